@@ -1,0 +1,191 @@
+"""The command line: ``python run.py …`` or ``cl-engine …``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cl_engine.errors import RunFailed, UsageError
+
+if TYPE_CHECKING:
+    from cl_engine.experiment import Experiment
+
+# Everything that needs torch is imported inside the commands, so that --help answers at once.
+
+EPILOG = "Start with:  python run.py demo   Then:  python run.py list   and   python run.py run --help"
+
+
+class Commands(click.Group):
+    """Turns the two errors that carry a sentence into that sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            click.echo(f"Error: {error}", err=True)
+            raise SystemExit(2) from None
+        except RunFailed as error:
+            click.echo(f"Failed: {error}", err=True)
+            raise SystemExit(1) from None
+
+
+def _seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        numbers = [int(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is neither a number of seeds (5) nor a list of them (0,3,7)") from None
+    if "," not in value:
+        if numbers[0] < 1:
+            raise click.BadParameter(f"there must be at least one seed, found {value}")
+        numbers = list(range(numbers[0]))
+    return tuple(numbers)
+
+
+def _options(function: Any) -> Any:
+    """Add the options that name an experiment and where it runs."""
+    root = click.Path(file_okay=False, path_type=Path)
+    for option in reversed(
+        (
+            click.argument("scenario"),
+            click.option("-s", "--strategy", required=True, help="A name of `list strategies`, or module:Class."),
+            click.option("--seeds", default="1", callback=_seeds, help="How many seeds (5), or which (0,3,7).  [1]"),
+            click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=_SET_HELP),
+            click.option("--device", default="auto", help="auto, cpu, cuda or cuda:n.  [auto]"),
+            click.option("--data-root", type=root, help="Where data sets are, in torchvision's layout.  [$CL_DATA_ROOT]"),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+_SET_HELP = (
+    "Change a value of the scenario (train.lr=0.1, stream.n=10) or, without a dot, an option of the strategy "
+    "(pull=0.5). May be given several times."
+)
+
+
+@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cl-engine")
+def main() -> None:
+    """Run continual-learning experiments: streams of tasks, strategies that learn them, logs in HDF5."""
+
+
+@main.command()
+@_options
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run's folder.  [results/…]")
+@click.option("--fresh", is_flag=True, help="Remove what an earlier run left in the folder and start over.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def run(out: Path | None, fresh: bool, quiet: bool, device: str, data_root: Path | None, **named: Any) -> None:
+    """Run a scenario with a strategy; the same command again goes on where it stopped.
+
+    SCENARIO is a TOML file or a name of `list scenarios`. The run's folder holds log.h5 and the checkpoint.
+
+    \b
+    Examples:
+      python run.py run permuted_digits -s replay --seeds 3
+      python run.py run permuted_mnist -s piggyback --set stream.n=5 --set mask_lr=1e-3
+    """
+    from cl_engine.experiment import Stopped
+    from cl_engine.session import run_in_terminal
+
+    experiment = _experiment(**named)
+    try:
+        folder = run_in_terminal(experiment, out, fresh, quiet, device, data_root, shlex.join(sys.argv))
+    except Stopped as stop:
+        again = shlex.join(argument for argument in sys.argv if argument != "--fresh")
+        click.echo(f"Stopped. To go on from the last save: {again}", err=True)
+        raise SystemExit(128 + stop.signal) from None
+    _show(folder)
+
+
+@main.command()
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("results/demo"), help="A folder.")
+@click.option("--fresh", is_flag=True, help="Remove what an earlier demo left there and start over.")
+def demo(out: Path, fresh: bool) -> None:
+    """Run every strategy on a benchmark that needs no data files: ten permutations of digits, three seeds.
+
+    Ends with a table, the logs and a report. At most three minutes on two cores.
+    """
+    from cl_engine.session import run_demo
+
+    run_demo(out, fresh, shlex.join(sys.argv))
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def show(run: Path) -> None:
+    """Print the accuracy matrix and the scores of a RUN: its folder or its log.h5."""
+    _show(run)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The HTML file.")
+@click.option("--pictures", type=click.Path(file_okay=False, path_type=Path), help="A folder for the pictures as files.")
+@click.option("--format", "kind", type=click.Choice(["svg", "png", "pdf"]), default="svg", help="Of those files.  [svg]")
+def report(runs: tuple[Path, ...], output: Path, pictures: Path | None, kind: str) -> None:
+    """Write one self-contained HTML page about one or several RUNS, from their logs alone."""
+    from cl_engine.analysis.report import save_pictures, write_report
+    from cl_engine.results import open_run
+
+    opened = [open_run(path) for path in runs]
+    click.echo(f"report: {write_report(opened, output)}")
+    if pictures is not None:
+        for path in save_pictures(opened, pictures, kind):
+            click.echo(f"picture: {path}")
+
+
+@main.command()
+@_options
+def check(device: str, data_root: Path | None, **named: Any) -> None:
+    """Refuse what would fail; print agenda, sizes, and an estimate of time and disk. Trains for a few seconds."""
+    from cl_engine.estimate import check_experiment
+
+    for label, value in check_experiment(_experiment(**named), device, data_root):
+        click.echo(f"{label:<22} {value}")
+
+
+KINDS = ("strategies", "streams", "sources", "nets", "scenarios")
+
+
+@main.command(name="list")
+@click.argument("kind", required=False, type=click.Choice(KINDS))
+def list_(kind: str | None) -> None:
+    """List what there is, one line each; with a KIND also every option, its type, default and meaning."""
+    from cl_engine.session import listing
+
+    for each in (kind,) if kind else KINDS:
+        click.echo(click.style(each, bold=True))
+        for line in listing(each, options=kind is not None):
+            click.echo(line)
+
+
+@main.command()
+@click.argument("source")
+@click.option("--data-root", type=click.Path(file_okay=False, path_type=Path), help="Where to.  [$CL_DATA_ROOT]")
+def fetch(source: str, data_root: Path | None) -> None:
+    """Download the files of a SOURCE, once."""
+    from cl_engine import plugins
+    from cl_engine.experiment import default_data_root
+
+    root = data_root or default_data_root()
+    plugins.load("sources", source)().fetch(root)
+    click.echo(f"{source} is under {root}")
+
+
+def _experiment(scenario: str, strategy: str, seeds: tuple[int, ...], settings: tuple[str, ...]) -> Experiment:
+    from cl_engine.experiment import Experiment
+    from cl_engine.scenario import parsed
+
+    return Experiment.of(scenario, strategy, seeds, **dict(parsed(setting) for setting in settings))
+
+
+def _show(path: Path) -> None:
+    from cl_engine.analysis.terminal import print_run
+    from cl_engine.results import open_run
+
+    print_run(open_run(path))

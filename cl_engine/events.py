@@ -1,0 +1,127 @@
+"""What happens in a run, as frozen facts in the order in which they happen.
+
+Every event carries the ``step`` of the stream it belongs to (−1 before the first). Durations take no part in equality:
+two runs of the same experiment yield equal events. Per-seed numbers are tuples with one entry a seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Seconds = float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A fact about the run."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStarted(Event):
+    """The run begins, or goes on at a later place of its agenda."""
+
+    place: int
+    n_steps: int | None
+    n_tasks: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStarted(Event):
+    """An experience is about to be learned."""
+
+    task_id: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Event):
+    """Work goes on; says how far (0 to 1) the present piece of it is. Not logged, and not the same in every run."""
+
+    done: float = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochEnded(Event):
+    """One pass over the training rows is over; ``loss`` is its mean. ``fit`` counts the fits of this experience."""
+
+    task_id: int
+    fit: int
+    epoch: int
+    epochs: int
+    loss: tuple[float, ...]
+    seconds: Seconds = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint(Event):
+    """Test accuracy of the task being learned, measured in the middle of learning it, after ``batch`` batches."""
+
+    task_id: int
+    batch: int
+    epoch: int
+    n_correct: tuple[int, ...]
+    n_total: int
+    seconds: Seconds = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLearned(Event):
+    """An experience has been learned; ``memory`` is the bytes one seed holds, by part of its state."""
+
+    task_id: int
+    memory: dict[str, int]
+    seconds: Seconds = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated(Event):
+    """A task was tested; ``evaluation`` is the row of R. ``reused``: the answers could not have changed."""
+
+    evaluation: int
+    task_id: int
+    n_correct: tuple[int, ...]
+    n_total: int
+    reused: bool = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored(Event):
+    """A row of R is complete; the scores of the run so far (NaN where not defined or not measured)."""
+
+    evaluation: int
+    acc: tuple[float, ...]
+    bwt: tuple[float, ...]
+    fwt: tuple[float, ...]
+    forgetting: tuple[float, ...]
+    seconds: Seconds = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving(Event):
+    """All rows up to here are to be on disk when the reader asks for the next event: a checkpoint follows."""
+
+    place: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved(Event):
+    """The checkpoint is on disk."""
+
+    place: int
+    bytes: int
+    seconds: Seconds = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnded(Event):
+    """The agenda is done."""
+
+    seconds: Seconds = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyEvent(Event):
+    """Base of what strategies tell: a subclass adds named numbers, or tuples with one number a seed."""
+

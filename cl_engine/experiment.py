@@ -1,0 +1,243 @@
+"""From a scenario and a strategy to a finished log: the place where all parts are put together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from cl_engine import plugins
+from cl_engine.agenda import AgendaOptions, plan
+from cl_engine.engine import simulate
+from cl_engine.errors import UsageError
+from cl_engine.events import Event
+from cl_engine.fit import Curve, Train, optimizer_class
+from cl_engine.net import Net
+from cl_engine.options import checked
+from cl_engine.run_folder import RunFolder
+from cl_engine.scenario import Scenario
+from cl_engine.strategy import Strategy
+from cl_engine.stream import Stream
+
+Listener = Callable[[Event], None]
+
+
+class Stopped(Exception):
+    """The run was asked to stop; ``signal`` is the number of the signal that asked."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.signal = number
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A scenario, a strategy and seeds, with every option resolved: what is run, and nothing about where.
+
+    Attributes:
+        scenario: name of the scenario.
+        strategy: name of the strategy.
+        seeds: seeds that learn side by side.
+        resolved: all options in force: ``stream``, ``net``, ``train``, ``agenda``, ``strategy``.
+        text: the scenario file as written.
+    """
+
+    scenario: str
+    strategy: str
+    seeds: tuple[int, ...]
+    resolved: dict[str, Any]
+    text: str = ""
+
+    @classmethod
+    def of(
+        cls, scenario: str | Path | Scenario, strategy: str, seeds: Sequence[int] = (0,), **overrides: Any
+    ) -> Experiment:
+        """Resolve and check an experiment.
+
+        Args:
+            scenario: a file, or the name of one in ``scenarios/``.
+            strategy: a name of ``list strategies``, or ``module:Class``.
+            seeds: seeds that learn side by side.
+            overrides: values that go before the scenario's: ``**{"train.lr": 0.1, "pull": 0.5}``; a key without a
+                dot is an option of the strategy.
+
+        Raises:
+            UsageError: naming whatever is unknown, of a wrong type or out of bounds.
+        """
+        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise UsageError(f"seeds must be different numbers from 0 up, found {list(seeds)}")
+        found = scenario if isinstance(scenario, Scenario) else Scenario.load(scenario)
+        kind = plugins.load("strategies", strategy)
+        tables = found.with_overrides(strategy, overrides)
+        stream, net = dict(tables["stream"]), dict(tables["net"])
+        names = {"stream": stream.pop("name"), "net": net.pop("name")}
+        stream_options = checked(plugins.load("streams", names["stream"]).Options, stream, "stream").model_dump()
+        if "source" in stream_options:
+            plugins.load("sources", stream_options["source"])
+        if ":" not in names["net"]:
+            net = checked(plugins.load("nets", names["net"]).Options, net, "net").model_dump()
+        train = checked(Train, tables["train"], "train")
+        optimizer_class(train.optimizer)
+        resolved = {
+            "stream": {"name": names["stream"], **stream_options},
+            "net": {"name": names["net"], **net},
+            "train": train.model_dump(),
+            "agenda": checked(AgendaOptions, tables["agenda"], "agenda").model_dump(),
+            "strategy": checked(kind.Options, tables["strategy"], f"strategy.{strategy}").model_dump(),
+        }
+        return cls(found.name, strategy, tuple(seeds), resolved, found.text)
+
+    @property
+    def json(self) -> str:
+        """The experiment as canonical JSON: equal for equal experiments."""
+        content = {"scenario": self.scenario, "strategy": self.strategy, "seeds": self.seeds, "options": self.resolved}
+        return json.dumps(content, sort_keys=True, indent=1)
+
+    @property
+    def hash(self) -> str:
+        """Ten hexadecimal digits that stand for the experiment."""
+        return hashlib.sha256(self.json.encode()).hexdigest()[:10]
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder unless another is given."""
+        strategy = self.strategy.replace(":", "-").replace(".", "-")
+        return Path("results") / f"{self.scenario}-{strategy}-{self.hash}"
+
+    def stream(self, device: str = "cpu", data_root: Path | None = None) -> Stream:
+        """Build the stream; reads the source."""
+        options = dict(self.resolved["stream"])
+        kind: Any = plugins.load("streams", options.pop("name"))
+        if "source" not in options:
+            built: Stream = kind(device=device, **options)
+            return built
+        source = plugins.load("sources", options["source"])()
+        built = kind(source.load(data_root or default_data_root()), device=device, **options)
+        return built
+
+    def learner(self, stream: Stream) -> Strategy:
+        """Build the strategy with the net that fits the stream."""
+        options = dict(self.resolved["net"])
+        build = plugins.net_builder(options.pop("name"), options, stream.input_shape, stream.outputs)
+        net = Net(build, stream.input_shape, mean=stream.mean, std=stream.std, device=stream.device)
+        kind: Any = plugins.load("strategies", self.strategy)
+        train = Train(**self.resolved["train"])
+        built: Strategy = kind(
+            net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"]
+        )
+        return built
+
+    @property
+    def agenda(self) -> AgendaOptions:
+        """When to test and to save."""
+        return AgendaOptions(**self.resolved["agenda"])
+
+    def run(
+        self,
+        out: Path | None = None,
+        *,
+        device: str = "auto",
+        data_root: Path | None = None,
+        listeners: Callable[[Stream], Sequence[Listener]] = lambda stream: (),
+        command: str = "",
+    ) -> Path:
+        """Run the experiment, or go on with it where it stopped; return the folder with its log.
+
+        Args:
+            out: the run's folder; left out: ``results/<scenario>-<strategy>-<hash>``.
+            device: ``cpu``, ``cuda``, ``cuda:n``, or ``auto``: a GPU where there is one.
+            data_root: where sources look for files.
+            listeners: given the stream, returns what else is called with every event.
+            command: what was typed, for the log.
+
+        Raises:
+            UsageError: before the first step, if the run cannot be done.
+            RunFailed: if it cannot go on; what was measured is in the log, with the status ``failed``.
+            Stopped: if SIGINT or SIGTERM asked it to; the same call goes on from the last save.
+        """
+        with RunFolder(out or self.folder, self.json) as folder:
+            if folder.status == "finished":
+                return folder.path
+            stream = self.stream(resolved_device(device), data_root)
+            strategy, agenda = self.learner(stream), self.agenda
+            resume = folder.resume(stream.device)
+            events = simulate(
+                stream,
+                strategy,
+                plan(stream, agenda),
+                resume=resume,
+                save_to=folder.checkpoint,
+                save_share=agenda.save_share,
+                curve=Curve(agenda.curve_batches, agenda.curve_epochs),
+            )
+            recorder = folder.recorder(self, stream, resume, command)
+            watchers = [recorder, *listeners(stream)]
+            try:
+                with asked_to_stop() as asked:
+                    for event in events:
+                        for listener in watchers:
+                            listener(event)
+                        if asked:
+                            raise Stopped(asked[0])
+            except Stopped:
+                recorder.publish("stopped")
+                raise
+            except Exception:
+                recorder.publish("failed")
+                raise
+            finally:
+                recorder.close()
+        return folder.path
+
+
+def default_data_root() -> Path:
+    """Return where data are looked for: ``CL_DATA_ROOT``, or a folder in the user's cache."""
+    found = os.environ.get("CL_DATA_ROOT")
+    return Path(found) if found else Path.home() / ".cache" / "cl-engine" / "data"
+
+
+def resolved_device(name: str) -> str:
+    """Return ``cpu`` or ``cuda[:n]`` for a device as the user names it; a `UsageError` if it is not there."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device: no device '{name}'; there are: auto, cpu, cuda, cuda:0, cuda:1, …") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device: '{name}' is not supported; there are: auto, cpu, cuda, cuda:n")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device: there is no '{name}' here: torch sees {torch.cuda.device_count()} GPUs")
+    return name
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; a second one interrupts at once."""
+    asked: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = {number: signal.signal(number, note) for number in numbers}
+    except ValueError:  # not in the main thread: whoever owns that decides
+        yield asked
+        return
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

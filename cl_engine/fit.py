@@ -1,0 +1,293 @@
+"""The training loop, the only one: a loss written for one seed, run for all of them."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from cl_engine import rng
+from cl_engine.errors import RunFailed, UsageError
+from cl_engine.events import EpochEnded, Event, Progress
+from cl_engine.net import Net
+from cl_engine.options import STRICT, option
+from cl_engine.tree import Path, built, leaves, mapped
+
+Tree = dict[str, Any]
+Rows = tuple[Tensor, ...]
+Loss = Callable[..., Tensor]
+BREATH = 0.05  # seconds between two looks at whether anybody still reads
+
+
+class Train(BaseModel):
+    """The table ``[train]`` of a scenario: how a net is fitted to an experience."""
+
+    model_config = STRICT
+    epochs: int = option(1, "passes over the training rows of an experience", ge=1)
+    batch: int = option(128, "rows a step", ge=1)
+    optimizer: str = option("sgd", "the name of an optimiser of torch.optim, in lower case")
+    lr: float = option(0.05, "learning rate", gt=0)
+    momentum: float = option(0.0, "momentum, for the optimisers that have it", ge=0, lt=1)
+    weight_decay: float = option(0.0, "weight decay", ge=0)
+    milestones: list[int] = option([], "epochs after which the learning rate is multiplied by gamma")
+    gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1)
+
+
+def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
+    """Return the class of ``torch.optim`` whose name in lower case is ``name``; a `UsageError` if there is none."""
+    found = {
+        kind.lower(): cls
+        for kind, cls in vars(torch.optim).items()
+        if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer) and cls is not torch.optim.Optimizer
+    }
+    usable = {kind: cls for kind, cls in found.items() if kind not in ("lbfgs", "sparseadam")}
+    if name not in usable:
+        raise UsageError(f"train.optimizer: no optimiser '{name}' in torch.optim; there are: {', '.join(sorted(usable))}")
+    return usable[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Midway(Event):
+    """Learning is in the middle, and the learner can be tested on the task at hand: `predict` gives ``[S, N, C]``.
+
+    The engine answers it with a `CurvePoint`; it is not logged itself.
+    """
+
+    batch: int
+    epoch: int
+    predict: Callable[[Tensor], Tensor] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """When to be tested in the middle of learning: after each of the first batches, after every k-th epoch."""
+
+    batches: int = 0
+    epochs: int = 0
+
+    def wants(self, batch: int, per_epoch: int) -> bool:
+        """Return whether to be tested after this many batches (0: before the first)."""
+        if batch == 0:
+            return bool(self.batches or self.epochs)
+        epoch, within = divmod(batch, per_epoch)
+        return batch <= self.batches or (self.epochs > 0 and within == 0 and epoch % self.epochs == 0)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fit: what is fitted to which rows, how, and what its randomness is derived from.
+
+    Attributes:
+        params: tree of tensors ``[S, …]`` to be trained; buffers of the net among them are carried along.
+        loss: ``loss(params, frozen, *batch) -> scalar`` for one seed.
+        rows: tensors ``[N, …]``, the same for all seeds; a batch holds the same rows of each.
+        frozen: tree of tensors ``[S, …]`` handed to the loss and never changed; or None.
+        rehearsal: tensors ``[S, M, …]``, drawn from with replacement: ``rehearsal_batch`` rows join every batch.
+        overrides: other training options for parts of ``params``, by top-level key.
+        logits: ``logits(params, frozen, x) -> [N, C]`` for one seed, to be tested with; None: no curve.
+    """
+
+    net: Net
+    params: Tree
+    loss: Loss
+    rows: Rows
+    train: Train
+    seeds: Sequence[int]
+    step: int
+    task_id: int
+    frozen: Tree | None = None
+    rehearsal: Rows | None = None
+    rehearsal_batch: int = 0
+    overrides: Mapping[str, Train] = field(default_factory=dict)
+    logits: Callable[..., Tensor] | None = None
+    curve: Curve = Curve()
+    index: int = 0
+    side_by_side: bool | None = None
+
+
+def fit(job: Job) -> Generator[Event, None, Tree]:
+    """Train and return the new ``params`` (the given ones are not changed), yielding progress on the way.
+
+    Several seeds run either in turn, batch by batch, or as one `torch.vmap`; `Net.side_by_side` says which is faster.
+    A seed's batches are the same either way, and its result within rounding.
+
+    Raises:
+        RunFailed: if a loss is not finite at the end of an epoch, or the loss changed a frozen tensor.
+    """
+    seeds = len(job.seeds)
+    together = seeds > 1 and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
+    groups = [list(range(seeds))] if together else [[s] for s in range(seeds)]
+    learners = [_Learner(job, group, together) for group in groups]
+    frozen_before = _versions(job.frozen)
+    batches = math.ceil(len(job.rows[0]) / job.train.batch)
+    breath = time.perf_counter()
+
+    def midway(batch: int) -> Iterator[Event]:
+        if job.logits is not None and job.curve.wants(batch, batches):
+            yield Midway(step=job.step, batch=batch, epoch=batch // batches, predict=lambda x: _logits(learners, x))
+
+    yield from midway(0)
+    for epoch in range(job.train.epochs):
+        started = time.perf_counter()
+        for learner in learners:
+            learner.start_epoch(epoch, batches)
+        for batch in range(batches):
+            for learner in learners:
+                learner.step(epoch, batch)
+            done = epoch * batches + batch + 1
+            if time.perf_counter() - breath > BREATH:
+                yield Progress(step=job.step, done=done / (batches * job.train.epochs))
+                breath = time.perf_counter()
+            if batch + 1 < batches:
+                yield from midway(done)
+        loss = tuple(value for learner in learners for value in learner.end_epoch())
+        yield EpochEnded(
+            step=job.step,
+            task_id=job.task_id,
+            fit=job.index,
+            epoch=epoch,
+            epochs=job.train.epochs,
+            loss=loss,
+            seconds=time.perf_counter() - started,
+        )
+        for seed, value in zip(job.seeds, loss, strict=True):
+            if not math.isfinite(value):
+                raise RunFailed(
+                    f"the loss of seed {seed} is {value} at step {job.step} (task {job.task_id}), epoch {epoch}: "
+                    f"lower train.lr, now {job.train.lr}"
+                )
+        yield from midway((epoch + 1) * batches)
+    if _versions(job.frozen) != frozen_before:
+        raise RunFailed(f"the loss changed frozen tensors at step {job.step}: call net.one(…, training=False) on them")
+    results = [learner.result() for learner in learners]
+    return results[0] if len(results) == 1 else _stacked(results)
+
+
+class _Learner:
+    """The seeds that run as one: either a single seed, or all of them under vmap."""
+
+    def __init__(self, job: Job, members: list[int], together: bool) -> None:
+        self.job, self.together = job, together
+        self.seeds = [job.seeds[member] for member in members]
+        device = job.net.device
+        own = (lambda leaf: leaf) if together else (lambda leaf: leaf[min(members[0], len(leaf) - 1)])
+        x, *others = (rows.to(device) for rows in job.rows)
+        self.rows = (job.net.prepare(x), *others)
+        pairs = {path: own(leaf).detach().clone() for path, leaf in leaves(job.params)}
+        weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_buffer(path[-1])}
+        for leaf in weights.values():
+            leaf.requires_grad_(True)
+        self.params = built(pairs)
+        self.frozen = None if job.frozen is None else mapped(own, job.frozen)
+        self.rehearsal = None if job.rehearsal is None else tuple(own(rows).to(device) for rows in job.rehearsal)
+        self.optimizers, self.schedules = _optimizers(job, weights)
+        self.loss = job.loss
+        if together:
+            shared = None if self.frozen is None else mapped(lambda leaf: 0 if len(leaf) > 1 else None, self.frozen)
+            if self.frozen is not None:
+                self.frozen = mapped(lambda leaf: leaf if len(leaf) > 1 else leaf[0], self.frozen)
+            self.loss = torch.vmap(job.loss, in_dims=(0, shared, *[0] * len(self.rows)))
+
+    def start_epoch(self, epoch: int, batches: int) -> None:
+        """Draw the order of the rows, and the rehearsed rows of every batch."""
+        device, rows = self.job.net.device, len(self.rows[0])
+        orders = [torch.randperm(rows, generator=self._draws(seed, "order", epoch)) for seed in self.seeds]
+        self.order = torch.stack(orders).to(device)
+        if self.rehearsal is not None:
+            size, held = (batches, self.job.rehearsal_batch), self.rehearsal[0].shape[1 if self.together else 0]
+            drawn = [torch.randint(held, size, generator=self._draws(seed, "rehearsal", epoch)) for seed in self.seeds]
+            self.drawn = torch.stack(drawn).to(device)
+        self.total = torch.zeros(len(self.seeds), device=device)
+
+    def step(self, epoch: int, batch: int) -> None:
+        """Take one step of every optimiser on one batch."""
+        job, size = self.job, self.job.train.batch
+        index = self.order[:, batch * size : (batch + 1) * size]
+        rows = [self._pick(rows, index) for rows in self.rows]
+        if self.rehearsal is not None:
+            again = (self._pick_own(rows, self.drawn[:, batch]) for rows in self.rehearsal)
+            again = (job.net.prepare(next(again)), *again)
+            rows = [torch.cat(pair, dim=1 if self.together else 0) for pair in zip(rows, again, strict=True)]
+        noise: AbstractContextManager[None] = nullcontext()
+        if job.net.stochastic:
+            noise = rng.ambient(self.seeds[0], "noise", job.step, job.index, epoch, batch, device=job.net.device)
+        with noise, job.net.training():
+            losses = self.loss(self.params, self.frozen, *rows)
+        losses.sum().backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.total += losses.detach() * index.shape[1]
+
+    def end_epoch(self) -> list[float]:
+        """Return the mean loss of each seed."""
+        for schedule in self.schedules:
+            schedule.step()
+        return [float(value) / len(self.rows[0]) for value in self.total.tolist()]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return ``[S, N, C]`` of the seeds of this learner."""
+        assert self.job.logits is not None
+        if not self.together:
+            return self.job.logits(self.params, self.frozen, x).unsqueeze(0)
+        shared = None if self.frozen is None else mapped(lambda leaf: 0 if leaf.ndim else None, self.frozen)
+        return torch.vmap(self.job.logits, in_dims=(0, shared, None))(self.params, self.frozen, x)
+
+    def result(self) -> Tree:
+        """Return the trained tree, with the axis of seeds in front."""
+        return mapped(lambda leaf: leaf.detach() if self.together else leaf.detach().unsqueeze(0), self.params)
+
+    def _pick(self, rows: Tensor, index: Tensor) -> Tensor:
+        return rows[index] if self.together else rows.index_select(0, index[0])
+
+    def _pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
+        if not self.together:
+            return rows.index_select(0, index[0])
+        return torch.stack([own.index_select(0, i) for own, i in zip(rows, index, strict=True)])
+
+    def _draws(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
+        return rng.tensors(seed, purpose, self.job.step, self.job.index, epoch)
+
+
+def _optimizers(job: Job, weights: Mapping[Path, Tensor]) -> tuple[list[Any], list[Any]]:
+    """Return the optimisers, one for each set of training options, and their learning-rate schedules."""
+    groups: dict[str, list[Tensor]] = {}
+    for path, leaf in weights.items():
+        groups.setdefault(path[0] if path[0] in job.overrides else "", []).append(leaf)
+    optimizers, schedules = [], []
+    for key, tensors in groups.items():
+        train = job.overrides.get(key, job.train)
+        cls = optimizer_class(train.optimizer)
+        known = inspect.signature(cls).parameters
+        options: dict[str, Any] = {"lr": train.lr, "weight_decay": train.weight_decay}
+        if train.momentum and "momentum" not in known:
+            raise UsageError(f"train.momentum: the optimiser '{train.optimizer}' has none; leave it out")
+        options |= {"momentum": train.momentum} if train.momentum else {}
+        options |= {"fused": True} if "fused" in known else {}
+        optimizers.append(cls(tensors, **options))
+        if train.milestones:
+            steps = torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], train.milestones, train.gamma)
+            schedules.append(steps)
+    return optimizers, schedules
+
+
+@torch.no_grad()
+def _logits(learners: list[_Learner], x: Tensor) -> Tensor:
+    return torch.cat([learner.logits(x) for learner in learners])
+
+
+def _stacked(results: list[Tree]) -> Tree:
+    parts = [dict(leaves(result)) for result in results]
+    return built({path: torch.cat([part[path] for part in parts]) for path in parts[0]})
+
+
+def _versions(tree: Tree | None) -> list[int]:
+    return [] if tree is None else [leaf._version for _, leaf in leaves(tree)]

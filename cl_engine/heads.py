@@ -1,0 +1,36 @@
+"""Heads as rows: one final layer a task, kept side by side in one tensor, weights and bias together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from cl_engine.bank import Bank
+from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net, Params
+
+
+def empty_heads(net: Net, seeds: int) -> Bank:
+    """Return a bank for heads ``[S, C, width + 1]`` that holds none yet."""
+    return Bank.empty(seeds, (net.outputs, net.width + 1), device=net.device)
+
+
+def row_of(params: Mapping[str, Tensor]) -> Tensor:
+    """Return the head among ``params`` as one row ``[S, C, width + 1]``, the bias last."""
+    return torch.cat([params[HEAD_WEIGHT], params[HEAD_BIAS].unsqueeze(-1)], dim=-1)
+
+
+def head_of(row: Tensor) -> Params:
+    """Return the head that `row_of` made a row of."""
+    return {HEAD_WEIGHT: row[..., :-1], HEAD_BIAS: row[..., -1]}
+
+
+def mixed_logits(net: Net, params: Params, heads: Tensor, x: Tensor, task_ids: Tensor) -> Tensor:
+    """Return logits ``[N, C]`` of one seed for rows of several tasks, each under its own head.
+
+    ``heads`` is ``[T, C, width + 1]``, ``task_ids [N]`` says which head a row belongs to.
+    """
+    features = net.features(params, x)
+    chosen = heads[task_ids]
+    return torch.einsum("nw,ncw->nc", features, chosen[..., :-1]) + chosen[..., -1]

@@ -1,0 +1,184 @@
+"""A torch module as a function of its weights, for one seed or for several side by side."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from cl_engine import rng
+from cl_engine.errors import UsageError
+
+Params = dict[str, Tensor]
+HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
+ROWS_AT_ONCE = 2048
+VMAP_BELOW = 20_000  # weights, for each seed that runs beside the others
+
+
+class Net:
+    """A network that holds no weights: they are handed to it, ``{name: [S, …]}`` or ``{name: […]}`` for one seed.
+
+    Any ``nn.Module`` serves, unchanged. Its last ``nn.Linear`` is the head (its names become ``head.weight`` and
+    ``head.bias``), whatever comes before it gives the features. Buffers (BatchNorm statistics) travel among the
+    weights under their own names; `is_buffer` tells them apart.
+
+    Attributes:
+        outputs: number of logits.
+        width: number of features the head reads.
+        parameters: number of weights of one seed, buffers not counted.
+        stochastic: whether training draws random numbers (dropout).
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], nn.Module],
+        input_shape: Sequence[int],
+        *,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Wrap what ``build`` returns; ``mean`` and ``std`` (a channel each, in stored units) scale uint8 inputs.
+
+        Raises:
+            UsageError: if the module refuses the inputs, or has no Linear layer at its end to be the head.
+        """
+        self.device = torch.device(device)
+        self._build = build
+        self._mean, self._std = self._channels(mean, input_shape), self._channels(std, input_shape)
+        with rng.ambient(0, "template"):
+            module = build().to(self.device).eval().requires_grad_(False)
+        self._rename = _head_names(module)
+        self._module, self._body = module, _without_head(module, next(iter(self._rename)).rsplit(".", 1)[0])
+        self._training = False
+        self._buffers = frozenset(name for name, _ in module.named_buffers())
+        self._body_names = frozenset(name for name, _ in (*self._body.named_parameters(), *self._body.named_buffers()))
+        self._probe(input_shape)
+        self.stochastic = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())
+        self._convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules())
+        self.parameters = sum(tensor.numel() for tensor in module.parameters())
+
+    def side_by_side(self, seeds: int) -> bool:
+        """Return whether this many seeds run faster as one vmap than in turn.
+
+        Measured on two CPU cores: from three seeds on, small fully connected nets gain; convolutions and large nets
+        lose. Nets with dropout or running statistics run in turn, so that a seed's numbers do not depend on the others.
+        """
+        if seeds == 1 or self.stochastic or self._buffers:
+            return False
+        if self.device.type == "cuda":
+            return True
+        return seeds >= 3 and not self._convolves and self.parameters < VMAP_BELOW * seeds
+
+    def is_buffer(self, name: str) -> bool:
+        """Return whether ``name`` is a buffer of the module (BatchNorm statistics), which no gradient reaches."""
+        return name in self._buffers
+
+    def init(self, seeds: Sequence[int]) -> Params:
+        """Return freshly initialised weights ``{name: [S, …]}``, each seed's derived from that seed alone."""
+        drawn = []
+        for seed in seeds:
+            with rng.ambient(seed, "init"):
+                module = self._build()
+            tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+            drawn.append({self._rename.get(name, name): tensor.detach() for name, tensor in tensors.items()})
+        return {name: torch.stack([one[name] for one in drawn]).to(self.device) for name in drawn[0]}
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Return inputs as float32, uint8 ones scaled by mean and standard deviation; float32 ones as they are."""
+        return x if x.dtype == torch.float32 else (x.to(torch.float32) - self._mean) / self._std
+
+    def one(self, params: Params, x: Tensor, training: bool | None = None) -> Tensor:
+        """Return logits ``[N, C]`` of one seed's weights.
+
+        ``training`` decides on dropout and BatchNorm statistics; None: training inside of `fit`, not elsewhere.
+        """
+        return self._call(self._module, params, x, training)
+
+    def features(self, params: Params, x: Tensor, training: bool | None = None) -> Tensor:
+        """Return what the head would read, ``[N, width]``, for one seed's weights."""
+        return self._call(self._body, params, x, training)
+
+    def all(self, params: Params, x: Tensor) -> Tensor:
+        """Return logits ``[S, N, C]`` of every seed, in evaluation mode, a bounded number of rows at a time."""
+        return self._over_seeds(self.one, params, x)
+
+    def all_features(self, params: Params, x: Tensor) -> Tensor:
+        """Return features ``[S, N, width]`` of every seed, in evaluation mode."""
+        return self._over_seeds(self.features, params, x)
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Make `one` and `features` run in training mode inside the block."""
+        self._training = True
+        try:
+            yield
+        finally:
+            self._training = False
+
+    @torch.inference_mode()
+    def _over_seeds(self, function: Callable[..., Tensor], params: Params, x: Tensor) -> Tensor:
+        seeds = len(next(iter(params.values())))
+        chunks = []
+        for part in x.split(ROWS_AT_ONCE):
+            ready = self.prepare(part)
+            if self.side_by_side(seeds):
+                chunks.append(torch.vmap(lambda p, ready=ready: function(p, ready, False))(params))
+            else:
+                one_by_one = [function({k: v[s] for k, v in params.items()}, ready, False) for s in range(seeds)]
+                chunks.append(torch.stack(one_by_one))
+        return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)
+
+    def _call(self, module: nn.Module, params: Params, x: Tensor, training: bool | None) -> Tensor:
+        module.train(self._training if training is None else training)
+        names = self._body_names if module is self._body else None
+        own = {self._original(name): tensor for name, tensor in params.items()}
+        if names is not None:
+            own = {name: tensor for name, tensor in own.items() if name in names}
+        logits: Tensor = functional_call(module, own, (self.prepare(x),), strict=True)
+        return logits
+
+    def _original(self, name: str) -> str:
+        return self._back.get(name, name)
+
+    def _channels(self, values: Sequence[float], shape: Sequence[int]) -> Tensor:
+        size = [len(values), *[1] * (len(shape) - 1)] if len(values) > 1 else []
+        return torch.tensor(values, dtype=torch.float32, device=self.device).reshape(size)
+
+    def _probe(self, shape: Sequence[int]) -> None:
+        """Run two rows of zeros through the module and through body and head: both must agree."""
+        self._back = {ours: theirs for theirs, ours in self._rename.items()}
+        x = torch.zeros(2, *shape, device=self.device)
+        try:
+            with torch.no_grad():
+                logits, features = self._module(x), self._body(x)
+        except (RuntimeError, ValueError) as error:
+            raise UsageError(f"the net does not accept inputs of shape {tuple(shape)}: {error}") from None
+        head = self._module.get_submodule(next(iter(self._rename)).rsplit(".", 1)[0])
+        with torch.no_grad():
+            whole = features.ndim == 2 and torch.equal(head(features), logits)
+        if not whole:
+            raise UsageError("the net's last Linear layer does not give its output: end the net with nn.Linear")
+        self.outputs, self.width = logits.shape[1], features.shape[1]
+
+
+def _head_names(module: nn.Module) -> dict[str, Literal["head.weight", "head.bias"]]:
+    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    if not linear or not linear[-1]:
+        raise UsageError("the net has no nn.Linear inside that could be its head: end the net with one")
+    name = "head" if "head" in linear else linear[-1]
+    if module.get_submodule(name).bias is None:
+        raise UsageError(f"the net's head '{name}' has no bias: give it one")
+    return {f"{name}.weight": HEAD_WEIGHT, f"{name}.bias": HEAD_BIAS}
+
+
+def _without_head(module: nn.Module, head: str) -> nn.Module:
+    body = copy.deepcopy(module)
+    parent, _, leaf = head.rpartition(".")
+    setattr(body.get_submodule(parent) if parent else body, leaf, nn.Identity())
+    return body

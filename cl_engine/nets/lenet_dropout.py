@@ -1,0 +1,24 @@
+"""The smaller of Self-Net's two LeNets, with dropout."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from cl_engine.architecture import Architecture
+
+
+class LenetDropout(Architecture):
+    """LeNet with dropout: conv 10 and 20 with 5 × 5 kernels, then 50 and the head (21,840 weights on MNIST, 10 classes).
+
+    The task network of Self-Net on MNIST (Camp, Mandivarapu & Estrada 2020), as released.
+    """
+
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+        channels, height, width = input_shape
+        flat = 20 * ((((height - 4) // 2) - 4) // 2) * ((((width - 4) // 2) - 4) // 2)
+        return nn.Sequential(
+            *(nn.Conv2d(channels, 10, 5), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()),
+            *(nn.Linear(flat, 50), nn.ReLU(), nn.Dropout()),
+            nn.Linear(50, outputs),
+        )

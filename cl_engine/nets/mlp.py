@@ -1,0 +1,27 @@
+"""The multi-layer perceptron."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from cl_engine.architecture import Architecture
+from cl_engine.options import option
+
+
+class Mlp(Architecture):
+    """MLP: fully connected layers with ReLU, inputs flattened; initialised as torch initialises Linear."""
+
+    hidden: list[int] = option([256, 256], "widths of the hidden layers")
+    dropout: float = option(0.0, "share of hidden units dropped while training", ge=0, lt=1)
+
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = math.prod(input_shape)
+        for size in self.hidden:
+            layers += [nn.Linear(width, size), nn.ReLU()]
+            if self.dropout:
+                layers.append(nn.Dropout(self.dropout))
+            width = size
+        return nn.Sequential(*layers, nn.Linear(width, outputs))

@@ -1,0 +1,114 @@
+"""Options as annotated class fields, checked by pydantic: one mechanism for strategies, streams, nets and settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from cl_engine.errors import UsageError, unknown
+
+M = TypeVar("M", bound=BaseModel)
+STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def option(default: Any = ..., meaning: str = "", **limits: Any) -> Any:
+    """Declare an option with its meaning and limits (``ge``, ``le``, … as in ``pydantic.Field``).
+
+    ``default=...`` makes the option required.
+    """
+    return Field(default, description=meaning, **limits)
+
+
+class Configured:
+    """A class whose annotated fields with a value are its options.
+
+    ``pull: float = 0.01`` or ``pull: float = option(0.01, "strength of the pull", ge=0)``. A field that is annotated
+    without a value is not an option. `configure` checks the values given and sets them on the object.
+    """
+
+    Options: ClassVar[type[BaseModel]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        inherited = getattr(cls, "Options", None)
+        fields: dict[str, Any] = {}
+        if inherited is not None:
+            fields |= {name: (info.annotation, info) for name, info in inherited.model_fields.items()}
+        hints = get_type_hints(cls, include_extras=True)
+        for name in cls.__dict__.get("__annotations__", {}):
+            if name.startswith("_") or name not in cls.__dict__ or get_origin(hints[name]) is ClassVar:
+                continue
+            value = cls.__dict__[name]
+            fields[name] = (hints[name], value)
+            if isinstance(value, FieldInfo):
+                if value.default is PydanticUndefined:
+                    delattr(cls, name)
+                else:
+                    setattr(cls, name, value.default)
+        cls.Options = create_model(f"{cls.__name__}Options", __config__=STRICT, **fields)
+
+    def configure(self, options: Mapping[str, Any], where: str = "") -> None:
+        """Check ``options`` and set them, with the defaults of those left out, on this object.
+
+        Raises:
+            UsageError: naming every unknown option and every value of a wrong type or outside its limits.
+        """
+        for name, value in checked(self.Options, options, where).model_dump().items():
+            setattr(self, name, value)
+
+    def options(self) -> dict[str, Any]:
+        """Return the options in force, by name."""
+        return {name: getattr(self, name) for name in self.Options.model_fields}
+
+
+def checked(model: type[M], values: Mapping[str, Any], where: str = "") -> M:
+    """Return ``values`` as a ``model``, or raise one `UsageError` that names all that is wrong with them.
+
+    ``where`` is the dotted place of the values in the user's input and stands before each key in the message.
+    """
+    prefix = f"{where}." if where else ""
+    try:
+        text = json.dumps(values)
+    except (TypeError, ValueError):
+        odd = next((key for key, value in values.items() if not _is_json(value)), "?")
+        raise UsageError(
+            f"{prefix}{odd}: a {type(values[odd]).__name__} is not allowed; use numbers, strings, lists or true/false"
+        ) from None
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise UsageError("; ".join(_sentence(model, item, prefix) for item in error.errors())) from None
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _sentence(model: type[BaseModel], item: Any, prefix: str) -> str:
+    path = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("tuple[", "list[", "function-")))
+    if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
+        return str(unknown("option", f"{prefix}{path}", [f"{prefix}{name}" for name in model.model_fields]))
+    if item["type"] == "missing":
+        return f"{prefix}{path} is missing"
+    message = item["msg"][0].lower() + item["msg"][1:]
+    return f"{prefix}{path}: {message}, found {json.dumps(item['input'], default=str)}"
+
+
+def described(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
+    """Return ``(name, type, default, meaning)`` of every option, for help pages."""
+    rows = []
+    for name, info in model.model_fields.items():
+        kind = str(info.annotation) if get_origin(info.annotation) else getattr(info.annotation, "__name__", "")
+        kind = kind.replace("typing.", "").replace("NoneType", "None")
+        default = "required" if info.is_required() else json.dumps(info.default, default=str)
+        rows.append((name, kind, default, info.description or ""))
+    return rows

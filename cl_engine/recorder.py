@@ -1,0 +1,172 @@
+"""The log of a run: one HDF5 file, published whole. Format: see docs/log-format.md."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cl_engine import events
+from cl_engine.checkpoint import replace
+from cl_engine.log_tables import Column, Matrix, Table, describe, grow, string
+from cl_engine.stream import Stream
+
+FORMAT, FORMAT_VERSION = "cl-engine-run", "1.0"
+LOG, WORKING = "log.h5", ".log.working.h5"
+PHASES = ("learn", "evaluate", "save")
+
+EPOCHS = (
+    Column("step", "i4", "1", "experience being learned"),
+    Column("task", "i4", "1", "its task"),
+    Column("fit", "i4", "1", "number of the fit within the experience"),
+    Column("epoch", "i4", "1", "pass over the training rows, from 0"),
+    Column("seed", "i8", "1", "seed"),
+    Column("loss", "f4", "1", "mean training loss of the pass"),
+    Column("seconds", "f8", "s", "duration of the pass, all seeds together"),
+)
+EXPERIENCES = (
+    Column("step", "i4", "1", "experience"),
+    Column("task", "i4", "1", "its task"),
+    Column("rows", "i8", "1", "training rows"),
+    Column("memory", "i8", "byte", "bytes one seed holds after it"),
+    Column("seconds", "f8", "s", "duration of learning it, all seeds together"),
+)
+CURVES = (
+    Column("step", "i4", "1", "experience being learned"),
+    Column("task", "i4", "1", "its task, the one tested"),
+    Column("batch", "i8", "1", "batches learned so far"),
+    Column("epoch", "i4", "1", "passes completed so far"),
+    Column("seed", "i8", "1", "seed"),
+    Column("n_correct", "i8", "1", "test rows answered correctly"),
+    Column("n_total", "i8", "1", "test rows"),
+    Column("seconds", "f8", "s", "duration of the test, all seeds together"),
+)
+EVENTS = (
+    Column("event", "i8", "1", "number of the event: rows with the same number are one event"),
+    Column("step", "i4", "1", "experience"),
+    Column("kind", "str", "1", "kind of event"),
+    Column("name", "str", "1", "name of the number"),
+    Column("seed", "i8", "1", "seed the number belongs to; -1: all"),
+    Column("value", "f8", "1", "the number"),
+)
+
+
+class Recorder:
+    """Writes what happens to a private working file, and publishes a copy of it whole at every `Saving`.
+
+    A reader always finds a complete file under the run's name and never meets the writer. Rows are kept in memory
+    between two saves or until there are many.
+    """
+
+    def __init__(self, folder: Path, seeds: list[int], stream: Stream) -> None:
+        self.path, self.working = folder / LOG, folder / WORKING
+        self.seeds, self.stream = seeds, stream
+        self.tables = {
+            "epochs": Table("epochs", EPOCHS),
+            "experiences": Table("experiences", EXPERIENCES),
+            "curves": Table("curves", CURVES),
+            "events": Table("events", EVENTS),
+        }
+        self.matrix = Matrix(len(seeds))
+        self.rows = 0
+        self.training_rows = 0
+        self.next_event = 0
+
+    def begin(self, attributes: Mapping[str, str], environment: Mapping[str, str]) -> None:
+        """Start a new log with these root attributes and scalar strings about the environment."""
+        with h5py.File(self.working, "w", libver=("v110", "v110")) as file:
+            file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "status": "running", **attributes})
+            file.attrs.update({"NX_class": "NXroot", "default": "results", "created": _now(), "updated": _now()})
+            group = file.create_group("environment")
+            for name, text in environment.items():
+                describe(group.create_dataset(name, data=text, dtype=string), "1", name.replace("_", " "))
+            Matrix.create(file.create_group("results"), self.seeds, PHASES, self.stream.n_tasks)
+            for table in self.tables.values():
+                table.create(file)
+
+    def resume(self, step: int) -> None:
+        """Go on from the published log, without the rows of experiences after ``step``."""
+        shutil.copyfile(self.path, self.working)
+        with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
+            file.attrs["status"] = "running"
+            results = file["results"]
+            kept = int(np.count_nonzero(results["evaluation_step"][:] <= step))
+            grow(results, "evaluation", kept)
+            grow(results, "experience", step + 1)
+            for table in self.tables.values():
+                table.truncate(file, step)
+            numbers = file["events/event"]
+            self.next_event = int(numbers[-1]) + 1 if len(numbers) else 0
+
+    def __call__(self, event: events.Event) -> None:
+        """Take in an event."""
+        match event:
+            case events.EpochEnded():
+                for seed, loss in zip(self.seeds, event.loss, strict=True):
+                    row = (event.step, event.task_id, event.fit, event.epoch, seed, loss, event.seconds)
+                    self._add("epochs", row)
+            case events.CurvePoint():
+                for seed, right in zip(self.seeds, event.n_correct, strict=True):
+                    where = (event.step, event.task_id, event.batch, event.epoch)
+                    self._add("curves", (*where, seed, right, event.n_total, event.seconds))
+            case events.TaskStarted():
+                self.training_rows = event.rows
+            case events.TaskLearned():
+                total = sum(event.memory.values())
+                self._add("experiences", (event.step, event.task_id, self.training_rows, total, event.seconds))
+                self.matrix.learned(event)
+            case events.Evaluated():
+                self.matrix.cell(event)
+            case events.Scored():
+                self.matrix.scored(event)
+            case events.Saving():
+                self.publish("running")
+            case events.Saved():
+                self.matrix.seconds(event.step, "save", event.seconds)
+            case events.StreamEnded():
+                self.publish("finished")
+            case events.StrategyEvent():
+                self._strategy_event(event)
+        if self.rows + self.matrix.cells > 50_000:
+            self._flush("running")
+
+    def publish(self, status: str) -> None:
+        """Bring the working file up to date and put a copy of it in the place of the published log."""
+        self._flush(status)
+        part = self.path.with_name(LOG + ".part")
+        shutil.copyfile(self.working, part)
+        replace(part, self.path)
+
+    def close(self) -> None:
+        """Throw the working file away; the published log is what remains."""
+        self.working.unlink(missing_ok=True)
+
+    def _strategy_event(self, event: events.StrategyEvent) -> None:
+        for name in event.__dataclass_fields__:
+            value = getattr(event, name)
+            if name == "step":
+                continue
+            pairs = zip(self.seeds, value, strict=True) if isinstance(value, tuple) else [(-1, value)]
+            for seed, number in pairs:
+                self._add("events", (self.next_event, event.step, type(event).__name__, name, seed, float(number)))
+        self.next_event += 1
+
+    def _add(self, table: str, row: tuple[object, ...]) -> None:
+        self.tables[table].rows.append(row)
+        self.rows += 1
+
+    def _flush(self, status: str) -> None:
+        with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
+            for table in self.tables.values():
+                table.flush(file)
+            self.matrix.flush(file["results"], self.stream)
+            file.attrs["status"], file.attrs["updated"] = status, _now()
+        self.rows = 0
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

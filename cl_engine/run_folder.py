@@ -1,0 +1,164 @@
+"""The folder of a run: one writer, one experiment, a log and a checkpoint that belong together."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import uuid
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from cl_engine import checkpoint
+from cl_engine.errors import UsageError
+from cl_engine.recorder import LOG, WORKING, Recorder
+from cl_engine.results import open_run
+from cl_engine.stream import Stream
+
+if TYPE_CHECKING:
+    from cl_engine.experiment import Experiment
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class RunFolder:
+    """A run's folder, held by one process: ``with RunFolder(path, experiment) as folder``.
+
+    Raises:
+        UsageError: if another process holds it, or it belongs to another experiment.
+    """
+
+    def __init__(self, path: Path, experiment: str) -> None:
+        self.path, self.experiment = path, experiment
+        self.checkpoint = path / CHECKPOINT
+        self._lock = FileLock(path / ".lock", timeout=0)
+
+    def hold(self) -> None:
+        """Become the one process that writes here."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise UsageError(f"another process is writing to {self.path}: wait for it, or give another --out") from None
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be written to: {error.strerror or error}") from None
+
+    def __enter__(self) -> RunFolder:
+        self.hold()
+        try:
+            self._check_owner()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    @property
+    def status(self) -> str:
+        """The status in the log, or ``new``."""
+        return open_run(self.path).status if (self.path / LOG).exists() else "new"
+
+    @classmethod
+    def cleared(cls, path: Path) -> list[Path]:
+        """Remove a run's files from a folder that nobody writes to, whatever experiment they are of; return which."""
+        found = [file for name in (LOG, CHECKPOINT, WORKING) if (file := path / name).exists()]
+        if found:
+            folder = cls(path, "")
+            folder.hold()
+            for file in found:
+                file.unlink()
+            folder._lock.release()
+        return found
+
+    def resume(self, device: torch.device) -> dict[str, Any] | None:
+        """Return the checkpoint to go on from; None if nothing was saved yet."""
+        if not (self.path / LOG).exists() or not self.checkpoint.exists():
+            return None
+        return checkpoint.load(self.checkpoint, device)
+
+    def recorder(
+        self, experiment: Experiment, stream: Stream, resume: dict[str, Any] | None, command: str
+    ) -> Recorder:
+        """Return the recorder of this run, begun anew or taken up at the checkpoint."""
+        recorder = Recorder(self.path, list(experiment.seeds), stream)
+        if resume is not None:
+            recorder.resume(resume["step"])
+            return recorder
+        attributes = {"strategy": experiment.strategy, "scenario": experiment.scenario, "run_id": uuid.uuid4().hex}
+        recorder.begin(attributes, _environment(experiment, stream, command))
+        return recorder
+
+    def _check_owner(self) -> None:
+        if not (self.path / LOG).exists():
+            return
+        found = open_run(self.path).environment["experiment"]
+        if found != self.experiment:
+            raise UsageError(
+                f"{self.path} holds the run of another experiment ({_difference(found, self.experiment)}); "
+                "give another --out, or --fresh to replace it"
+            )
+
+
+def _difference(found: str, wanted: str) -> str:
+    """Name the first thing in which two experiments differ."""
+    there, here = _flat(json.loads(found)), _flat(json.loads(wanted))
+    for key in sorted(there.keys() | here.keys()):
+        if there.get(key) != here.get(key):
+            return f"its {key} is {json.dumps(there.get(key))}, not {json.dumps(here.get(key))}"
+    return "written differently"
+
+
+def _flat(tree: Any, at: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {at: tree}
+    parts: dict[str, Any] = {}
+    for key, value in tree.items():
+        parts |= _flat(value, key if not at or at == "options" else f"{at}.{key}")
+    return parts
+
+
+def _environment(experiment: Experiment, stream: Stream, command: str) -> dict[str, str]:
+    device = stream.device
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "experiment": experiment.json,
+        "scenario": experiment.text,
+        "command": command,
+        "data": json.dumps(stream.describe()),
+        "versions": json.dumps({name: _version(name) for name in ("cl-engine", "torch", "numpy", "h5py")}),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": f"{device} ({gpu})",
+        "threads": str(torch.get_num_threads()),
+        "commit": _commit(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    """Return the commit of the code, with a '+' if files were changed since; empty if unknown."""
+    here, options = Path(__file__).parent, {"capture_output": True, "text": True, "timeout": 10}
+    try:
+        head = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], **options)  # type: ignore[call-overload]
+        changed = subprocess.run(  # type: ignore[call-overload]
+            ["git", "-C", here, "status", "--porcelain", "--untracked-files=no"], **options, env={**os.environ, "LC_ALL": "C"}
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "") if head.returncode == 0 else ""

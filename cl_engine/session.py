@@ -1,0 +1,85 @@
+"""Runs with a person at the terminal: progress, what was resumed or removed, the demo and its table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cl_engine import plugins
+from cl_engine.analysis.report import write_report
+from cl_engine.analysis.terminal import print_comparison
+from cl_engine.console import Console
+from cl_engine.experiment import Experiment
+from cl_engine.options import described
+from cl_engine.results import open_run
+from cl_engine.run_folder import RunFolder
+from cl_engine.scenario import Scenario, scenario_names
+
+DEMO = "demo"
+
+
+def run_in_terminal(
+    experiment: Experiment, out: Path | None, fresh: bool, quiet: bool, device: str, data_root: Path | None, command: str
+) -> Path:
+    """Run with progress on the terminal; say what is resumed, removed or already done. Returns the run's folder."""
+    path = out or experiment.folder
+    if fresh:
+        for file in RunFolder.cleared(path):
+            click.echo(f"removed {file}", err=True)
+    status = _announce(path)
+    consoles: list[Console] = []
+
+    def listeners(stream):  # type: ignore[no-untyped-def]
+        consoles.append(Console(f"{experiment.scenario} {experiment.strategy}", stream, quiet=quiet))
+        return consoles
+
+    try:
+        folder = experiment.run(path, device=device, data_root=data_root, listeners=listeners, command=command)
+    finally:
+        for console in consoles:
+            console.close()
+    if status != "finished":
+        click.echo(f"log: {folder / 'log.h5'}", err=True)
+    return folder
+
+
+def run_demo(out: Path, fresh: bool, command: str) -> None:
+    """Run every strategy that comes with the program on the demo scenario; print a table, write a report."""
+    folders = []
+    for strategy in sorted(plugins.names("strategies")):
+        experiment = Experiment.of(DEMO, strategy, seeds=(0, 1, 2))
+        folders.append(run_in_terminal(experiment, out / strategy, fresh, False, "auto", None, command))
+    runs = [open_run(folder) for folder in folders]
+    print_comparison(runs)
+    report = write_report(runs, out / "report.html")
+    click.echo(f"logs:   {out}/*/log.h5")
+    click.echo(f"report: {report}")
+
+
+def listing(kind: str, options: bool) -> list[str]:
+    """Return the lines of `list`: a name and a sentence each, and the options below if asked for."""
+    lines: list[str] = []
+    if kind == "scenarios":
+        for name in scenario_names():
+            first = Scenario.load(name).text.splitlines()[0]
+            lines.append(f"  {name:<24} {first.lstrip('# ')}")
+        return lines
+    for name in plugins.names(kind):  # type: ignore[arg-type]
+        lines.append(f"  {name:<24} {plugins.summary(kind, name)}")  # type: ignore[arg-type]
+        found = plugins.load(kind, name) if options and kind != "sources" else None  # type: ignore[arg-type]
+        for option, type_, default, meaning in described(found.Options) if found else []:
+            lines.append(f"      {option} = {default}  ({type_})  {meaning}")
+    return lines
+
+
+def _announce(path: Path) -> str:
+    """Say what the folder holds already, and return its status."""
+    if not (path / "log.h5").exists():
+        return "new"
+    status = open_run(path).status
+    if status == "finished":
+        click.echo(f"{path} is finished; --fresh runs it again", err=True)
+    elif (path / "checkpoint.safetensors").exists():
+        click.echo(f"going on with {path}, which was {status}", err=True)
+    return status

@@ -1,0 +1,167 @@
+"""Streams made from one source of labelled arrays: which rows, which labels, how many."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_engine import rng
+from cl_engine.errors import UsageError
+from cl_engine.options import option
+from cl_engine.stream import Data, Experience, Stream
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """What a source gives: images (uint8) or signals (float32), and class numbers.
+
+    Attributes:
+        train_x, test_x: ``[N, *shape]``; images as ``[N, channels, height, width]``.
+        train_y, test_y: ``[N]``, int64, from 0 to ``classes`` − 1.
+        mean, std: a number each channel, in stored units: what `Net` scales uint8 inputs by.
+        about: what a reader of the log should know (a version, a checksum).
+    """
+
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+    classes: int
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    about: dict[str, str | int] = field(default_factory=dict)
+
+
+class Source(ABC):
+    """Where data come from: files under the data root, or a package."""
+
+    @abstractmethod
+    def load(self, root: Path) -> Arrays:
+        """Return the arrays; a `UsageError` that says how to get them if they are not there."""
+
+    def fetch(self, root: Path) -> None:
+        """Download the data to ``root``; nothing to do for sources that a package ships."""
+        return None
+
+
+class SourceStream(Stream):
+    """A stream of tasks over one source: a task is a set of its classes, seen through a transformation of the inputs."""
+
+    source: str = option(..., "where the data come from: a name of `list sources`")
+    samples_per_class: int | None = option(None, "training rows of a class in a task; left out: all", ge=1)
+    test_samples_per_class: int | None = option(None, "test rows of a class in a task; left out: all", ge=1)
+    validation: float = option(0.0, "share of the training rows of each class set aside for choices", ge=0, lt=1)
+    revisit: int | list[int] = option(0, "how often all tasks come back, in order, or a list of the tasks that come back")
+    seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
+
+    def __init__(self, arrays: Arrays, device: torch.device | str = "cpu", **options: Any) -> None:
+        """Build the stream over ``arrays``, its tensors on ``device``.
+
+        Raises:
+            UsageError: for options that do not exist, or do not fit the source or each other.
+        """
+        self.configure(options, "stream")
+        self.device = torch.device(device)
+        self.arrays = arrays
+        self.mean, self.std = arrays.mean, arrays.std
+        self.input_shape = tuple(arrays.train_x.shape[1:])
+        self.n_tasks = self.n if self.n is not None else self.all_tasks()
+        self._order = self._sequence()
+        self.n_steps = None if self.n_tasks is None else len(self._order or range(self.n_tasks))
+        self._train = _ByClass(arrays.train_x, arrays.train_y, arrays.classes, self.device)
+        self._test = _ByClass(arrays.test_x, arrays.test_y, arrays.classes, self.device)
+        self.prepare()
+        self.outputs = self._outputs()
+
+    def all_tasks(self) -> int | None:
+        """Return the number of tasks when ``n`` is left out; None: without end."""
+        return None
+
+    def prepare(self) -> None:
+        """Check the options against the source, and set up what tasks need; called once."""
+
+    @abstractmethod
+    def classes_of(self, task_id: int) -> tuple[int, ...]:
+        """Return the classes of the source that this task is about, in the order of its local labels."""
+
+    def transform(self, task_id: int, x: Tensor) -> Tensor:
+        """Return the inputs as this task shows them; same shape and dtype."""
+        return x
+
+    def global_label(self, task_id: int, local: int) -> int:
+        """Return the label in the ``class`` setting of what has the label ``local`` within the task."""
+        return self.classes_of(task_id)[local]
+
+    def task_id(self, step: int) -> int:
+        self.check_step(step)
+        return step if self._order is None else self._order[step]
+
+    def __getitem__(self, step: int) -> Experience:
+        task = self.task_id(step)
+        train, validation = self._rows(self._train, task, self.samples_per_class, self.validation, "train")
+        return Experience(step=step, task_id=task, train=train, validation=validation, classes=len(self.classes_of(task)))
+
+    def test(self, task_id: int) -> Data:
+        return self._rows(self._test, task_id, self.test_samples_per_class, 0.0, "test")[0]
+
+    def describe(self) -> dict[str, str | int]:
+        return {"source": self.source, **self.arrays.about}
+
+    def _rows(self, data: _ByClass, task: int, limit: int | None, aside: float, purpose: str) -> tuple[Data, Data]:
+        draw = rng.arrays(self.seed, "rows", purpose, task)
+        kept: list[np.ndarray] = []
+        kept_aside: list[np.ndarray] = []
+        for label in self.classes_of(task):
+            rows = data.rows[label]
+            if limit is not None or aside:
+                rows = draw.permutation(rows)[:limit]
+            cut = round(len(rows) * aside)
+            kept_aside.append(rows[:cut])
+            kept.append(rows[cut:])
+        return self._labelled(data, task, kept), self._labelled(data, task, kept_aside)
+
+    def _labelled(self, data: _ByClass, task: int, rows: list[np.ndarray]) -> Data:
+        label = (lambda k: self.global_label(task, k)) if self.setting == "class" else (lambda k: k)
+        y = np.repeat([label(k) for k in range(len(rows))], [len(r) for r in rows]).astype(np.int64)
+        index = torch.from_numpy(np.concatenate(rows)).to(self.device)
+        return Data(self.transform(task, data.x.index_select(0, index)), torch.from_numpy(y).to(self.device))
+
+    def _sequence(self) -> list[int] | None:
+        """Return the task at each step, or None where it is the step itself."""
+        if not self.revisit:
+            return None
+        if self.n_tasks is None:
+            raise self.refuse_endless("tasks come back (stream.revisit) after the last of n")
+        if isinstance(self.revisit, int):
+            if self.revisit < 0:
+                raise UsageError(f"stream.revisit: found {self.revisit}; allowed are 0, 1, 2, … or a list of tasks")
+            return list(range(self.n_tasks)) * (1 + self.revisit)
+        odd = [task for task in self.revisit if not 0 <= task < self.n_tasks]
+        if odd:
+            raise UsageError(f"stream.revisit: there is no task {odd[0]}; tasks are 0 to {self.n_tasks - 1}")
+        return [*range(self.n_tasks), *self.revisit]
+
+    def _outputs(self) -> int:
+        if self.setting != "class":
+            tasks = range(self.n_tasks) if self.n_tasks is not None else range(1)
+            return max(len(self.classes_of(task)) for task in tasks)
+        if self.n_tasks is None:
+            raise self.refuse_endless("in the class setting the number of classes must be known beforehand")
+        last = ((task, local) for task in range(self.n_tasks) for local in range(len(self.classes_of(task))))
+        return 1 + max(self.global_label(task, local) for task, local in last)
+
+
+class _ByClass:
+    """The rows of each class of one half of the source, and the inputs on the device."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, classes: int, device: torch.device) -> None:
+        self.x = torch.from_numpy(np.ascontiguousarray(x)).to(device)
+        order = np.argsort(y, kind="stable")
+        bounds = np.searchsorted(y[order], np.arange(classes + 1))
+        self.rows = [order[bounds[label] : bounds[label + 1]] for label in range(classes)]

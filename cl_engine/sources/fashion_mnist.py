@@ -1,0 +1,10 @@
+"""Fashion-MNIST, in torchvision's layout."""
+
+from cl_engine.torchvision_files import TorchvisionSource
+
+
+class FashionMnist(TorchvisionSource):
+    """Fashion-MNIST: 60,000 and 10,000 articles of clothing of 28 × 28 pixels (Xiao et al. 2017)."""
+
+    name, dataset, classes = "fashion_mnist", "FashionMNIST", 10
+    mean, std = (0.2860,), (0.3530,)

@@ -1,0 +1,10 @@
+"""MNIST, in torchvision's layout."""
+
+from cl_engine.torchvision_files import TorchvisionSource
+
+
+class Mnist(TorchvisionSource):
+    """MNIST: 60,000 and 10,000 handwritten digits of 28 × 28 pixels (LeCun et al. 1998)."""
+
+    name, dataset, classes = "mnist", "MNIST", 10
+    mean, std = (0.1307,), (0.3081,)

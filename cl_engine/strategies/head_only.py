@@ -1,0 +1,33 @@
+"""A frozen random net with trained heads: the floor for whatever reuses a fixed network."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cl_engine.fit import Tree
+from cl_engine.memory import State
+from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.strategy import Learning, Strategy
+from cl_engine.stream import Experience
+
+
+class HeadOnly(Strategy):
+    """Head only: the net is never trained, only its last layer; a head a task where the task is told."""
+
+    def start(self) -> State:
+        return self.new_net()
+
+    def learn(self, experience: Experience) -> Learning:
+        params = self.net_for(experience.task_id)
+        head = {name: params[name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
+        trained = yield from self.fit(head, self.loss, experience, frozen=params)
+        self.keep_net(experience.task_id, {**params, **trained})
+
+    def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
+        return self.net.one({**(frozen or {}), **params}, x, training=False)
+
+    def predict(self, x: Tensor, task_id: int | None) -> Tensor:
+        return self.net.all(self.net_for(task_id), x)
+
+    def fingerprint(self, task_id: int | None) -> int | None:
+        return None if task_id is None else self.state["heads"].writes(task_id)

@@ -1,0 +1,46 @@
+"""A net a task: the reference that transfer is measured against."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cl_engine.bank import Bank
+from cl_engine.memory import State
+from cl_engine.net import Params
+from cl_engine.strategy import Learning, Strategy
+from cl_engine.stream import Experience
+
+
+class Independent(Strategy):
+    """Independent: a new net for every task, each kept whole; no transfer, no forgetting, memory grows by a net a task.
+
+    A task that comes back goes on from its own net.
+    """
+
+    settings = ("task",)
+
+    def start(self) -> State:
+        seeds, device = len(self.seeds), self.net.device
+        weights = {name: Bank.empty(seeds, row.shape[1:], row.dtype, device) for name, row in self._first().items()}
+        return {"nets": weights}
+
+    def learn(self, experience: Experience) -> Learning:
+        params = yield from self.fit(self._net(experience.task_id), self.loss, experience)
+        for name, tensor in params.items():
+            self.state["nets"][name].put(experience.task_id, tensor)
+
+    def predict(self, x: Tensor, task_id: int | None) -> Tensor:
+        return self.net.all(self._net(task_id), x)
+
+    def fingerprint(self, task_id: int | None) -> int | None:
+        bank: Bank = next(iter(self.state["nets"].values()))
+        return None if task_id is None else bank.writes(task_id)
+
+    def _first(self) -> Params:
+        return self.net.init(self.seeds)
+
+    def _net(self, task_id: int | None) -> Params:
+        nets: dict[str, Bank] = self.state["nets"]
+        if task_id is None or task_id >= len(next(iter(nets.values()))):
+            return self._first()
+        return {name: bank[task_id] for name, bank in nets.items()}

@@ -1,0 +1,42 @@
+"""Training on everything at once: the upper bound."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cl_engine.memory import State
+from cl_engine.strategy import Learning, Strategy
+from cl_engine.stream import Experience
+
+
+class Joint(Strategy):
+    """Joint training: after each experience a new net is trained on all data so far, which are kept and counted.
+
+    The usual upper bound. Its cost grows with the square of the number of tasks.
+    """
+
+    cost = "growing"
+
+    def start(self) -> State:
+        return self.new_net()
+
+    def learn(self, experience: Experience) -> Learning:
+        x, y, t = self._remember(experience)
+        params = self.tasks_net(int(t.max()), fresh=True)
+        logits = self.logits_of(experience.task_id)
+        self.keep_tasks_net((yield from self.fit(params, self.mixed_loss, experience, rows=(x, y, t), logits=logits)))
+
+    def predict(self, x: Tensor, task_id: int | None) -> Tensor:
+        return self.net.all(self.net_for(task_id), x)
+
+    def _remember(self, experience: Experience) -> tuple[Tensor, Tensor, Tensor]:
+        """Add the rows of an experience to the data kept, shared by the seeds; return all of them."""
+        x, y = experience.train.x, experience.train.y
+        new = {"x": x, "y": y, "t": torch.full_like(y, experience.task_id)}
+        kept = self.state.get("data")
+        data = {name: rows.unsqueeze(0) for name, rows in new.items()}
+        if kept is not None:
+            data = {name: torch.cat([kept[name], rows], dim=1) for name, rows in data.items()}
+        self.state["data"] = data
+        return data["x"][0], data["y"][0], data["t"][0]

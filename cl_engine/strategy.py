@@ -1,0 +1,204 @@
+"""What a strategy is: three verbs and a state."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_engine.bank import Bank
+from cl_engine.errors import UsageError
+from cl_engine.events import Event
+from cl_engine.fit import Curve, Job, Rows, Train, Tree, fit
+from cl_engine.heads import empty_heads, head_of, mixed_logits, row_of
+from cl_engine.memory import State
+from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net, Params
+from cl_engine.options import Configured
+from cl_engine.stream import Experience, Setting
+
+Learning = Generator[Event, None, None]
+
+
+class Strategy(Configured, ABC):
+    """Learns experience after experience; subclass it, write the three verbs, and all else follows.
+
+    `start` returns the state before the first experience, `learn` changes ``self.state``, `predict` answers. Options
+    are annotated fields. All that outlives a call is in ``self.state``: a nested dict of tensors ``[S, …]`` (or
+    ``[1, …]`` for what the seeds share), `Bank` and numbers; saving, resuming and the accounting of memory read it.
+
+    A task not yet met must be answered too: with the parts that learning it would start from. That is a guess at chance
+    level where those parts are untrained (a new head), and forward transfer where they are not.
+
+    Attributes:
+        net: the network of the scenario, as a function of its weights.
+        seeds: the seeds that learn side by side, the first axis of every tensor.
+        setting: ``task``, ``domain`` or ``class``: what is told at test time, and which labels there are.
+        train: the training options of the scenario.
+    """
+
+    settings: ClassVar[tuple[Setting, ...]] = ("task", "domain", "class")
+    cost: ClassVar[Literal["flat", "growing"]] = "flat"
+
+    def __init__(
+        self, net: Net, *, seeds: Sequence[int] = (0,), setting: Setting = "task", train: Train | None = None, **options: Any
+    ) -> None:
+        """Set the strategy up, without a state: `simulate` calls `start`, or puts a saved state in place.
+
+        Raises:
+            UsageError: for options that do not exist or are out of bounds, or a setting the strategy cannot serve.
+        """
+        self.configure(options)
+        if setting not in self.settings:
+            raise UsageError(
+                f"the strategy '{self.name()}' must be told the task at test time; the setting '{setting}' does not "
+                f"tell it: use stream.setting = {' or '.join(self.settings)}"
+            )
+        self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
+        self.curve = Curve()
+        self.state: State = {}
+        self._fits = 0
+
+    @classmethod
+    def name(cls) -> str:
+        """Return the name of the strategy on the command line: that of its file."""
+        return cls.__module__.rsplit(".", 1)[-1]
+
+    @abstractmethod
+    def start(self) -> State:
+        """Return the state before the first experience."""
+
+    @abstractmethod
+    def learn(self, experience: Experience) -> Learning:
+        """Learn an experience: a generator that changes ``self.state`` and yields events on the way."""
+
+    @abstractmethod
+    def predict(self, x: Tensor, task_id: int | None) -> Tensor:
+        """Return logits ``[S, N, C]`` for inputs ``[N, …]``; ``task_id`` None: the task is not told."""
+
+    def fingerprint(self, task_id: int | None) -> int | None:
+        """Return a number that says which answers this task would get now; None: unknown.
+
+        The same number as before promises the same predictions, bit for bit; the engine then reuses the measured
+        score. A counter (`Bank.writes`) or a hash of those parts of the state that `predict` reads.
+        """
+        return None
+
+    def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
+        """Return logits ``[N, C]`` of one seed while it is being fitted; the default runs the net on ``params``."""
+        return self.net.one(params, x)
+
+    def loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of one seed on a batch; the default is the cross-entropy of `logits`."""
+        return F.cross_entropy(self.logits(params, frozen, x), y)
+
+    def fit(
+        self,
+        params: Tree,
+        loss: Callable[..., Tensor],
+        experience: Experience,
+        *,
+        frozen: Tree | None = None,
+        rows: Rows | None = None,
+        rehearsal: Rows | None = None,
+        overrides: Mapping[str, Train] | None = None,
+        logits: Callable[..., Tensor] | None = None,
+    ) -> Generator[Event, None, Tree]:
+        """Fit ``params`` to the experience (or to other ``rows``) and return the new ones; see `cl_engine.fit.Job`."""
+        self._fits += 1
+        job = Job(
+            net=self.net,
+            params=params,
+            loss=loss,
+            rows=rows if rows is not None else (experience.train.x, experience.train.y),
+            train=self.train,
+            seeds=self.seeds,
+            step=experience.step,
+            task_id=experience.task_id,
+            frozen=frozen,
+            rehearsal=rehearsal,
+            rehearsal_batch=self.train.batch if rehearsal is not None else 0,
+            overrides=overrides or {},
+            logits=logits or self.logits,
+            curve=self.curve,
+            index=self._fits - 1,
+        )
+        return (yield from fit(job))
+
+    def learning(self, experience: Experience) -> Learning:
+        """Run `learn`; called by the engine, and by nobody else. Fits are counted anew for every experience."""
+        self._fits = 0
+        yield from self.learn(experience)
+
+    def untrained(self) -> Strategy:
+        """Return a twin of this strategy in its first state."""
+        twin = copy.copy(self)
+        twin.state = twin.start()
+        return twin
+
+    # One net for all tasks: with a head a task where the task is told, with one head where it is not.
+
+    def new_net(self) -> State:
+        """Return the state of one net shared by all tasks: ``net``, and ``heads`` where the setting is ``task``."""
+        params = self.net.init(self.seeds)
+        if self.setting != "task":
+            return {"net": params}
+        return {"net": params, "heads": empty_heads(self.net, len(self.seeds))}
+
+    def net_for(self, task_id: int | None) -> Params:
+        """Return the shared net's weights with the head of this task, the untrained head for a task not yet met."""
+        params: Params = self.state["net"]
+        heads: Bank | None = self.state.get("heads")
+        if heads is None or task_id is None or task_id >= len(heads):
+            return params
+        return {**params, **head_of(heads[task_id])}
+
+    def keep_net(self, task_id: int, params: Tree) -> None:
+        """Put trained weights in the place of the shared net's, the head in the place of this task's."""
+        if "heads" in self.state:
+            self.state["heads"].put(task_id, row_of(params))
+            untrained = {name: self.state["net"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
+            params = {**params, **untrained}
+        self.state["net"] = params
+
+    # The same net trained on rows of several tasks at once, each row under the head of its own task.
+
+    def tasks_net(self, task_id: int, fresh: bool = False) -> Tree:
+        """Return the shared net and the heads of all tasks up to this one, to be fitted; untrained if ``fresh``."""
+        net: Params = self.net.init(self.seeds) if fresh else self.state["net"]
+        if "heads" not in self.state:
+            return {"net": net}
+        heads: Bank = self.state["heads"]
+        untrained = row_of(net)
+        rows = [untrained if fresh or task >= len(heads) else heads[task] for task in range(max(task_id + 1, len(heads)))]
+        return {"net": net, "heads": torch.stack(rows, dim=1)}
+
+    def keep_tasks_net(self, trained: Tree) -> None:
+        """Put what was fitted from `tasks_net` into the state."""
+        self.state["net"] = trained["net"]
+        if "heads" in trained:
+            for task_id, row in enumerate(trained["heads"].unbind(dim=1)):
+                self.state["heads"].put(task_id, row)
+
+    def mixed_logits(self, params: Tree, frozen: Tree | None, x: Tensor, t: Tensor) -> Tensor:
+        """Return logits ``[N, C]`` of one seed for rows of the tasks ``t [N]``, from what `tasks_net` returned."""
+        if "heads" not in params:
+            return self.net.one(params["net"], x)
+        return mixed_logits(self.net, params["net"], params["heads"], x, t)
+
+    def mixed_loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        """Return the cross-entropy of `mixed_logits`."""
+        return F.cross_entropy(self.mixed_logits(params, frozen, x, t), y)
+
+    def logits_of(self, task_id: int) -> Callable[[Tree, Tree | None, Tensor], Tensor]:
+        """Return `mixed_logits` for rows of one task, to be tested with while learning."""
+
+        def logits(params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
+            t = torch.full((len(x),), task_id, dtype=torch.int64, device=x.device)
+            return self.mixed_logits(params, frozen, x, t)
+
+        return logits

@@ -1,0 +1,98 @@
+"""The words of a stream: what arrives (`Experience`), in what order, and what it is tested on."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from cl_engine.errors import UsageError
+from cl_engine.options import Configured, option
+
+Setting = Literal["task", "domain", "class"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Data:
+    """Rows of a task: inputs and labels.
+
+    Attributes:
+        x: inputs ``[N, *shape]``; uint8 as stored for images, float32 otherwise. `Net` scales them.
+        y: labels ``[N]``, int64; local to the task, or global in the ``class`` setting.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Experience:
+    """One arrival in the stream: the training data of a task, and nothing to be tested on.
+
+    Attributes:
+        step: index in the stream.
+        task_id: the task these data belong to; ids are given in the order in which tasks first arrive: 0, 1, 2, …
+        train: rows to learn from.
+        validation: rows set aside for choices made while learning; empty if the scenario asks for none.
+        classes: number of classes of this task.
+    """
+
+    step: int
+    task_id: int
+    train: Data
+    validation: Data
+    classes: int
+
+
+class Stream(Configured):
+    """A sequence of experiences, lazy and pure in the step: the same step gives the same tensors, in any order of asking.
+
+    A kind of stream sets ``n_tasks``, ``n_steps`` (None: without end), ``input_shape`` and ``outputs`` and answers
+    `task_id`, `__getitem__` and `test`. It keeps no experience alive that it has given out.
+    """
+
+    setting: Setting = option("task", "what is told at test time: task, domain or class (incremental)")
+    n: int | None = option(None, "number of tasks; left out: all there are, or without end", ge=1)
+
+    n_tasks: int | None
+    n_steps: int | None
+    input_shape: tuple[int, ...]
+    outputs: int
+    mean: ClassVar[tuple[float, ...]] = (0.0,)
+    std: ClassVar[tuple[float, ...]] = (1.0,)
+    device: torch.device
+
+    @abstractmethod
+    def task_id(self, step: int) -> int:
+        """Return the task that arrives at ``step``; a task met for the first time has the next unused id."""
+
+    @abstractmethod
+    def __getitem__(self, step: int) -> Experience:
+        """Return the experience at ``step``; IndexError beyond the end."""
+
+    @abstractmethod
+    def test(self, task_id: int) -> Data:
+        """Return the test rows of a task."""
+
+    def describe(self) -> dict[str, str | int]:
+        """Return what a reader of the log should know about the data beyond the options."""
+        return {}
+
+    def name_of(self, task_id: int) -> str:
+        """Return a short name of the task for tables and pictures."""
+        return f"task {task_id}"
+
+    def check_step(self, step: int) -> None:
+        """Raise IndexError for a step outside the stream."""
+        if step < 0 or (self.n_steps is not None and step >= self.n_steps):
+            raise IndexError(f"step {step} is outside a stream of {self.n_steps} experiences")
+
+    def refuse_endless(self, why: str) -> UsageError:
+        """Return the error for a stream that must have an end here."""
+        return UsageError(f"stream.n is missing: {why}")

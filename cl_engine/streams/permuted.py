@@ -1,0 +1,37 @@
+"""Permuted: the same images under ever new fixed permutations of their pixels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from cl_engine import rng
+from cl_engine.options import option
+from cl_engine.source_stream import SourceStream
+
+
+class Permuted(SourceStream):
+    """Permuted: every task is the whole source under its own pixel permutation (Goodfellow et al., 2014).
+
+    Without ``n`` the stream has no end. Permutations depend on the stream's seed and the task alone.
+    """
+
+    first_plain: bool = option(True, "the first task is not permuted")
+
+    def classes_of(self, task_id: int) -> tuple[int, ...]:
+        return tuple(range(self.arrays.classes))
+
+    def global_label(self, task_id: int, local: int) -> int:
+        return task_id * self.arrays.classes + local
+
+    def transform(self, task_id: int, x: Tensor) -> Tensor:
+        if self.first_plain and task_id == 0:
+            return x
+        pixels = math.prod(self.input_shape)
+        order = torch.randperm(pixels, generator=rng.tensors(self.seed, "permutation", task_id)).to(x.device)
+        return x.flatten(1).index_select(1, order).reshape(x.shape)
+
+    def name_of(self, task_id: int) -> str:
+        return "plain" if self.first_plain and task_id == 0 else f"permutation {task_id}"

@@ -1,0 +1,35 @@
+"""Nested dicts of leaves: walking, mapping and rebuilding. The shape in which a learner's state is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Path = tuple[str, ...]
+
+
+def leaves(tree: Mapping[str, Any], at: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield ``(path, leaf)`` for all that is not a dict, in insertion order."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, (*at, key))
+        else:
+            yield (*at, key), value
+
+
+def mapped(function: Callable[[Any], Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tree of the same shape whose leaves are ``function(leaf)``."""
+    return {
+        key: mapped(function, value) if isinstance(value, Mapping) else function(value) for key, value in tree.items()
+    }
+
+
+def built(pairs: Mapping[Path, Any]) -> dict[str, Any]:
+    """Return the tree that has these leaves: the inverse of `leaves` (empty dicts are not kept)."""
+    tree: dict[str, Any] = {}
+    for path, leaf in pairs.items():
+        branch = tree
+        for key in path[:-1]:
+            branch = branch.setdefault(key, {})
+        branch[path[-1]] = leaf
+    return tree
