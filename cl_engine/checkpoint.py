@@ -70,17 +70,17 @@ def load(path: Path, device: torch.device | None = None) -> dict[str, Any]:
         if _crc(tensor) != content["crc32"][name]:
             raise UsageError(f"{path} is damaged: the checksum of '{name}' is wrong")
     found: dict[str, Any] = dict(content["values"])
-    for name, tensor in tensors.items():
-        tensor = tensor.to(device)
+    for name, stored in tensors.items():
+        tensor = stored.to(device)
         found[name] = Bank(tensor, content["banks"][name]) if name in content["banks"] else tensor
     return built({tuple(name.split("/")): leaf for name, leaf in found.items()})
 
 
 def replace(part: Path, path: Path) -> None:
     """Put ``part`` in the place of ``path`` so that a reader, or a crash, finds either the old file or the new one."""
-    with open(part, "rb") as file:
+    with part.open("rb") as file:
         os.fsync(file.fileno())
-    os.replace(part, path)
+    part.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -89,4 +89,4 @@ def replace(part: Path, path: Path) -> None:
 
 
 def _crc(tensor: Tensor) -> int:
-    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else 0
+    return zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else 0

@@ -55,7 +55,9 @@ def _options(function: Any) -> Any:
             click.option("--seeds", default="1", callback=_seeds, help="How many seeds (5), or which (0,3,7).  [1]"),
             click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=_SET_HELP),
             click.option("--device", default="auto", help="auto, cpu, cuda or cuda:n.  [auto]"),
-            click.option("--data-root", type=root, help="Where data sets are, in torchvision's layout.  [$CL_DATA_ROOT]"),
+            click.option(
+                "--data-root", type=root, help="Where data sets are, in torchvision's layout.  [$CL_DATA_ROOT]"
+            ),
         )
     ):
         function = option(function)
@@ -125,8 +127,12 @@ def show(run: Path) -> None:
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The HTML file.")
-@click.option("--pictures", type=click.Path(file_okay=False, path_type=Path), help="A folder for the pictures as files.")
-@click.option("--format", "kind", type=click.Choice(["svg", "png", "pdf"]), default="svg", help="Of those files.  [svg]")
+@click.option(
+    "--pictures", type=click.Path(file_okay=False, path_type=Path), help="A folder for the pictures as files."
+)
+@click.option(
+    "--format", "kind", type=click.Choice(["svg", "png", "pdf"]), default="svg", help="Of those files.  [svg]"
+)
 def report(runs: tuple[Path, ...], output: Path, pictures: Path | None, kind: str) -> None:
     """Write one self-contained HTML page about one or several RUNS, from their logs alone."""
     from cl_engine.analysis.report import save_pictures, write_report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from rich.console import Console as Terminal
@@ -64,7 +65,7 @@ class Console:
         )
         self.bar = Progress(*columns, console=self.terminal, transient=True)
         fields = {"counted": "", "what": "starting", "score": "", "left": ""}
-        self.task = self.bar.add_task(self.label, total=event.n_steps, completed=event.step + 1, **fields)
+        self.task = self.bar.add_task(self.label, total=event.n_steps, completed=event.step + 1, **fields)  # type: ignore[arg-type]
         self.bar.start()
 
     def _show(self, step: int, what: str | None, share: float) -> None:
@@ -77,13 +78,13 @@ class Console:
         left = self._left(step + share)
         if left is not None:
             fields["left"] = f"{duration(left)} left"
-        self.bar.update(self.task, completed=step + share, **fields)
+        self.bar.update(self.task, completed=step + share, **fields)  # type: ignore[arg-type]
 
     def _scored(self, event: events.Scored) -> None:
         took = time.perf_counter() - self.began
         self.each = took if self.each is None else (1 - WEIGHT_OF_NEWEST) * self.each + WEIGHT_OF_NEWEST * took
         acc, bwt = (sum(values) / len(values) for values in (event.acc, event.bwt))
-        score = f"ACC {acc:.3f} BWT {bwt:+.3f}" if acc == acc else ""
+        score = f"ACC {acc:.3f} BWT {bwt:+.3f}" if math.isfinite(acc) else ""
         score = score.replace(" BWT +nan", "").replace(" BWT nan", "")
         if self.bar is not None:
             self.bar.update(self.task, completed=event.step + 1, score=score)

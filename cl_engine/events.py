@@ -124,4 +124,3 @@ class StreamEnded(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrategyEvent(Event):
     """Base of what strategies tell: a subclass adds named numbers, or tuples with one number a seed."""
-

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -118,11 +118,9 @@ class Experiment:
         options = dict(self.resolved["stream"])
         kind: Any = plugins.load("streams", options.pop("name"))
         if "source" not in options:
-            built: Stream = kind(device=device, **options)
-            return built
+            return cast(Stream, kind(device=device, **options))
         source = plugins.load("sources", options["source"])()
-        built = kind(source.load(data_root or default_data_root()), device=device, **options)
-        return built
+        return cast(Stream, kind(source.load(data_root or default_data_root()), device=device, **options))
 
     def learner(self, stream: Stream) -> Strategy:
         """Build the strategy with the net that fits the stream."""
@@ -131,15 +129,18 @@ class Experiment:
         net = Net(build, stream.input_shape, mean=stream.mean, std=stream.std, device=stream.device)
         kind: Any = plugins.load("strategies", self.strategy)
         train = Train(**self.resolved["train"])
-        built: Strategy = kind(
-            net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"]
-        )
+        built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
         return built
 
     @property
     def agenda(self) -> AgendaOptions:
         """When to test and to save."""
         return AgendaOptions(**self.resolved["agenda"])
+
+    @property
+    def curve(self) -> Curve:
+        """When to test in the middle of learning."""
+        return Curve(self.agenda.curve_batches, self.agenda.curve_epochs)
 
     def run(
         self,
@@ -177,10 +178,10 @@ class Experiment:
                 resume=resume,
                 save_to=folder.checkpoint,
                 save_share=agenda.save_share,
-                curve=Curve(agenda.curve_batches, agenda.curve_epochs),
+                curve=self.curve,
             )
             recorder = folder.recorder(self, stream, resume, command)
-            watchers = [recorder, *listeners(stream)]
+            watchers: list[Listener] = [recorder, *listeners(stream)]
             try:
                 with asked_to_stop() as asked:
                     for event in events:

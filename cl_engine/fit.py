@@ -50,7 +50,9 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
     }
     usable = {kind: cls for kind, cls in found.items() if kind not in ("lbfgs", "sparseadam")}
     if name not in usable:
-        raise UsageError(f"train.optimizer: no optimiser '{name}' in torch.optim; there are: {', '.join(sorted(usable))}")
+        raise UsageError(
+            f"train.optimizer: no optimiser '{name}' in torch.optim; there are: {', '.join(sorted(usable))}"
+        )
     return usable[name]
 
 
@@ -213,8 +215,8 @@ class _Learner:
         index = self.order[:, batch * size : (batch + 1) * size]
         rows = [self._pick(rows, index) for rows in self.rows]
         if self.rehearsal is not None:
-            again = (self._pick_own(rows, self.drawn[:, batch]) for rows in self.rehearsal)
-            again = (job.net.prepare(next(again)), *again)
+            x, *others = (self._pick_own(rows, self.drawn[:, batch]) for rows in self.rehearsal)
+            again = (job.net.prepare(x), *others)
             rows = [torch.cat(pair, dim=1 if self.together else 0) for pair in zip(rows, again, strict=True)]
         noise: AbstractContextManager[None] = nullcontext()
         if job.net.stochastic:

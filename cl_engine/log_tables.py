@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import h5py
@@ -92,7 +93,9 @@ class Matrix:
         part = scale(group, "part", "str", "part of the learner's state", 0)
         phase = scale(group, "phase", "str", "phase of the run", len(phases))
         phase[:] = list(phases)
-        step = variable(group, "evaluation_step", "i4", "1", "experience learned last; -1: untrained", (evaluation,), (1024,))
+        step = variable(
+            group, "evaluation_step", "i4", "1", "experience learned last; -1: untrained", (evaluation,), (1024,)
+        )
         step.attrs["flag_untrained"] = np.int32(-1)
         variable(group, "experience_task", "i4", "1", "task of the experience", (experience,), (1024,))
         variable(group, "task_name", "str", "1", "name of the task", (task,), (1024,))
@@ -105,7 +108,9 @@ class Matrix:
         for name, meaning in SCORES.items():
             variable(group, name, "f8", "1", meaning, (evaluation, seed), (1024, len(seeds)))
         variable(group, "memory", "i8", "byte", "bytes one seed holds", (experience, part), (1024, 8))
-        variable(group, "seconds", "f8", "s", "time spent, all seeds together", (experience, phase), (1024, len(phases)))
+        variable(
+            group, "seconds", "f8", "s", "time spent, all seeds together", (experience, phase), (1024, len(phases))
+        )
         grow(group, "task", tasks or 0)
 
     def cell(self, event: events.Evaluated) -> None:
@@ -154,7 +159,7 @@ class Matrix:
     def _write_row(self, group: h5py.Group, number: int, row: dict[int, events.Evaluated]) -> None:
         tasks = sorted(row)
         breaks = [0, *(k for k in range(1, len(tasks)) if tasks[k] != tasks[k - 1] + 1), len(tasks)]
-        for start, end in zip(breaks, breaks[1:], strict=False):
+        for start, end in pairwise(breaks):
             cells = [row[task] for task in tasks[start:end]]
             correct = np.array([cell.n_correct for cell in cells], dtype="i4")
             total = np.repeat(np.array([[cell.n_total] for cell in cells], dtype="i4"), self.seeds, axis=1)
@@ -193,14 +198,22 @@ def scale(group: h5py.Group, name: str, kind: str, meaning: str, length: int) ->
 
 
 def variable(
-    group: h5py.Group, name: str, kind: str, unit: str, meaning: str, axes: Sequence[h5py.Dataset], chunks: tuple[int, ...]
+    group: h5py.Group,
+    name: str,
+    kind: str,
+    unit: str,
+    meaning: str,
+    axes: Sequence[h5py.Dataset],
+    chunks: tuple[int, ...],
 ) -> h5py.Dataset:
     """Create a growing array over dimensions; floats are NaN and integers 0 where nothing was written."""
     extra: dict[str, Any] = {} if kind == "str" else dict(NUMBERS)
     if kind.startswith("f"):
         extra["fillvalue"] = np.nan
     shape = tuple(len(axis) for axis in axes)
-    dataset = group.create_dataset(name, shape, dtype=_dtype(kind), maxshape=(None,) * len(axes), chunks=chunks, **extra)
+    dataset = group.create_dataset(
+        name, shape, dtype=_dtype(kind), maxshape=(None,) * len(axes), chunks=chunks, **extra
+    )
     for position, axis in enumerate(axes):
         dataset.dims[position].attach_scale(axis)
     return describe(dataset, unit, meaning)

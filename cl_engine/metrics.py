@@ -88,7 +88,7 @@ def intransigence(R: Array, joint: Array, steps: Steps, learned: Steps) -> Array
     ``joint [T, …]`` is a*_k, the accuracy on task k of a net trained on all data up to task k (`diagonal` of a
     ``joint`` run on the same stream).
     """
-    return np.asarray(joint) - diagonal(R, steps, learned)
+    return np.asarray(np.asarray(joint) - diagonal(R, steps, learned))
 
 
 def transfer(R: Array, reference: Array, steps: Steps, learned: Steps) -> Array:
@@ -97,7 +97,7 @@ def transfer(R: Array, reference: Array, steps: Steps, learned: Steps) -> Array:
     ``reference [T, …]`` is the `diagonal` of an ``independent`` run on the same stream. The last entry is the
     transfer T(S) of a stream by Veniat, Denoyer & Ranzato (2021).
     """
-    return diagonal(R, steps, learned) - np.asarray(reference)
+    return np.asarray(diagonal(R, steps, learned) - np.asarray(reference))
 
 
 def learning_curve_area(accuracy: Array, batches: Steps) -> Array:
@@ -128,9 +128,7 @@ def model_size_efficiency(total_bytes: Array) -> float:
     return float(min(1.0, (sizes[0] / sizes).mean()))
 
 
-def _by_evaluation(
-    R: Array, steps: Steps, learned: Steps, cells: Callable[[Array, int, Array, Array], Array]
-) -> Array:
+def _by_evaluation(R: Array, steps: Steps, learned: Steps, cells: Callable[[Array, int, Array, Array], Array]) -> Array:
     """Average ``cells(row, e, met, old)`` for every evaluation: met are the tasks learned so far, old those before."""
     R, order, first = np.asarray(R, dtype=float), np.asarray(steps), np.asarray(learned)
     result = np.full((len(R), *R.shape[2:]), np.nan)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -167,7 +166,7 @@ class Net:
         self.outputs, self.width = logits.shape[1], features.shape[1]
 
 
-def _head_names(module: nn.Module) -> dict[str, Literal["head.weight", "head.bias"]]:
+def _head_names(module: nn.Module) -> dict[str, str]:
     linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     if not linear or not linear[-1]:
         raise UsageError("the net has no nn.Linear inside that could be its head: end the net with one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar, get_origin, get_type_hints
@@ -40,7 +41,7 @@ class Configured:
         if inherited is not None:
             fields |= {name: (info.annotation, info) for name, info in inherited.model_fields.items()}
         hints = get_type_hints(cls, include_extras=True)
-        for name in cls.__dict__.get("__annotations__", {}):
+        for name in inspect.get_annotations(cls):
             if name.startswith("_") or name not in cls.__dict__ or get_origin(hints[name]) is ClassVar:
                 continue
             value = cls.__dict__[name]

@@ -39,7 +39,7 @@ def summary(kind: Kind, name: str) -> str:
     return f"from {entry.dist.name if entry.dist else 'another package'}: {entry.value}"
 
 
-def load(kind: Kind, name: str) -> type:
+def load(kind: Kind, name: str) -> type[Any]:
     """Return the plug-in class of this name.
 
     ``module:Class`` runs code of that module, as importing it would.
@@ -68,7 +68,7 @@ def net_builder(
     ``name`` is that of a plug-in, or ``module:factory`` for any callable that returns an ``nn.Module``. Such a factory
     is given the options, and, if its parameters are so called, ``input_shape`` and ``num_classes`` (or ``outputs``).
     """
-    if ":" not in name or inspect.isclass(found := _attribute("nets", name)) and issubclass(found, Architecture):
+    if ":" not in name or (inspect.isclass(found := _attribute("nets", name)) and issubclass(found, Architecture)):
         architecture: Architecture = load("nets", name)()
         architecture.configure(options, "net")
         return lambda: _built(name, input_shape, lambda: architecture.build(input_shape, outputs))
@@ -118,10 +118,12 @@ def _imported(entry: EntryPoint) -> Any:
         raise UsageError(f"the plug-in '{entry.name}' of package '{owner}' cannot be imported: {error}") from error
 
 
-def _checked(kind: Kind, name: str, found: Any) -> type:
+def _checked(kind: Kind, name: str, found: Any) -> type[Any]:
     base = BASES[kind]
     if not (inspect.isclass(found) and issubclass(found, base)):
-        raise UsageError(f"'{name}' is not a {SINGULAR[kind]}: it must be a subclass of {base.__module__}.{base.__name__}")
+        raise UsageError(
+            f"'{name}' is not a {SINGULAR[kind]}: it must be a subclass of {base.__module__}.{base.__name__}"
+        )
     return found
 
 

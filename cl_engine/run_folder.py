@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import uuid
@@ -86,9 +85,7 @@ class RunFolder:
             return None
         return checkpoint.load(self.checkpoint, device)
 
-    def recorder(
-        self, experiment: Experiment, stream: Stream, resume: dict[str, Any] | None, command: str
-    ) -> Recorder:
+    def recorder(self, experiment: Experiment, stream: Stream, resume: dict[str, Any] | None, command: str) -> Recorder:
         """Return the recorder of this run, begun anew or taken up at the checkpoint."""
         recorder = Recorder(self.path, list(experiment.seeds), stream)
         if resume is not None:
@@ -153,12 +150,12 @@ def _version(package: str) -> str:
 
 def _commit() -> str:
     """Return the commit of the code, with a '+' if files were changed since; empty if unknown."""
-    here, options = Path(__file__).parent, {"capture_output": True, "text": True, "timeout": 10}
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
     try:
-        head = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], **options)  # type: ignore[call-overload]
-        changed = subprocess.run(  # type: ignore[call-overload]
-            ["git", "-C", here, "status", "--porcelain", "--untracked-files=no"], **options, env={**os.environ, "LC_ALL": "C"}
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
         return ""
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "") if head.returncode == 0 else ""

@@ -46,17 +46,19 @@ class Scenario:
     @classmethod
     def of(cls, name: str, tables: dict[str, Any], text: str = "", where: str = "scenario") -> Scenario:
         """Make a scenario from its tables."""
-        for table in tables:
+        for table, content in tables.items():
             if table not in TABLES:
                 raise UsageError(f"{where}: {unknown('table', table, TABLES)}")
-            if not isinstance(tables[table], dict):
-                raise UsageError(f"{where}: {table} must be a table, found {tables[table]!r}")
+            if not isinstance(content, dict):
+                raise UsageError(f"{where}: {table} must be a table, found {content!r}")
         for table in ("stream", "net"):
             if not isinstance(tables.get(table, {}).get("name"), str):
-                raise UsageError(f"{where}: the table [{table}] with a name = \"…\" is missing")
+                raise UsageError(f'{where}: the table [{table}] with a name = "…" is missing')
         for strategy, options in tables.get("strategy", {}).items():
             if not isinstance(options, dict):
-                raise UsageError(f"{where}: strategy.{strategy} must be a table [strategy.{strategy}], found {options!r}")
+                raise UsageError(
+                    f"{where}: strategy.{strategy} must be a table [strategy.{strategy}], found {options!r}"
+                )
         return cls(name, tables, text)
 
     def with_overrides(self, strategy: str, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -15,12 +15,19 @@ from cl_engine.options import described
 from cl_engine.results import open_run
 from cl_engine.run_folder import RunFolder
 from cl_engine.scenario import Scenario, scenario_names
+from cl_engine.stream import Stream
 
 DEMO = "demo"
 
 
 def run_in_terminal(
-    experiment: Experiment, out: Path | None, fresh: bool, quiet: bool, device: str, data_root: Path | None, command: str
+    experiment: Experiment,
+    out: Path | None,
+    fresh: bool,
+    quiet: bool,
+    device: str,
+    data_root: Path | None,
+    command: str,
 ) -> Path:
     """Run with progress on the terminal; say what is resumed, removed or already done. Returns the run's folder."""
     path = out or experiment.folder
@@ -30,7 +37,7 @@ def run_in_terminal(
     status = _announce(path)
     consoles: list[Console] = []
 
-    def listeners(stream):  # type: ignore[no-untyped-def]
+    def listeners(stream: Stream) -> list[Console]:
         consoles.append(Console(f"{experiment.scenario} {experiment.strategy}", stream, quiet=quiet))
         return consoles
 
@@ -67,7 +74,7 @@ def listing(kind: str, options: bool) -> list[str]:
         return lines
     for name in plugins.names(kind):  # type: ignore[arg-type]
         lines.append(f"  {name:<24} {plugins.summary(kind, name)}")  # type: ignore[arg-type]
-        found = plugins.load(kind, name) if options and kind != "sources" else None  # type: ignore[arg-type]
+        found = plugins.load(kind, name) if options else None  # type: ignore[arg-type]
         for option, type_, default, meaning in described(found.Options) if found else []:
             lines.append(f"      {option} = {default}  ({type_})  {meaning}")
     return lines

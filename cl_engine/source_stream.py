@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cl_engine import rng
 from cl_engine.errors import UsageError
-from cl_engine.options import option
+from cl_engine.options import Configured, option
 from cl_engine.stream import Data, Experience, Stream
 
 
@@ -38,7 +38,7 @@ class Arrays:
     about: dict[str, str | int] = field(default_factory=dict)
 
 
-class Source(ABC):
+class Source(Configured):
     """Where data come from: files under the data root, or a package."""
 
     @abstractmethod
@@ -47,7 +47,7 @@ class Source(ABC):
 
     def fetch(self, root: Path) -> None:
         """Download the data to ``root``; nothing to do for sources that a package ships."""
-        return None
+        return
 
 
 class SourceStream(Stream):
@@ -57,7 +57,9 @@ class SourceStream(Stream):
     samples_per_class: int | None = option(None, "training rows of a class in a task; left out: all", ge=1)
     test_samples_per_class: int | None = option(None, "test rows of a class in a task; left out: all", ge=1)
     validation: float = option(0.0, "share of the training rows of each class set aside for choices", ge=0, lt=1)
-    revisit: int | list[int] = option(0, "how often all tasks come back, in order, or a list of the tasks that come back")
+    revisit: int | list[int] = option(
+        0, "how often all tasks come back, in order, or a list of the tasks that come back"
+    )
     seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
 
     def __init__(self, arrays: Arrays, device: torch.device | str = "cpu", **options: Any) -> None:
@@ -105,7 +107,9 @@ class SourceStream(Stream):
     def __getitem__(self, step: int) -> Experience:
         task = self.task_id(step)
         train, validation = self._rows(self._train, task, self.samples_per_class, self.validation, "train")
-        return Experience(step=step, task_id=task, train=train, validation=validation, classes=len(self.classes_of(task)))
+        return Experience(
+            step=step, task_id=task, train=train, validation=validation, classes=len(self.classes_of(task))
+        )
 
     def test(self, task_id: int) -> Data:
         return self._rows(self._test, task_id, self.test_samples_per_class, 0.0, "test")[0]

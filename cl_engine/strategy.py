@@ -45,7 +45,13 @@ class Strategy(Configured, ABC):
     cost: ClassVar[Literal["flat", "growing"]] = "flat"
 
     def __init__(
-        self, net: Net, *, seeds: Sequence[int] = (0,), setting: Setting = "task", train: Train | None = None, **options: Any
+        self,
+        net: Net,
+        *,
+        seeds: Sequence[int] = (0,),
+        setting: Setting = "task",
+        train: Train | None = None,
+        **options: Any,
     ) -> None:
         """Set the strategy up, without a state: `simulate` calls `start`, or puts a saved state in place.
 
@@ -174,7 +180,9 @@ class Strategy(Configured, ABC):
             return {"net": net}
         heads: Bank = self.state["heads"]
         untrained = row_of(net)
-        rows = [untrained if fresh or task >= len(heads) else heads[task] for task in range(max(task_id + 1, len(heads)))]
+        rows = [
+            untrained if fresh or task >= len(heads) else heads[task] for task in range(max(task_id + 1, len(heads)))
+        ]
         return {"net": net, "heads": torch.stack(rows, dim=1)}
 
     def keep_tasks_net(self, trained: Tree) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -51,9 +51,10 @@ class Experience:
 
 
 class Stream(Configured):
-    """A sequence of experiences, lazy and pure in the step: the same step gives the same tensors, in any order of asking.
+    """A sequence of experiences, lazy and pure in the step: the same step gives the same tensors, whenever asked for.
 
-    A kind of stream sets ``n_tasks``, ``n_steps`` (None: without end), ``input_shape`` and ``outputs`` and answers
+    A kind of stream sets ``n_tasks``, ``n_steps`` (None: without end), ``input_shape``, ``outputs``, ``mean`` and
+    ``std``, and answers
     `task_id`, `__getitem__` and `test`. It keeps no experience alive that it has given out.
     """
 
@@ -64,8 +65,8 @@ class Stream(Configured):
     n_steps: int | None
     input_shape: tuple[int, ...]
     outputs: int
-    mean: ClassVar[tuple[float, ...]] = (0.0,)
-    std: ClassVar[tuple[float, ...]] = (1.0,)
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     device: torch.device
 
     @abstractmethod

@@ -28,9 +28,9 @@ class Mnist1d(Source):
 
         from mnist1d.data import get_dataset_args, make_dataset
 
-        state, other = np.random.get_state(), random.getstate()
+        state, other = np.random.get_state(), random.getstate()  # noqa: NPY002  the package seeds the global generators
         made = make_dataset(get_dataset_args())
-        np.random.set_state(state)
+        np.random.set_state(state)  # noqa: NPY002
         random.setstate(other)
         folder = root / "mnist1d"
         folder.mkdir(parents=True, exist_ok=True)

@@ -125,7 +125,12 @@ class Piggyback(Strategy):
         return {name: part.reshape(backbone[name].shape) for name, part in zip(_maskable(backbone), parts, strict=True)}
 
     def _keep(self, task_id: int, on: dict[str, Tensor], head: Params) -> None:
-        flat = torch.cat([on[name].flatten(1) for name in _maskable(self.state["backbone"])], dim=1).to(torch.uint8).cpu().numpy()
+        flat = (
+            torch.cat([on[name].flatten(1) for name in _maskable(self.state["backbone"])], dim=1)
+            .to(torch.uint8)
+            .cpu()
+            .numpy()
+        )
         packed = torch.from_numpy(np.packbits(flat, axis=1)).to(self.net.device)
         self.state["masks"].put(task_id, packed)
         self.state["heads"].put(task_id, row_of(head))

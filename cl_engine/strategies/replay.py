@@ -78,7 +78,9 @@ class Replay(Strategy):
             if self.selection == "reservoir":
                 index = reservoir(held, memory["seen"], len(y), room, draw)
             else:
-                groups = np.unique(torch.stack([every["t"], every["y"]], dim=1).cpu().numpy(), axis=0, return_inverse=True)
+                groups = np.unique(
+                    torch.stack([every["t"], every["y"]], dim=1).cpu().numpy(), axis=0, return_inverse=True
+                )
                 index = balanced(groups[1], room, draw)
             chosen = torch.from_numpy(index).to(y.device)
             kept.append({name: rows.index_select(0, chosen) for name, rows in every.items()})

@@ -22,7 +22,9 @@ class Rotated(SourceStream):
 
     def prepare(self) -> None:
         if len(self.input_shape) != 3:
-            raise UsageError(f"stream.source: '{self.source}' has no images to rotate, its inputs are {self.input_shape}")
+            raise UsageError(
+                f"stream.source: '{self.source}' has no images to rotate, its inputs are {self.input_shape}"
+            )
 
     def classes_of(self, task_id: int) -> tuple[int, ...]:
         return tuple(range(self.arrays.classes))

@@ -1,0 +1,125 @@
+"""What a run would take, found out by starting it: agenda, sizes, time and disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cl_engine.agenda import Evaluate, Item, Learn, Save, plan
+from cl_engine.console import duration, size
+from cl_engine.engine import simulate
+from cl_engine.events import Progress, Scored, TaskLearned
+from cl_engine.experiment import Experiment, resolved_device
+from cl_engine.memory import bytes_by_part
+from cl_engine.strategy import Strategy
+from cl_engine.stream import Stream
+
+PATIENCE = 5.0  # seconds of training the estimate is made from, where an experience takes longer
+CELL_BYTES = 12  # n_correct, n_total and accuracy of one task and seed
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds to learn one experience and to test one task, and the state after the first experience by part."""
+
+    learn: float
+    test: float
+    state: dict[str, int] | None
+
+
+def check_experiment(experiment: Experiment, device: str, data_root: Path | None) -> list[tuple[str, str]]:
+    """Return lines about what a run would do and take; a `UsageError` for what would fail."""
+    stream = experiment.stream(resolved_device(device), data_root)
+    strategy = experiment.learner(stream)
+    cost = measured(stream, strategy)
+    endless = stream.n_steps is None
+    items = list(plan(stream, experiment.agenda)) if not endless else []
+    lines = [
+        ("scenario", f"{experiment.scenario}, strategy {experiment.strategy}, {len(experiment.seeds)} seed(s)"),
+        ("device", str(stream.device)),
+        ("stream", _stream(stream)),
+        ("net", f"{strategy.net.parameters:,} weights, inputs {stream.input_shape}, {stream.outputs} outputs"),
+        ("agenda", "without end" if endless else _agenda(items)),
+        ("learning a task", duration_or_ms(cost.learn)),
+        ("testing a task", duration_or_ms(cost.test)),
+        ("memory, first task", _memory(cost, strategy)),
+        ("time", "per task as above, until stopped" if endless else _time(items, stream, strategy, cost)),
+    ]
+    if not endless:
+        lines.append(("disk", _disk(items, cost, len(experiment.seeds))))
+    return lines
+
+
+def measured(stream: Stream, strategy: Strategy) -> Cost:
+    """Start learning the first experience, for a few seconds at most, and test it."""
+    began = time.perf_counter()
+    learn, test, state = 0.0, 0.0, None
+    for event in simulate(stream, strategy, [Learn(0), Evaluate(0, [stream.task_id(0)])]):
+        elapsed = time.perf_counter() - began
+        if isinstance(event, Progress) and elapsed > PATIENCE:
+            learn = elapsed / event.done
+            break
+        if isinstance(event, TaskLearned):
+            learn, state = event.seconds, event.memory
+        elif isinstance(event, Scored):
+            test = event.seconds
+    if state is None:
+        rows = stream.test(stream.task_id(0))
+        began = time.perf_counter()
+        strategy.predict(rows.x, stream.task_id(0) if stream.setting == "task" else None)
+        test = time.perf_counter() - began
+    return Cost(learn, test, state)
+
+
+def duration_or_ms(seconds: float) -> str:
+    """Return a short duration with milliseconds."""
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else duration(seconds)
+
+
+def _stream(stream: Stream) -> str:
+    first = stream[0]
+    tasks = "tasks without end" if stream.n_tasks is None else f"{stream.n_tasks} tasks"
+    steps = "" if stream.n_steps in (None, stream.n_tasks) else f" in {stream.n_steps} experiences"
+    rows = f"first task: {len(first.train):,} training, {len(first.validation):,} validation"
+    return f"{tasks}{steps}, setting {stream.setting}; {rows} and {len(stream.test(first.task_id)):,} test rows"
+
+
+def _agenda(items: Iterable[Item]) -> str:
+    items = list(items)
+    counts = {kind: sum(isinstance(item, kind) for item in items) for kind in (Learn, Save)}
+    return f"{counts[Learn]} experiences, {_cells(items):,} tests of a task, {counts[Save]} saves"
+
+
+def _cells(items: Iterable[Item]) -> int:
+    return sum(len(item.task_ids) for item in items if isinstance(item, Evaluate))
+
+
+def _memory(cost: Cost, strategy: Strategy) -> str:
+    parts = cost.state or bytes_by_part(strategy.state)
+    note = "" if cost.state else " (before learning)"
+    return f"{size(sum(parts.values()))} a seed{note}: " + ", ".join(f"{k} {size(v)}" for k, v in parts.items())
+
+
+def _time(items: list[Item], stream: Stream, strategy: Strategy, cost: Cost) -> str:
+    steps = sum(isinstance(item, Learn) for item in items)
+    growing = strategy.cost == "growing"
+    learning = cost.learn * (steps * (steps + 1) / 2 if growing else steps)
+    reused = stream.setting == "task" and strategy.fingerprint(0) is not None
+    cells = min(_cells(items), 3 * steps) if reused else _cells(items)
+    text = f"about {duration(learning + cells * cost.test)} ({duration(learning)} learning)"
+    if growing:
+        text += "; the cost of a task grows with the number of tasks before it"
+    if reused:
+        text += "; tests of tasks whose answers cannot have changed are reused"
+    return text
+
+
+def _disk(items: list[Item], cost: Cost, seeds: int) -> str:
+    steps = sum(isinstance(item, Learn) for item in items)
+    log = 60_000 + _cells(items) * seeds * CELL_BYTES
+    text = f"log at most {size(log)}"
+    if cost.state:
+        text += f"; checkpoint from {size(seeds * sum(cost.state.values()))} after the first of {steps} experiences"
+    return text

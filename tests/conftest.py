@@ -1,0 +1,87 @@
+"""What the tests share: a tiny scenario, the plug-ins found by folder, and reading logs without their times."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from cl_engine import plugins
+from cl_engine.experiment import Experiment
+from cl_engine.stream import Setting
+
+TINY = Path(__file__).parent / "tiny.toml"
+TIMES = {"seconds", "created", "updated", "run_id"}
+SETTINGS: tuple[Setting, ...] = ("task", "domain", "class")
+STRATEGIES = plugins.names("strategies")
+STRATEGIES_IN_SETTINGS = [
+    (strategy, setting)
+    for strategy in STRATEGIES
+    for setting in SETTINGS
+    if setting in plugins.load("strategies", strategy).settings
+]
+
+torch.set_num_threads(1)  # tiny nets gain nothing from more, and tests run beside each other
+
+
+@pytest.fixture
+def tiny() -> Callable[..., Experiment]:
+    """Return a function that makes the tiny experiment of a strategy, with changes."""
+
+    def make(strategy: str, seeds: tuple[int, ...] = (0, 1), **overrides: Any) -> Experiment:
+        return Experiment.of(TINY, strategy, seeds, **overrides)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Return where the real data sets are, or skip."""
+    root = Path(os.environ.get("CL_DATA_ROOT", "/nowhere"))
+    if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
+        pytest.skip(
+            "needs MNIST, Fashion-MNIST and CIFAR-10: get them with `python run.py fetch mnist --data-root DIR` "
+            "(and fashion_mnist, cifar10) and set CL_DATA_ROOT=DIR"
+        )
+    return root
+
+
+def facts(log: Path) -> dict[str, Any]:
+    """Return all a log says but for times: attributes, and every dataset by its path."""
+    found: dict[str, Any] = {}
+    with h5py.File(log, "r") as file:
+        found |= {f"@{name}": value for name, value in file.attrs.items() if name not in TIMES}
+
+        def visit(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset) and name.rsplit("/", 1)[-1] not in TIMES | {"command"}:
+                found[name] = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
+
+        file.visititems(visit)
+    return found
+
+
+def assert_same_facts(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Fail, naming the datasets, unless two logs say the same."""
+    assert one.keys() == other.keys()
+    different = [name for name in one if not _equal(one[name], other[name])]
+    assert not different
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and one.dtype.kind == "f":
+        return bool(one.shape == other.shape and np.array_equal(one, other, equal_nan=True))
+    return bool(np.array_equal(one, other))
+
+
+@pytest.fixture(autouse=True)
+def _same_global_random_state() -> Iterator[None]:
+    """Fail a test after which torch's global generator has moved: randomness is derived, never drawn from it."""
+    before = torch.get_rng_state()
+    yield
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,213 @@
+"""The contract that every strategy keeps, whichever it is: found by folder, not named here."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cl_engine import plugins
+from cl_engine.agenda import plan
+from cl_engine.bank import Bank
+from cl_engine.checkpoint import load, save
+from cl_engine.engine import simulate
+from cl_engine.errors import UsageError
+from cl_engine.events import Event, Progress, TaskLearned
+from cl_engine.experiment import Experiment
+from cl_engine.memory import bytes_by_part, check_state
+from cl_engine.strategy import Strategy
+from cl_engine.stream import Stream
+from cl_engine.tree import leaves
+from tests.conftest import SETTINGS, STRATEGIES, STRATEGIES_IN_SETTINGS, assert_same_facts, facts
+
+GOLDEN = Path(__file__).parent / "golden"
+Tiny = Callable[..., Experiment]
+in_every_setting = pytest.mark.parametrize(("name", "setting"), STRATEGIES_IN_SETTINGS)
+every_strategy = pytest.mark.parametrize("name", STRATEGIES)
+
+
+def walk(experiment: Experiment) -> tuple[Stream, Strategy, Iterator[Event]]:
+    stream = experiment.stream()
+    strategy = experiment.learner(stream)
+    return stream, strategy, simulate(stream, strategy, plan(stream, experiment.agenda))
+
+
+def after_each_task(experiment: Experiment) -> Iterator[tuple[Stream, Strategy]]:
+    stream, strategy, events = walk(experiment)
+    for event in events:
+        if isinstance(event, TaskLearned):
+            yield stream, strategy
+
+
+def told(stream: Stream, task: int) -> int | None:
+    return task if stream.setting == "task" else None
+
+
+def answers(stream: Stream, strategy: Strategy, task: int) -> torch.Tensor:
+    return strategy.predict(stream.test(task).x, told(stream, task))
+
+
+@in_every_setting
+def test_answers_are_finite_logits_for_every_seed_also_for_tasks_not_yet_met(tiny: Tiny, name: str, setting: str):
+    for stream, strategy in after_each_task(tiny(name, **{"stream.setting": setting})):
+        for task in range(3):
+            logits = answers(stream, strategy, task)
+            assert logits.shape == (2, len(stream.test(task)), stream.outputs)
+            assert logits.isfinite().all()
+
+
+@in_every_setting
+def test_predicting_changes_nothing_and_gives_the_same_again(tiny: Tiny, name: str, setting: str):
+    for stream, strategy in after_each_task(tiny(name, **{"stream.setting": setting})):
+        before = {
+            path: leaf.rows.clone() if isinstance(leaf, Bank) else copy.copy(leaf)
+            for path, leaf in leaves(strategy.state)
+        }
+        first, again = answers(stream, strategy, 0), answers(stream, strategy, 0)
+        assert torch.equal(first, again)
+        for path, leaf in leaves(strategy.state):
+            now = leaf.rows if isinstance(leaf, Bank) else leaf
+            assert torch.equal(before[path], now) if isinstance(now, torch.Tensor) else before[path] == now
+
+
+@in_every_setting
+def test_the_same_fingerprint_promises_the_same_answers(tiny: Tiny, name: str, setting: str):
+    seen: dict[tuple[int, int], torch.Tensor] = {}
+    experiment = tiny(name, **{"stream.setting": setting, "stream.revisit": [0]})
+    for stream, strategy in after_each_task(experiment):
+        for task in range(3):
+            fingerprint = strategy.fingerprint(told(stream, task))
+            if fingerprint is None:
+                continue
+            logits = answers(stream, strategy, task)
+            assert torch.equal(seen.setdefault((task, fingerprint), logits), logits)
+
+
+@in_every_setting
+def test_saving_and_loading_the_state_gives_the_same_answers(tiny: Tiny, name: str, setting: str, tmp_path: Path):
+    for stream, strategy in after_each_task(tiny(name, **{"stream.setting": setting})):
+        before = [answers(stream, strategy, task) for task in range(3)]
+        save(tmp_path / "state", strategy.state)
+        strategy.state = load(tmp_path / "state")
+        for task, logits in enumerate(before):
+            assert torch.equal(logits, answers(stream, strategy, task))
+
+
+@in_every_setting
+def test_a_seed_learns_the_same_alone_as_beside_others(tiny: Tiny, name: str, setting: str):
+    alone = [
+        answers(stream, strategy, 0)
+        for stream, strategy in after_each_task(tiny(name, (7,), **{"stream.setting": setting}))
+    ]
+    among = [
+        answers(stream, strategy, 0)
+        for stream, strategy in after_each_task(tiny(name, (3, 7, 5), **{"stream.setting": setting}))
+    ]
+    for one, several in zip(alone, among, strict=True):
+        torch.testing.assert_close(one[0], several[1], rtol=1e-3, atol=1e-3)
+
+
+@in_every_setting
+def test_a_cut_after_any_event_and_a_resume_give_the_same_log(tiny: Tiny, name: str, setting: str, tmp_path: Path):
+    class Cut(BaseException):
+        pass
+
+    experiment = tiny(name, **{"stream.setting": setting, "agenda.save_every": 2})
+    whole = facts(experiment.run(tmp_path / "whole") / "log.h5")
+    count = sum(1 for event in walk_saving(experiment, tmp_path) if not isinstance(event, Progress))
+    stride = 1 if setting == experiment.resolved["stream"]["setting"] == "task" else 7
+    for cut in range(1, count, stride):
+        heard = 0
+
+        def cutting(event: Event, cut: int = cut) -> None:
+            nonlocal heard
+            heard += not isinstance(event, Progress)
+            if heard == cut:
+                raise Cut
+
+        with pytest.raises(Cut):
+            experiment.run(tmp_path / f"cut {cut}", listeners=lambda stream: [cutting])  # noqa: B023
+        assert_same_facts(facts(experiment.run(tmp_path / f"cut {cut}") / "log.h5"), whole)
+
+
+def walk_saving(experiment: Experiment, folder: Path) -> Iterator[Event]:
+    stream = experiment.stream()
+    agenda = plan(stream, experiment.agenda)
+    strategy = experiment.learner(stream)
+    return simulate(stream, strategy, agenda, save_to=folder / "counted", curve=experiment.curve)
+
+
+@in_every_setting
+def test_the_trace_of_events_is_the_one_on_file(tiny: Tiny, name: str, setting: str):
+    trace = [line for event in walk(tiny(name, **{"stream.setting": setting}))[2] for line in traced(event)]
+    path = GOLDEN / f"{name}-{setting}.json"
+    if os.environ.get("CL_UPDATE_GOLDEN") or not path.exists():
+        assert not os.environ.get("CI"), f"there is no trace on file: {path}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("[\n" + ",\n".join(json.dumps(line) for line in trace) + "\n]\n")
+    assert json.loads(path.read_text()) == json.loads(json.dumps(trace))
+
+
+def traced(event: Event) -> list[list[Any]]:
+    """Return an event's exact facts: kind and integers, but not what rounding may change from machine to machine."""
+    if isinstance(event, Progress):
+        return []
+    inexact = {"n_correct", "loss", "acc", "bwt", "fwt", "forgetting"}
+    names = [f.name for f in fields(event) if f.compare and f.name not in inexact]
+    values = {name: getattr(event, name) for name in names}
+    exact = {name: value for name, value in values.items() if not _holds_floats(value)}
+    return [[type(event).__name__, exact]]
+
+
+def _holds_floats(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, tuple) and any(isinstance(v, float) for v in value))
+
+
+@every_strategy
+def test_the_memory_reported_is_the_bytes_of_the_state_one_seed_holds(tiny: Tiny, name: str):
+    for _, strategy in after_each_task(tiny(name, (0, 1, 2))):
+        check_state(strategy.state, 3, name)
+        total = 0
+        for _, leaf in leaves(strategy.state):
+            tensor = leaf.rows if isinstance(leaf, Bank) else leaf
+            if isinstance(tensor, torch.Tensor):
+                total += tensor.numel() * tensor.element_size() // len(tensor)
+            else:
+                total += 8
+        assert sum(bytes_by_part(strategy.state).values()) == total
+
+
+@every_strategy
+def test_it_runs_with_batchnorm_and_dropout(tiny: Tiny, name: str):
+    for net in ("tests.nets_of_users:with_batchnorm", "tests.nets_of_users:with_dropout"):
+        for stream, strategy in after_each_task(tiny(name, **{"net.name": net, "net.hidden": 8})):
+            assert answers(stream, strategy, 0).isfinite().all()
+
+
+@every_strategy
+def test_every_option_says_what_it_means(name: str):
+    kind = plugins.load("strategies", name)
+    assert all(info.description for info in kind.Options.model_fields.values())
+    assert len((kind.__doc__ or "").splitlines()[0]) > 20
+
+
+@every_strategy
+def test_a_setting_it_cannot_serve_is_refused_in_a_sentence(tiny: Tiny, name: str):
+    for setting in set(SETTINGS) - set(plugins.load("strategies", name).settings):
+        experiment = tiny(name, **{"stream.setting": setting})
+        with pytest.raises(UsageError, match="must be told the task"):
+            experiment.learner(experiment.stream())
+    with pytest.raises(UsageError, match="no option named 'nonsense'"):
+        plugins.load("strategies", name)(None, nonsense=1)
+
+
+@every_strategy
+def test_no_strategy_subclasses_another(name: str):
+    assert plugins.load("strategies", name).__bases__ == (Strategy,)
