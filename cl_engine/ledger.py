@@ -36,6 +36,7 @@ class Ledger:
         self.step = -1
         self.from_untrained = False
         self.first_learned: list[int] = []
+        self.before_at: list[int] = []
         self.measured: dict[int, Measured] = {}
         self._table = {name: np.full((0, seeds), np.nan) for name in self.ARRAYS}
 
@@ -44,6 +45,8 @@ class Ledger:
         self._reach(task_id)
         if self.first_learned[task_id] < 0:
             self.first_learned[task_id] = step
+            if self.before_at[task_id] != step - 1:  # forward transfer asks for the accuracy just before
+                self._table["before"][task_id] = np.nan
 
     def row(self, step: int) -> int:
         """Open the row of R measured after ``step`` (−1: untrained) and return its number."""
@@ -61,7 +64,7 @@ class Ledger:
         if self.step < 0:
             table["untrained"][task_id] = accuracy
         elif first < 0:
-            table["before"][task_id] = accuracy
+            table["before"][task_id], self.before_at[task_id] = accuracy, self.step
         elif first == self.step:
             table["after"][task_id] = accuracy
 
@@ -88,6 +91,7 @@ class Ledger:
             "step": self.step,
             "from_untrained": int(self.from_untrained),
             "first_learned": list(self.first_learned),
+            "before_at": list(self.before_at),
             "measured": [[t, m.fingerprint, list(m.n_correct), m.n_total] for t, m in sorted(self.measured.items())],
             **{name: torch.from_numpy(values.copy()) for name, values in self._table.items()},
         }
@@ -97,7 +101,7 @@ class Ledger:
         """Return the ledger whose `state` this is."""
         ledger = cls(state["now"].shape[1])
         ledger.step, ledger.from_untrained = state["step"], bool(state["from_untrained"])
-        ledger.first_learned = list(state["first_learned"])
+        ledger.first_learned, ledger.before_at = list(state["first_learned"]), list(state["before_at"])
         ledger.measured = {t: Measured(f, tuple(c), n) for t, f, c, n in state["measured"]}
         ledger._table = {name: state[name].cpu().numpy().copy() for name in cls.ARRAYS}
         return ledger
@@ -107,6 +111,7 @@ class Ledger:
         if missing > 0:
             room = max(missing, len(self.first_learned) // 4)
             self.first_learned += [-1] * room
+            self.before_at += [-1] * room
             more = np.full((room, self.seeds), np.nan)
             self._table = {name: np.concatenate([values, more]) for name, values in self._table.items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -72,7 +72,7 @@ def net_builder(
         architecture: Architecture = load("nets", name)()
         architecture.configure(options, "net")
         return lambda: _built(name, input_shape, lambda: architecture.build(input_shape, outputs))
-    known = inspect.signature(found).parameters
+    known = _parameters(name, found)
     given = {"input_shape": input_shape, "num_classes": outputs, "outputs": outputs}
     arguments = {**{key: value for key, value in given.items() if key in known}, **options}
     return lambda: _built(name, input_shape, lambda: found(**arguments))
@@ -86,6 +86,13 @@ def _built(name: str, input_shape: tuple[int, ...], build: Callable[[], nn.Modul
     if not isinstance(module, nn.Module):
         raise UsageError(f"net.name: '{name}' returned a {type(module).__name__}, not a torch.nn.Module")
     return module
+
+
+def _parameters(name: str, factory: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        raise UsageError(f"net.name: '{name}' is not a class or function that returns a torch.nn.Module") from None
 
 
 def _files(kind: Kind) -> dict[str, Path]:

@@ -134,7 +134,8 @@ class SourceStream(Stream):
         label = (lambda k: self.global_label(task, k)) if self.setting == "class" else (lambda k: k)
         y = np.repeat([label(k) for k in range(len(rows))], [len(r) for r in rows]).astype(np.int64)
         index = torch.from_numpy(np.concatenate(rows)).to(self.device)
-        return Data(self.transform(task, data.x.index_select(0, index)), torch.from_numpy(y).to(self.device))
+        x = data.x.index_select(0, index)
+        return Data(self.transform(task, x) if len(x) else x, torch.from_numpy(y).to(self.device))
 
     def _sequence(self) -> list[int] | None:
         """Return the task at each step, or None where it is the step itself."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,3 @@ def _equal(one: Any, other: Any) -> bool:
         return bool(one.shape == other.shape and np.array_equal(one, other, equal_nan=True))
     return bool(np.array_equal(one, other))
 
-
-@pytest.fixture(autouse=True)
-def _same_global_random_state() -> Iterator[None]:
-    """Fail a test after which torch's global generator has moved: randomness is derived, never drawn from it."""
-    before = torch.get_rng_state()
-    yield
-    assert torch.equal(before, torch.get_rng_state())

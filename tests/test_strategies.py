@@ -33,6 +33,14 @@ in_every_setting = pytest.mark.parametrize(("name", "setting"), STRATEGIES_IN_SE
 every_strategy = pytest.mark.parametrize("name", STRATEGIES)
 
 
+@pytest.fixture(autouse=True)
+def _same_global_random_state() -> Iterator[None]:
+    """Fail a test after which torch's global generator has moved: randomness is derived, never drawn from it."""
+    before = torch.get_rng_state()
+    yield
+    assert torch.equal(before, torch.get_rng_state())
+
+
 def walk(experiment: Experiment) -> tuple[Stream, Strategy, Iterator[Event]]:
     stream = experiment.stream()
     strategy = experiment.learner(stream)

@@ -1,0 +1,130 @@
+"""The command line, as a person uses it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cl_engine import plugins
+from cl_engine.cli import main
+from cl_engine.results import open_run
+from cl_engine.scenario import scenario_names
+from tests.conftest import STRATEGIES, TINY
+
+ROOT = Path(__file__).parents[1]
+
+
+def call(*arguments: Any) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "run"
+    assert call("run", TINY, "-s", "finetune", "--seeds", "2", "--quiet", "--out", out).exit_code == 0
+    return out
+
+
+def test_help_answers_in_under_a_second_of_work():
+    began = time.process_time()
+    done = subprocess.run([sys.executable, "run.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert all(word in done.stdout for word in ("run", "demo", "show", "report", "check", "list", "fetch"))
+    assert time.process_time() - began < 1  # of this process; the promise on imports is held in test_floors
+
+
+@pytest.mark.parametrize("command", ["run", "demo", "show", "report", "check", "list", "fetch"])
+def test_every_command_has_help_one_can_work_from(command: str):
+    result = call(command, "--help")
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) > 5
+
+
+def test_run_ends_with_the_matrix_and_names_the_log(tmp_path: Path):
+    result = call("run", TINY, "-s", "finetune", "--seeds", "0,3", "--set", "stream.n=2", "--out", tmp_path)
+    assert result.exit_code == 0
+    assert "log.h5" in result.output
+    assert "finetune: 2/2 ACC" in result.stderr
+    assert open_run(tmp_path).experiment["seeds"] == [0, 3]
+    assert open_run(tmp_path).environment["command"]
+
+
+def test_a_finished_run_is_not_run_again_and_fresh_says_what_it_removes(finished: Path):
+    before = open_run(finished).attributes["run_id"]
+    again = call("run", TINY, "-s", "finetune", "--seeds", "2", "--quiet", "--out", finished)
+    assert "is finished; --fresh runs it again" in again.stderr
+    assert open_run(finished).attributes["run_id"] == before
+    fresh = call("run", TINY, "-s", "finetune", "--seeds", "2", "--quiet", "--out", finished, "--fresh")
+    assert f"removed {finished / 'log.h5'}" in fresh.stderr
+    assert open_run(finished).attributes["run_id"] != before
+
+
+def test_show_prints_the_matrix_and_the_scores(finished: Path):
+    result = call("show", finished)
+    assert result.exit_code == 0
+    assert all(word in result.output for word in ("finetune", "ACC", "BWT", "plain"))
+
+
+def test_report_writes_one_page_and_pictures_on_demand(finished: Path, tmp_path: Path):
+    result = call("report", finished, "-o", tmp_path / "a.html", "--pictures", tmp_path / "pictures", "--format", "png")
+    assert result.exit_code == 0
+    assert (tmp_path / "a.html").read_text().startswith("<!DOCTYPE html>")
+    assert list((tmp_path / "pictures").glob("*.png"))
+
+
+def test_check_prints_sizes_and_estimates_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    result = call("check", TINY, "-s", "joint")
+    assert result.exit_code == 0
+    words = ("3 tasks", "weights", "3 experiences", "saves", "about", "the cost of a task grows", "log at most")
+    assert all(word in result.output for word in words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_list_names_everything_and_the_options_of_one_kind():
+    everything = call("list").output
+    for kind in ("strategies", "streams", "sources", "nets"):
+        assert all(name in everything for name in plugins.names(kind))  # type: ignore[arg-type]
+    assert all(name in everything for name in scenario_names())
+    strategies = call("list", "strategies").output
+    assert "samples = 500" in strategies
+    assert all(len(line.split()) > 3 for line in call("list", "strategies").output.splitlines()[1:])
+    assert len(STRATEGIES) >= 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("run", "permuted_mnits", "-s", "finetune"), "did you mean 'permuted_mnist'"),
+        (("run", TINY, "-s", "finetun"), "no strategy named 'finetun'"),
+        (("run", TINY), "Missing option '-s'"),
+        (("run", TINY, "-s", "finetune", "--seeds", "many"), "neither a number of seeds"),
+        (("run", TINY, "-s", "finetune", "--seeds", "0"), "at least one seed"),
+        (("run", TINY, "-s", "finetune", "--set", "train.lr"), "write KEY=VALUE"),
+        (("run", TINY, "-s", "finetune", "--set", "train.epochs=two"), "train.epochs: input should be a valid integer"),
+        (("run", TINY, "-s", "finetune", "--device", "gpu"), "no device 'gpu'"),
+        (("run", TINY, "-s", "finetune", "--device", "cuda:99"), "there is no 'cuda:99' here"),
+        (("run", TINY, "-s", "piggyback", "--set", "stream.setting=class"), "must be told the task"),
+        (("run", "permuted_mnist", "-s", "finetune", "--data-root", "/nowhere"), "python run.py fetch mnist"),
+        (("run", TINY, "-s", "finetune", "--set", "net.name=lenet"), "net.name: 'lenet' cannot be built"),
+        (("show", "/nowhere"), "there is no log at"),
+        (("report", "/nowhere", "-o", "/tmp/never.html"), "there is no log at"),
+        (("list", "everything"), "is not one of"),
+        (("fetch", "mnits"), "did you mean 'mnist'"),
+        (("nonsense",), "No such command"),
+    ],
+)
+def test_a_mistake_gets_a_sentence_and_exit_code_two(
+    arguments: tuple[Any, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".h5", ".safetensors")]

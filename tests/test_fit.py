@@ -1,0 +1,184 @@
+"""The training loop: one loss for one seed, run for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cl_engine import plugins
+from cl_engine.errors import RunFailed, UsageError
+from cl_engine.events import EpochEnded, Event
+from cl_engine.fit import Curve, Job, Midway, Train, Tree, fit, optimizer_class
+from cl_engine.net import Net
+
+
+def net_of(name: str = "mlp", **options: Any) -> Net:
+    options = options or {"hidden": [16]}
+    return Net(plugins.net_builder(name, options, (1, 6, 6), 3), (1, 6, 6))
+
+
+def job_of(net: Net, seeds: list[int] | None = None, **changes: Any) -> Job:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 1, 6, 6, generator=draw)
+    y = (x.flatten(1)[:, :3]).argmax(dim=1)
+    seeds = seeds or [0, 1, 2]
+    given: dict[str, Any] = {
+        "net": net,
+        "params": net.init(seeds),
+        "loss": lambda params, frozen, x, y: F.cross_entropy(net.one(params, x), y),
+        "rows": (x, y),
+        "train": Train(epochs=3, batch=16, lr=0.1, momentum=0.9),
+        "seeds": seeds,
+        "step": 0,
+        "task_id": 0,
+        "logits": lambda params, frozen, x: net.one(params, x),
+    }
+    return Job(**{**given, **changes})
+
+
+def run(job: Job) -> tuple[Tree, list[Event]]:
+    events, loop = [], fit(job)
+    while True:
+        try:
+            events.append(next(loop))
+        except StopIteration as end:
+            return end.value, events
+
+
+def by_hand(job: Job, net: Net, seed_index: int) -> dict[str, torch.Tensor]:
+    """Train one seed in a plain loop, on the batches that the engine derives."""
+    from cl_engine import rng
+
+    params = {name: tensor[seed_index].clone().requires_grad_() for name, tensor in job.params.items()}
+    optimizer = torch.optim.SGD(params.values(), lr=job.train.lr, momentum=job.train.momentum)
+    for epoch in range(job.train.epochs):
+        order = torch.randperm(50, generator=rng.tensors(job.seeds[seed_index], "order", 0, 0, epoch))
+        for index in order.split(job.train.batch):
+            optimizer.zero_grad()
+            F.cross_entropy(net.one(params, job.rows[0][index]), job.rows[1][index]).backward()
+            optimizer.step()
+    return params
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_every_seed_ends_where_a_plain_loop_on_the_same_batches_ends(together: bool):
+    net = net_of()
+    job = job_of(net, side_by_side=together)
+    trained, _ = run(job)
+    for s in range(3):
+        for name, tensor in by_hand(job, net, s).items():
+            torch.testing.assert_close(trained[name][s], tensor.detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+def test_side_by_side_and_in_turn_agree_within_rounding(optimizer: str):
+    net = net_of()
+    train = Train(epochs=2, batch=16, lr=0.01, optimizer=optimizer, weight_decay=1e-3, milestones=[1])
+    together, events = run(job_of(net, train=train, side_by_side=True))
+    in_turn, others = run(job_of(net, train=train, side_by_side=False))
+    for name in together:
+        torch.testing.assert_close(together[name], in_turn[name], rtol=1e-4, atol=1e-5)
+    losses = [[e.loss for e in log if isinstance(e, EpochEnded)] for log in (events, others)]
+    torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), rtol=1e-4, atol=1e-5)
+
+
+def test_in_turn_a_seed_is_bit_identical_to_itself_alone():
+    net = net_of()
+    among, _ = run(job_of(net, [4, 7, 9], side_by_side=False))
+    alone, _ = run(job_of(net, [7]))
+    for name in among:
+        assert torch.equal(among[name][1], alone[name][0])
+
+
+def test_the_given_parameters_are_not_changed():
+    net = net_of()
+    job = job_of(net)
+    before = {name: tensor.clone() for name, tensor in job.params.items()}
+    trained, _ = run(job)
+    assert all(torch.equal(job.params[name], before[name]) for name in before)
+    assert not any(torch.equal(trained[name], before[name]) for name in before)
+
+
+def test_training_lowers_the_loss():
+    losses = [event.loss for event in run(job_of(net_of()))[1] if isinstance(event, EpochEnded)]
+    assert all(last < first for first, last in zip(losses[0], losses[-1], strict=True))
+
+
+def test_dropout_is_random_by_seed_and_batch_and_the_same_in_every_run():
+    net = net_of("mlp", hidden=[32], dropout=0.5)
+    one, other = (run(job_of(net, [3]))[0] for _ in range(2))
+    plain = run(job_of(net_of("mlp", hidden=[32]), [3]))[0]
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not any(torch.equal(tensor, plain[ours]) for tensor, ours in zip(one.values(), plain, strict=True))
+
+
+def test_parts_of_the_parameters_can_have_training_options_of_their_own():
+    net = net_of()
+    params = {"body": net.init([0, 1, 2]), "still": {"scale": torch.ones(3, 1)}}
+    loss = lambda p, frozen, x, y: F.cross_entropy(p["still"]["scale"] * net.one(p["body"], x), y)  # noqa: E731
+    still = {"still": Train(lr=1e-12)}
+    trained, _ = run(job_of(net, params=params, loss=loss, logits=None, overrides=still))
+    torch.testing.assert_close(trained["still"]["scale"], torch.ones(3, 1))
+    assert not torch.equal(trained["body"]["head.weight"], params["body"]["head.weight"])
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_rehearsed_rows_join_every_batch_each_seed_its_own(together: bool):
+    net = net_of()
+    sizes: list[int] = []
+
+    def loss(params: Tree, frozen: Tree | None, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        return F.cross_entropy(net.one(params, x), y)
+
+    memory = (torch.randn(3, 5, 1, 6, 6, generator=torch.Generator().manual_seed(1)), torch.zeros(3, 5, dtype=torch.int64))
+    trained, _ = run(job_of(net, loss=loss, rehearsal=memory, rehearsal_batch=8, side_by_side=together))
+    assert set(sizes) == {16 + 8, 2 + 8}
+    share = net.all(trained, memory[0].flatten(0, 1)).argmax(dim=-1).eq(0).float().mean()
+    assert share > 0.9
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_middle_of_learning_can_be_tested_after_each_early_batch_and_each_epoch(together: bool):
+    net = net_of()
+    job = job_of(net, curve=Curve(batches=2, epochs=2), side_by_side=together)
+    points, loop = [], fit(job)
+    for event in loop:
+        if isinstance(event, Midway):
+            points.append((event.batch, event.predict(job.rows[0])))
+    assert [batch for batch, _ in points] == [0, 1, 2, 8]
+    torch.testing.assert_close(points[0][1], net.all(job.params, job.rows[0]).clone(), rtol=1e-4, atol=1e-5)
+    assert not torch.equal(points[0][1], points[1][1])
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_seed_step_and_epoch():
+    net = net_of()
+    explode: Callable[..., torch.Tensor] = lambda p, f, x, y: net.one(p, x).sum() * float("inf")  # noqa: E731
+    with pytest.raises(RunFailed, match=r"loss of seed 4 is (nan|inf) at step 0 \(task 0\), epoch 0: lower train.lr"):
+        run(job_of(net, [4], loss=explode))
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_frozen_tensor_that_is_changed_ends_the_run(together: bool):
+    net = net_of()
+    frozen = {"kept": torch.zeros(3, 2)}
+
+    def meddling(params: Tree, frozen: Tree | None, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        assert frozen is not None
+        frozen["kept"].add_(1)
+        return F.cross_entropy(net.one(params, x), y)
+
+    with pytest.raises(RunFailed, match="changed frozen tensors"):
+        run(job_of(net, loss=meddling, frozen=frozen, logits=None, side_by_side=together))
+
+
+def test_an_optimiser_is_any_of_torch_and_others_are_refused_by_name():
+    assert optimizer_class("adamw") is torch.optim.AdamW
+    with pytest.raises(UsageError, match=r"no optimiser 'adamx' in torch.optim; there are: .*adamw"):
+        optimizer_class("adamx")
+    with pytest.raises(UsageError, match="the optimiser 'adam' has none"):
+        run(job_of(net_of(), train=Train(optimizer="adam", momentum=0.9)))

@@ -1,0 +1,127 @@
+"""The scores against small matrices worked by hand, and the running ledger against the closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cl_engine import metrics
+from cl_engine.ledger import SCORES, Ledger
+
+NAN = float("nan")
+# rows: untrained, after task 0, after task 1, after task 2
+R = np.array([[0.1, 0.2, 0.1], [0.9, 0.3, 0.2], [0.6, 0.8, 0.4], [0.5, 0.9, 0.7]])
+STEPS, LEARNED = [-1, 0, 1, 2], [0, 1, 2]
+
+
+def test_acc_is_the_mean_over_the_tasks_met_so_far():
+    found = metrics.acc(R, STEPS, LEARNED)
+    assert math.isnan(found[0])
+    assert found[1:] == pytest.approx([0.9, 0.7, 0.7])
+
+
+def test_bwt_divides_by_the_number_of_earlier_tasks():
+    found = metrics.bwt(R, STEPS, LEARNED)
+    assert np.isnan(found[:2]).all()
+    assert found[2] == pytest.approx(0.6 - 0.9)
+    assert found[3] == pytest.approx(((0.5 - 0.9) + (0.9 - 0.8)) / 2)
+
+
+def test_fwt_compares_with_the_untrained_learner():
+    found = metrics.fwt(R, STEPS, LEARNED)
+    assert np.isnan(found[:2]).all()
+    assert found[2] == pytest.approx(0.3 - 0.2)
+    assert found[3] == pytest.approx(((0.3 - 0.2) + (0.4 - 0.1)) / 2)
+
+
+def test_forgetting_takes_the_best_earlier_accuracy_and_can_be_negative():
+    found = metrics.forgetting(R, STEPS, LEARNED)
+    assert found[2] == pytest.approx(0.9 - 0.6)
+    assert found[3] == pytest.approx(((0.9 - 0.5) + (0.8 - 0.9)) / 2)
+
+
+def test_the_diagonal_learning_accuracy_transfer_and_intransigence():
+    assert metrics.diagonal(R, STEPS, LEARNED) == pytest.approx([0.9, 0.8, 0.7])
+    assert metrics.learning_accuracy(R, STEPS, LEARNED) == pytest.approx(0.8)
+    assert metrics.transfer(R, [0.8, 0.8, 0.8], STEPS, LEARNED) == pytest.approx([0.1, 0.0, -0.1])
+    assert metrics.intransigence(R, [1.0, 0.9, 0.6], STEPS, LEARNED) == pytest.approx([0.1, 0.1, -0.1])
+
+
+def test_a_single_task_has_accuracy_but_no_transfer_and_no_forgetting():
+    one = np.array([[0.1], [0.9]])
+    assert metrics.acc(one, [-1, 0], [0])[1] == 0.9
+    for score in (metrics.bwt, metrics.fwt, metrics.forgetting):
+        assert np.isnan(score(one, [-1, 0], [0])).all()
+
+
+def test_a_cell_not_measured_makes_a_score_undefined_never_zero():
+    gap = R.copy()
+    gap[3, 0] = NAN
+    for score in (metrics.acc, metrics.bwt, metrics.forgetting):
+        assert math.isnan(score(gap, STEPS, LEARNED)[3])
+    assert math.isnan(metrics.fwt(R[1:], STEPS[1:], LEARNED)[-1])
+
+
+def test_a_task_that_comes_back_counts_once_and_from_its_first_learning():
+    back = np.array([[0.9, NAN], [0.5, 0.8], [0.95, 0.6]])
+    steps, learned = [0, 1, 2], [0, 1]
+    assert metrics.acc(back, steps, learned) == pytest.approx([0.9, 0.65, 0.775])
+    assert metrics.bwt(back, steps, learned)[2] == pytest.approx(((0.95 - 0.9) + (0.6 - 0.8)) / 2)
+
+
+def test_the_area_under_a_learning_curve_is_its_mean_height():
+    assert metrics.learning_curve_area([0.0, 1.0, 1.0], [0, 10, 30]) == pytest.approx((5 + 20) / 30)
+    assert math.isnan(metrics.learning_curve_area([0.5], [0]))
+    assert metrics.lca([0.1, 0.4, 0.7]) == pytest.approx(0.4)
+
+
+def test_model_size_efficiency_is_one_for_constant_size_and_falls_with_growth():
+    assert metrics.model_size_efficiency([10, 10, 10]) == 1.0
+    assert metrics.model_size_efficiency([10, 20, 40]) == pytest.approx((1 + 0.5 + 0.25) / 3)
+    assert metrics.model_size_efficiency([10, 5]) == 1.0
+    assert math.isnan(metrics.model_size_efficiency([0, 10]))
+
+
+def test_further_axes_such_as_seeds_are_kept():
+    seeds = np.stack([R, R + 0.1], axis=-1)
+    assert metrics.acc(seeds, STEPS, LEARNED).shape == (4, 2)
+    assert metrics.acc(seeds, STEPS, LEARNED)[3] == pytest.approx([0.7, 0.8])
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[np.ndarray, list[int], list[int], bool]:
+    """Draw a matrix with gaps, the task of each step (numbered by first arrival), and whether there is row −1."""
+    steps = draw(st.integers(1, 7))
+    tasks: list[int] = []
+    for _ in range(steps):
+        tasks.append(draw(st.integers(0, max(tasks, default=-1) + 1)))
+    untrained = draw(st.booleans())
+    width = max(tasks) + 1
+    cells = st.one_of(st.integers(0, 10), st.just(-1))
+    rows = draw(st.lists(st.lists(cells, min_size=width, max_size=width), min_size=steps + untrained, max_size=steps + untrained))
+    return np.array(rows), tasks, list(range(-1 if untrained else 0, steps)), untrained
+
+
+@given(streams())
+@settings(deadline=None)
+def test_the_running_ledger_gives_the_closed_forms_in_every_row(case: tuple[np.ndarray, list[int], list[int], bool]):
+    counts, tasks, steps, untrained = case
+    learned = [tasks.index(task) for task in range(max(tasks) + 1)]
+    ledger, rows = Ledger(1), []
+    for row, step in zip(counts, steps, strict=True):
+        if step >= 0:
+            ledger.learned(step, tasks[step])
+        assert ledger.row(step) == step + untrained
+        for task, count in enumerate(row):
+            if count >= 0:
+                ledger.put(task, [int(count)], 10)
+        ledger = Ledger.restored(ledger.state())  # a cut between any two rows changes nothing
+        rows.append(ledger.scores())
+    accuracy = np.where(counts < 0, NAN, counts / 10)
+    for name in SCORES:
+        closed = getattr(metrics, name)(accuracy, steps, learned)
+        np.testing.assert_allclose([row[name][0] for row in rows], closed, atol=1e-12, err_msg=name)

@@ -1,0 +1,137 @@
+"""Nets: the architectures, and the function of weights that any module becomes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from cl_engine import plugins
+from cl_engine.architecture import Architecture
+from cl_engine.errors import UsageError
+from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net
+
+SHAPE = (3, 32, 32)
+ARCHITECTURES = plugins.names("nets")
+
+
+def net(name: str, shape: tuple[int, ...] = SHAPE, outputs: int = 10, **options: Any) -> Net:
+    return Net(plugins.net_builder(name, options, shape, outputs), shape, mean=[10.0], std=[20.0])
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_gives_logits_and_its_head_reads_the_features(name: str):
+    made = net(name)
+    params = made.init([3, 4])
+    x = torch.randn(5, *SHAPE)
+    logits, features = made.all(params, x), made.all_features(params, x)
+    assert logits.shape == (2, 5, 10)
+    assert features.shape == (2, 5, made.width)
+    again = torch.einsum("snw,scw->snc", features, params[HEAD_WEIGHT]) + params[HEAD_BIAS].unsqueeze(1)
+    torch.testing.assert_close(logits, again)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_seed_is_initialised_the_same_whatever_is_beside_it(name: str):
+    alone, among = net(name).init([5]), net(name).init([1, 5, 9])
+    for key, tensor in alone.items():
+        assert torch.equal(tensor[0], among[key][1])
+    weights = [key for key, tensor in among.items() if tensor.is_floating_point() and not tensor[0].eq(tensor[1]).all()]
+    assert weights
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "outputs", "weights"),
+    [
+        ("lenet_dropout", (1, 28, 28), 10, 21_840),
+        ("lenet_dropout", (1, 28, 28), 2, 21_432),
+        ("lenet", (3, 32, 32), 2, 61_326),
+        ("lenet", (3, 32, 32), 10, 62_006),
+    ],
+)
+def test_the_lenets_of_self_net_have_the_published_number_of_weights(
+    name: str, shape: tuple[int, ...], outputs: int, weights: int
+):
+    assert net(name, shape, outputs).parameters == weights
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_the_reduced_resnet_has_twenty_maps_and_the_normalisation_asked_for(norm: str):
+    made = net("resnet18", norm=norm)
+    params = made.init([0])
+    assert made.width == 160
+    assert 1_000_000 < made.parameters < 1_200_000
+    assert any("running_mean" in name for name in params) == (norm == "batch")
+
+
+def test_integers_are_scaled_by_mean_and_deviation_and_floats_are_left_alone():
+    made = net("mlp", (1, 2, 2))
+    whole = torch.tensor([[[[10, 30], [50, 0]]]], dtype=torch.uint8)
+    assert made.prepare(whole).flatten().tolist() == [0.0, 1.0, 2.0, -0.5]
+    x = torch.randn(1, 1, 2, 2)
+    assert made.prepare(x) is x
+
+
+def test_a_users_module_works_unchanged_whatever_its_head_is_called():
+    made = net("tests.nets_of_users:Plain", (1, 8, 8), 4)
+    params = made.init([0, 1])
+    assert params[HEAD_WEIGHT].shape == (2, 4, 6)
+    module = plugins.net_builder("tests.nets_of_users:Plain", {}, (1, 8, 8), 4)()
+    names = {HEAD_WEIGHT: "classifier.weight", HEAD_BIAS: "classifier.bias"}
+    module.load_state_dict({names.get(name, name): tensor[1] for name, tensor in params.items()})
+    x = torch.randn(3, 1, 8, 8)
+    torch.testing.assert_close(made.all(params, x)[1], module(x))
+
+
+def test_batchnorm_statistics_move_in_training_mode_only():
+    made = net("resnet18", width=4)
+    params = {name: tensor[0] for name, tensor in made.init([0]).items()}
+    before = {name: tensor.clone() for name, tensor in params.items() if made.is_buffer(name)}
+    x = torch.randn(4, *SHAPE)
+    made.one(params, x)
+    assert all(torch.equal(params[name], tensor) for name, tensor in before.items())
+    with made.training():
+        made.one(params, x, training=False)
+        assert all(torch.equal(params[name], tensor) for name, tensor in before.items())
+        made.one(params, x)
+    assert not any(torch.equal(params[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "sentence"),
+    [
+        ("lenet", (1, 8, 8), {}, "cannot be built for inputs of shape|does not accept inputs"),
+        ("lenet", (1, 40), {}, "cannot be built for inputs of shape"),
+        ("resnet18", (1, 40), {}, "cannot be built for inputs of shape|does not accept inputs"),
+        ("tests.nets_of_users:without_linear_end", (1, 8, 8), {}, "last Linear layer does not give its output"),
+        ("tests.nets_of_users:nothing", (1, 8, 8), {}, "cannot be imported"),
+        ("tests.nets_of_users:math", (1, 8, 8), {}, "cannot be"),
+        ("builtins:dict", (1, 8, 8), {}, "a torch.nn.Module"),
+        ("torch.nn:ReLU", (1, 8, 8), {}, "no nn.Linear inside"),
+        ("mlp", (1, 8, 8), {"hiden": [3]}, "did you mean 'net.hidden'"),
+        ("mpl", (1, 8, 8), {}, "no net named 'mpl' \\(did you mean 'mlp'"),
+    ],
+)
+def test_what_cannot_be_a_net_is_refused_in_a_sentence(
+    name: str, shape: tuple[int, ...], options: dict[str, Any], sentence: str
+):
+    with pytest.raises(UsageError, match=sentence):
+        net(name, shape, 2, **options)
+
+
+def test_an_architecture_of_the_users_own_is_configured_like_ours():
+    made = net("tests.test_nets:Wide", (1, 4, 4), 3, factor=2)
+    assert made.width == 2 * math.prod((1, 4, 4))
+
+
+class Wide(Architecture):
+    """Wide: one hidden layer as many times as wide as the input."""
+
+    factor: int = 1
+
+    def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+        width = math.prod(input_shape)
+        return nn.Sequential(nn.Flatten(), nn.Linear(width, self.factor * width), nn.Linear(self.factor * width, outputs))

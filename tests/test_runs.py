@@ -1,0 +1,202 @@
+"""Runs from start to end: resumed after a kill, refused where they must be, flat over a thousand tasks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cl_engine import checkpoint
+from cl_engine.agenda import AgendaOptions, plan
+from cl_engine.engine import simulate
+from cl_engine.errors import RunFailed, UsageError
+from cl_engine.events import Event, Evaluated, Saving, Scored, StreamEnded, TaskLearned
+from cl_engine.experiment import Experiment
+from cl_engine.memory import bytes_by_part
+from cl_engine.results import open_run
+from cl_engine.run_folder import RunFolder
+from tests.conftest import TINY, assert_same_facts, facts
+
+ROOT = Path(__file__).parents[1]
+Tiny = Callable[..., Experiment]
+LONG = {"stream.n": 40, "stream.samples_per_class": 20, "train.epochs": 4}
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, str(ROOT / "run.py"), *map(str, arguments)]
+
+
+def long_run(out: Path) -> list[str]:
+    sets = [part for key, value in LONG.items() for part in ("--set", f"{key}={value}")]
+    return command("run", TINY, "-s", "replay", "--seeds", "0,1", "--quiet", "--out", out, *sets)
+
+
+def interrupted(out: Path, number: int) -> tuple[int, str]:
+    """Start a run, send it a signal when its third task is saved; return its exit code and what it said."""
+    process = subprocess.Popen(long_run(out), cwd=ROOT, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (out / "log.h5").exists() and open_run(out).results.sizes["experience"] >= 3:
+            break
+        time.sleep(0.02)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    return process.returncode, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_run_ended_by_a_signal_and_started_again_has_the_log_of_one_that_was_not(tmp_path: Path, number: int):
+    code, said = interrupted(tmp_path / "cut", number)
+    if number == signal.SIGKILL:
+        assert code == -signal.SIGKILL
+        assert open_run(tmp_path / "cut").status == "running"
+    else:
+        assert code == 128 + number
+        assert "To go on from the last save:" in said
+        assert open_run(tmp_path / "cut").status == "stopped"
+    again = subprocess.run(long_run(tmp_path / "cut"), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "going on with" in again.stderr
+    whole = Experiment.of(TINY, "replay", (0, 1), **LONG).run(tmp_path / "whole")
+    assert_same_facts(facts(tmp_path / "cut" / "log.h5"), facts(whole / "log.h5"))
+    finished = subprocess.run(long_run(tmp_path / "cut"), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "is finished; --fresh runs it again" in finished.stderr
+
+
+def test_the_same_experiment_twice_gives_the_same_log(tiny: Tiny, tmp_path: Path):
+    one, other = (facts(tiny("replay").run(tmp_path / name) / "log.h5") for name in ("one", "other"))
+    assert_same_facts(one, other)
+
+
+def test_a_folder_of_another_experiment_is_refused_with_the_difference(tiny: Tiny, tmp_path: Path):
+    tiny("finetune").run(tmp_path)
+    before = facts(tmp_path / "log.h5")
+    with pytest.raises(UsageError, match=r"another experiment \(its train.lr is 0.01, not 0.5\)"):
+        tiny("finetune", **{"train.lr": 0.5}).run(tmp_path)
+    assert_same_facts(before, facts(tmp_path / "log.h5"))
+
+
+def test_a_folder_that_another_process_writes_to_is_refused(tiny: Tiny, tmp_path: Path):
+    with RunFolder(tmp_path, ""), pytest.raises(UsageError, match="another process is writing to"):
+        tiny("finetune").run(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_a_sentence(tiny: Tiny, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written to"):
+        tiny("finetune").run(tmp_path / "file" / "run")
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_log_is_left_alone(tiny: Tiny, tmp_path: Path):
+    class Cut(BaseException):
+        pass
+
+    def cut(event: Event) -> None:
+        if isinstance(event, TaskLearned) and event.step == 1:
+            raise Cut
+
+    with pytest.raises(Cut):
+        tiny("finetune").run(tmp_path, listeners=lambda stream: [cut])
+    before = facts(tmp_path / "log.h5")
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(UsageError, match="is damaged"):
+        tiny("finetune").run(tmp_path)
+    assert_same_facts(before, facts(tmp_path / "log.h5"))
+
+
+def test_a_run_that_fails_keeps_what_was_measured(tiny: Tiny, tmp_path: Path):
+    def fail(event: Event) -> None:
+        if isinstance(event, Scored) and event.step == 1:
+            raise RunFailed("as planned")
+
+    with pytest.raises(RunFailed, match="as planned"):
+        tiny("finetune").run(tmp_path, listeners=lambda stream: [fail])
+    found = open_run(tmp_path)
+    assert found.status == "failed"
+    assert np.isfinite(found.results["acc"].values[2]).all()
+
+
+def test_scores_are_reused_where_answers_cannot_have_changed_and_are_the_same_as_measured_anew(tiny: Tiny):
+    def cells(reuse: bool) -> tuple[list[Event], int]:
+        experiment = tiny("independent", **{"stream.n": 6, "agenda.evaluate_ahead": 0})
+        stream = experiment.stream()
+        strategy = experiment.learner(stream)
+        if not reuse:
+            strategy.fingerprint = lambda task_id: None  # type: ignore[method-assign]
+        found = [e for e in simulate(stream, strategy, plan(stream, experiment.agenda)) if isinstance(e, Evaluated)]
+        return found, sum(event.reused for event in found)
+
+    (reused, count), (anew, none) = cells(True), cells(False)
+    assert reused == anew
+    assert (count, none) == (15, 0)
+
+
+def test_saving_is_put_off_while_it_takes_too_large_a_share_but_never_the_last(tiny: Tiny, tmp_path: Path):
+    experiment = tiny("finetune", **{"stream.n": 12})
+
+    def saves(share: float | None) -> list[int]:
+        stream = experiment.stream()
+        agenda = plan(stream, experiment.agenda)
+        walk = simulate(stream, experiment.learner(stream), agenda, save_to=tmp_path / "state", save_share=share)
+        return [event.step for event in walk if isinstance(event, Saving)]
+
+    assert saves(None) == list(range(12))
+    few = saves(1e-9)
+    assert few == [0, 11]
+
+
+def test_evaluate_every_tests_all_tasks_then_and_at_least_its_own_in_between(tiny: Tiny):
+    experiment = tiny("finetune", **{"stream.n": 5, "agenda.evaluate_every": 2, "agenda.evaluate_ahead": 0})
+    stream = experiment.stream()
+    tested: dict[int, list[int]] = {}
+    for event in simulate(stream, experiment.learner(stream), plan(stream, experiment.agenda)):
+        if isinstance(event, Evaluated):
+            tested.setdefault(event.step, []).append(event.task_id)
+    assert tested == {0: [0], 1: [0, 1], 2: [2], 3: [0, 1, 2, 3], 4: [0, 1, 2, 3, 4]}
+
+
+def test_a_stream_without_end_runs_until_nobody_reads_on(tiny: Tiny):
+    experiment = tiny("finetune", **{"stream.n": 3})
+    options = {**experiment.resolved["stream"], "n": None}
+    endless = Experiment("endless", "finetune", (0,), {**experiment.resolved, "stream": options})
+    stream = endless.stream()
+    learned = 0
+    for event in simulate(stream, endless.learner(stream), plan(stream, AgendaOptions(evaluate_ahead=1))):
+        learned += isinstance(event, TaskLearned)
+        assert not isinstance(event, StreamEnded)
+        if learned == 8 and isinstance(event, Scored):
+            assert np.isfinite(event.fwt).all()
+            break
+    assert learned == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["finetune", "piggyback"])
+def test_a_thousand_tasks_take_no_memory_beyond_the_strategys_own_state(tiny: Tiny, tmp_path: Path, strategy: str):
+    short = {"stream.n": 1000, "train.epochs": 1, "agenda.evaluate_every": 100, "agenda.save_share": 0.05, "net.hidden": [6]}
+    own = {"mask_lr": 0.01, "train.batch": 5} if strategy == "piggyback" else {"train.batch": 60}
+    sizes: dict[int, tuple[int, int]] = {}
+
+    def watch(event: Event) -> None:
+        if isinstance(event, TaskLearned) and event.step in (200, 999):
+            sizes[event.step] = (_resident_bytes(), sum(event.memory.values()))
+
+    tiny(strategy, (0,), **short, **own).run(tmp_path, listeners=lambda stream: [watch])
+    (early, held_early), (late, held_late) = sizes[200], sizes[999]
+    assert late - early < 2 * (held_late - held_early) + 12 * 2**20
+    state: dict[str, Any] = checkpoint.load(tmp_path / "checkpoint.safetensors")["strategy"]
+    assert sum(bytes_by_part(state).values()) == held_late
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

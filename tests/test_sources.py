@@ -1,0 +1,61 @@
+"""Sources: what each gives, found by folder, and what is said when files are missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cl_engine import plugins
+from cl_engine.errors import UsageError
+from cl_engine.source_stream import Arrays
+from cl_engine.torchvision_files import TorchvisionSource
+
+SOURCES = plugins.names("sources")
+FROM_FILES = [name for name in SOURCES if issubclass(plugins.load("sources", name), TorchvisionSource)]
+
+
+def assert_sound(arrays: Arrays) -> None:
+    assert arrays.train_x.dtype in (np.uint8, np.float32)
+    assert arrays.train_x.dtype == arrays.test_x.dtype
+    assert arrays.train_x.shape[1:] == arrays.test_x.shape[1:]
+    for x, y in ((arrays.train_x, arrays.train_y), (arrays.test_x, arrays.test_y)):
+        assert len(x) == len(y)
+        assert set(np.unique(y)) == set(range(arrays.classes))
+    assert len(arrays.mean) == len(arrays.std)
+    assert min(arrays.std) > 0
+
+
+@pytest.mark.parametrize("name", sorted(set(SOURCES) - set(FROM_FILES)))
+def test_a_source_of_a_package_needs_no_files_and_gives_the_same_twice(name: str, tmp_path: Path):
+    one, again = (plugins.load("sources", name)().load(tmp_path) for _ in range(2))
+    assert_sound(one)
+    assert np.array_equal(one.train_x, again.train_x)
+    assert np.array_equal(one.test_y, again.test_y)
+
+
+def test_no_digit_is_both_in_training_and_test_rows():
+    arrays = plugins.load("sources", "digits")().load(Path())
+    rows = {tuple(row) for row in arrays.train_x.reshape(len(arrays.train_x), -1)}
+    shared = [row for row in arrays.test_x.reshape(len(arrays.test_x), -1) if tuple(row) in rows]
+    assert len(arrays.train_x) + len(arrays.test_x) == 1797
+    assert not shared
+
+
+@pytest.mark.parametrize("name", FROM_FILES)
+def test_missing_files_are_said_with_the_path_and_the_command_that_gets_them(name: str, tmp_path: Path):
+    with pytest.raises(UsageError) as error:
+        plugins.load("sources", name)().load(tmp_path)
+    assert str(tmp_path) in str(error.value)
+    assert f"python run.py fetch {name} --data-root {tmp_path}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
+def test_the_real_files_are_read_and_scaled_by_their_own_statistics(name: str, data_root: Path):
+    arrays = plugins.load("sources", name)().load(data_root)
+    assert_sound(arrays)
+    assert len(arrays.test_x) == 10_000
+    axes = (0, 2, 3)
+    assert np.allclose(arrays.train_x.mean(axis=axes), arrays.mean, atol=0.5)
+    assert np.allclose(arrays.train_x.std(axis=axes), arrays.std, atol=1.5)
