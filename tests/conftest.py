@@ -77,4 +77,3 @@ def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) and one.dtype.kind == "f":
         return bool(one.shape == other.shape and np.array_equal(one, other, equal_nan=True))
     return bool(np.array_equal(one, other))
-

@@ -135,7 +135,10 @@ def test_rehearsed_rows_join_every_batch_each_seed_its_own(together: bool):
         sizes.append(len(x))
         return F.cross_entropy(net.one(params, x), y)
 
-    memory = (torch.randn(3, 5, 1, 6, 6, generator=torch.Generator().manual_seed(1)), torch.zeros(3, 5, dtype=torch.int64))
+    memory = (
+        torch.randn(3, 5, 1, 6, 6, generator=torch.Generator().manual_seed(1)),
+        torch.zeros(3, 5, dtype=torch.int64),
+    )
     trained, _ = run(job_of(net, loss=loss, rehearsal=memory, rehearsal_batch=8, side_by_side=together))
     assert set(sizes) == {16 + 8, 2 + 8}
     share = net.all(trained, memory[0].flatten(0, 1)).argmax(dim=-1).eq(0).float().mean()
@@ -146,10 +149,7 @@ def test_rehearsed_rows_join_every_batch_each_seed_its_own(together: bool):
 def test_the_middle_of_learning_can_be_tested_after_each_early_batch_and_each_epoch(together: bool):
     net = net_of()
     job = job_of(net, curve=Curve(batches=2, epochs=2), side_by_side=together)
-    points, loop = [], fit(job)
-    for event in loop:
-        if isinstance(event, Midway):
-            points.append((event.batch, event.predict(job.rows[0])))
+    points = [(event.batch, event.predict(job.rows[0])) for event in fit(job) if isinstance(event, Midway)]
     assert [batch for batch, _ in points] == [0, 1, 2, 8]
     torch.testing.assert_close(points[0][1], net.all(job.params, job.rows[0]).clone(), rtol=1e-4, atol=1e-5)
     assert not torch.equal(points[0][1], points[1][1])

@@ -69,7 +69,9 @@ def test_h5dump_reads_it(run: Run):
 
 def test_everything_has_unit_and_meaning_and_only_plain_types(run: Run):
     with h5py.File(run.path) as file:
-        assert {"format", "format_version", "status", "run_id", "strategy", "scenario", "created", "updated"} <= set(file.attrs)
+        assert {"format", "format_version", "status", "run_id", "strategy", "scenario", "created", "updated"} <= set(
+            file.attrs
+        )
         assert not any(isinstance(item, h5py.Dataset) for item in file.values())
         datasets: list[h5py.Dataset] = []
         file.visititems(lambda name, item: datasets.append(item) if isinstance(item, h5py.Dataset) else None)
@@ -78,7 +80,13 @@ def test_everything_has_unit_and_meaning_and_only_plain_types(run: Run):
             assert data.attrs["units"]
             assert data.attrs["long_name"]
             assert h5py.check_string_dtype(data.dtype) or data.dtype in ("i4", "i8", "f4", "f8")
-            assert h5py.check_string_dtype(data.dtype) or not len(data) or data.chunks is None or data.ndim == 1 or data.fletcher32
+            assert (
+                h5py.check_string_dtype(data.dtype)
+                or not len(data)
+                or data.chunks is None
+                or data.ndim == 1
+                or data.fletcher32
+            )
             assert "_FillValue" not in data.attrs
 
 

@@ -102,7 +102,11 @@ def streams(draw: st.DrawFn) -> tuple[np.ndarray, list[int], list[int], bool]:
     untrained = draw(st.booleans())
     width = max(tasks) + 1
     cells = st.one_of(st.integers(0, 10), st.just(-1))
-    rows = draw(st.lists(st.lists(cells, min_size=width, max_size=width), min_size=steps + untrained, max_size=steps + untrained))
+    rows = draw(
+        st.lists(
+            st.lists(cells, min_size=width, max_size=width), min_size=steps + untrained, max_size=steps + untrained
+        )
+    )
     return np.array(rows), tasks, list(range(-1 if untrained else 0, steps)), untrained
 
 

@@ -134,4 +134,6 @@ class Wide(Architecture):
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         width = math.prod(input_shape)
-        return nn.Sequential(nn.Flatten(), nn.Linear(width, self.factor * width), nn.Linear(self.factor * width, outputs))
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(width, self.factor * width), nn.Linear(self.factor * width, outputs)
+        )

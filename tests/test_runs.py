@@ -18,7 +18,7 @@ from cl_engine import checkpoint
 from cl_engine.agenda import AgendaOptions, plan
 from cl_engine.engine import simulate
 from cl_engine.errors import RunFailed, UsageError
-from cl_engine.events import Event, Evaluated, Saving, Scored, StreamEnded, TaskLearned
+from cl_engine.events import Evaluated, Event, Saving, Scored, StreamEnded, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.memory import bytes_by_part
 from cl_engine.results import open_run
@@ -182,7 +182,13 @@ def test_a_stream_without_end_runs_until_nobody_reads_on(tiny: Tiny):
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["finetune", "piggyback"])
 def test_a_thousand_tasks_take_no_memory_beyond_the_strategys_own_state(tiny: Tiny, tmp_path: Path, strategy: str):
-    short = {"stream.n": 1000, "train.epochs": 1, "agenda.evaluate_every": 100, "agenda.save_share": 0.05, "net.hidden": [6]}
+    short = {
+        "stream.n": 1000,
+        "train.epochs": 1,
+        "agenda.evaluate_every": 100,
+        "agenda.save_share": 0.05,
+        "net.hidden": [6],
+    }
     own = {"mask_lr": 0.01, "train.batch": 5} if strategy == "piggyback" else {"train.batch": 60}
     sizes: dict[int, tuple[int, int]] = {}
 

@@ -78,7 +78,7 @@ def test_a_strategys_table_holds_for_that_strategy_alone_and_may_change_its_trai
         ("replay", {"samples": 0}, r"strategy.replay.samples: input should be greater than or equal to 1, found 0"),
         ("replay", {"selection": "best"}, "strategy.replay.selection: .*'reservoir' or 'balanced', found \"best\""),
         ("finetune", {"train.epoch": 1}, r"no option named 'train.epoch' \(did you mean 'train.epochs'"),
-        ("finetune", {"train.epochs": "two"}, "train.epochs: input should be a valid integer, found \"two\""),
+        ("finetune", {"train.epochs": "two"}, 'train.epochs: input should be a valid integer, found "two"'),
         ("finetune", {"train.epochs": 1.5}, "train.epochs: .*integer"),
         ("finetune", {"train.lr": float("nan")}, "train.lr"),
         ("finetune", {"train.optimizer": "sdg"}, "no optimiser 'sdg' in torch.optim; there are: .*sgd"),
@@ -132,11 +132,15 @@ def test_a_scenario_file_that_is_not_one_is_refused_with_its_place(tmp_path: Pat
 
 
 def test_a_scenario_that_is_nowhere_is_refused_with_those_that_are():
-    with pytest.raises(UsageError, match=r"no scenario \(nor file\) named 'permuted_mnits' \(did you mean 'permuted_mnist'"):
+    with pytest.raises(
+        UsageError, match=r"no scenario \(nor file\) named 'permuted_mnits' \(did you mean 'permuted_mnist'"
+    ):
         Scenario.load("permuted_mnits")
 
 
-@given(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.lists(st.integers())))
+@given(
+    st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.lists(st.integers()))
+)
 def test_set_reads_values_as_toml(value: Any):
     assert parsed(f"a.b={json.dumps(value)}") == ("a.b", value)
 

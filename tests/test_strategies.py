@@ -141,7 +141,7 @@ def test_a_cut_after_any_event_and_a_resume_give_the_same_log(tiny: Tiny, name: 
                 raise Cut
 
         with pytest.raises(Cut):
-            experiment.run(tmp_path / f"cut {cut}", listeners=lambda stream: [cutting])  # noqa: B023
+            experiment.run(tmp_path / f"cut {cut}", listeners=lambda stream: [cutting])
         assert_same_facts(facts(experiment.run(tmp_path / f"cut {cut}") / "log.h5"), whole)
 
 

@@ -221,7 +221,9 @@ def test_rotated_turns_and_a_half_turn_twice_is_the_identity():
 
 
 def test_rotated_refuses_signals():
-    signals = Arrays(np.zeros((4, 1, 40), np.float32), np.arange(4) % 2, np.zeros((2, 1, 40), np.float32), np.arange(2), 2)
+    signals = Arrays(
+        np.zeros((4, 1, 40), np.float32), np.arange(4) % 2, np.zeros((2, 1, 40), np.float32), np.arange(2), 2
+    )
     with pytest.raises(UsageError, match="no images to rotate"):
         Rotated(signals, source="mnist1d")
 
