@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,7 +23,7 @@ FORMAT = "cl-engine-checkpoint/1"
 
 
 def save(path: Path, state: Mapping[str, Any]) -> int:
-    """Write a nested dict of tensors, banks, numbers, strings and lists of them to ``path``; return the bytes written.
+    """Write a nested dict of tensors, arrays, banks, numbers, strings and lists of them to ``path``; return the bytes written.
 
     The file is complete and on the disk (fsync) before it takes the place of the one that was there.
     """
@@ -33,6 +34,8 @@ def save(path: Path, state: Mapping[str, Any]) -> int:
         name = "/".join(place)
         if isinstance(leaf, Bank):
             tensors[name], banks[name] = leaf.rows.contiguous().cpu(), leaf.written
+        elif isinstance(leaf, np.ndarray):
+            tensors[name] = torch.from_numpy(np.ascontiguousarray(leaf))
         elif isinstance(leaf, Tensor):
             tensors[name] = leaf.detach().contiguous().cpu()
         else:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 Row = np.ndarray
 SCORES = ("acc", "bwt", "fwt", "forgetting")
@@ -86,14 +85,14 @@ class Ledger:
         return {name: result[name] for name in SCORES}
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the ledger: tensors and lists."""
+        """Return what a checkpoint keeps of the ledger: arrays and lists."""
         return {
             "step": self.step,
             "from_untrained": int(self.from_untrained),
             "first_learned": list(self.first_learned),
             "before_at": list(self.before_at),
             "measured": [[t, m.fingerprint, list(m.n_correct), m.n_total] for t, m in sorted(self.measured.items())],
-            **{name: torch.from_numpy(values.copy()) for name, values in self._table.items()},
+            **{name: values.copy() for name, values in self._table.items()},
         }
 
     @classmethod
@@ -103,7 +102,7 @@ class Ledger:
         ledger.step, ledger.from_untrained = state["step"], bool(state["from_untrained"])
         ledger.first_learned, ledger.before_at = list(state["first_learned"]), list(state["before_at"])
         ledger.measured = {t: Measured(f, tuple(c), n) for t, f, c, n in state["measured"]}
-        ledger._table = {name: state[name].cpu().numpy().copy() for name in cls.ARRAYS}
+        ledger._table = {name: np.array(state[name]) for name in cls.ARRAYS}
         return ledger
 
     def _reach(self, task_id: int) -> None:

@@ -1,0 +1,52 @@
+"""Numbers and names as people read them, safe to print."""
+
+from __future__ import annotations
+
+import math
+import re
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+UNDEFINED = "–"
+
+
+def clean(text: str) -> str:
+    """Return a text from a log without control characters, so that it cannot move a terminal's cursor."""
+    return CONTROL.sub("", text)
+
+
+def number(value: float, digits: int = 3, signed: bool = False) -> str:
+    """Return a score, ``–`` where it is undefined."""
+    if not math.isfinite(value):
+        return UNDEFINED
+    return f"{value:{'+' if signed else ''}.{digits}f}"
+
+
+def with_interval(mean: float, half: float, signed: bool = False) -> str:
+    """Return a mean with the half width of its confidence interval, where there is one."""
+    text = number(mean, signed=signed)
+    return f"{text} ± {half:.3f}" if math.isfinite(mean) and math.isfinite(half) else text
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: ``0.2 s``, ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if not math.isfinite(seconds):
+        return UNDEFINED
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes with its unit: ``512 B``, ``1.2 MB``."""
+    if not math.isfinite(count):
+        return UNDEFINED
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

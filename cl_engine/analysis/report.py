@@ -1,0 +1,222 @@
+"""One self-contained page about runs, made from their logs alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from cl_engine.analysis import pictures
+from cl_engine.analysis.formats import clean, duration, number, size, with_interval
+from cl_engine.analysis.scores import Score, Summary, summarised
+from cl_engine.analysis.style import FORMATS, inline, rendered
+from cl_engine.errors import UsageError
+from cl_engine.results import Run
+
+DEFINITIONS = {
+    "ACC": "mean accuracy over the tasks met, at the end (Lopez-Paz & Ranzato 2017)",
+    "BWT": "backward transfer: accuracy at the end less that right after learning, mean over the earlier tasks "
+    "(Lopez-Paz & Ranzato 2017)",
+    "forgetting": "best earlier accuracy less that at the end, mean over the earlier tasks (Chaudhry et al. 2018)",
+    "FWT": "forward transfer: accuracy just before learning less that of the untrained learner (Lopez-Paz & Ranzato 2017)",
+    "learning accuracy": "accuracy right after learning, mean over tasks (Riemer et al. 2019)",
+    "curve area": "area under the curve of test accuracy while learning a task, divided by its length",
+    "transfer": "accuracy right after learning less that of the run `independent`, mean over tasks; the last task's alone is "
+    "the transfer of a stream (Veniat et al. 2021)",
+    "intransigence": "accuracy of the run `joint` right after each task less this run's, mean over tasks "
+    "(Chaudhry et al. 2018)",
+    "memory": "bytes one seed would have to save at the end",
+    "size efficiency": "mean of memory after the first task over memory after each, at most 1 (Díaz-Rodríguez et al. 2018)",
+}
+
+
+TABLES = (
+    ("ACC", "BWT", "forgetting", "FWT", "memory", "time"),
+    ("learning accuracy", "curve area", "transfer", "transfer, last task", "intransigence", "size efficiency"),
+)
+SIGNED = {"BWT", "FWT", "forgetting", "transfer", "transfer, last task", "intransigence"}
+
+
+def write_report(runs: Sequence[Run], output: Path) -> Path:
+    """Write one HTML page about the runs to ``output``, replacing it as a whole, and return its path.
+
+    Raises:
+        UsageError: if there are no runs, or the page cannot be written.
+    """
+    if not runs:
+        raise UsageError("a report needs at least one run")
+    summaries = sorted((summarised(run, runs) for run in runs), key=_rank)
+    runs = [summary.run for summary in summaries]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cl_engine.analysis", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    scenarios = sorted({clean(run.scenario) for run in runs})
+    page = environment.get_template("report.html").render(
+        title=", ".join(scenarios),
+        tables=[
+            {
+                "heads": heads,
+                "rows": [{"run": s.run, "name": _name(s.run, runs), "cells": _cells(s, heads)} for s in summaries],
+            }
+            for heads in TABLES
+        ],
+        count=len(runs),
+        seeds=", ".join(sorted({str(summary.seeds) for summary in summaries})),
+        remarks=[remark for s in summaries for remark in _remarks(_name(s.run, runs), s)],
+        pictures=[_shown(*each) for each in _of_all(runs) if each[2] is not None],
+        runs=[_of_one(summary, runs, k) for k, summary in enumerate(summaries)],
+        definitions=DEFINITIONS,
+    )
+    part = output.with_name(output.name + ".part")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(page, encoding="utf-8")
+        part.replace(output)
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written: {error.strerror or error}") from None
+    return output
+
+
+def save_pictures(runs: Sequence[Run], folder: Path, kind: str = "svg") -> list[Path]:
+    """Write the pictures of the report to files in ``folder``, as ``svg``, ``png`` or ``pdf``; return their paths."""
+    if kind not in FORMATS:
+        raise UsageError(f"no picture format '{kind}'; there are: {', '.join(FORMATS)}")
+    drawn = {name: fig for name, _, fig in _of_all(runs)}
+    for k, run in enumerate(runs):
+        prefix = f"{k:02d}-{re.sub(r'[^A-Za-z0-9_-]+', '-', run.strategy)}"
+        drawn |= {f"{prefix}-{name}": fig for name, _, fig in _of_run(run, runs)}
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, fig in drawn.items():
+            if fig is not None:
+                path = folder / f"{name}.{kind}"
+                path.write_bytes(rendered(fig, kind))
+                written.append(path)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written to: {error.strerror or error}") from None
+    return written
+
+
+Drawn = tuple[str, str, Figure | None]
+
+
+def _of_all(runs: Sequence[Run]) -> list[Drawn]:
+    """Return name, reading aid and picture of what shows all runs together."""
+    tested = [run for run in runs if run.final is not None]
+    if not tested:
+        return []
+    drawn: list[Drawn] = [
+        (
+            "accuracy",
+            "Falling: earlier tasks are lost. The band is 95 % confidence over seeds.",
+            pictures.accuracy_over_stream(tested),
+        ),
+        ("forgetting", "Zero: nothing that was learned is lost.", pictures.forgetting_over_stream(tested)),
+        ("learning", "How fast a task is learned, tested on its own test rows.", pictures.learning_curves(tested)),
+        (
+            "transfer",
+            "Above zero: what was learned before helps. Below: it gets in the way.",
+            pictures.transfer(tested),
+        ),
+    ]
+    if len(tested) > 1:
+        against = pictures.accuracy_against_memory(tested)
+        drawn += [
+            ("memory", "What one seed would have to save, after each experience.", pictures.memory_of_runs(tested)),
+            ("accuracy-memory", "Up and to the left is better.", against),
+        ]
+    return [*drawn, ("seconds", "Where the time went.", pictures.seconds_of_runs(tested))]
+
+
+def _of_run(run: Run, runs: Sequence[Run]) -> list[Drawn]:
+    """Return name, reading aid and picture of what shows one run."""
+    if run.final is None:
+        return []
+    return [
+        ("matrix", "A row is a test after an experience; down a column, a task is kept or lost.", pictures.matrix(run)),
+        ("tasks", "Each line is a task, from when it was learned.", pictures.tasks_over_stream(run)),
+        ("memory-parts", "What one seed would have to save, part by part.", pictures.memory_over_stream(run, runs)),
+    ]
+
+
+def _shown(name: str, aid: str, fig: Figure | None, salt: str = "") -> dict[str, Any]:
+    assert fig is not None
+    # the only markup that is not escaped: matplotlib's own, in which names are drawn as paths
+    return {"name": name, "aid": aid, "svg": Markup(inline(fig, f"{name}{salt}"))}
+
+
+def _rank(summary: Summary) -> float:
+    """Sort by ACC, the best first and the untested last."""
+    return -summary.acc.mean if math.isfinite(summary.acc.mean) else 1.0
+
+
+def _cells(summary: Summary, heads: Sequence[str]) -> list[str]:
+    scores: dict[str, Score] = {
+        "ACC": summary.acc,
+        "BWT": summary.bwt,
+        "forgetting": summary.forgetting,
+        "FWT": summary.fwt,
+        "learning accuracy": summary.learning_accuracy,
+        "curve area": summary.curve_area,
+        "transfer": summary.transfer,
+        "transfer, last task": summary.transfer_last,
+        "intransigence": summary.intransigence,
+    }
+    cells = {name: with_interval(score.mean, score.half_width, name in SIGNED) for name, score in scores.items()}
+    cells["memory"], cells["time"] = size(summary.memory), duration(summary.seconds)
+    cells["size efficiency"] = number(summary.size_efficiency)
+    return [cells[head] for head in heads]
+
+
+def _remarks(name: str, summary: Summary) -> list[str]:
+    """Say plainly what is missing or failed, and why a score is undefined."""
+    run, said = summary.run, []
+    if run.status != "finished":
+        planned = run.results.sizes["task"]
+        said.append(f"{name} is {run.status}: {summary.experiences} experiences are in its log, of {planned} tasks")
+    if run.final is None:
+        said.append(f"{name}: nothing has been tested yet, so there are no scores")
+    elif summary.experiences == 1:
+        said.append(f"{name}: one experience only, so transfer and forgetting are undefined")
+    elif (run.results["evaluation_step"].values >= 0).all():
+        said.append(f"{name}: tasks ahead were not tested (agenda.evaluate_ahead = 0), so there is no FWT")
+    if summary.seeds == 1:
+        said.append(f"{name}: one seed only, so there are no confidence intervals")
+    return said
+
+
+def _of_one(summary: Summary, runs: Sequence[Run], index: int) -> dict[str, Any]:
+    run = summary.run
+    environment = {
+        name: clean(text) for name, text in run.environment.items() if name not in ("experiment", "scenario")
+    }
+    return {
+        "name": _name(run, runs),
+        "status": run.status,
+        "path": str(run.path),
+        "pictures": [_shown(*each, salt=f"-{index}") for each in _of_run(run, runs)],
+        "parts": {clean(name): size(held) for name, held in summary.memory_parts.items()},
+        "options": {
+            table: {key: json.dumps(value) for key, value in options.items()}
+            for table, options in run.experiment["options"].items()
+        },
+        "seeds": ", ".join(map(str, run.experiment["seeds"])),
+        "environment": {**{key: clean(value) for key, value in run.attributes.items()}, **environment},
+        "scenario": clean(run.environment["scenario"]),
+    }
+
+
+def _name(run: Run, runs: Sequence[Run]) -> str:
+    """Return the name of a run: its strategy, with the scenario or the folder where that alone is not enough."""
+    names = [clean(run.strategy), f"{clean(run.scenario)}, {clean(run.strategy)}", clean(str(run.path.parent))]
+    several = len({other.scenario for other in runs}) > 1
+    alike = sum((other.scenario, other.strategy) == (run.scenario, run.strategy) for other in runs) > 1
+    return names[2] if alike else names[1] if several else names[0]

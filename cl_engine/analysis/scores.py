@@ -1,0 +1,174 @@
+"""The scores of a run, with confidence over seeds, from its log alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from cl_engine import metrics
+from cl_engine.ledger import SCORES
+from cl_engine.results import Run
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score: its value for each seed, and over them the mean and a 95 % confidence interval."""
+
+    values: Array
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds; NaN if undefined for one of them."""
+        return float(np.mean(self.values)) if len(self.values) else float("nan")
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the t interval for the mean; NaN with fewer than two seeds."""
+        return float(interval(self.values))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is said of a run in one row.
+
+    Attributes:
+        acc, bwt, fwt, forgetting: at the last evaluation that tested all tasks met.
+        learning_accuracy: mean of R[j, j] over the tasks learned.
+        curve_area: area under the learning curve, mean over experiences; NaN where learning was not tested midway.
+        transfer: mean over tasks of R[j, j] less that of the ``independent`` run beside it; NaN without one.
+        transfer_last: the same of the last task learned (Veniat et al. 2021).
+        intransigence: mean over tasks of the ``joint`` run's R[j, j] less this run's; NaN without one.
+        memory: bytes one seed holds at the end; ``memory_parts`` by part.
+        size_efficiency: model size efficiency.
+        seconds: total; ``seconds_phases`` by phase.
+    """
+
+    run: Run
+    seeds: int
+    experiences: int
+    acc: Score
+    bwt: Score
+    fwt: Score
+    forgetting: Score
+    learning_accuracy: Score
+    curve_area: Score
+    transfer: Score
+    transfer_last: Score
+    intransigence: Score
+    memory: float
+    memory_parts: dict[str, int]
+    size_efficiency: float
+    seconds: float
+    seconds_phases: dict[str, float]
+
+
+def interval(values: Array, axis: int = -1) -> Array:
+    """Return half the width of the 95 % t interval of the mean along an axis; NaN with fewer than two values."""
+    n = values.shape[axis]
+    if n < 2:
+        return np.full(np.delete(values.shape, axis), np.nan)
+    factor = stats.t.ppf(0.975, n - 1) / np.sqrt(n)
+    return np.asarray(factor * values.std(axis=axis, ddof=1))
+
+
+def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
+    """Return the summary of a run; references for transfer are looked for among the runs beside it."""
+    found, final = run.results, run.final
+    seeds = found.sizes["seed"]
+    undefined = Score(np.full(seeds, np.nan))
+    scores = {name: Score(final[name].values) if final is not None else undefined for name in SCORES}
+    steps, learned = found["evaluation_step"].values, run.learned
+    own = metrics.diagonal(found["accuracy"].values, steps, learned)
+    met = learned >= 0
+    alone, joint = (_diagonal_beside(run, beside, strategy) for strategy in ("independent", "joint"))
+    gain = own - alone if alone is not None else np.full_like(own, np.nan)
+    short = joint - own if joint is not None else np.full_like(own, np.nan)
+    memory = found["memory"].values
+    phases = {str(name): float(np.nansum(found["seconds"].sel(phase=name))) for name in found["phase"].values}
+    return Summary(
+        run=run,
+        seeds=seeds,
+        experiences=len(memory),
+        **scores,
+        learning_accuracy=Score(own[met].mean(axis=0)) if met.any() else undefined,
+        curve_area=curve_area(run),
+        transfer=Score(gain[met].mean(axis=0)) if met.any() else undefined,
+        transfer_last=Score(gain[int(np.argmax(learned))]) if met.any() else undefined,
+        intransigence=Score(short[met].mean(axis=0)) if met.any() else undefined,
+        memory=float(memory[-1].sum()) if len(memory) else float("nan"),
+        memory_parts={str(k): int(v) for k, v in zip(found["part"].values, memory[-1], strict=True)}
+        if len(memory)
+        else {},
+        size_efficiency=metrics.model_size_efficiency(memory.sum(axis=1)),
+        seconds=sum(phases.values()),
+        seconds_phases=phases,
+    )
+
+
+def curve_area(run: Run) -> Score:
+    """Return the area under the learning curve by seed, the mean over the experiences tested midway."""
+    table = run.table("curves")
+    seeds = run.results["seed"].values
+    if table.empty:
+        return Score(np.full(len(seeds), np.nan))
+    table = table.assign(accuracy=table["n_correct"] / table["n_total"])
+    areas = []
+    for _, rows in table.groupby("step"):
+        wide = rows.pivot(index="batch", columns="seed", values="accuracy")[list(seeds)]
+        areas.append(metrics.learning_curve_area(wide.to_numpy(), wide.index.to_numpy()))
+    return Score(np.mean(areas, axis=0))
+
+
+def reference(run: Run, beside: Sequence[Run], strategy: str) -> Run | None:
+    """Return the run of this strategy on the same stream with the same seeds and training, if it is there."""
+    for other in beside:
+        same = all(_about(other, key) == _about(run, key) for key in ("stream", "net"))
+        if other.strategy == strategy and same and other.experiment["seeds"] == run.experiment["seeds"]:
+            return other
+    return None
+
+
+def recomputed(run: Run, rows: int = 64) -> dict[str, Array]:
+    """Return ``acc``, ``bwt``, ``fwt`` and ``forgetting`` ``[E, S]``, computed anew from the counts in the log.
+
+    The counts are read ``rows`` evaluations at a time; what is remembered of them is a few numbers a task.
+    """
+    import h5py
+
+    from cl_engine.ledger import Ledger
+
+    found = run.results
+    ledger = Ledger(found.sizes["seed"])
+    scores: dict[str, list[Array]] = {name: [] for name in SCORES}
+    order, tasks = found["evaluation_step"].values, found["experience_task"].values
+    with h5py.File(run.path, "r", locking=False) as file:
+        for start in range(0, len(order), rows):
+            correct, total = (file["results"][name][start : start + rows] for name in ("n_correct", "n_total"))
+            for step, right, count in zip(order[start : start + rows], correct, total, strict=True):
+                if step >= 0:
+                    ledger.learned(int(step), int(tasks[step]))
+                ledger.row(int(step))
+                for task in np.flatnonzero(count[:, 0]):
+                    ledger.put(int(task), right[task].tolist(), int(count[task, 0]))
+                for name, values in ledger.scores().items():
+                    scores[name].append(values)
+    return {name: np.array(values) for name, values in scores.items()}
+
+
+def _about(run: Run, table: str) -> str:
+    return json.dumps(run.experiment["options"][table], sort_keys=True)
+
+
+def _diagonal_beside(run: Run, beside: Sequence[Run], strategy: str) -> Array | None:
+    other = reference(run, beside, strategy)
+    if other is None:
+        return None
+    found = other.results
+    diagonal = metrics.diagonal(found["accuracy"].values, found["evaluation_step"].values, other.learned)
+    return diagonal if diagonal.shape[0] == run.results.sizes["task"] else None

@@ -1,0 +1,128 @@
+"""Runs as tables in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cl_engine.analysis.formats import clean, duration, number, size, with_interval
+from cl_engine.analysis.scores import Score, Summary, summarised
+from cl_engine.results import Run
+
+SHOWN = 12  # rows and columns of the matrix at the most
+NARROW = 100  # width where the output is no terminal
+
+HEADS = "ACC: mean accuracy at the end. BWT, FWT: backward and forward transfer. ±: 95 % confidence over seeds."
+
+
+def print_run(run: Run) -> None:
+    """Print a run: its matrix, its scores by seed, its memory and its time."""
+    out, summary = _console(), summarised(run)
+    steps = run.results.sizes["experience"]
+    seeds = ", ".join(str(seed) for seed in run.results["seed"].values)
+    head = f"{run.scenario}, {run.strategy}: {run.status}, {steps} experiences, seeds {seeds}"
+    out.print(_text(head, "bold"))
+    if run.final is None:
+        out.print(_text("nothing has been tested yet"))
+        return
+    _print_matrix(out, run)
+    _print_scores(out, summary)
+    parts = ", ".join(f"{clean(name)} {size(held)}" for name, held in summary.memory_parts.items())
+    out.print(_text(f"memory  {size(summary.memory)} a seed at the end ({parts})"))
+    phases = ", ".join(f"{name} {duration(seconds)}" for name, seconds in summary.seconds_phases.items())
+    out.print(_text(f"time    {duration(summary.seconds)} ({phases})"))
+
+
+def print_comparison(runs: Sequence[Run]) -> None:
+    """Print runs side by side, the best ACC first."""
+    summaries = sorted((summarised(run, runs) for run in runs), key=lambda s: -np.nan_to_num(s.acc.mean, nan=-1.0))
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("strategy", "ACC", "BWT", "forgetting", "FWT", "memory", "time"):
+        table.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=True)
+    for summary in summaries:
+        table.add_row(
+            _text(summary.run.strategy),
+            _interval(summary.acc),
+            _interval(summary.bwt, signed=True),
+            _interval(summary.forgetting, signed=True),
+            _interval(summary.fwt, signed=True),
+            size(summary.memory),
+            duration(summary.seconds),
+        )
+    out = _console()
+    counts = {summary.seeds for summary in summaries}
+    out.print(_text(f"{runs[0].scenario}, {'/'.join(map(str, sorted(counts)))} seeds", "bold"))
+    out.print(table)
+    out.print(_text(HEADS, "dim"))
+
+
+def _print_matrix(out: Console, run: Run) -> None:
+    found = run.results
+    matrix = found["accuracy"].mean("seed").values
+    rows, columns = _chosen(len(matrix)), _chosen(matrix.shape[1])
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
+    table.add_column("after", style="dim", no_wrap=True)
+    for task in columns:
+        table.add_column(str(task), justify="right", no_wrap=True)
+    learned, steps = run.learned, found["evaluation_step"].values
+    for row in rows:
+        step = int(steps[row])
+        cells = [
+            Text("·", style="dim")
+            if np.isnan(matrix[row, task])
+            else Text(
+                f"{matrix[row, task]:.3f}"[1:] if matrix[row, task] < 1 else "1.00",
+                style="bold" if learned[task] == step else ("" if 0 <= learned[task] < step else "dim"),
+            )
+            for task in columns
+        ]
+        table.add_row("untrained" if step < 0 else f"task {int(found['experience_task'].values[step])}", *cells)
+    out.print(_text("accuracy on each task (columns), mean over seeds; just learned in bold"))
+    out.print(table)
+    names = [f"{task} {clean(str(found['task_name'].values[task]))}" for task in columns]
+    out.print(_text("tasks   " + ", ".join(names), "dim"))
+    if len(rows) < len(matrix) or len(columns) < matrix.shape[1]:
+        out.print(
+            _text(f"{len(rows)} of {len(matrix)} rows and {len(columns)} of {matrix.shape[1]} tasks are shown", "dim")
+        )
+
+
+def _print_scores(out: Console, summary: Summary) -> None:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", no_wrap=True)
+    for seed in summary.run.results["seed"].values:
+        table.add_column(f"seed {seed}", justify="right", no_wrap=True)
+    table.add_column("mean", justify="right", no_wrap=True)
+    named = {
+        "ACC": (summary.acc, False),
+        "BWT": (summary.bwt, True),
+        "forgetting": (summary.forgetting, True),
+        "FWT": (summary.fwt, True),
+        "learning accuracy": (summary.learning_accuracy, False),
+        "learning-curve area": (summary.curve_area, False),
+    }
+    for name, (score, signed) in named.items():
+        if np.isfinite(score.values).any() or name in ("ACC", "BWT", "forgetting", "FWT"):
+            table.add_row(name, *(number(v, signed=signed) for v in score.values), _interval(score, signed))
+    out.print(table)
+
+
+def _chosen(count: int) -> list[int]:
+    return sorted({int(k) for k in np.linspace(0, count - 1, min(count, SHOWN)).round()}) if count else []
+
+
+def _interval(score: Score, signed: bool = False) -> str:
+    return with_interval(score.mean, score.half_width, signed)
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(clean(text), style=style)
+
+
+def _console() -> Console:
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=max(NARROW, out.width))

@@ -1,0 +1,248 @@
+"""Scores, pictures, tables and the report, from logs alone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from cl_engine.analysis import pictures
+from cl_engine.analysis.formats import clean, duration, number, size, with_interval
+from cl_engine.analysis.report import save_pictures, write_report
+from cl_engine.analysis.scores import interval, recomputed, reference, summarised
+from cl_engine.analysis.style import inline, rendered
+from cl_engine.analysis.terminal import print_comparison, print_run
+from cl_engine.errors import UsageError
+from cl_engine.experiment import Experiment
+from cl_engine.results import Run, open_run
+from tests.conftest import TINY
+
+HOSTILE = '<script>alert(1)</script>[bold]$\\frac{\x1b[31m"&'
+CURVES = {"agenda.curve_epochs": 1, "agenda.curve_batches": 0}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    strategies = ("finetune", "independent", "joint", "replay")
+    made = {name: Experiment.of(TINY, name, (0, 1, 2), **CURVES) for name in strategies}
+    return [open_run(experiment.run(folder / name)) for name, experiment in made.items()]
+
+
+@pytest.fixture
+def changed(runs: list[Run], tmp_path: Path) -> Callable[[Callable[[h5py.File], Any]], Run]:
+    """Return a function that gives a copy of the first run's log, changed."""
+
+    def make(change: Callable[[h5py.File], Any]) -> Run:
+        shutil.copy(runs[0].path, tmp_path / "log.h5")
+        with h5py.File(tmp_path / "log.h5", "r+") as file:
+            change(file)
+        return open_run(tmp_path)
+
+    return make
+
+
+def hostile(file: h5py.File) -> None:
+    file.attrs["strategy"] = file.attrs["scenario"] = HOSTILE
+    file["results/task_name"][0] = HOSTILE
+
+
+class Page(HTMLParser):
+    """Collects what a browser would see: tags, and text outside of style."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        given = dict(attrs)
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self.links += [given[key] or "" for key in ("href", "src", "xlink:href") if key in given]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_scores_recomputed_from_the_counts_are_those_logged(runs: list[Run]):
+    for run in runs:
+        for name, values in recomputed(run, rows=2).items():
+            np.testing.assert_allclose(run.results[name].values, values, atol=1e-12)
+
+
+def test_the_confidence_interval_is_students(runs: list[Run]):
+    assert interval(np.array([1.0, 2.0, 3.0])) == pytest.approx(4.302653 / np.sqrt(3))
+    assert np.isnan(interval(np.array([1.0])))
+    assert with_interval(0.5, float("nan")) == "0.500"
+    summary = summarised(runs[0])
+    assert summary.acc.mean == pytest.approx(float(runs[0].results["acc"].values[-1].mean()))
+
+
+def test_transfer_and_intransigence_are_against_the_runs_beside(runs: list[Run]):
+    finetune, independent, joint, _ = runs
+    assert reference(finetune, runs, "independent") is independent
+    diagonals = [np.stack([run.results["accuracy"].values[1 + t, t] for t in range(3)]) for run in runs]
+    beside = summarised(finetune, runs)
+    assert beside.transfer.values == pytest.approx((diagonals[0] - diagonals[1]).mean(axis=0))
+    assert beside.transfer_last.values == pytest.approx((diagonals[0] - diagonals[1])[-1])
+    assert beside.intransigence.values == pytest.approx((diagonals[2] - diagonals[0]).mean(axis=0))
+    assert np.isnan(summarised(finetune).transfer.mean)
+    assert summarised(independent, runs).transfer.values == pytest.approx(np.zeros(3))
+    assert joint.strategy == "joint"
+
+
+def test_a_run_of_other_seeds_or_another_stream_is_no_reference(runs: list[Run], tmp_path: Path):
+    other = open_run(Experiment.of(TINY, "independent", (7,)).run(tmp_path / "seeds"))
+    assert reference(runs[0], [other], "independent") is None
+    shorter = open_run(Experiment.of(TINY, "independent", (0, 1, 2), **{"stream.n": 2}).run(tmp_path / "stream"))
+    assert reference(runs[0], [shorter], "independent") is None
+
+
+def test_the_area_under_the_learning_curve_is_between_its_ends(runs: list[Run]):
+    table = runs[1].table("curves")
+    accuracy = table["n_correct"] / table["n_total"]
+    assert accuracy.min() < summarised(runs[1]).curve_area.mean < accuracy.max()
+
+
+def test_numbers_are_written_as_people_read_them():
+    assert [number(x) for x in (0.5, float("nan"))] == ["0.500", "–"]
+    assert [size(x) for x in (12, 1500, 2.5e6, 3e9)] == ["12 B", "1.5 kB", "2.5 MB", "3.0 GB"]
+    assert [duration(x) for x in (0.24, 59.7, 200, 7500)] == ["0.2 s", "1 min 0 s", "3 min 20 s", "2 h 5 min"]
+    assert clean("a\x1b[31mb\x00\x9b") == "a[31mb"
+
+
+def test_the_terminal_shows_matrix_scores_memory_and_time(runs: list[Run], capsys: pytest.CaptureFixture[str]):
+    print_run(runs[0])
+    shown = capsys.readouterr().out
+    matrix = runs[0].results["accuracy"].mean("seed").values
+    assert f"{matrix[1, 0]:.3f}"[1:] in shown
+    assert all(word in shown for word in ("untrained", "task 2", "ACC", "BWT", "memory", "heads", "learn"))
+    print_comparison(runs)
+    table = capsys.readouterr().out
+    order = sorted(runs, key=lambda run: -summarised(run).acc.mean)
+    places = [re.search(rf"^{run.strategy} ", table, re.MULTILINE).start() for run in order]  # type: ignore[union-attr]
+    assert places == sorted(places)
+
+
+def test_names_from_a_log_cannot_move_the_terminal_or_vanish(changed: Any, capsys: pytest.CaptureFixture[str]):
+    run = changed(hostile)
+    print_run(run)
+    print_comparison([run])
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "<script>alert(1)</script>[bold]" in shown
+
+
+def test_the_report_is_one_page_that_asks_for_nothing_from_outside(runs: list[Run], tmp_path: Path):
+    page = Page(write_report(runs, tmp_path / "report.html").read_text())
+    assert "script" not in page.tags
+    assert page.tags.count("svg") >= 6 + 3 * len(runs)
+    inside = [link[1:] for link in page.links if link.startswith("#")]
+    assert set(inside) <= set(page.ids)
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
+    assert len(page.ids) == len(set(page.ids))
+    for run in runs:
+        assert run.strategy in page.text
+    for word in ("samples_per_class", "versions", "Lopez-Paz", "[stream]", "Definitions"):
+        assert word in page.text
+
+
+def test_the_same_runs_give_the_same_page_byte_for_byte(runs: list[Run], tmp_path: Path):
+    one, other = (write_report(runs, tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
+    assert one == other
+
+
+def test_a_hostile_name_is_text_in_the_report(changed: Any, tmp_path: Path):
+    page = Page(write_report([changed(hostile)], tmp_path / "report.html").read_text())
+    assert "script" not in page.tags
+    assert "<script>alert(1)</script>" in page.text
+
+
+def test_the_report_says_what_is_missing(changed: Any, tmp_path: Path):
+    def unfinished(file: h5py.File) -> None:
+        file.attrs["status"] = "stopped"
+
+    text = Page(write_report([changed(unfinished)], tmp_path / "report.html").read_text()).text
+    assert "is stopped: 3 experiences are in its log, of 3 tasks" in text
+
+
+def test_a_run_without_a_test_yet_is_shown_all_the_same(
+    runs: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    class Cut(BaseException):
+        pass
+
+    def cut(event: Any) -> None:
+        if type(event).__name__ == "TaskStarted":
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        Experiment.of(TINY, "finetune", (0,)).run(tmp_path / "run", listeners=lambda stream: [cut])
+    run = open_run(tmp_path / "run")
+    assert run.status == "failed"
+    print_run(run)
+    assert "nothing has been tested yet" in capsys.readouterr().out
+    text = Page(write_report([run, runs[0]], tmp_path / "report.html").read_text()).text
+    assert "nothing has been tested yet, so there are no scores" in text
+    assert "one seed only" in text
+
+
+def test_a_single_seed_and_a_single_task_are_shown_without_intervals(tmp_path: Path):
+    run = open_run(Experiment.of(TINY, "finetune", (0,), **{"stream.n": 1}).run(tmp_path / "run"))
+    text = Page(write_report([run], tmp_path / "report.html").read_text()).text
+    assert "one seed only, so there are no confidence intervals" in text
+    assert "one experience only" in text
+
+
+def test_pictures_are_written_in_the_format_asked_for(runs: list[Run], tmp_path: Path):
+    starts = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}
+    for kind, start in starts.items():
+        written = save_pictures(runs[:2], tmp_path / kind, kind)
+        assert len(written) >= 10
+        assert all(path.read_bytes().startswith(start) for path in written)
+    with pytest.raises(UsageError, match="no picture format 'bmp'; there are: svg, png, pdf"):
+        save_pictures(runs, tmp_path, "bmp")
+
+
+def test_pictures_that_have_nothing_to_show_are_left_out(runs: list[Run], tmp_path: Path):
+    run = open_run(Experiment.of(TINY, "finetune", (0,), **{"agenda.curve_batches": 0}).run(tmp_path / "run"))
+    assert pictures.learning_curves([run]) is None
+    assert pictures.transfer([run]) is None
+    assert isinstance(pictures.transfer(runs), Figure)
+
+
+def test_a_thousand_tasks_are_still_a_readable_picture_of_moderate_size(tmp_path: Path):
+    many = {"stream.n": 400, "stream.samples_per_class": 1, "train.epochs": 1, "agenda.evaluate_every": 40}
+    run = open_run(Experiment.of(TINY, "head_only", (0,), **many).run(tmp_path / "run"))
+    assert len(pictures.tasks_over_stream(run).axes[0].lines) < 20
+    assert len(rendered(pictures.matrix(run))) < 600_000
+    page = write_report([run], tmp_path / "report.html")
+    assert page.stat().st_size < 3_000_000
+
+
+def test_pictures_in_one_page_do_not_share_names(runs: list[Run]):
+    one, other = (inline(pictures.matrix(runs[0]), name) for name in ("one", "two"))
+    names = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, other)]
+    assert not names[0] & names[1]
+    for svg, own in zip((one, other), names, strict=True):
+        assert set(re.findall(r'href="#([^"]+)"', svg)) | set(re.findall(r"url\(#([^)]+)\)", svg)) <= own
+
+
+def test_what_cannot_be_written_is_said_in_a_sentence(runs: list[Run], tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_report(runs, tmp_path / "file" / "report.html")
+    with pytest.raises(UsageError, match="at least one run"):
+        write_report([], tmp_path / "report.html")
