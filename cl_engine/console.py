@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from cl_engine import events
+from cl_engine.formats import duration, size
 from cl_engine.stream import Stream
 
 WEIGHT_OF_NEWEST = 0.3
@@ -77,7 +78,7 @@ class Console:
             fields["what"] = what
         left = self._left(step + share)
         if left is not None:
-            fields["left"] = f"{duration(left)} left"
+            fields["left"] = f"{duration(round(left))} left"
         self.bar.update(self.task, completed=step + share, **fields)  # type: ignore[arg-type]
 
     def _scored(self, event: events.Scored) -> None:
@@ -90,7 +91,7 @@ class Console:
             self.bar.update(self.task, completed=event.step + 1, score=score)
         elif not self.quiet:
             total, left = self.stream.n_steps, self._left(event.step + 1)
-            rest = f", {duration(left)} left" if left is not None else ""
+            rest = f", {duration(round(left))} left" if left is not None else ""
             counted = f"{event.step + 1}/{total}" if total else f"{event.step + 1}"
             line = f"{self.label}: {counted} {score}, memory {size(self.memory)}{rest}"
             self.terminal.print(Text(line), soft_wrap=True)
@@ -98,22 +99,3 @@ class Console:
     def _left(self, done: float) -> float | None:
         total = self.stream.n_steps
         return None if total is None or self.each is None else max(0.0, total - done) * self.each
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as people say it: ``4 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes with its unit: ``512 B``, ``1.2 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cl_engine.agenda import Evaluate, Item, Learn, Save, plan
-from cl_engine.console import duration, size
 from cl_engine.engine import simulate
 from cl_engine.events import Progress, Scored, TaskLearned
 from cl_engine.experiment import Experiment, resolved_device
+from cl_engine.formats import duration, size
 from cl_engine.memory import bytes_by_part
 from cl_engine.strategy import Strategy
 from cl_engine.stream import Stream

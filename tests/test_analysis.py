@@ -15,13 +15,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from cl_engine.analysis import pictures
-from cl_engine.analysis.formats import clean, duration, number, size, with_interval
 from cl_engine.analysis.report import save_pictures, write_report
 from cl_engine.analysis.scores import interval, recomputed, reference, summarised
 from cl_engine.analysis.style import inline, rendered
 from cl_engine.analysis.terminal import print_comparison, print_run
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
+from cl_engine.formats import clean, duration, number, size, with_interval
 from cl_engine.results import Run, open_run
 from tests.conftest import TINY
 

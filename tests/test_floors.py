@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cl_engine"
 # the floors of DESIGN.md, from the ground up; a folder stands for all files in it
 FLOORS = [
-    ["errors", "rng", "tree", "bank", "events"],
+    ["errors", "formats", "rng", "tree", "bank", "events"],
     ["options", "rehearsal", "metrics"],
     ["stream"],
     ["agenda", "source_stream", "architecture", "memory", "ledger"],

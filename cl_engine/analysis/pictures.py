@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from cl_engine import metrics
-from cl_engine.analysis.formats import clean, size
 from cl_engine.analysis.scores import interval, reference, summarised
 from cl_engine.analysis.style import INK, PALE, colour, figure, legend, mark, plain, styled, whole_numbers
+from cl_engine.formats import clean, size
 from cl_engine.results import Run
 
 MANY = 12  # more tasks than this are shown as a band with a few of them in it

@@ -14,10 +14,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from cl_engine.analysis import pictures
-from cl_engine.analysis.formats import clean, duration, number, size, with_interval
 from cl_engine.analysis.scores import Score, Summary, summarised
 from cl_engine.analysis.style import FORMATS, inline, rendered
 from cl_engine.errors import UsageError
+from cl_engine.formats import clean, duration, number, size, with_interval
 from cl_engine.results import Run
 
 DEFINITIONS = {

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cl_engine.analysis.formats import clean, duration, number, size, with_interval
 from cl_engine.analysis.scores import Score, Summary, summarised
+from cl_engine.formats import clean, duration, number, size, with_interval
 from cl_engine.results import Run
 
 SHOWN = 12  # rows and columns of the matrix at the most

@@ -31,7 +31,7 @@ def duration(seconds: float) -> str:
     """Return a duration as people say it: ``0.2 s``, ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if not math.isfinite(seconds):
         return UNDEFINED
-    if seconds < 10:
+    if seconds < 10 and seconds != round(seconds):
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
