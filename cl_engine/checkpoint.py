@@ -30,17 +30,20 @@ def save(path: Path, state: Mapping[str, Any]) -> int:
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
     banks: dict[str, tuple[int, ...]] = {}
+    arrays: list[str] = []
     for place, leaf in leaves(state):
         name = "/".join(place)
         if isinstance(leaf, Bank):
             tensors[name], banks[name] = leaf.rows.contiguous().cpu(), leaf.written
         elif isinstance(leaf, np.ndarray):
             tensors[name] = torch.from_numpy(np.ascontiguousarray(leaf))
+            arrays.append(name)
         elif isinstance(leaf, Tensor):
             tensors[name] = leaf.detach().contiguous().cpu()
         else:
             values[name] = leaf
-    content = json.dumps({"values": values, "banks": banks, "crc32": {k: _crc(t) for k, t in tensors.items()}})
+    sums = {name: _crc(tensor) for name, tensor in tensors.items()}
+    content = json.dumps({"values": values, "banks": banks, "arrays": arrays, "crc32": sums})
     metadata = {"format": FORMAT, "content": content, "crc32": str(zlib.crc32(content.encode()))}
     part = path.with_name(path.name + ".part")
     save_file(tensors, part, metadata=metadata)
@@ -74,8 +77,12 @@ def load(path: Path, device: torch.device | None = None) -> dict[str, Any]:
             raise UsageError(f"{path} is damaged: the checksum of '{name}' is wrong")
     found: dict[str, Any] = dict(content["values"])
     for name, stored in tensors.items():
-        tensor = stored.to(device)
-        found[name] = Bank(tensor, content["banks"][name]) if name in content["banks"] else tensor
+        if name in content["arrays"]:
+            found[name] = stored.numpy()
+        elif name in content["banks"]:
+            found[name] = Bank(stored.to(device), content["banks"][name])
+        else:
+            found[name] = stored.to(device)
     return built({tuple(name.split("/")): leaf for name, leaf in found.items()})
 
 

@@ -64,7 +64,8 @@ class Scenario:
     def with_overrides(self, strategy: str, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the tables with the overrides in place, ``strategy`` being the options of this strategy alone.
 
-        A strategy's table may hold a table ``train``: training options for that strategy.
+        A strategy's table may hold a table ``train``: training options for that strategy. Where the overrides name
+        another net, the scenario's options of its own net do not hold.
         """
         tables = {name: dict(self.tables.get(name, {})) for name in TABLES}
         own = dict(tables["strategy"].get(strategy, {}))
@@ -73,6 +74,8 @@ class Scenario:
             raise UsageError(f"strategy.{strategy}.train must be a table, found {train!r}")
         tables["train"] |= train
         tables["strategy"] = own
+        if overrides.get("net.name", tables["net"]["name"]) != tables["net"]["name"]:
+            tables["net"] = {}  # the scenario's options are those of another net
         for key, value in overrides.items():
             table, _, option = key.rpartition(".")
             if table.startswith("strategy"):

@@ -27,7 +27,9 @@ STRATEGIES_IN_SETTINGS = [
     if setting in plugins.load("strategies", strategy).settings
 ]
 
-torch.set_num_threads(1)  # tiny nets gain nothing from more, and tests run beside each other
+# tiny nets gain nothing from more threads, and tests, and the processes they start, run beside each other
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture

@@ -111,7 +111,10 @@ def test_list_names_everything_and_the_options_of_one_kind():
         (("run", TINY, "-s", "finetune", "--device", "cuda:99"), "there is no 'cuda:99' here"),
         (("run", TINY, "-s", "piggyback", "--set", "stream.setting=class"), "must be told the task"),
         (("run", "permuted_mnist", "-s", "finetune", "--data-root", "/nowhere"), "python run.py fetch mnist"),
-        (("run", TINY, "-s", "finetune", "--set", "net.name=lenet"), "net.name: 'lenet' cannot be built"),
+        (
+            ("run", TINY, "-s", "finetune", "--set", "net.name=lenet"),
+            "the net does not accept inputs of shape (1, 8, 8)",
+        ),
         (("show", "/nowhere"), "there is no log at"),
         (("report", "/nowhere", "-o", "/tmp/never.html"), "there is no log at"),
         (("list", "everything"), "is not one of"),

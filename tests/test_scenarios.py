@@ -60,6 +60,11 @@ def test_settings_reach_every_table_and_the_strategy_and_go_before_the_scenario(
     assert made.resolved["strategy"]["mask_lr"] == 0.5
 
 
+def test_naming_another_net_leaves_the_options_of_the_scenarios_net_behind(tiny: Tiny):
+    assert tiny("finetune", **{"net.name": "resnet18", "net.width": 4}).resolved["net"]["width"] == 4
+    assert tiny("finetune", **{"net.name": "mlp"}).resolved["net"]["hidden"] == [12]
+
+
 def test_a_strategys_table_holds_for_that_strategy_alone_and_may_change_its_training():
     tables = tomllib.loads(TINY.read_text())
     tables["strategy"]["replay"] = {"samples": 9, "train": {"epochs": 4}}
