@@ -96,9 +96,9 @@ def run(out: Path | None, fresh: bool, quiet: bool, device: str, data_root: Path
 
     experiment = _experiment(**named)
     try:
-        folder = run_in_terminal(experiment, out, fresh, quiet, device, data_root, shlex.join(sys.argv))
+        folder = run_in_terminal(experiment, out, fresh, quiet, device, data_root, _command())
     except Stopped as stop:
-        again = shlex.join(argument for argument in sys.argv if argument != "--fresh")
+        again = _command(without="--fresh")
         click.echo(f"Stopped. To go on from the last save: {again}", err=True)
         raise SystemExit(128 + stop.signal) from None
     _show(folder)
@@ -114,7 +114,7 @@ def demo(out: Path, fresh: bool) -> None:
     """
     from cl_engine.session import run_demo
 
-    run_demo(out, fresh, shlex.join(sys.argv))
+    run_demo(out, fresh, _command())
 
 
 @main.command()
@@ -181,6 +181,13 @@ def fetch(source: str, data_root: Path | None) -> None:
     root = data_root or default_data_root()
     plugins.load("sources", source)().fetch(root)
     click.echo(f"{source} is under {root}")
+
+
+def _command(without: str = "") -> str:
+    """Return what was typed, so that it can be typed again."""
+    program, *arguments = sys.argv
+    start = ["python", program] if program.endswith(".py") else [Path(program).name]
+    return shlex.join([*start, *(argument for argument in arguments if argument != without)])
 
 
 def _experiment(scenario: str, strategy: str, seeds: tuple[int, ...], settings: tuple[str, ...]) -> Experiment:

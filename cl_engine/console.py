@@ -91,9 +91,10 @@ class Console:
             self.bar.update(self.task, completed=event.step + 1, score=score)
         elif not self.quiet:
             total, left = self.stream.n_steps, self._left(event.step + 1)
-            rest = f", {duration(round(left))} left" if left is not None else ""
             counted = f"{event.step + 1}/{total}" if total else f"{event.step + 1}"
-            line = f"{self.label}: {counted} {score}, memory {size(self.memory)}{rest}"
+            rest = f"{duration(round(left))} left" if left is not None else ""
+            said = ", ".join(part for part in (score, f"memory {size(self.memory)}", rest) if part)
+            line = f"{self.label}: {counted} {said}"
             self.terminal.print(Text(line), soft_wrap=True)
 
     def _left(self, done: float) -> float | None:

@@ -48,7 +48,7 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
         ("time", "per task as above, until stopped" if endless else _time(items, stream, strategy, cost)),
     ]
     if not endless:
-        lines.append(("disk", _disk(items, cost, len(experiment.seeds))))
+        lines.append(("disk", _disk(items, cost, strategy)))
     return lines
 
 
@@ -116,10 +116,8 @@ def _time(items: list[Item], stream: Stream, strategy: Strategy, cost: Cost) -> 
     return text
 
 
-def _disk(items: list[Item], cost: Cost, seeds: int) -> str:
-    steps = sum(isinstance(item, Learn) for item in items)
+def _disk(items: list[Item], cost: Cost, strategy: Strategy) -> str:
+    seeds = len(strategy.seeds)
     log = 60_000 + _cells(items) * seeds * CELL_BYTES
-    text = f"log at most {size(log)}"
-    if cost.state:
-        text += f"; checkpoint from {size(seeds * sum(cost.state.values()))} after the first of {steps} experiences"
-    return text
+    state = seeds * sum((cost.state or bytes_by_part(strategy.state)).values())
+    return f"log at most {size(log)}; checkpoint {size(state)} at the first task, and as much more as the state grows"

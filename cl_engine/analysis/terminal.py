@@ -63,7 +63,9 @@ def print_comparison(runs: Sequence[Run]) -> None:
 def _print_matrix(out: Console, run: Run) -> None:
     found = run.results
     matrix = found["accuracy"].mean("seed").values
-    rows, columns = _chosen(len(matrix)), _chosen(matrix.shape[1])
+    full = np.flatnonzero(np.isfinite(found["acc"].values).any(axis=1) | (found["evaluation_step"].values < 0))
+    rows = _chosen(np.arange(len(matrix)) if len(matrix) <= SHOWN else full)
+    columns = _chosen(np.arange(matrix.shape[1]))
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
     table.add_column("after", style="dim", no_wrap=True)
     for task in columns:
@@ -111,8 +113,10 @@ def _print_scores(out: Console, summary: Summary) -> None:
     out.print(table)
 
 
-def _chosen(count: int) -> list[int]:
-    return sorted({int(k) for k in np.linspace(0, count - 1, min(count, SHOWN)).round()}) if count else []
+def _chosen(numbers: np.ndarray) -> list[int]:
+    """Return as many of the numbers as can be shown, evenly spread."""
+    places = np.linspace(0, len(numbers) - 1, min(len(numbers), SHOWN)).round().astype(int)
+    return [int(number) for number in numbers[places]]
 
 
 def _interval(score: Score, signed: bool = False) -> str:
