@@ -180,7 +180,9 @@ class Experiment:
                 save_share=agenda.save_share,
                 curve=self.curve,
             )
-            recorder = folder.recorder(self, stream, resume, command)
+            attributes = {"strategy": self.strategy, "scenario": self.scenario}
+            texts = {"scenario": self.text, "command": command}
+            recorder = folder.recorder(stream, self.seeds, resume, attributes, texts)
             watchers: list[Listener] = [recorder, *listeners(stream)]
             try:
                 with asked_to_stop() as asked:

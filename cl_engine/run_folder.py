@@ -6,10 +6,11 @@ import json
 import platform
 import subprocess
 import uuid
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -19,9 +20,6 @@ from cl_engine.errors import UsageError
 from cl_engine.recorder import LOG, WORKING, Recorder
 from cl_engine.results import open_run
 from cl_engine.stream import Stream
-
-if TYPE_CHECKING:
-    from cl_engine.experiment import Experiment
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -85,14 +83,24 @@ class RunFolder:
             return None
         return checkpoint.load(self.checkpoint, device)
 
-    def recorder(self, experiment: Experiment, stream: Stream, resume: dict[str, Any] | None, command: str) -> Recorder:
-        """Return the recorder of this run, begun anew or taken up at the checkpoint."""
-        recorder = Recorder(self.path, list(experiment.seeds), stream)
+    def recorder(
+        self,
+        stream: Stream,
+        seeds: Sequence[int],
+        resume: dict[str, Any] | None,
+        attributes: Mapping[str, str],
+        texts: Mapping[str, str],
+    ) -> Recorder:
+        """Return the recorder of this run, begun anew or taken up at the checkpoint.
+
+        ``attributes`` and ``texts`` say what is run; where it runs is added to them.
+        """
+        recorder = Recorder(self.path, list(seeds), stream)
         if resume is not None:
             recorder.resume(resume["step"])
-            return recorder
-        attributes = {"strategy": experiment.strategy, "scenario": experiment.scenario, "run_id": uuid.uuid4().hex}
-        recorder.begin(attributes, _environment(experiment, stream, command))
+        else:
+            surroundings = {"experiment": self.experiment, **texts, **_environment(stream)}
+            recorder.begin({**attributes, "run_id": uuid.uuid4().hex}, surroundings)
         return recorder
 
     def _check_owner(self) -> None:
@@ -124,13 +132,10 @@ def _flat(tree: Any, at: str = "") -> dict[str, Any]:
     return parts
 
 
-def _environment(experiment: Experiment, stream: Stream, command: str) -> dict[str, str]:
+def _environment(stream: Stream) -> dict[str, str]:
     device = stream.device
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
-        "experiment": experiment.json,
-        "scenario": experiment.text,
-        "command": command,
         "data": json.dumps(stream.describe()),
         "versions": json.dumps({name: _version(name) for name in ("cl-engine", "torch", "numpy", "h5py")}),
         "python": platform.python_version(),

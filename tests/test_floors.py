@@ -40,18 +40,10 @@ def floor_of(path: Path) -> int:
 
 
 def imports(path: Path) -> set[str]:
-    """Return the modules a file imports, inside of functions too, but not for type checking alone."""
+    """Return the modules a file imports, inside of functions and for type checking alone too."""
     tree = ast.parse(path.read_text())
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for inner in ast.walk(node)
-    }
     found: set[str] = set()
     for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
