@@ -12,19 +12,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from cl_engine import metrics
-from cl_engine.analysis.scores import interval, reference, summarised
-from cl_engine.analysis.style import INK, PALE, colour, figure, legend, mark, plain, styled, whole_numbers
-from cl_engine.formats import clean, size
+from cl_engine.analysis.names import names_of
+from cl_engine.analysis.scores import interval, learning_curve, reference, summarised
+from cl_engine.analysis.style import INK, PALE, colour, figure, legend, mark, plain, styled, titled, whole_numbers
+from cl_engine.formats import size
 from cl_engine.results import Run
 
 MANY = 12  # more tasks than this are shown as a band with a few of them in it
+MANY_ROWS = 60  # with more rows than this, those that tested only a task or two are left out of the matrix
 
 
 @styled
 def matrix(run: Run) -> Figure:
-    """Return the accuracy matrix R as a heat map, the mean over seeds; grey where nothing was measured."""
+    """Return the accuracy matrix R as a heat map, the mean over seeds; grey where nothing was measured.
+
+    Of many rows of which most are tests of a task or two, those that tested all tasks met are shown, and it says so.
+    """
     found = run.results
-    values = found["accuracy"].mean("seed").values
+    shown = _rows_to_show(run)
+    values = found["accuracy"].isel(evaluation=shown).mean("seed").values
     rows, columns = values.shape
     side = float(np.clip(0.42 * columns, 3.2, 6.0))
     fig, axes = figure(side + 1.6, float(np.clip(0.34 * rows, 2.6, 5.6)) + 0.8)
@@ -34,7 +40,7 @@ def matrix(run: Run) -> Figure:
         values, vmin=0, vmax=1, cmap="viridis", aspect="auto", interpolation="nearest" if rows <= 400 else "antialiased"
     )
     image.set_rasterized(rows * columns > 400)
-    steps = found["evaluation_step"].values
+    steps = found["evaluation_step"].values[shown]
     marks = np.unique(np.linspace(0, rows - 1, min(rows, 11)).round().astype(int))
     axes.set_yticks(marks, ["untrained" if steps[row] < 0 else str(steps[row]) for row in marks])
     across = np.unique(np.linspace(0, columns - 1, min(columns, 11)).round().astype(int))
@@ -47,7 +53,9 @@ def matrix(run: Run) -> Figure:
                     task, row, f"{value:.2f}"[1:] if value < 1 else "1", ha="center", va="center", color=ink, fontsize=7
                 )
     axes.set(xlabel="tested on task", ylabel="after experience")
-    axes.set_title(f"{plain(run.strategy)}: accuracy, {_seeds([run])}")
+    if len(shown) < found.sizes["evaluation"]:
+        axes.set_ylabel(f"after experience ({rows} of {found.sizes['evaluation']} rows: tests of all tasks met)")
+    titled(fig, axes, run.strategy, f"accuracy, {_seeds([run])}")
     bar = fig.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
     bar.outline.set_visible(False)
     return fig
@@ -90,11 +98,11 @@ def tasks_over_stream(run: Run) -> Figure:
     shades = _shades(len(picked))
     for task, shade in zip(picked, shades, strict=True):
         since = (steps >= learned[task]) & np.isfinite(values[:, task])
-        name = f"{task} {clean(str(found['task_name'].values[task]))}"
+        name = f"{task} {found['task_name'].values[task]}"
         style: dict[str, Any] = {"marker": "o", "markersize": 2.5} if since.sum() <= 40 else {}
         axes.plot(steps[since] + 1, values[since, task], color=shade, linewidth=1.3, label=plain(name, 24), **style)
     axes.set(xlabel="experiences learned", ylabel="accuracy", ylim=(0, 1.02))
-    axes.set_title(f"{plain(run.strategy)}: each task since it was learned, {_seeds([run])}")
+    titled(fig, axes, run.strategy, f"each task since it was learned, {_seeds([run])}")
     whole_numbers(axes)
     legend(fig, axes)
     return fig
@@ -120,7 +128,7 @@ def memory_over_stream(run: Run, beside: Sequence[Run] = ()) -> Figure:
         )
     axes.set(xlabel="experiences learned", ylabel=f"memory of one seed ({name})")
     axes.set_ylim(bottom=0)
-    axes.set_title(f"{plain(run.strategy)}: memory by part")
+    titled(fig, axes, run.strategy, "memory by part")
     whole_numbers(axes)
     legend(fig, axes)
     return fig
@@ -132,9 +140,9 @@ def memory_of_runs(runs: Sequence[Run]) -> Figure:
     fig, axes = figure()
     totals = [run.results["memory"].sum("part").values for run in runs]
     unit, name = _unit(float(max((total.max(initial=1) for total in totals), default=1)))
-    for number, (run, total) in enumerate(zip(runs, totals, strict=True)):
+    for number, (called, total) in enumerate(zip(names_of(runs), totals, strict=True)):
         x = np.arange(1, len(total) + 1)
-        axes.plot(x, total / unit, color=colour(number), label=plain(run.strategy), **_marks(number, len(x)))
+        axes.plot(x, total / unit, color=colour(number), label=plain(called), **_marks(number, len(x)))
     axes.set(xlabel="experiences learned", ylabel=f"memory of one seed ({name})")
     axes.set_ylim(bottom=0)
     axes.set_title("Memory growth")
@@ -147,7 +155,7 @@ def memory_of_runs(runs: Sequence[Run]) -> Figure:
 def accuracy_against_memory(runs: Sequence[Run]) -> Figure:
     """Return ACC at the end against the bytes one seed then holds; up and to the left is better."""
     fig, axes = figure()
-    for number, run in enumerate(runs):
+    for number, (run, name) in enumerate(zip(runs, names_of(runs), strict=True)):
         summary = summarised(run)
         half = summary.acc.half_width
         axes.errorbar(
@@ -158,7 +166,7 @@ def accuracy_against_memory(runs: Sequence[Run]) -> Figure:
             color=colour(number),
             linestyle="",
             capsize=2,
-            label=plain(run.strategy),
+            label=plain(name),
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -181,7 +189,7 @@ def seconds_of_runs(runs: Sequence[Run]) -> Figure:
         seconds = np.array([summary.seconds_phases.get(phase, 0.0) for summary in summaries])
         axes.barh(y, seconds, left=left, color=colour(number), label=phase, height=0.65)
         left += seconds
-    axes.set_yticks(y, [plain(run.strategy) for run in runs])
+    axes.set_yticks(y, [plain(name) for name in names_of(runs)])
     axes.set_xlabel("seconds, all seeds together")
     axes.set_title("Time by phase")
     axes.grid(axis="y", visible=False)
@@ -193,24 +201,21 @@ def seconds_of_runs(runs: Sequence[Run]) -> Figure:
 def learning_curves(runs: Sequence[Run]) -> Figure | None:
     """Return test accuracy while learning, the mean over experiences and seeds; None if it was not measured."""
     fig, axes = figure()
-    drawn = False
-    for number, run in enumerate(runs):
-        table = run.table("curves")
-        if table.empty:
+    units: set[str] = set()
+    for number, (run, name) in enumerate(zip(runs, names_of(runs), strict=True)):
+        curve = learning_curve(run)
+        if curve is None:
             continue
-        table = table.assign(accuracy=table["n_correct"] / table["n_total"])
-        # experiences have different numbers of batches: only what all of them have is averaged
-        wide = table.pivot_table(index=["epoch", "batch"], columns="seed", values="accuracy")
-        rows = wide.groupby(level="epoch").tail(1) if wide.index.get_level_values("epoch").nunique() > 2 else wide
-        x = rows.index.get_level_values("epoch" if rows is not wide else "batch").to_numpy()
-        _line(axes, x, rows.to_numpy(), number, run.strategy)
-        axes.set_xlabel("epochs of an experience" if rows is not wide else "batches of an experience")
-        drawn = True
-    axes.set(ylabel="test accuracy on the task", ylim=(0, 1.02))
+        unit, x, values = curve
+        _line(axes, x, values, number, name)
+        units.add(unit)
+    axes.set(
+        xlabel=f"{' or '.join(sorted(units))} of an experience", ylabel="test accuracy on the task", ylim=(0, 1.02)
+    )
     axes.set_title(f"Learning a task, mean over experiences, {_seeds(runs)}")
     whole_numbers(axes)
     legend(fig, axes)
-    return fig if drawn else None
+    return fig if units else None
 
 
 @styled
@@ -218,7 +223,7 @@ def transfer(runs: Sequence[Run]) -> Figure | None:
     """Return R[j, j] less that of the ``independent`` run, a line a run; None where there is no such run."""
     fig, axes = figure()
     drawn = False
-    for number, run in enumerate(runs):
+    for number, (run, name) in enumerate(zip(runs, names_of(runs), strict=True)):
         other = reference(run, runs, "independent")
         if other is None or other is run:
             continue
@@ -227,7 +232,7 @@ def transfer(runs: Sequence[Run]) -> Figure | None:
             for r in (run, other)
         )
         shared = min(len(own), len(alone))
-        _line(axes, np.arange(shared), own[:shared] - alone[:shared], number, run.strategy)
+        _line(axes, np.arange(shared), own[:shared] - alone[:shared], number, name)
         drawn = True
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set(xlabel="task", ylabel="accuracy gained")
@@ -237,12 +242,19 @@ def transfer(runs: Sequence[Run]) -> Figure | None:
     return fig if drawn else None
 
 
+def _rows_to_show(run: Run) -> np.ndarray:
+    """Return the rows of R that make a picture: all, or of many the untrained one and those that tested all tasks met."""
+    full = np.isfinite(run.results["acc"].values).any(axis=1) | (run.results["evaluation_step"].values < 0)
+    some = len(full) > MANY_ROWS and full.sum() >= 3
+    return np.flatnonzero(full) if some else np.arange(len(full))
+
+
 def _score_over_stream(runs: Sequence[Run], score: str) -> tuple[Figure, Axes]:
     fig, axes = figure()
-    for number, run in enumerate(runs):
+    for number, (run, name) in enumerate(zip(runs, names_of(runs), strict=True)):
         steps, values = run.results["evaluation_step"].values, run.results[score].values
         measured = np.isfinite(values).any(axis=1)
-        _line(axes, steps[measured] + 1, values[measured], number, run.strategy)
+        _line(axes, steps[measured] + 1, values[measured], number, name)
     axes.set_xlabel("experiences learned")
     whole_numbers(axes)
     legend(fig, axes)
@@ -275,5 +287,6 @@ def _unit(largest: float) -> tuple[float, str]:
 
 def _seeds(runs: Sequence[Run]) -> str:
     counts = sorted({run.results.sizes["seed"] for run in runs})
-    text = " to ".join(str(count) for count in {counts[0], counts[-1]})
-    return f"{text} seed" if counts == [1] else f"{text} seeds"
+    if len(counts) > 1:
+        return f"{counts[0]} to {counts[-1]} seeds"
+    return f"{counts[0]} seed{'s' if counts[0] > 1 else ''}"

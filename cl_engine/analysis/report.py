@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -14,6 +15,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from cl_engine.analysis import pictures
+from cl_engine.analysis.names import names_of, one_line
+from cl_engine.analysis.remarks import remarks
 from cl_engine.analysis.scores import Score, Summary, summarised
 from cl_engine.analysis.style import FORMATS, inline, rendered
 from cl_engine.errors import UsageError
@@ -54,24 +57,28 @@ def write_report(runs: Sequence[Run], output: Path) -> Path:
         raise UsageError("a report needs at least one run")
     summaries = sorted((summarised(run, runs) for run in runs), key=_rank)
     runs = [summary.run for summary in summaries]
+    names = names_of(runs)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cl_engine.analysis", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    scenarios = sorted({clean(run.scenario) for run in runs})
+    scenarios = sorted({one_line(run.scenario) for run in runs})
     page = environment.get_template("report.html").render(
         title=", ".join(scenarios),
         tables=[
             {
                 "heads": heads,
-                "rows": [{"run": s.run, "name": _name(s.run, runs), "cells": _cells(s, heads)} for s in summaries],
+                "rows": [
+                    {"run": s.run, "name": name, "cells": _cells(s, heads)}
+                    for s, name in zip(summaries, names, strict=True)
+                ],
             }
             for heads in TABLES
         ],
         count=len(runs),
-        seeds=", ".join(sorted({str(summary.seeds) for summary in summaries})),
-        remarks=[remark for s in summaries for remark in _remarks(_name(s.run, runs), s)],
+        seeds=" or ".join(map(str, sorted({summary.seeds for summary in summaries}))),
+        remarks=remarks(names, summaries),
         pictures=[_shown(*each) for each in _of_all(runs) if each[2] is not None],
-        runs=[_of_one(summary, runs, k) for k, summary in enumerate(summaries)],
+        runs=[_of_one(summary, runs, names[k], k) for k, summary in enumerate(summaries)],
         definitions=DEFINITIONS,
     )
     part = output.with_name(output.name + ".part")
@@ -80,6 +87,8 @@ def write_report(runs: Sequence[Run], output: Path) -> Path:
         part.write_text(page, encoding="utf-8")
         part.replace(output)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise UsageError(f"{output} cannot be written: {error.strerror or error}") from None
     return output
 
@@ -176,34 +185,15 @@ def _cells(summary: Summary, heads: Sequence[str]) -> list[str]:
     return [cells[head] for head in heads]
 
 
-def _remarks(name: str, summary: Summary) -> list[str]:
-    """Say plainly what is missing or failed, and why a score is undefined."""
-    run, said = summary.run, []
-    if run.status != "finished":
-        planned = run.results.sizes["task"]
-        said.append(f"{name} is {run.status}: {summary.experiences} experiences are in its log, of {planned} tasks")
-    if run.final is None:
-        said.append(f"{name}: nothing has been tested yet, so there are no scores")
-    elif summary.experiences == 1:
-        said.append(f"{name}: one experience only, so transfer and forgetting are undefined")
-    elif (run.results["evaluation_step"].values >= 0).all():
-        said.append(f"{name}: tasks ahead were not tested (agenda.evaluate_ahead = 0), so there is no FWT")
-    if summary.seeds == 1:
-        said.append(f"{name}: one seed only, so there are no confidence intervals")
-    return said
-
-
-def _of_one(summary: Summary, runs: Sequence[Run], index: int) -> dict[str, Any]:
+def _of_one(summary: Summary, runs: Sequence[Run], name: str, index: int) -> dict[str, Any]:
     run = summary.run
-    environment = {
-        name: clean(text) for name, text in run.environment.items() if name not in ("experiment", "scenario")
-    }
+    environment = {key: clean(text) for key, text in run.environment.items() if key not in ("experiment", "scenario")}
     return {
-        "name": _name(run, runs),
+        "name": name,
         "status": run.status,
         "path": str(run.path),
         "pictures": [_shown(*each, salt=f"-{index}") for each in _of_run(run, runs)],
-        "parts": {clean(name): size(held) for name, held in summary.memory_parts.items()},
+        "parts": {one_line(part): size(held) for part, held in summary.memory_parts.items()},
         "options": {
             table: {key: json.dumps(value) for key, value in options.items()}
             for table, options in run.experiment["options"].items()
@@ -212,11 +202,3 @@ def _of_one(summary: Summary, runs: Sequence[Run], index: int) -> dict[str, Any]
         "environment": {**{key: clean(value) for key, value in run.attributes.items()}, **environment},
         "scenario": clean(run.environment["scenario"]),
     }
-
-
-def _name(run: Run, runs: Sequence[Run]) -> str:
-    """Return the name of a run: its strategy, with the scenario or the folder where that alone is not enough."""
-    names = [clean(run.strategy), f"{clean(run.scenario)}, {clean(run.strategy)}", clean(str(run.path.parent))]
-    several = len({other.scenario for other in runs}) > 1
-    alike = sum((other.scenario, other.strategy) == (run.scenario, run.strategy) for other in runs) > 1
-    return names[2] if alike else names[1] if several else names[0]

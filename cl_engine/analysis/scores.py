@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
@@ -12,6 +13,9 @@ from scipy import stats
 from cl_engine import metrics
 from cl_engine.ledger import SCORES
 from cl_engine.results import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = np.ndarray
 
@@ -113,11 +117,10 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
 
 def curve_area(run: Run) -> Score:
     """Return the area under the learning curve by seed, the mean over the experiences tested midway."""
-    table = run.table("curves")
+    table = _curves(run)
     seeds = run.results["seed"].values
     if table.empty:
         return Score(np.full(len(seeds), np.nan))
-    table = table.assign(accuracy=table["n_correct"] / table["n_total"])
     areas = []
     for _, rows in table.groupby("step"):
         wide = rows.pivot(index="batch", columns="seed", values="accuracy")[list(seeds)]
@@ -125,8 +128,26 @@ def curve_area(run: Run) -> Score:
     return Score(np.mean(areas, axis=0))
 
 
+def learning_curve(run: Run) -> tuple[str, Array, Array] | None:
+    """Return how a task is learned: what is counted (``epochs`` or ``batches``), the counts ``[P]``, accuracy ``[P, S]``.
+
+    The accuracy is the mean over all experiences learned, on the test rows of the task being learned. Experiences may
+    differ in length; a point is there only if every one of them was tested at it, so that all points are means over
+    the same experiences. None if learning was not tested midway.
+    """
+    table = _curves(run)
+    unit = "epoch" if run.experiment["options"]["agenda"]["curve_epochs"] else "batch"
+    # after a pass come the first batches of the next one: the end of the pass is the earliest point with its number
+    table = table.sort_values("batch").drop_duplicates(["step", unit, "seed"], keep="first")
+    wide = table.pivot(index=unit, columns=["step", "seed"], values="accuracy").sort_index().dropna()
+    if wide.empty:
+        return None
+    means = [wide.xs(seed, axis=1, level="seed").to_numpy().mean(axis=1) for seed in run.results["seed"].values]
+    return ("epochs" if unit == "epoch" else "batches"), wide.index.to_numpy(), np.stack(means, axis=1)
+
+
 def reference(run: Run, beside: Sequence[Run], strategy: str) -> Run | None:
-    """Return the run of this strategy on the same stream with the same seeds and training, if it is there."""
+    """Return the run of this strategy on the same stream with the same net and seeds, if it is there."""
     for other in beside:
         same = all(_about(other, key) == _about(run, key) for key in ("stream", "net"))
         if other.strategy == strategy and same and other.experiment["seeds"] == run.experiment["seeds"]:
@@ -159,6 +180,14 @@ def recomputed(run: Run, rows: int = 64) -> dict[str, Array]:
                 for name, values in ledger.scores().items():
                     scores[name].append(values)
     return {name: np.array(values) for name, values in scores.items()}
+
+
+def _curves(run: Run) -> pd.DataFrame:
+    """Return the tests in the middle of learning, of experiences learned to the end, with ``accuracy``."""
+    table = run.table("curves")
+    table = table[(table["n_total"] > 0) & (table["step"] < run.results.sizes["experience"])]
+    table = table.drop_duplicates(["step", "batch", "seed"], keep="last")
+    return table.assign(accuracy=table["n_correct"] / table["n_total"])
 
 
 def _about(run: Run, table: str) -> str:

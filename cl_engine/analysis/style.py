@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cl_engine.formats import clean
+from cl_engine.analysis.names import one_line
 
 # Okabe & Ito (2008): told apart with any common colour vision, and in grey by their order of lightness
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A3D9A", "#7F7F7F")
@@ -38,6 +39,7 @@ SETTINGS: Any = {  # matplotlib's own type for it is a list of all its settings
     "text.parse_math": False,
 }
 FORMATS = ("svg", "png", "pdf")
+LETTERS, LETTERS_OF_TITLE = 13.5, 9.7  # to the inch, in the sizes above
 
 
 P = ParamSpec("P")
@@ -67,22 +69,37 @@ def colour(index: int) -> str:
 
 
 def mark(index: int) -> str:
-    """Return the marker of the n-th thing."""
-    return MARKS[index % len(MARKS)]
+    """Return the marker of the n-th thing; where colours come again it is another one, so that 64 things differ."""
+    return MARKS[(index + index // len(COLOURS)) % len(MARKS)]
 
 
 def legend(fig: Figure, axes: Axes, columns: int = 4) -> None:
-    """Put a legend below the axes, where it hides nothing."""
+    """Put a legend below the axes, where it hides nothing, in as many columns as the names leave room for."""
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        fig.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(handles)))
+    if not handles:
+        return
+    room = int(fig.get_figwidth() * LETTERS) // (max(map(len, labels)) + 6)  # 6: the line and the gap before a name
+    columns = max(1, min(columns, len(handles), room))
+    rows = -(-len(handles) // columns)
+    if rows > 3:  # the axes keep their height
+        fig.set_figheight(fig.get_figheight() + 0.19 * (rows - 3))
+    fig.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def titled(fig: Figure, axes: Axes, name: str, text: str) -> None:
+    """Give a picture the title ``name: text``, on two lines where one is too short for it."""
+    room = int((fig.get_figwidth() - 0.7) * LETTERS_OF_TITLE)
+    name = plain(name, room - 1)
+    axes.set_title(f"{name}: {text}" if len(name) + len(text) + 2 <= room else f"{name}:\n{text}")
 
 
 def rendered(fig: Figure, kind: str = "svg") -> bytes:
     """Return a picture as the bytes of an SVG, PNG or PDF file; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
-    with mpl.rc_context(SETTINGS):
+    with mpl.rc_context(SETTINGS), warnings.catch_warnings():
+        # a name may be in a script the font does not have: it shows as boxes, after the number of the task
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         fig.savefig(buffer, format=kind, dpi=200, metadata=dates[kind])
     return buffer.getvalue()
 
@@ -106,6 +123,12 @@ def whole_numbers(axes: Axes, axis: str = "x") -> None:
 
 
 def plain(text: str, longest: int = 40) -> str:
-    """Return a name for a picture: without control characters, and not longer than it can take."""
-    text = clean(text)
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    """Return a name for a picture: on one line, without control characters, and not longer than it can take.
+
+    What is left out is left out in the middle: names that are alike differ at their end.
+    """
+    text = one_line(text)
+    if len(text) <= longest:
+        return text
+    end = (longest - 1) // 2
+    return f"{text[: longest - 1 - end]}…{text[len(text) - end :]}"

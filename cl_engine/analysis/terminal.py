@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cl_engine.analysis.names import names_of, one_line
 from cl_engine.analysis.scores import Score, Summary, summarised
-from cl_engine.formats import clean, duration, number, size, with_interval
+from cl_engine.errors import UsageError
+from cl_engine.formats import duration, number, size, with_interval
 from cl_engine.results import Run
 
 SHOWN = 12  # rows and columns of the matrix at the most
@@ -28,36 +30,51 @@ def print_run(run: Run) -> None:
     out.print(_text(head, "bold"))
     if run.final is None:
         out.print(_text("nothing has been tested yet"))
+    else:
+        _print_matrix(out, run)
+        _print_scores(out, summary)
+    if not summary.experiences:
         return
-    _print_matrix(out, run)
-    _print_scores(out, summary)
-    parts = ", ".join(f"{clean(name)} {size(held)}" for name, held in summary.memory_parts.items())
+    parts = ", ".join(f"{one_line(name)} {size(held)}" for name, held in summary.memory_parts.items())
     out.print(_text(f"memory  {size(summary.memory)} a seed at the end ({parts})"))
     phases = ", ".join(f"{name} {duration(seconds)}" for name, seconds in summary.seconds_phases.items())
     out.print(_text(f"time    {duration(summary.seconds)} ({phases})"))
 
 
 def print_comparison(runs: Sequence[Run]) -> None:
-    """Print runs side by side, the best ACC first."""
+    """Print runs side by side, the best ACC first.
+
+    Raises:
+        UsageError: if there are no runs.
+    """
+    if not runs:
+        raise UsageError("a comparison needs at least one run")
     summaries = sorted((summarised(run, runs) for run in runs), key=lambda s: -np.nan_to_num(s.acc.mean, nan=-1.0))
+    out = _console()
+    table = _comparison(summaries)
+    if table.__rich_measure__(out, out.options).maximum > out.width:
+        table = _comparison(summaries, between="\n")  # a number is never cut: its interval goes below it
+    scenarios = ", ".join(dict.fromkeys(run.scenario for run in runs))
+    counts = "/".join(map(str, sorted({summary.seeds for summary in summaries})))
+    out.print(_text(f"{scenarios}, {counts} seed{'s' if counts != '1' else ''}", "bold"))
+    out.print(table)
+    out.print(_text(HEADS, "dim"))
+
+
+def _comparison(summaries: Sequence[Summary], between: str = " ") -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("strategy", "ACC", "BWT", "forgetting", "FWT", "memory", "time"):
-        table.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=True)
-    for summary in summaries:
+    table.add_column("strategy", overflow="fold")
+    for name in ("ACC", "BWT", "forgetting", "FWT", "memory", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for summary, name in zip(summaries, names_of([summary.run for summary in summaries]), strict=True):
+        scores = ((summary.acc, False), (summary.bwt, True), (summary.forgetting, True), (summary.fwt, True))
         table.add_row(
-            _text(summary.run.strategy),
-            _interval(summary.acc),
-            _interval(summary.bwt, signed=True),
-            _interval(summary.forgetting, signed=True),
-            _interval(summary.fwt, signed=True),
+            _text(name),
+            *(_interval(score, signed).replace(" ±", f"{between}±") for score, signed in scores),
             size(summary.memory),
             duration(summary.seconds),
         )
-    out = _console()
-    counts = {summary.seeds for summary in summaries}
-    out.print(_text(f"{runs[0].scenario}, {'/'.join(map(str, sorted(counts)))} seeds", "bold"))
-    out.print(table)
-    out.print(_text(HEADS, "dim"))
+    return table
 
 
 def _print_matrix(out: Console, run: Run) -> None:
@@ -85,7 +102,7 @@ def _print_matrix(out: Console, run: Run) -> None:
         table.add_row("untrained" if step < 0 else f"task {int(found['experience_task'].values[step])}", *cells)
     out.print(_text("accuracy on each task (columns), mean over seeds; just learned in bold"))
     out.print(table)
-    names = [f"{task} {clean(str(found['task_name'].values[task]))}" for task in columns]
+    names = [f"{task} {found['task_name'].values[task]}" for task in columns]
     out.print(_text("tasks   " + ", ".join(names), "dim"))
     if len(rows) < len(matrix) or len(columns) < matrix.shape[1]:
         out.print(
@@ -94,11 +111,7 @@ def _print_matrix(out: Console, run: Run) -> None:
 
 
 def _print_scores(out: Console, summary: Summary) -> None:
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True)
-    for seed in summary.run.results["seed"].values:
-        table.add_column(f"seed {seed}", justify="right", no_wrap=True)
-    table.add_column("mean", justify="right", no_wrap=True)
+    """Print the scores by seed, as many seeds beside each other as there is room for, and their mean."""
     named = {
         "ACC": (summary.acc, False),
         "BWT": (summary.bwt, True),
@@ -107,10 +120,43 @@ def _print_scores(out: Console, summary: Summary) -> None:
         "learning accuracy": (summary.learning_accuracy, False),
         "learning-curve area": (summary.curve_area, False),
     }
-    for name, (score, signed) in named.items():
-        if np.isfinite(score.values).any() or name in ("ACC", "BWT", "forgetting", "FWT"):
-            table.add_row(name, *(number(v, signed=signed) for v in score.values), _interval(score, signed))
-    out.print(table)
+    shown = {
+        name: given
+        for name, given in named.items()
+        if np.isfinite(given[0].values).any() or name in ("ACC", "BWT", "forgetting", "FWT")
+    }
+    seeds = summary.run.results["seed"].values
+    columns = [
+        (f"seed {seed}", [number(score.values[k], signed=signed) for score, signed in shown.values()])
+        for k, seed in enumerate(seeds)
+    ]
+    columns.append(("mean", [_interval(score, signed) for score, signed in shown.values()]))
+    room = out.width - max(map(len, shown))
+    for group in _side_by_side(columns, room):
+        table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("", no_wrap=True)
+        for head, _ in group:
+            table.add_column(head, justify="right", no_wrap=True)
+        for name, *cells in zip(shown, *(cells for _, cells in group), strict=True):
+            table.add_row(name, *cells)
+        out.print(table)
+
+
+Column = tuple[str, list[str]]
+
+
+def _side_by_side(columns: Sequence[Column], room: int) -> list[list[Column]]:
+    """Return columns in groups that are at most ``room`` wide, with a gap of two before each."""
+    groups: list[list[Column]] = [[]]
+    left = room
+    for head, cells in columns:
+        width = 2 + max(map(len, (head, *cells)))
+        if groups[-1] and width > left:
+            groups.append([])
+            left = room
+        groups[-1].append((head, cells))
+        left -= width
+    return groups
 
 
 def _chosen(numbers: np.ndarray) -> list[int]:
@@ -124,7 +170,7 @@ def _interval(score: Score, signed: bool = False) -> str:
 
 
 def _text(text: str, style: str = "") -> Text:
-    return Text(clean(text), style=style)
+    return Text(one_line(text), style=style)
 
 
 def _console() -> Console:

@@ -1,0 +1,101 @@
+"""The report says what is missing and why, names runs apart, and leaves nothing lying about."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+from pathlib import Path
+
+import h5py
+import pytest
+
+from cl_engine.analysis.remarks import remarks
+from cl_engine.analysis.report import write_report
+from cl_engine.analysis.scores import summarised
+from cl_engine.errors import UsageError
+from cl_engine.experiment import Experiment
+from cl_engine.results import Run, open_run
+from tests.conftest import TINY
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    names = ("finetune", "independent", "joint")
+    return {name: open_run(Experiment.of(TINY, name, (0, 1)).run(folder / name)) for name in names}
+
+
+def said(*runs: Run) -> list[str]:
+    return remarks([run.path.parent.name for run in runs], [summarised(run, runs) for run in runs])
+
+
+def text_of(page: Path) -> str:
+    return html.unescape(re.sub(r"<style>.*?</style>|<svg.*?</svg>|<[^>]+>", "", page.read_text(), flags=re.DOTALL))
+
+
+def copied(run: Run, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    shutil.copy(run.path, folder / "log.h5")
+    return folder
+
+
+def test_where_nothing_is_missing_nothing_is_remarked(runs: dict[str, Run]):
+    assert said(*runs.values()) == []
+
+
+def test_a_missing_reference_is_named_once_for_all_runs_that_lack_it(runs: dict[str, Run]):
+    assert said(runs["finetune"], runs["independent"]) == [
+        "finetune, independent: no run of `joint` with the same stream, net and seeds is beside it, "
+        "so there is no intransigence"
+    ]
+
+
+def test_a_reference_that_is_not_done_is_said_to_be_the_reason(runs: dict[str, Run], tmp_path: Path):
+    folder = copied(runs["independent"], tmp_path / "reference")
+    with h5py.File(folder / "log.h5", "r+") as file:
+        file["results/accuracy"][-1, -1] = float("nan")
+    sentences = said(runs["finetune"], open_run(folder), runs["joint"])
+    assert any(
+        sentence.startswith("finetune") and "`independent` beside it has not been tested on all" in sentence
+        for sentence in sentences
+    )
+
+
+def test_scores_that_were_not_measured_come_with_the_option_that_measures_them(tmp_path: Path):
+    bare = {"agenda.evaluate_ahead": 0, "agenda.curve_batches": 0}
+    run = open_run(Experiment.of(TINY, "finetune", (0, 1), **bare).run(tmp_path / "run"))
+    sentences = " / ".join(said(run))
+    assert "agenda.evaluate_ahead = 0), so there is no FWT" in sentences
+    assert "agenda.curve_epochs and agenda.curve_batches are 0), so there is no curve area" in sentences
+
+
+def test_a_lost_test_is_the_reason_for_a_score_that_is_undefined(runs: dict[str, Run], tmp_path: Path):
+    folder = copied(runs["finetune"], tmp_path / "lost")
+    with h5py.File(folder / "log.h5", "r+") as file:
+        file["results/bwt"][-1] = float("nan")
+    assert any("a test that BWT would need is missing" in sentence for sentence in said(open_run(folder)))
+
+
+def test_runs_of_one_strategy_are_told_apart_throughout(runs: dict[str, Run], tmp_path: Path):
+    other = open_run(copied(runs["finetune"], tmp_path / "again"))
+    text = text_of(write_report([runs["finetune"], other], tmp_path / "report.html"))
+    for name in ("finetune (finetune)", "finetune (again)"):
+        assert text.count(name) >= 4  # contents, two tables, its own section
+
+
+def test_several_counts_of_seeds_are_said_in_order(runs: dict[str, Run], tmp_path: Path):
+    one = open_run(Experiment.of(TINY, "finetune", (0,)).run(tmp_path / "one"))
+    text = text_of(write_report([runs["finetune"], one], tmp_path / "report.html"))
+    assert "2 runs, 1 or 2 seeds each" in text
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing_behind(runs: dict[str, Run], tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="cannot be written"):
+        write_report([runs["joint"]], tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_the_page_of_a_few_runs_is_small(runs: dict[str, Run], tmp_path: Path):
+    assert write_report(list(runs.values()), tmp_path / "report.html").stat().st_size < 1_500_000
