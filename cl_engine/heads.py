@@ -32,5 +32,6 @@ def mixed_logits(net: Net, params: Params, heads: Tensor, x: Tensor, task_ids: T
     ``heads`` is ``[T, C, width + 1]``, ``task_ids [N]`` says which head a row belongs to.
     """
     features = net.features(params, x)
-    chosen = heads[task_ids]
+    # not heads[task_ids]: its gradient is summed by several threads in no fixed order
+    chosen = heads.index_select(0, task_ids)
     return torch.einsum("nw,ncw->nc", features, chosen[..., :-1]) + chosen[..., -1]

@@ -13,6 +13,7 @@ from cl_engine import plugins
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event
 from cl_engine.fit import Curve, Job, Midway, Train, Tree, fit, optimizer_class
+from cl_engine.heads import mixed_logits
 from cl_engine.net import Net
 
 
@@ -182,3 +183,25 @@ def test_an_optimiser_is_any_of_torch_and_others_are_refused_by_name():
         optimizer_class("adamx")
     with pytest.raises(UsageError, match="the optimiser 'adam' has none"):
         run(job_of(net_of(), train=Train(optimizer="adam", momentum=0.9)))
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_heads_of_several_tasks_get_the_same_gradient_every_time_with_several_threads(together: bool):
+    net = net_of("mlp", hidden=[64])
+    t = torch.randint(10, (800,), generator=torch.Generator().manual_seed(2))
+    x, y = (rows.repeat(16, *[1] * (rows.ndim - 1)) for rows in job_of(net).rows)  # enough for torch to divide the work
+    train = Train(epochs=4, batch=800)
+    heads = torch.randn(3, 10, 3, 65, generator=torch.Generator().manual_seed(3))
+
+    def loss(p: Tree, frozen: Tree | None, x: torch.Tensor, y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(mixed_logits(net, p["net"], p["heads"], x, t), y)
+
+    params = {"net": net.init([0, 1, 2]), "heads": heads}
+    job = job_of(net, params=params, loss=loss, rows=(x, y, t), train=train, side_by_side=together)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ends = {run(job)[0]["heads"].numpy().tobytes() for _ in range(8)}
+    finally:
+        torch.set_num_threads(threads)
+    assert len(ends) == 1
