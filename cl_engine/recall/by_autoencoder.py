@@ -14,6 +14,7 @@ from cl_engine.events import Event
 from cl_engine.memory import State
 from cl_engine.recall import lattice, numbers
 from cl_engine.recall.autoencoder import Shape, Weights
+from cl_engine.recall.closed_form import principal_encoder
 from cl_engine.recall.codec import Batch, Keeping, Report, SkillCodec
 from cl_engine.recall.consolidation import Passes, Targets, Trained, consolidate
 from cl_engine.recall.manifest import chunked, joined
@@ -31,8 +32,10 @@ class Choices:
         rehearse: recollections rehearsed in a consolidation; None: all of the block.
         reference_bits: bits of quantised copies that serve as targets until the block is frozen; 0: recollections do.
         residual_bits: bits of the lattice on which skills are corrected to after decoding; 0: no correction.
-        decoder_bits: bits of a frozen decoder's numbers.
+        decoder_bits: bits of the decoder's numbers between two consolidations; 8 or fewer are entropy-coded as well.
         latent_bits: bits of a latent number.
+        closed_form: an encoder without hidden layers is made from the principal directions of all there is to encode,
+            and need not be kept; a linear last layer is solved by least squares.
     """
 
     scaled: bool = True
@@ -42,6 +45,7 @@ class Choices:
     residual_bits: int = 0
     decoder_bits: int = 32
     latent_bits: int = 32
+    closed_form: bool = True
 
 
 class AutoencoderCodec(SkillCodec):
@@ -51,7 +55,7 @@ class AutoencoderCodec(SkillCodec):
     computed anew when it is done (the released code kept those of the last forward pass before the last step).
     """
 
-    recall_parts = ("decoder", "latents", "frozen", "residuals")
+    recall_parts = ("decoder", "latents", "residuals")
 
     def __init__(
         self,
@@ -69,35 +73,32 @@ class AutoencoderCodec(SkillCodec):
         super().__init__(seeds, sizes, device)
         self.shape, self.rule, self.first, self.later, self.choices = shape, rule, first, later, choices
         self.chunks = -(-self.size // shape.inputs)
-        decoder = shape.init_decoder(seeds[:1])
-        self._shapes = {name: tensor.shape[1:] for name, tensor in decoder.items()}
-        self._columns = numbers.column_groups(list(self._shapes.values()), device)
-        self._one_group = torch.zeros(self.chunks * shape.latent, dtype=torch.int64, device=device)
+        self._shapes = {name: tensor.shape[1:] for name, tensor in shape.init_decoder(seeds[:1]).items()}
+        columns = numbers.column_groups(list(self._shapes.values()), sizes, device)
+        self._decoders = numbers.Rows(columns, choices.decoder_bits, coded=True)
+        one_group = torch.zeros(self.chunks * shape.latent, dtype=torch.int64, device=device)
+        self._latents = numbers.Rows(one_group, choices.latent_bits)
+        self._principal = choices.closed_form and not shape.hidden
 
     def start(self) -> State:
         seeds, choices, device = len(self.seeds), self.choices, self.device
+        chunk_scales = Bank.empty(seeds, (self.chunks,), torch.float32, device)
         state: State = {
-            "latents": {
-                **numbers.no_rows(seeds, self.chunks * self.shape.latent, 1, choices.latent_bits, device),
-                "chunk_scales": Bank.empty(seeds, (self.chunks,), torch.float32, device),
-            },
-            "consolidations": 0,
+            "decoder": self._decoders.empty(seeds),
+            "latents": {**self._latents.empty(seeds), "chunk_scales": chunk_scales},
         }
-        if choices.block:
-            columns = int(self._columns.max()) + 1
-            width = sum(shape.numel() for shape in self._shapes.values())
-            state["frozen"] = numbers.no_rows(seeds, width, columns, choices.decoder_bits, device)
         for part, bits in (("residuals", choices.residual_bits), ("references", choices.reference_bits)):
             if bits:
                 state[part] = self._no_lattice()
         return state
 
     def held(self, state: State) -> int:
-        return len(state["latents"]["numbers"])
+        return len(state["latents"]["chunk_scales"])
 
     def version(self, state: State, row: int) -> int:
-        frozen = row < self._first(state)
-        return hash((row, int(state["latents"]["numbers"].writes(row)), 0 if frozen else state["consolidations"] + 1))
+        block = row // self.choices.block if self.choices.block else 0
+        writes = state["latents"]["chunk_scales"].writes(row)
+        return hash((row, writes, self._decoders.writes(state["decoder"], block)))
 
     def replaceable(self, state: State, row: int) -> bool:
         return row >= self._first(state)
@@ -120,23 +121,21 @@ class AutoencoderCodec(SkillCodec):
                 end += 1
             took = yield from self._consolidate(state, batch, begin, end)
             passes = [one + more for one, more in zip(passes, took, strict=True)]
-            if block and self.held(state) == last:
-                self._freeze(state)
+            if block and self.held(state) == last:  # what only learning needs is needed no more
+                state.pop("encoder", None)
+                if self.choices.reference_bits:
+                    state["references"] = self._no_lattice()
             begin = end
         return Report(passes)
 
     def _consolidate(self, state: State, batch: Batch, nth: int, end: int) -> Generator[Event, None, list[int]]:
         """Retrain the block's autoencoder on old rows and the batch's from ``nth`` to ``end``, and write all codes."""
-        choices, fresh = self.choices, not state.get("decoder")
+        choices, first = self.choices, self._first(state)
         new, rows = batch.vectors[:, nth:end], batch.rows[nth:end]
         old = [row for row in self.moving(state) if row not in rows]
         if choices.rehearse is not None and choices.rehearse < len(old):
             draw = rng.arrays(0, "rehearsed skills", batch.step, nth)  # the same for all seeds, who share the rows
             old = sorted(int(i) for i in draw.choice(old, choices.rehearse, replace=False))
-        if fresh:
-            purpose = (batch.step, nth)
-            state["encoder"] = self._moved(self.shape.init_encoder(self.seeds, *purpose))
-            state["decoder"] = self._moved(self.shape.init_decoder(self.seeds, *purpose))
         vectors = torch.cat([self._targets(state, old), new], dim=1)
         samples = chunked(vectors, self.shape.inputs)
         scales = torch.ones(samples.shape[:3], device=self.device)
@@ -146,20 +145,23 @@ class AutoencoderCodec(SkillCodec):
         if nth <= batch.newest < end:
             newest = Newest(batch.probe, batch.original, len(old) + batch.newest - nth)
         targets = Targets(samples / scales.unsqueeze(-1), scales, self.size, batch.centre, newest)
-        trained = Trained(state["encoder"], state["decoder"])
+        fresh = self.held(state) == first
+        began = self._began(state, fresh, targets, batch.step, nth)
         how = self.first if fresh else self.later
-        trained = yield from consolidate(self.shape, trained, targets, self.rule, how, self.seeds, batch.step, nth)
-        state["encoder"], state["decoder"] = trained.encoder, trained.decoder
-        state["consolidations"] += 1
+        trained = yield from consolidate(self.shape, began, targets, self.rule, how, self.seeds, batch.step, nth)
+        if not self._principal:
+            state["encoder"] = trained.encoder
+        flat = torch.cat([trained.decoder[name].flatten(1) for name in self._shapes], dim=1)
+        self._decoders.put(state["decoder"], first // choices.block if choices.block else 0, flat)
         with torch.no_grad():
             codes = self.shape.encode(trained.encoder, targets.samples.flatten(1, 2)).unflatten(1, scales.shape[1:])
         for place, row in enumerate([*old, *rows]):
-            numbers.put_row(state["latents"], row, codes[:, place].flatten(1), self._one_group)
+            self._latents.put(state["latents"], row, codes[:, place].flatten(1))
             state["latents"]["chunk_scales"].put(row, scales[:, place])
         if choices.reference_bits:
             for place, row in enumerate(rows):
                 steps = lattice.steps_of(new[:, place], self.sizes, choices.reference_bits)
-                self._write_lattice(state["references"], row - self._first(state), new[:, place], steps, None)
+                self._write_lattice(state["references"], row - first, new[:, place], steps, None)
         self._correct(state, [*old, *rows], vectors, len(old))
         return trained.passes
 
@@ -174,17 +176,18 @@ class AutoencoderCodec(SkillCodec):
             return torch.stack([self.recall(state, row) for row in rows], dim=1)
         return self._decoded(state, rows)
 
-    def _freeze(self, state: State) -> None:
-        """Put the full block's decoder away in fewer bits; its encoder and references are needed no more."""
-        rows = self.moving(state)
-        before = self._targets(state, rows) if self.choices.residual_bits else None
-        flat = torch.cat([state["decoder"][name].flatten(1) for name in self._shapes], dim=1)
-        numbers.put_row(state["frozen"], len(state["frozen"]["numbers"]), flat, self._columns)
-        del state["encoder"], state["decoder"]
-        if self.choices.reference_bits:
-            state["references"] = self._no_lattice()
-        if before is not None:
-            self._correct(state, rows, before, len(rows))
+    def _began(self, state: State, fresh: bool, targets: Targets, step: int, nth: int) -> Trained:
+        """Return the autoencoders that training starts from: those held, or new ones for a new block."""
+        if fresh or self._principal:
+            encoder = self._moved(self.shape.init_encoder(self.seeds, step, nth))
+        else:
+            encoder = {name: tensor.clone() for name, tensor in state["encoder"].items()}
+        if self._principal:
+            encoder = principal_encoder(self.shape, encoder, targets.samples.flatten(1, 2))
+        if fresh:
+            return Trained(encoder, self._moved(self.shape.init_decoder(self.seeds, step, nth)))
+        block = self._first(state) // self.choices.block if self.choices.block else 0
+        return Trained(encoder, {name: tensor.clone() for name, tensor in self._decoder(state, block).items()})
 
     def _correct(self, state: State, rows: Sequence[int], vectors: Tensor, old: int) -> None:
         """Write down what is missing from the decoded rows to their points on the lattice; old ones keep their lattice."""
@@ -198,23 +201,22 @@ class AutoencoderCodec(SkillCodec):
 
     def _decoded(self, state: State, rows: Sequence[int]) -> Tensor:
         """Return what the decoder of their block makes of the codes of these rows, ``[S, n, P]``."""
-        frozen = rows[0] < self._first(state)
-        decoder = self._thawed(state, rows[0] // self.choices.block) if frozen else state["decoder"]
+        decoder = self._decoder(state, rows[0] // self.choices.block if self.choices.block else 0)
         latents = state["latents"]
-        codes = torch.stack([numbers.row_of(latents, row, self._one_group) for row in rows], dim=1)
+        codes = torch.stack([self._latents.row(latents, row) for row in rows], dim=1)
         scales = torch.stack([latents["chunk_scales"][row] for row in rows], dim=1)
         with torch.no_grad():
             samples = self.shape.decode(decoder, codes.reshape(len(codes), -1, self.shape.latent))
         return joined(samples.unflatten(1, scales.shape[1:]) * scales.unsqueeze(-1), self.size)
 
-    def _thawed(self, state: State, block: int) -> Weights:
-        flat = numbers.row_of(state["frozen"], block, self._columns)
+    def _decoder(self, state: State, block: int) -> Weights:
+        flat = self._decoders.row(state["decoder"], block)
         parts = flat.split([shape.numel() for shape in self._shapes.values()], dim=1)
         return {name: part.reshape(-1, *shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
 
     def _first(self, state: State) -> int:
-        """Return the first row of the block that is still learning."""
-        return len(state["frozen"]["numbers"]) * self.choices.block if self.choices.block else 0
+        """Return the first row of the block that is still learning: all before it are full, and frozen."""
+        return self.held(state) // self.choices.block * self.choices.block if self.choices.block else 0
 
     def _moved(self, weights: Weights) -> Weights:
         return {name: tensor.to(self.device) for name, tensor in weights.items()}

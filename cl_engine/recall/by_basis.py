@@ -10,9 +10,9 @@ from torch import Tensor
 
 from cl_engine.bank import Bank
 from cl_engine.memory import State
-from cl_engine.recall import numbers
 from cl_engine.recall.codec import Batch, Keeping, Report, SkillCodec
 from cl_engine.recall.lattice import code_of, no_codes, put_code
+from cl_engine.recall.numbers import Rows
 from cl_engine.recall.stop import Newest, StopRule
 
 
@@ -38,14 +38,14 @@ class BasisCodec(SkillCodec):
     ) -> None:
         """Set up: a direction is added while ``rule`` is not met and there are fewer than ``rank`` (None: no limit)."""
         super().__init__(seeds, sizes, device)
-        self.rule, self.rank, self.bits = rule, rank, bits
+        self.rule, self.rank = rule, rank
         tensors = [torch.full((size,), place) for place, size in enumerate(sizes)]
-        self._groups = torch.cat(tensors).to(device)
+        self._rows = Rows(torch.cat(tensors).to(device), bits, coded=True)
 
     def start(self) -> State:
         seeds = len(self.seeds)
         return {
-            "basis": numbers.no_rows(seeds, self.size, len(self.sizes), self.bits, self.device),
+            "basis": self._rows.empty(seeds),
             "coefficients": {**no_codes(seeds, self.device), "writes": Bank.empty(1, (0,))},
         }
 
@@ -57,12 +57,12 @@ class BasisCodec(SkillCodec):
             newest = Newest(batch.probe, batch.original, 0) if place == batch.newest else None
             members = range(len(vector))
             reached = self.rule.reached(given.unsqueeze(1), vector.unsqueeze(1), batch.centre, members, newest)
-            held = len(state["basis"]["numbers"])
+            held = self._rows.held(state["basis"])
             # all seeds gain a direction as soon as one of them needs it: their bases are rows of one tensor
             if not all(reached) and (self.rank is None or held < self.rank):
                 missing = vector - given
                 unit = missing / missing.norm(dim=1, keepdim=True).clamp_min(1e-12)
-                numbers.put_row(state["basis"], held, unit, self._groups)
+                self._rows.put(state["basis"], held, unit)
                 coefficients, given = self._projected(state, vector)
             codes = [np.ascontiguousarray(one).tobytes() for one in coefficients.cpu().numpy().astype("<f4")]
             put_code(state["coefficients"], row, codes)
@@ -85,14 +85,11 @@ class BasisCodec(SkillCodec):
 
     def _directions(self, state: State, count: int) -> Tensor:
         """Return the first directions, ``[S, count, P]``."""
-        rows: Tensor = state["basis"]["numbers"].rows[:, :count].to(torch.float32)
-        if "scales" in state["basis"]:
-            rows = rows * state["basis"]["scales"].rows[:, :count, self._groups]
-        return rows
+        return torch.stack([self._rows.row(state["basis"], row) for row in range(count)], dim=1)
 
     def _projected(self, state: State, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Return the least-squares coefficients ``[S, r]`` of a vector ``[S, P]``, and what they give."""
-        held = len(state["basis"]["numbers"])
+        held = self._rows.held(state["basis"])
         if not held:
             return torch.zeros(len(vector), 0, device=vector.device), torch.zeros_like(vector)
         directions = self._directions(state, held)

@@ -45,6 +45,7 @@ def codec_of(
             residual_bits=o["residual_bits"],
             decoder_bits=o["decoder_bits"],
             latent_bits=o["latent_bits"],
+            closed_form=o["closed_form"],
         ),
     )
 
@@ -59,4 +60,5 @@ def _passes(o: Mapping[str, Any], most: int, lr: float) -> Passes:
         resend=o["resend"],
         hard=o["hard"],
         check_every=o["check_every"],
+        solve=o["closed_form"] and o["output"] == "linear" and o["code_batch"] == 0,
     )

@@ -22,6 +22,7 @@ from cl_engine.errors import RunFailed
 from cl_engine.events import Event, Progress
 from cl_engine.fit import optimizer_class
 from cl_engine.recall.autoencoder import Shape, Weights
+from cl_engine.recall.closed_form import solve_last_layer
 from cl_engine.recall.manifest import joined
 from cl_engine.recall.stop import Newest, StopRule, agreement
 
@@ -39,6 +40,7 @@ class Passes:
         resend: samples that count as hard and are sent again in the same pass: ``none``, those whose loss is at least
             ``hard`` (``loss``), those whose cosine is at most ``hard`` (``cosine``), or at most the mean (``mean``).
         check_every: passes between two looks at the stop rule.
+        solve: before each look, the decoder's linear last layer is solved by least squares.
     """
 
     most: int
@@ -49,6 +51,7 @@ class Passes:
     resend: str = "none"
     hard: float = 0.0
     check_every: int = 5
+    solve: bool = False
 
 
 @dataclass(frozen=True)
@@ -196,16 +199,20 @@ class _Group:
     def retire(self, number: int, last: bool) -> None:
         """Put away the autoencoders of the seeds that have met the stop rule, or of all after the last pass."""
         done = [last] * len(self.members)
-        if not last:
+        if not last or self.how.solve:
             encoder, decoder = self.halves()
-            given = self.shape.decode(decoder, self.shape.encode(encoder, self.samples))
+            codes = self.shape.encode(encoder, self.samples)
+            if self.how.solve:
+                solve_last_layer(self.shape, decoder, codes, self.samples)
+            given = self.shape.decode(decoder, codes)
             chunks = given.unflatten(1, self.scales.shape[1:]) * self.scales.unsqueeze(-1)
             recalled = joined(chunks, self.targets.length)
             if not math.isfinite(float(recalled.sum())):
                 raise RunFailed(
                     f"the autoencoder's loss is not finite after {number} passes: lower code_lr, now {self.how.lr}"
                 )
-            done = self.rule.reached(recalled, self.whole, self.centre, self.members, self.targets.newest)
+            reached = self.rule.reached(recalled, self.whole, self.centre, self.members, self.targets.newest)
+            done = [last or yes for yes in reached]
         if not any(done):
             return
         encoder, decoder = self.halves()

@@ -88,8 +88,8 @@ def _kind(net: Net, name: str) -> Kind:
 def chunked(vectors: Tensor, size: int) -> Tensor:
     """Return ``[…, P]`` as ``[…, C, size]``: C chunks of equal size, the last one filled up with zeros."""
     count = -(-vectors.shape[-1] // size)
-    padded = torch.nn.functional.pad(vectors, (0, count * size - vectors.shape[-1]))
-    return padded.unflatten(-1, (count, size))
+    padded: Tensor = torch.nn.functional.pad(vectors, (0, count * size - vectors.shape[-1]))
+    return padded.reshape(*padded.shape[:-1], count, size)
 
 
 def joined(chunks: Tensor, length: int) -> Tensor:

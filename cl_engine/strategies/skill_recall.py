@@ -60,7 +60,7 @@ class SkillRecall(Strategy):
     sketch: int = option(128, "numbers kept of an original, for diagnostics alone; 0: none, and no cosine to it", ge=0)
     # the autoencoder
     hidden: list[int] = option([], "widths of the encoder's hidden layers; the decoder has them in opposite order")
-    latent: int = option(24, "numbers of a latent code", ge=1)
+    latent: int = option(20, "numbers of a latent code", ge=1)
     chunk: int | None = option(None, "weights a sample holds; left out: the whole net is one sample", ge=1)
     activation: Activation = option("tanh", "activation of hidden layers")
     latent_activation: Activation = option("tanh", "activation of the code")
@@ -68,6 +68,9 @@ class SkillRecall(Strategy):
     scaled: bool = option(True, "samples are divided by their root mean square")
     contractive: float = option(0.0, "weight of the contractive penalty", ge=0)
     # its training
+    closed_form: bool = option(
+        True, "principal directions instead of a random encoder (without hidden layers), last layer by least squares"
+    )
     code_optimizer: str = option("adam", "optimiser of the autoencoder, new for each consolidation")
     code_lr: float = option(1e-3, "its learning rate", gt=0)
     code_lr_later: float | None = option(None, "its rate when it holds skills already; left out: the same", gt=0)
@@ -97,7 +100,9 @@ class SkillRecall(Strategy):
     )
     bits: int = option(5, "bits of a weight in quantised skills and references, before entropy coding", ge=2, le=8)
     residual_bits: int = option(0, "bits of a correction after decoding, entropy-coded; 0: none", ge=0, le=8)
-    decoder_bits: Literal[8, 16, 32] = option(8, "bits of a number of a frozen decoder, or of a basis direction")
+    decoder_bits: Literal[4, 5, 6, 7, 8, 16, 32] = option(
+        8, "bits of a number of the decoder, or of a basis direction; 8 or fewer are entropy-coded as well"
+    )
     latent_bits: Literal[8, 16, 32] = option(32, "bits of a latent number")
     rank: int | None = option(
         None, "directions of the basis at most; left out: as many as the threshold asks for", ge=1
@@ -288,8 +293,7 @@ class SkillRecall(Strategy):
             pairs = self.threshold
             if not pairs or any(len(pair) != 2 for pair in pairs) or pairs != sorted(pairs):
                 raise UsageError(
-                    f"skill_recall: threshold must be a number or pairs [skills, threshold] with growing numbers of "
-                    f"skills, found {pairs}"
+                    f"skill_recall: threshold must be a number or growing pairs [skills, threshold], not {pairs}"
                 )
         if self.begin == "mean" and self.buffer == 1:
             raise UsageError("skill_recall: begin = 'mean' takes the mean of the first buffer: set buffer to 2 or more")

@@ -1,0 +1,87 @@
+"""One against some: two-class tasks, each telling one class of the source from a few others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+import torch
+
+from cl_engine import rng
+from cl_engine.errors import UsageError
+from cl_engine.options import option
+from cl_engine.source_stream import SourceStream, _ByClass
+from cl_engine.stream import Data, Experience
+
+
+class OneAgainst(SourceStream):
+    """One against some: each task tells one class (label 0) from a few others (label 1) (Camp et al., 2020).
+
+    The others are listed, or all sets of ``of`` classes take their turn: 10 classes against pairs are 360 similar tasks.
+    """
+
+    positives: list[int] | None = option(None, "classes that take the one side; left out: all, in the source's order")
+    negatives: list[list[int]] | None = option(None, "for each of the positives, the classes it is told from")
+    of: int = option(2, "where negatives are left out: every set of so many other classes is a task", ge=1)
+    share: float = option(1.0, "share of the other side's rows that a task has", gt=0, le=1)
+    shuffled: bool = option(True, "tasks in an order drawn by the stream's seed, rather than positive by positive")
+
+    def prepare(self) -> None:
+        if self.setting == "class":
+            raise UsageError("stream.setting: 'one_against' has no labels common to all tasks: use task or domain")
+        if self.n_tasks is not None and self.n_tasks > len(self._tasks):
+            raise UsageError(f"stream.n: there are {len(self._tasks)} tasks of one class against others")
+
+    def all_tasks(self) -> int:
+        return len(self._tasks)
+
+    def classes_of(self, task_id: int) -> tuple[int, ...]:
+        return self._tasks[task_id]
+
+    def name_of(self, task_id: int) -> str:
+        one, *others = self._tasks[task_id]
+        return f"{one} against " + ", ".join(map(str, others))
+
+    def __getitem__(self, step: int) -> Experience:
+        return replace(super().__getitem__(step), classes=2)
+
+    @cached_property
+    def _tasks(self) -> list[tuple[int, ...]]:
+        """The classes of every task, the positive one first."""
+        classes = self.arrays.classes
+        positives = list(range(classes)) if self.positives is None else self.positives
+        if self.negatives is None:
+            others = [[c for c in range(classes) if c != one] for one in positives]
+            tasks = [
+                (one, *some)
+                for one, rest in zip(positives, others, strict=True)
+                for some in combinations(rest, self.of)
+            ]
+        elif len(self.negatives) != len(positives):
+            raise UsageError(
+                f"stream.negatives: {len(self.negatives)} lists for {len(positives)} positives; give one for each"
+            )
+        else:
+            tasks = [(one, *some) for one, some in zip(positives, self.negatives, strict=True)]
+        wrong = next(
+            (task for task in tasks if len(set(task)) < max(2, len(task)) or not 0 <= min(task) <= max(task) < classes),
+            None,
+        )
+        if wrong is not None or not tasks:
+            raise UsageError(
+                f"stream.positives, stream.negatives: a task needs different classes from 0 to {classes - 1}, "
+                f"at least two, found {list(wrong or ())}"
+            )
+        order = rng.arrays(self.seed, "task order").permutation(len(tasks)) if self.shuffled else range(len(tasks))
+        return [tasks[int(place)] for place in order]
+
+    def _labelled(self, data: _ByClass, task: int, rows: list[np.ndarray]) -> Data:
+        positive, *others = rows
+        kept = [part[: round(len(part) * self.share)] for part in others]
+        found = super()._labelled(data, task, [positive, *kept])
+        return Data(found.x, torch.clamp(found.y, max=1))
+
+    def _outputs(self) -> int:
+        return 2
