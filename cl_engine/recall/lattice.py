@@ -27,18 +27,20 @@ def spread(steps: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def packed(symbols: np.ndarray) -> bytes:
-    """Return whole numbers from −128 to 127 as entropy-coded bytes; `unpacked` reads them."""
-    raw = symbols.astype(np.int8).tobytes()
+    """Return whole numbers (of 16 bits at most, one byte each where they fit) as entropy-coded bytes."""
+    narrow = bool(np.abs(symbols).max(initial=0) <= 127)
+    raw = symbols.astype("<i1" if narrow else "<i2").tobytes()
     found = []
     for strategy in (zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY):  # the second wins where most symbols are zero
         coder = zlib.compressobj(9, zlib.DEFLATED, -15, 9, strategy)
         found.append(coder.compress(raw) + coder.flush())
-    return min(found, key=len)
+    return bytes([narrow]) + min(found, key=len)
 
 
 def unpacked(code: bytes) -> np.ndarray:
     """Return the numbers that `packed` wrote; bytes after the end of the code are passed over."""
-    return np.frombuffer(zlib.decompressobj(-15).decompress(code), dtype=np.int8)
+    raw = zlib.decompressobj(-15).decompress(code[1:])
+    return np.frombuffer(raw, dtype="<i1" if code[0] else "<i2")
 
 
 # Codes of different lengths as rows of one tensor: {"bytes": [S, m], "ends": [1, n]}. Shorter codes are filled up to
@@ -81,7 +83,7 @@ def rounded(vectors: Tensor, steps: Tensor, predicted: Tensor | None = None) -> 
     points = (vectors / steps).round()
     if predicted is not None:
         points = points - (predicted / steps).round()
-    return points.clamp(-128, 127).to(torch.int8)
+    return points.clamp(-32768, 32767).to(torch.int16)
 
 
 def located(symbols: Tensor, steps: Tensor, predicted: Tensor | None = None) -> Tensor:
