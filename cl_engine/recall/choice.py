@@ -60,5 +60,6 @@ def _passes(o: Mapping[str, Any], most: int, lr: float) -> Passes:
         resend=o["resend"],
         hard=o["hard"],
         check_every=o["check_every"],
+        gentle=o["scaled"],
         solve=o["closed_form"] and o["output"] == "linear" and o["code_batch"] == 0,
     )

@@ -41,6 +41,8 @@ class Passes:
             ``hard`` (``loss``), those whose cosine is at most ``hard`` (``cosine``), or at most the mean (``mean``).
         check_every: passes between two looks at the stop rule.
         solve: before each look, the decoder's linear last layer is solved by least squares.
+        gentle: the encoder's first matrix learns at ``lr`` divided by the root of its inputs. With inputs of mean square
+            one a step of Adam would otherwise move a code by lr · inputs, far beyond where tanh is not flat.
     """
 
     most: int
@@ -52,6 +54,7 @@ class Passes:
     hard: float = 0.0
     check_every: int = 5
     solve: bool = False
+    gentle: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,11 @@ class _Group:
     def _optimizer(self) -> torch.optim.Optimizer:
         cls: Any = optimizer_class(self.how.optimizer)
         options = {"fused": True} if "fused" in inspect.signature(cls).parameters else {}
-        made: torch.optim.Optimizer = cls(list(self.weights.values()), lr=self.how.lr, **options)
+        wide = self.how.lr * self.shape.inputs**-0.5 if self.how.gentle else self.how.lr
+        groups = [
+            {"params": [tensor], "lr": wide if name == "e.w0" else self.how.lr} for name, tensor in self.weights.items()
+        ]
+        made: torch.optim.Optimizer = cls(groups, lr=self.how.lr, **options)
         return made
 
     def halves(self) -> tuple[Weights, Weights]:
