@@ -1,7 +1,7 @@
 """Compression against accuracy, and time per task, of every codec over nets learned once.
 
     PYTHONPATH=. python run.py run permuted_mnist_200 -s independent --out DIR          (the nets, kept whole)
-    PYTHONPATH=. python benchmarks/skill_recall_frontier.py DIR [skills]  | tee …       (the table, a row a codec)
+    PYTHONPATH=. python benchmarks/skill_recall_frontier.py DIR [skills] [rehearsal] | tee …   (a row a codec)
 
 DIR may also be a run of `skill_recall --set codec=quantised --set bits=8`, whose recollections then stand for originals.
 """
@@ -49,6 +49,27 @@ ROWS: dict[str, dict[str, Any]] = {
     "quantised, 3 bits": {"codec": "quantised", "bits": 3},
     "quantised, 2 bits": {"codec": "quantised", "bits": 2},
     "mean": {"codec": "mean"},
+}
+
+# what bounds the cost of rehearsal, autoencoders trained step by step as published but with centred weights
+STEPS: dict[str, Any] = {
+    "closed_form": False,
+    "hidden": [64],
+    "latent": 64,
+    "decoder_bits": 32,
+    "block": 0,
+    "max_passes": 300,
+}
+REHEARSAL: dict[str, dict[str, Any]] = {
+    "steps: all recollections": STEPS,
+    "steps: all, threshold .99": STEPS | {"threshold": 0.99},
+    "steps: 8 recollections rehearsed": STEPS | {"rehearse": 8},
+    "steps: none rehearsed": STEPS | {"rehearse": 0},
+    "steps: quantised references": STEPS | {"references": "quantised"},
+    "steps: chunks of 1,024": STEPS | {"chunk": 1024, "hidden": [256], "latent": 256, "max_passes": 60},
+    "steps: blocks of 20": STEPS | {"block": 20},
+    "closed form: one of 64": {"block": 0, "latent": 64},
+    "closed form: blocks of 20": {},
 }
 
 
@@ -120,7 +141,8 @@ def measure(nets: Nets, options: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     torch.set_num_threads(1)
     folder, limit = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
-    only = sys.argv[3:]
+    rows = REHEARSAL if "rehearsal" in sys.argv[3:] else ROWS
+    only = [name for name in sys.argv[3:] if name != "rehearsal"]
     nets = Nets(folder, limit)
     count = nets.vectors.shape[1] // 5 * 5
     original = [nets.accuracy(task, nets.vectors[:, task]) for task in range(count)]
@@ -128,7 +150,7 @@ def main() -> None:
     print(f"originals: mean {np.mean(original):.4f}, worst {min(original):.3f}")
     print(f"{'':<34} mean   loss   worst  cosine  bytes/skill  nets÷recall  nets÷all  s a task at 20   at the end")
     found = {}
-    for name, options in ROWS.items():
+    for name, options in rows.items():
         if only and name not in only:
             continue
         got = found[name] = measure(nets, options)
@@ -139,6 +161,8 @@ def main() -> None:
             f"{got['whole'] / got['recall']:>11.1f} {got['whole'] / got['in_all']:>10.1f} {at_20:>12.3f} {at_end:>12.3f}",
             flush=True,
         )
+    if rows is REHEARSAL or only:
+        return
     out = Path(__file__).parent / "output" / f"skill_recall_frontier_{folder.name}.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps({"original": original, "rows": found}))
