@@ -75,7 +75,7 @@ class SkillRecall(Strategy):
     code_lr: float = option(1e-3, "its learning rate", gt=0)
     code_lr_later: float | None = option(None, "its rate when it holds skills already; left out: the same", gt=0)
     code_batch: int = option(0, "samples a step; 0: all in one step, and the seeds side by side", ge=0)
-    max_passes: int = option(2000, "cap on the passes of a consolidation", ge=1)
+    max_passes: int = option(500, "cap on the passes of a consolidation", ge=1)
     max_passes_later: int | None = option(None, "the cap when it holds skills already; left out: the same", ge=1)
     check_every: int = option(5, "passes between two looks at the stop rule", ge=1)
     resend: Literal["none", "loss", "cosine", "mean"] = option(
