@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import combinations
 
 import numpy as np
-import torch
 
 from cl_engine import rng
 from cl_engine.errors import UsageError
 from cl_engine.options import option
-from cl_engine.source_stream import SourceStream, _ByClass
-from cl_engine.stream import Data, Experience
+from cl_engine.source_stream import SourceStream
+from cl_engine.stream import Experience
 
 
 class OneAgainst(SourceStream):
     """One against some: each task tells one class (label 0) from a few others (label 1) (Camp et al., 2020).
 
-    The others are listed, or all sets of ``of`` classes take their turn: 10 classes against pairs are 360 similar tasks.
+    The others, together one class of the task, are listed, or all sets of ``of`` classes take their turn: with 10 classes
+    and pairs, 360 similar tasks.
     """
 
     positives: list[int] | None = option(None, "classes that take the one side; left out: all, in the source's order")
@@ -29,8 +30,6 @@ class OneAgainst(SourceStream):
     shuffled: bool = option(True, "tasks in an order drawn by the stream's seed, rather than positive by positive")
 
     def prepare(self) -> None:
-        if self.setting == "class":
-            raise UsageError("stream.setting: 'one_against' has no labels common to all tasks: use task or domain")
         if self.n_tasks is not None and self.n_tasks > len(self._tasks):
             raise UsageError(f"stream.n: there are {len(self._tasks)} tasks of one class against others")
 
@@ -39,6 +38,14 @@ class OneAgainst(SourceStream):
 
     def classes_of(self, task_id: int) -> tuple[int, ...]:
         return self._tasks[task_id]
+
+    def rows_of(self, by_class: Sequence[np.ndarray], task_id: int) -> list[np.ndarray]:
+        one, *others = self._tasks[task_id]
+        kept = [by_class[label][: round(len(by_class[label]) * self.share)] for label in others]
+        return [by_class[one], np.concatenate(kept)]
+
+    def global_label(self, task_id: int, local: int) -> int:
+        return 2 * task_id + local
 
     def name_of(self, task_id: int) -> str:
         one, *others = self._tasks[task_id]
@@ -77,11 +84,6 @@ class OneAgainst(SourceStream):
         order = rng.arrays(self.seed, "task order").permutation(len(tasks)) if self.shuffled else range(len(tasks))
         return [tasks[int(place)] for place in order]
 
-    def _labelled(self, data: _ByClass, task: int, rows: list[np.ndarray]) -> Data:
-        positive, *others = rows
-        kept = [part[: round(len(part) * self.share)] for part in others]
-        found = super()._labelled(data, task, [positive, *kept])
-        return Data(found.x, torch.clamp(found.y, max=1))
-
     def _outputs(self) -> int:
-        return 2
+        assert self.n_tasks is not None
+        return 2 * self.n_tasks if self.setting == "class" else 2
