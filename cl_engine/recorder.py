@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,6 +54,7 @@ EVENTS = (
     Column("name", "str", "1", "name of the number"),
     Column("seed", "i8", "1", "seed the number belongs to; -1: all"),
     Column("value", "f8", "1", "the number"),
+    Column("seconds", "f8", "s", "duration the event tells of; NaN: none"),
 )
 
 
@@ -146,13 +149,16 @@ class Recorder:
         self.working.unlink(missing_ok=True)
 
     def _strategy_event(self, event: events.StrategyEvent) -> None:
-        for name in event.__dataclass_fields__:
-            value = getattr(event, name)
-            if name == "step":
+        # what takes no part in equality (durations) has a column of its own, so that logs of equal runs are equal but for it
+        seconds = float(getattr(event, "seconds", math.nan))
+        for fact in fields(event):
+            if fact.name == "step" or not fact.compare:
                 continue
+            value = getattr(event, fact.name)
             pairs = zip(self.seeds, value, strict=True) if isinstance(value, tuple) else [(-1, value)]
             for seed, number in pairs:
-                self._add("events", (self.next_event, event.step, type(event).__name__, name, seed, float(number)))
+                row = (self.next_event, event.step, type(event).__name__, fact.name, seed, float(number), seconds)
+                self._add("events", row)
         self.next_event += 1
 
     def _add(self, table: str, row: tuple[object, ...]) -> None:

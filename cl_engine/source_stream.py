@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,10 @@ class SourceStream(Stream):
         """Return the inputs as this task shows them; same shape and dtype."""
         return x
 
+    def rows_of(self, by_class: Sequence[np.ndarray], task_id: int) -> list[np.ndarray]:
+        """Return the rows of each local label of a task, given the rows of each class of the source."""
+        return [by_class[label] for label in self.classes_of(task_id)]
+
     def global_label(self, task_id: int, local: int) -> int:
         """Return the label in the ``class`` setting of what has the label ``local`` within the task."""
         return self.classes_of(task_id)[local]
@@ -121,10 +126,8 @@ class SourceStream(Stream):
         draw = rng.arrays(self.seed, "rows", purpose, task)
         kept: list[np.ndarray] = []
         kept_aside: list[np.ndarray] = []
-        for label in self.classes_of(task):
-            rows = data.rows[label]
-            if limit is not None or aside:
-                rows = draw.permutation(rows)[:limit]
+        for every in self.rows_of(data.rows, task):
+            rows = draw.permutation(every)[:limit] if limit is not None or aside else every
             cut = round(len(rows) * aside)
             kept_aside.append(rows[:cut])
             kept.append(rows[cut:])

@@ -235,3 +235,47 @@ def test_a_permutation_depends_on_seed_and_task_alone(seed: int, task: int):
     moved = one.transform(task, x)
     assert torch.equal(moved, other.transform(task, x))
     assert sorted(moved.flatten().tolist()) == list(range(25))
+
+
+# One against some
+
+
+def against(**options: Any) -> SourceStream:
+    stream = make("one_against", **options)
+    assert isinstance(stream, SourceStream)
+    return stream
+
+
+def test_one_class_against_every_pair_of_others_is_a_task_once():
+    stream = against()
+    assert stream.n_tasks == 6 * 10
+    tasks = {stream.classes_of(task) for task in range(60)}
+    assert len(tasks) == 60
+    assert all(len(set(task)) == 3 for task in tasks)
+    assert [stream.classes_of(task) for task in range(60)] != sorted(tasks)
+    assert [against(shuffled=False).classes_of(task) for task in range(60)] == sorted(tasks)
+    assert stream.name_of(0).startswith(f"{stream.classes_of(0)[0]} against ")
+
+
+def test_listed_negatives_stand_against_their_class_with_a_share_of_their_rows():
+    stream = against(positives=[2, 0], negatives=[[1, 3], [4]], share=0.5, shuffled=False)
+    assert [stream.classes_of(task) for task in range(2)] == [(2, 1, 3), (0, 4)]
+    assert stream[0].train.y.bincount().tolist() == [8, 8]
+    assert stream[1].train.y.bincount().tolist() == [8, 4]
+    assert stream.outputs == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"n": 61}, "there are 60 tasks"),
+        ({"negatives": [[1]]}, "1 lists for 6 positives"),
+        ({"positives": [0], "negatives": [[0]]}, "needs different classes from 0 to 5"),
+        ({"positives": [0], "negatives": [[6]]}, "needs different classes from 0 to 5"),
+        ({"positives": [0], "negatives": [[]]}, "at least two"),
+        ({"of": 6}, "at least two"),
+    ],
+)
+def test_tasks_of_one_against_some_that_cannot_be_are_refused(options: dict[str, Any], sentence: str):
+    with pytest.raises(UsageError, match=sentence):
+        against(**options)

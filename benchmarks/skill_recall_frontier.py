@@ -1,0 +1,172 @@
+"""Compression against accuracy, and time per task, of every codec over nets learned once.
+
+    PYTHONPATH=. python run.py run permuted_mnist_200 -s independent --out DIR          (the nets, kept whole)
+    PYTHONPATH=. python benchmarks/skill_recall_frontier.py DIR [skills] [rehearsal] | tee …   (a row a codec)
+
+DIR may also be a run of `skill_recall --set codec=quantised --set bits=8`, whose recollections then stand for originals.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from cl_engine import checkpoint
+from cl_engine.experiment import Experiment
+from cl_engine.memory import bytes_by_part
+from cl_engine.recall.choice import codec_of
+from cl_engine.recall.codec import Batch
+from cl_engine.recall.manifest import Manifest
+from cl_engine.strategies.skill_recall import SkillRecall
+
+OPTIONS = SkillRecall.Options().model_dump()
+ONE: dict[str, Any] = {"block": 0, "max_passes": 1}
+ROWS: dict[str, dict[str, Any]] = {
+    "default: blocks of 20, 8 bits": {},
+    "blocks of 20, 6 bits": {"decoder_bits": 6},
+    "blocks of 20, 5 bits": {"decoder_bits": 5},
+    "blocks of 20, 4 bits": {"decoder_bits": 4},
+    "one autoencoder 5, 32 bits": ONE | {"latent": 5, "decoder_bits": 32},
+    "one autoencoder 10, 8 bits": ONE | {"latent": 10},
+    "one autoencoder 20, 8 bits": ONE | {"latent": 20},
+    "one autoencoder 20, 6 bits": ONE | {"latent": 20, "decoder_bits": 6, "latent_bits": 16},
+    "one autoencoder 20, 5 bits": ONE | {"latent": 20, "decoder_bits": 5, "latent_bits": 16},
+    "one autoencoder 40, 8 bits": ONE | {"latent": 40},
+    "one autoencoder 40, 5 bits": ONE | {"latent": 40, "decoder_bits": 5, "latent_bits": 16},
+    "one 20, 6 bits, residual 3 bits": ONE | {"latent": 20, "decoder_bits": 6, "residual_bits": 3},
+    "basis, first 20 nets, 8 bits": {"codec": "basis", "rank": 20},
+    "basis, residual .9, 5 bits": {"codec": "basis", "threshold": 0.9, "decoder_bits": 5},
+    "basis, residual .999, 5 bits": {"codec": "basis", "decoder_bits": 5},
+    "quantised, 5 bits": {"codec": "quantised"},
+    "quantised, 4 bits": {"codec": "quantised", "bits": 4},
+    "quantised, 3 bits": {"codec": "quantised", "bits": 3},
+    "quantised, 2 bits": {"codec": "quantised", "bits": 2},
+    "mean": {"codec": "mean"},
+}
+
+# what bounds the cost of rehearsal, autoencoders trained step by step as published but with centred weights
+STEPS: dict[str, Any] = {
+    "closed_form": False,
+    "hidden": [64],
+    "latent": 64,
+    "decoder_bits": 32,
+    "block": 0,
+    "max_passes": 300,
+}
+REHEARSAL: dict[str, dict[str, Any]] = {
+    "steps: all recollections": STEPS,
+    "steps: all, threshold .99": STEPS | {"threshold": 0.99},
+    "steps: 8 recollections rehearsed": STEPS | {"rehearse": 8},
+    "steps: none rehearsed": STEPS | {"rehearse": 0},
+    "steps: quantised references": STEPS | {"references": "quantised"},
+    "steps: chunks of 1,024": STEPS | {"chunk": 1024, "hidden": [256], "latent": 256, "max_passes": 60},
+    "steps: blocks of 20": STEPS | {"block": 20},
+    "closed form: one of 64": {"block": 0, "latent": 64},
+    "closed form: blocks of 20": {},
+}
+
+
+class Nets:
+    """The nets of a run, as vectors ``[1, n, P]``, and what tests them."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        with h5py.File(folder / "log.h5") as log:
+            described = json.loads(log["environment/experiment"][()])
+        options = {f"{table}.{k}": v for table, keys in described["options"].items() for k, v in keys.items()}
+        plain = {k.removeprefix("strategy."): v for k, v in options.items() if not k.endswith(".name")}
+        experiment = Experiment.of(described["scenario"], described["strategy"], described["seeds"][:1], **plain)
+        self.stream = experiment.stream()
+        self.learner = experiment.learner(self.stream)
+        self.learner.state = checkpoint.load(folder / "checkpoint.safetensors")["strategy"]
+        net = self.learner.net
+        self.initial = net.init([0])
+        self.manifest = Manifest.of(net, self.initial)
+        if isinstance(self.learner, SkillRecall):
+            count = len(self.learner.state["places"])
+            found = [self.learner._params(task) for task in range(count)]
+            self.centre = self.manifest.vector(self.learner._start_of(0))
+        else:
+            banks = self.learner.state["nets"]
+            count = len(next(iter(banks.values())))
+            found = [{name: bank[task] for name, bank in banks.items()} for task in range(count)]
+            self.centre = self.manifest.vector(self.initial)
+        self.vectors = torch.stack([self.manifest.vector(one) for one in found[:limit]], dim=1)
+        self.tests = [self.stream.test(task) for task in range(self.vectors.shape[1])]
+
+    def accuracy(self, task: int, vector: torch.Tensor) -> float:
+        params = self.manifest.params(vector, self.manifest.rest(self.initial))
+        test = self.tests[task]
+        return float((self.learner.net.all(params, test.x).argmax(-1) == test.y).float().mean())
+
+
+def measure(nets: Nets, options: dict[str, Any]) -> dict[str, Any]:
+    sizes = [entry.size for entry in nets.manifest.inside]
+    kept = codec_of(OPTIONS | options, [0], sizes, torch.device("cpu"))
+    state, count = kept.start(), nets.vectors.shape[1]
+    residuals = nets.vectors - nets.centre.unsqueeze(1)
+    seconds, curve = [], []
+    for begin in range(0, count - count % 5, 5):
+        rows = list(range(begin, begin + 5))
+        new = residuals[:, rows]
+        batch = Batch(new, rows, 4, nets.centre, begin, lambda m, v: torch.zeros(1), torch.zeros(1))
+        began = time.perf_counter()
+        for _ in kept.keep(state, batch):
+            pass
+        seconds.append(time.perf_counter() - began)
+        whole = (begin + 5) * nets.manifest.size * 4
+        curve.append(whole / sum(bytes_by_part(state).values()))
+    held = kept.held(state)
+    accuracy = [nets.accuracy(task, kept.recall(state, task) + nets.centre) for task in range(held)]
+    centred = torch.stack([torch.cosine_similarity(kept.recall(state, t), residuals[:, t]) for t in range(held)])
+    parts = bytes_by_part(state)
+    recall = sum(parts[part] for part in kept.recall_parts if part in parts)
+    return {
+        "accuracy": accuracy,
+        "cosine": float(centred.mean()),
+        "seconds": seconds,
+        "curve": curve,
+        "in_all": sum(parts.values()),
+        "recall": recall,
+        "whole": held * nets.manifest.size * 4,
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    folder, limit = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
+    rows = REHEARSAL if "rehearsal" in sys.argv[3:] else ROWS
+    only = [name for name in sys.argv[3:] if name != "rehearsal"]
+    nets = Nets(folder, limit)
+    count = nets.vectors.shape[1] // 5 * 5
+    original = [nets.accuracy(task, nets.vectors[:, task]) for task in range(count)]
+    print(f"{count} nets of {nets.manifest.size:,} weights from {folder.name}; one seed, buffer 5, one thread")
+    print(f"originals: mean {np.mean(original):.4f}, worst {min(original):.3f}")
+    print(f"{'':<34} mean   loss   worst  cosine  bytes/skill  nets÷recall  nets÷all  s a task at 20   at the end")
+    found = {}
+    for name, options in rows.items():
+        if only and name not in only:
+            continue
+        got = found[name] = measure(nets, options)
+        at_20, at_end = (np.mean(got["seconds"][k - 4 : k]) / 5 for k in (4, count // 5))
+        print(
+            f"{name:<34} {np.mean(got['accuracy']):.4f} {np.mean(original) - np.mean(got['accuracy']):+.4f} "
+            f"{min(got['accuracy']):.3f}  {got['cosine']:.4f} {got['in_all'] / count:>11,.0f} "
+            f"{got['whole'] / got['recall']:>11.1f} {got['whole'] / got['in_all']:>10.1f} {at_20:>12.3f} {at_end:>12.3f}",
+            flush=True,
+        )
+    if rows is REHEARSAL or only:
+        return
+    out = Path(__file__).parent / "output" / f"skill_recall_frontier_{folder.name}.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps({"original": original, "rows": found}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""Skill recall: every task's net kept as a code, and decoded when it is needed."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_engine import rng
+from cl_engine.bank import Bank
+from cl_engine.errors import UsageError
+from cl_engine.fit import Tree, optimizer_class
+from cl_engine.memory import State, bytes_by_part
+from cl_engine.net import Params
+from cl_engine.options import option
+from cl_engine.recall.choice import codec_of
+from cl_engine.recall.codec import Batch, SkillCodec, recalled
+from cl_engine.recall.manifest import Manifest
+from cl_engine.recall.measure import nearness, nearness_to_originals, probing
+from cl_engine.recall.sketch import Sketches
+from cl_engine.recall.told import Consolidated, RecallVerified, SkillBytes, SkillRecalled, SkillStored
+from cl_engine.strategy import Learning, Strategy
+from cl_engine.stream import Experience
+
+Activation = Literal["tanh", "elu", "relu", "linear"]
+NONE = -1
+BESIDE = {"weight": "beside", "head": "heads", "statistic": "statistics"}
+
+
+class SkillRecall(Strategy):
+    """Skill recall: a net a task, kept as a code that a lifelong autoencoder decodes (Camp, Mandivarapu & Estrada 2020).
+
+    Each task is learned by a net of its own, without restriction. ``buffer`` finished nets wait, served exactly; then
+    they are encoded together. To keep the old ones the autoencoder is retrained on its own recollections of them, until
+    the stop rule holds or ``max_passes`` are made. Other codecs serve as rivals and controls.
+
+    Different from the release unless a scenario says otherwise: weights are centred on the start the nets share and
+    scaled, the last layer is linear, all samples make one step, the stop rule looks at what was learned (``residual``),
+    and an autoencoder serves ``block`` skills and is then frozen, so that neither cost nor drift grows with the stream.
+    """
+
+    settings = ("task",)
+
+    codec: Literal["autoencoder", "basis", "quantised", "mean"] = option(
+        "autoencoder",
+        "what keeps the skills: autoencoder, growing basis, quantised differences, or their mean (control)",
+    )
+    # task nets
+    begin: Literal["shared", "scratch", "mean"] = option(
+        "shared", "task nets start from one initialisation, each from its own, or from the mean of the first buffer"
+    )
+    pull: float = option(0.0, "weight of the squared distance to the start in a task net's loss", ge=0)
+    heads: Literal["inside", "outside"] = option("inside", "heads are part of the code, or kept beside it as they are")
+    buffer: int = option(5, "nets that wait, served exactly, until they are encoded together", ge=1)
+    centred: bool = option(True, "the start that nets share is taken away before encoding")
+    sketch: int = option(128, "numbers kept of an original, for diagnostics alone; 0: none, and no cosine to it", ge=0)
+    # the autoencoder
+    hidden: list[int] = option([], "widths of the encoder's hidden layers; the decoder has them in opposite order")
+    latent: int = option(20, "numbers of a latent code", ge=1)
+    chunk: int | None = option(None, "weights a sample holds; left out: the whole net is one sample", ge=1)
+    activation: Activation = option("tanh", "activation of hidden layers")
+    latent_activation: Activation = option("tanh", "activation of the code")
+    output: Literal["linear", "tanh"] = option("linear", "last layer; with tanh no weight beyond ±1 can be recalled")
+    scaled: bool = option(True, "samples are divided by their root mean square")
+    contractive: float = option(0.0, "weight of the contractive penalty", ge=0)
+    # its training
+    closed_form: bool = option(
+        True, "principal directions instead of a random encoder (without hidden layers), last layer by least squares"
+    )
+    code_optimizer: str = option("adam", "optimiser of the autoencoder, new for each consolidation")
+    code_lr: float = option(1e-3, "its learning rate", gt=0)
+    code_lr_later: float | None = option(None, "its rate when it holds skills already; left out: the same", gt=0)
+    code_batch: int = option(0, "samples a step; 0: all in one step, and the seeds side by side", ge=0)
+    max_passes: int = option(500, "cap on the passes of a consolidation", ge=1)
+    max_passes_later: int | None = option(None, "the cap when it holds skills already; left out: the same", ge=1)
+    check_every: int = option(5, "passes between two looks at the stop rule", ge=1)
+    resend: Literal["none", "loss", "cosine", "mean"] = option(
+        "none", "samples sent twice a pass: loss at least, cosine at most `hard`, or cosine at most the mean"
+    )
+    hard: float = option(1e-6, "what makes a sample hard")
+    # when it is good enough
+    stop: Literal["cosine", "residual", "accuracy"] = option(
+        "residual", "what ends a consolidation: cosine of nets, of what was learned, or the newest skill's accuracy"
+    )
+    threshold: float | list[list[float]] = option(
+        0.999, "what it must reach (accuracy: what may be lost); or pairs [up to so many skills, threshold]"
+    )
+    stop_on_mean: bool = option(False, "the mean over skills must reach it, rather than every skill")
+    # what bounds cost and memory
+    block: int = option(
+        20, "skills an autoencoder serves before it is frozen and a new one begun; 0: one for all", ge=0
+    )
+    rehearse: int | None = option(None, "old skills rehearsed in a consolidation; left out: all of the block", ge=0)
+    references: Literal["recollections", "quantised"] = option(
+        "recollections", "what old skills are retrained towards: recollections, or quantised copies kept with the block"
+    )
+    bits: int = option(5, "bits of a weight in quantised skills and references, before entropy coding", ge=2, le=8)
+    residual_bits: int = option(0, "bits of a correction after decoding, entropy-coded; 0: none", ge=0, le=8)
+    decoder_bits: Literal[4, 5, 6, 7, 8, 16, 32] = option(
+        8, "bits of a number of the decoder, or of a basis direction; 8 or fewer are entropy-coded as well"
+    )
+    latent_bits: Literal[8, 16, 32] = option(32, "bits of a latent number")
+    rank: int | None = option(
+        None, "directions of the basis at most; left out: as many as the threshold asks for", ge=1
+    )
+
+    def start(self) -> State:
+        self._refuse_what_cannot_be()
+        seeds, device = len(self.seeds), self.net.device
+        state: State = {"waiting": self._no_waiting(), **self.keeper.start()}
+        for entry in self.manifest.outside:
+            bank = Bank.empty(seeds, entry.shape, entry.dtype, device)
+            state.setdefault(BESIDE[entry.kind], {})[entry.name] = bank
+        # of each task: the row of its code (or NONE), and its place among the waiting (or NONE), which goes first
+        state["places"] = Bank.empty(1, (2,), torch.int64, device)
+        if self.sketches is not None:
+            state["diagnostics"] = self.sketches.empty(seeds)
+        return state
+
+    def learn(self, experience: Experience) -> Learning:
+        task, step, bytes_before = experience.task_id, experience.step, self._bytes(self._read_by_recall())
+        params = yield from self.fit(self._params(task), self.loss, experience, frozen=self._pulled_to(task))
+        for name, tensor in self.manifest.rest(params).items():
+            self._beside(name).put(task, tensor)
+        self._wait(task, self.manifest.vector(params))
+        waiting = len(self.state["waiting"])
+        if waiting == self.buffer:
+            waiting = 0
+            yield from self._consolidate(experience)
+        added = self._bytes(self._read_by_recall()) - bytes_before
+        yield SkillStored(step=step, task_id=task, bytes=added, waiting=waiting)
+        began = time.perf_counter()
+        self._params(task)
+        yield SkillRecalled(step=step, task_id=task, seconds=time.perf_counter() - began)
+        skills = len(self.state["places"])
+        yield SkillBytes(
+            step=step,
+            skills=skills,
+            recall_only=self._bytes(self._read_by_recall()),
+            in_all=self._bytes(set(self.state) - {"diagnostics"}),
+            kept_whole=skills * self.manifest.bytes,
+        )
+
+    def loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor) -> Tensor:
+        loss = F.cross_entropy(self.logits(params, frozen, x), y)
+        if frozen is None:
+            return loss
+        away = [(params[e.name] - frozen[e.name]).square().sum() for e in self.manifest.inside]
+        return loss + self.pull * torch.stack(away).sum()
+
+    def predict(self, x: Tensor, task_id: int | None) -> Tensor:
+        assert task_id is not None
+        return self.net.all(self._params(task_id), x)
+
+    def fingerprint(self, task_id: int | None) -> int | None:
+        assert task_id is not None
+        places: Bank = self.state["places"]
+        if task_id >= len(places):
+            return int("mean" in self.state)
+        row, waiting = places[task_id][0].tolist()
+        coded = 0 if waiting != NONE else self.keeper.version(self.state, row)
+        return hash((2, places.writes(task_id), coded))
+
+    # What the strategy consists of beside its state: all of it follows from the net, the seeds and the options.
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What stands where in the vector of a skill."""
+        return Manifest.of(self.net, self._initial, heads_inside=self.heads == "inside")
+
+    @cached_property
+    def keeper(self) -> SkillCodec:
+        """What keeps the skills."""
+        sizes = [entry.size for entry in self.manifest.inside]
+        return codec_of(self.options(), self.seeds, sizes, self.net.device)
+
+    @cached_property
+    def sketches(self) -> Sketches | None:
+        """What diagnoses how far recollections are from the originals."""
+        return Sketches(self.manifest.size, self.sketch, self.net.device) if self.sketch else None
+
+    @cached_property
+    def _initial(self) -> Params:
+        return self.net.init(self.seeds)
+
+    def _params(self, task_id: int) -> Params:
+        """Return the net of a task: as it waits, as it is recalled, or as it would start."""
+        places: Bank = self.state["places"]
+        if task_id >= len(places):
+            return self._start_of(task_id)
+        row, waiting = places[task_id][0].tolist()
+        exact = waiting != NONE
+        vector = self.state["waiting"][waiting] if exact else self.keeper.recall(self.state, row) + self._centre()
+        rest = {entry.name: self._beside(entry.name)[task_id] for entry in self.manifest.outside}
+        return self.manifest.params(vector, rest)
+
+    def _start_of(self, task_id: int) -> Params:
+        if self.begin == "scratch":
+            return self.net.init([rng.derive(seed, "skill", task_id) for seed in self.seeds])
+        if "mean" in self.state:
+            return self.manifest.params(self.state["mean"]["start"], self.manifest.rest(self._initial))
+        return self._initial
+
+    def _pulled_to(self, task_id: int) -> Tree | None:
+        return dict(self._start_of(task_id)) if self.pull else None
+
+    def _centre(self) -> Tensor:
+        """Return what skills are taken to differ from, ``[S, P]``."""
+        start = self.manifest.vector(self._start_of(0))
+        return start if self.centred and self.begin != "scratch" else torch.zeros_like(start)
+
+    def _beside(self, name: str) -> Bank:
+        kind = next(entry.kind for entry in self.manifest.outside if entry.name == name)
+        bank: Bank = self.state[BESIDE[kind]][name]
+        return bank
+
+    def _no_waiting(self) -> Bank:
+        return Bank.empty(len(self.seeds), (self.manifest.size,), device=self.net.device)
+
+    def _wait(self, task_id: int, vector: Tensor) -> None:
+        """Put a finished net among those that wait to be encoded."""
+        places: Bank = self.state["places"]
+        row, waiting = places[task_id][0].tolist() if task_id < len(places) else (NONE, NONE)
+        waiting = waiting if waiting != NONE else len(self.state["waiting"])
+        self.state["waiting"].put(waiting, vector)
+        places.put(task_id, torch.tensor([[row, waiting]]))
+
+    def _consolidate(self, experience: Experience) -> Learning:
+        """Encode all that waits."""
+        state, keeper, places = self.state, self.keeper, self.state["places"]
+        if self.begin == "mean" and "mean" not in state:
+            state["mean"] = {"start": state["waiting"].rows.mean(dim=1)}
+        centre, began = self._centre(), time.perf_counter()
+        tasks, rows = self._rows_to_write()
+        order = [int(places[task][0, 1]) for task in tasks]
+        new = state["waiting"].rows[:, order] - centre.unsqueeze(1)
+        old = [row for row in keeper.moving(state) if row not in rows]
+        targets = torch.cat([recalled(keeper, state, old), new], dim=1)
+        rest = {entry.name: self._beside(entry.name)[experience.task_id] for entry in self.manifest.outside}
+        probe = probing(self.net, self.manifest, rest, experience)
+        everyone = range(len(self.seeds))
+        newest = tasks.index(experience.task_id)
+        original = probe(everyone, new[:, newest] + centre)
+        batch = Batch(new, rows, newest, centre, experience.step, probe, original)
+        report = yield from keeper.keep(state, batch)
+        for task, row in zip(tasks, rows, strict=True):
+            places.put(task, torch.tensor([[row, NONE]]))
+        state["waiting"] = self._no_waiting()
+        if self.sketches is not None:
+            for place, row in enumerate(rows):
+                state["diagnostics"].put(row, self.sketches.of(new[:, place], centre))
+        given = recalled(keeper, state, [*old, *rows])
+        kept = [state["diagnostics"][row] for row in (*old, *rows)] if self.sketches is not None else []
+        yield Consolidated(
+            step=experience.step,
+            skills=targets.shape[1],
+            passes=tuple(report.passes),
+            **nearness(given, targets, centre, len(old)),
+            **nearness_to_originals(self.sketches, kept, given, centre),
+            seconds=time.perf_counter() - began,
+        )
+        yield RecallVerified(
+            step=experience.step,
+            task_id=experience.task_id,
+            original=tuple(original.tolist()),
+            recalled=tuple(probe(everyone, given[:, len(old) + newest] + centre).tolist()),
+        )
+
+    def _rows_to_write(self) -> tuple[list[int], list[int]]:
+        """Return the waiting tasks and the row each is to have: first those that replace an old code, then new rows."""
+        places: Bank = self.state["places"]
+        waiting = [task for task in range(len(places)) if int(places[task][0, 1]) != NONE]
+        old = {task: int(places[task][0, 0]) for task in waiting}
+        replacing = [task for task in waiting if old[task] != NONE and self.keeper.replaceable(self.state, old[task])]
+        adding = sorted((task for task in waiting if task not in replacing), key=lambda task: int(places[task][0, 1]))
+        first = self.keeper.held(self.state)
+        rows = [*(old[task] for task in replacing), *range(first, first + len(adding))]
+        return [*replacing, *adding], rows
+
+    def _read_by_recall(self) -> set[str]:
+        return {"waiting", "places", "mean", *BESIDE.values(), *self.keeper.recall_parts}
+
+    def _bytes(self, parts: set[str]) -> int:
+        return sum(size for part, size in bytes_by_part(self.state).items() if part in parts)
+
+    def _refuse_what_cannot_be(self) -> None:
+        optimizer_class(self.code_optimizer)
+        if isinstance(self.threshold, list):
+            pairs = self.threshold
+            if not pairs or any(len(pair) != 2 for pair in pairs) or pairs != sorted(pairs):
+                raise UsageError(
+                    f"skill_recall: threshold must be a number or growing pairs [skills, threshold], not {pairs}"
+                )
+        if self.begin == "mean" and self.buffer == 1:
+            raise UsageError("skill_recall: begin = 'mean' takes the mean of the first buffer: set buffer to 2 or more")
+        self.keeper  # noqa: B018 - the codec refuses what it cannot do
