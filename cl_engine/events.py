@@ -123,4 +123,8 @@ class StreamEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrategyEvent(Event):
-    """Base of what strategies tell: a subclass adds named numbers, or tuples with one number a seed."""
+    """Base of what strategies tell: a subclass adds named numbers, or tuples with one number a seed.
+
+    Two names mean something of their own: ``part``, a string, says what part of the net the numbers are about, and
+    ``seconds`` (a field with ``compare=False``) how long it took.
+    """

@@ -20,8 +20,9 @@ from cl_engine.agenda import AgendaOptions, plan
 from cl_engine.engine import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
-from cl_engine.fit import Curve, Train, optimizer_class
+from cl_engine.fit import Curve
 from cl_engine.net import Net
+from cl_engine.optimizers import Train, optimizer_class
 from cl_engine.options import checked
 from cl_engine.run_folder import RunFolder
 from cl_engine.scenario import Scenario

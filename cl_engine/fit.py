@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -11,49 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
 from cl_engine import rng
-from cl_engine.errors import RunFailed, UsageError
+from cl_engine.errors import RunFailed
 from cl_engine.events import EpochEnded, Event, Progress
 from cl_engine.net import Net
-from cl_engine.options import STRICT, option
-from cl_engine.tree import Path, built, leaves, mapped
+from cl_engine.optimizers import Train, optimizers_for
+from cl_engine.tree import built, leaves, mapped
 
 Tree = dict[str, Any]
 Rows = tuple[Tensor, ...]
 Loss = Callable[..., Tensor]
 BREATH = 0.05  # seconds between two looks at whether anybody still reads
-
-
-class Train(BaseModel):
-    """The table ``[train]`` of a scenario: how a net is fitted to an experience."""
-
-    model_config = STRICT
-    epochs: int = option(1, "passes over the training rows of an experience", ge=1)
-    batch: int = option(128, "rows a step", ge=1)
-    optimizer: str = option("sgd", "the name of an optimiser of torch.optim, in lower case")
-    lr: float = option(0.05, "learning rate", gt=0)
-    momentum: float = option(0.0, "momentum, for the optimisers that have it", ge=0, lt=1)
-    weight_decay: float = option(0.0, "weight decay", ge=0)
-    milestones: list[int] = option([], "epochs after which the learning rate is multiplied by gamma")
-    gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1)
-
-
-def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
-    """Return the class of ``torch.optim`` whose name in lower case is ``name``; a `UsageError` if there is none."""
-    found = {
-        kind.lower(): cls
-        for kind, cls in vars(torch.optim).items()
-        if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer) and cls is not torch.optim.Optimizer
-    }
-    usable = {kind: cls for kind, cls in found.items() if kind not in ("lbfgs", "sparseadam")}
-    if name not in usable:
-        raise UsageError(
-            f"train.optimizer: no optimiser '{name}' in torch.optim; there are: {', '.join(sorted(usable))}"
-        )
-    return usable[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +64,10 @@ class Job:
         rehearsal: tensors ``[S, M, …]``, drawn from with replacement: ``rehearsal_batch`` rows join every batch.
         overrides: other training options for parts of ``params``, by top-level key.
         logits: ``logits(params, frozen, x) -> [N, C]`` for one seed, to be tested with; None: no curve.
+        index: number of the fit within its experience.
+        draw: number that, with the seed and the index, all randomness is derived from; None: the step.
+        told: given the batch within the epoch and their number, returns numbers handed to the loss after the rows.
+        project: called on ``params`` after every step, to bring them back in place to where they are allowed.
     """
 
     net: Net
@@ -112,6 +85,9 @@ class Job:
     logits: Callable[..., Tensor] | None = None
     curve: Curve = Curve()
     index: int = 0
+    draw: int | None = None
+    told: Callable[[int, int], Sequence[float]] | None = None
+    project: Callable[[Tree], None] | None = None
     side_by_side: bool | None = None
 
 
@@ -178,6 +154,7 @@ class _Learner:
 
     def __init__(self, job: Job, members: list[int], together: bool) -> None:
         self.job, self.together = job, together
+        self.draw = job.step if job.draw is None else job.draw
         self.seeds = [job.seeds[member] for member in members]
         device = job.net.device
         own = (lambda leaf: leaf) if together else (lambda leaf: leaf[min(members[0], len(leaf) - 1)])
@@ -190,16 +167,18 @@ class _Learner:
         self.params = built(pairs)
         self.frozen = None if job.frozen is None else mapped(own, job.frozen)
         self.rehearsal = None if job.rehearsal is None else tuple(own(rows).to(device) for rows in job.rehearsal)
-        self.optimizers, self.schedules = _optimizers(job, weights)
+        self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
         self.loss = job.loss
         if together:
             shared = None if self.frozen is None else mapped(lambda leaf: 0 if len(leaf) > 1 else None, self.frozen)
             if self.frozen is not None:
                 self.frozen = mapped(lambda leaf: leaf if len(leaf) > 1 else leaf[0], self.frozen)
-            self.loss = torch.vmap(job.loss, in_dims=(0, shared, *[0] * len(self.rows)))
+            told = [None] * len(job.told(0, 1) if job.told else ())
+            self.loss = torch.vmap(job.loss, in_dims=(0, shared, *[0] * len(self.rows), *told))
 
     def start_epoch(self, epoch: int, batches: int) -> None:
         """Draw the order of the rows, and the rehearsed rows of every batch."""
+        self.batches = batches
         device, rows = self.job.net.device, len(self.rows[0])
         orders = [torch.randperm(rows, generator=self._draws(seed, "order", epoch)) for seed in self.seeds]
         self.order = torch.stack(orders).to(device)
@@ -218,15 +197,19 @@ class _Learner:
             x, *others = (self._pick_own(rows, self.drawn[:, batch]) for rows in self.rehearsal)
             again = (job.net.prepare(x), *others)
             rows = [torch.cat(pair, dim=1 if self.together else 0) for pair in zip(rows, again, strict=True)]
+        told = [torch.tensor(number, device=job.net.device) for number in (job.told or _nothing)(batch, self.batches)]
         noise: AbstractContextManager[None] = nullcontext()
         if job.net.stochastic:
-            noise = rng.ambient(self.seeds[0], "noise", job.step, job.index, epoch, batch, device=job.net.device)
+            noise = rng.ambient(self.seeds[0], "noise", self.draw, job.index, epoch, batch, device=job.net.device)
         with noise, job.net.training():
-            losses = self.loss(self.params, self.frozen, *rows)
+            losses = self.loss(self.params, self.frozen, *rows, *told)
         losses.sum().backward()
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        if job.project is not None:
+            with torch.no_grad():
+                job.project(self.params)
         self.total += losses.detach() * index.shape[1]
 
     def end_epoch(self) -> list[float]:
@@ -256,29 +239,7 @@ class _Learner:
         return torch.stack([own.index_select(0, i) for own, i in zip(rows, index, strict=True)])
 
     def _draws(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
-        return rng.tensors(seed, purpose, self.job.step, self.job.index, epoch)
-
-
-def _optimizers(job: Job, weights: Mapping[Path, Tensor]) -> tuple[list[Any], list[Any]]:
-    """Return the optimisers, one for each set of training options, and their learning-rate schedules."""
-    groups: dict[str, list[Tensor]] = {}
-    for path, leaf in weights.items():
-        groups.setdefault(path[0] if path[0] in job.overrides else "", []).append(leaf)
-    optimizers, schedules = [], []
-    for key, tensors in groups.items():
-        train = job.overrides.get(key, job.train)
-        cls = optimizer_class(train.optimizer)
-        known = inspect.signature(cls).parameters
-        options: dict[str, Any] = {"lr": train.lr, "weight_decay": train.weight_decay}
-        if train.momentum and "momentum" not in known:
-            raise UsageError(f"train.momentum: the optimiser '{train.optimizer}' has none; leave it out")
-        options |= {"momentum": train.momentum} if train.momentum else {}
-        options |= {"fused": True} if "fused" in known else {}
-        optimizers.append(cls(tensors, **options))
-        if train.milestones:
-            steps = torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], train.milestones, train.gamma)
-            schedules.append(steps)
-    return optimizers, schedules
+        return rng.tensors(seed, purpose, self.draw, self.job.index, epoch)
 
 
 @torch.no_grad()
@@ -289,6 +250,10 @@ def _logits(learners: list[_Learner], x: Tensor) -> Tensor:
 def _stacked(results: list[Tree]) -> Tree:
     parts = [dict(leaves(result)) for result in results]
     return built({path: torch.cat([part[path] for part in parts]) for path in parts[0]})
+
+
+def _nothing(batch: int, batches: int) -> Sequence[float]:
+    return ()
 
 
 def _versions(tree: Tree | None) -> list[int]:

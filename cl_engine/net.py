@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from operator import itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from torch.func import functional_call
 
 from cl_engine import rng
 from cl_engine.errors import UsageError
+from cl_engine.tree import leaves, mapped
 
 Params = dict[str, Tensor]
 HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
@@ -27,6 +30,7 @@ class Net:
     weights under their own names; `is_buffer` tells them apart.
 
     Attributes:
+        shapes: shape of every weight and buffer of one seed, by name, in order.
         outputs: number of logits.
         width: number of features the head reads.
         parameters: number of weights of one seed, buffers not counted.
@@ -41,8 +45,11 @@ class Net:
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
         device: torch.device | str = "cpu",
+        pretrained: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Wrap what ``build`` returns; ``mean`` and ``std`` (a channel each, in stored units) scale uint8 inputs.
+
+        ``pretrained`` holds weights and buffers ``{name: […]}`` that every seed starts from, in place of random ones.
 
         Raises:
             UsageError: if the module refuses the inputs, or has no Linear layer at its end to be the head.
@@ -53,9 +60,12 @@ class Net:
         with rng.ambient(0, "template"):
             module = build().to(self.device).eval().requires_grad_(False)
         self._rename = _head_names(module)
+        self._pretrained = dict(pretrained or {})
         self._module, self._body = module, _without_head(module, next(iter(self._rename)).rsplit(".", 1)[0])
         self._training = False
         self._buffers = frozenset(name for name, _ in module.named_buffers())
+        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        self.shapes = {self._rename.get(name, name): tuple(tensor.shape) for name, tensor in tensors.items()}
         self._body_names = frozenset(name for name, _ in (*self._body.named_parameters(), *self._body.named_buffers()))
         self._probe(input_shape)
         self.stochastic = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())
@@ -78,38 +88,62 @@ class Net:
         """Return whether ``name`` is a buffer of the module (BatchNorm statistics), which no gradient reaches."""
         return name in self._buffers
 
+    def owner(self, name: str) -> nn.Module:
+        """Return the layer that a weight or buffer of this name belongs to, to be asked for its kind and sizes."""
+        return self._module.get_submodule(self._original(name).rpartition(".")[0])
+
     def init(self, seeds: Sequence[int]) -> Params:
-        """Return freshly initialised weights ``{name: [S, …]}``, each seed's derived from that seed alone."""
+        """Return the weights that learning starts from, ``{name: [S, …]}``.
+
+        They are initialised at random, each seed's derived from that seed alone, but for those that are pretrained.
+        """
         drawn = []
         for seed in seeds:
             with rng.ambient(seed, "init"):
                 module = self._build()
             tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-            drawn.append({self._rename.get(name, name): tensor.detach() for name, tensor in tensors.items()})
+            named = {self._rename.get(name, name): tensor.detach() for name, tensor in tensors.items()}
+            drawn.append({**named, **self._pretrained})
         return {name: torch.stack([one[name] for one in drawn]).to(self.device) for name in drawn[0]}
 
     def prepare(self, x: Tensor) -> Tensor:
         """Return inputs as float32, uint8 ones scaled by mean and standard deviation; float32 ones as they are."""
         return x if x.dtype == torch.float32 else (x.to(torch.float32) - self._mean) / self._std
 
-    def one(self, params: Params, x: Tensor, training: bool | None = None) -> Tensor:
+    def one(
+        self,
+        params: Params,
+        x: Tensor,
+        training: bool | None = None,
+        *,
+        statistics: bool = True,
+        gates: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """Return logits ``[N, C]`` of one seed's weights.
 
-        ``training`` decides on dropout and BatchNorm statistics; None: training inside of `fit`, not elsewhere.
+        Args:
+            params: ``{name: […]}``.
+            x: inputs ``[N, …]``.
+            training: decides on dropout and BatchNorm; None: training inside of `fit`, not elsewhere.
+            statistics: in training, BatchNorm uses and updates the statistics of the batch; False: it keeps its own.
+            gates: factors ``[units]`` of the outputs of layers, by the layer's name in the module.
         """
-        return self._call(self._module, params, x, training)
+        return self._call(self._module, params, x, training, statistics, gates)
 
     def features(self, params: Params, x: Tensor, training: bool | None = None) -> Tensor:
         """Return what the head would read, ``[N, width]``, for one seed's weights."""
         return self._call(self._body, params, x, training)
 
-    def all(self, params: Params, x: Tensor) -> Tensor:
+    def all(self, params: Params, x: Tensor, gates: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return logits ``[S, N, C]`` of every seed, in evaluation mode, a bounded number of rows at a time."""
-        return self._over_seeds(self.one, params, x)
+        if not gates:
+            return self._over_seeds(lambda p, part: self.one(p, part, False), params, x)
+        both = {"params": params, "gates": dict(gates)}
+        return self._over_seeds(lambda p, part: self.one(p["params"], part, False, gates=p["gates"]), both, x)
 
     def all_features(self, params: Params, x: Tensor) -> Tensor:
         """Return features ``[S, N, width]`` of every seed, in evaluation mode."""
-        return self._over_seeds(self.features, params, x)
+        return self._over_seeds(lambda p, part: self.features(p, part, False), params, x)
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -121,25 +155,41 @@ class Net:
             self._training = False
 
     @torch.inference_mode()
-    def _over_seeds(self, function: Callable[..., Tensor], params: Params, x: Tensor) -> Tensor:
-        seeds = len(next(iter(params.values())))
+    def _over_seeds(self, function: Callable[..., Tensor], params: dict[str, Any], x: Tensor) -> Tensor:
+        seeds = len(next(leaf for _, leaf in leaves(params)))
         chunks = []
         for part in x.split(ROWS_AT_ONCE):
             ready = self.prepare(part)
             if self.side_by_side(seeds):
-                chunks.append(torch.vmap(lambda p, ready=ready: function(p, ready, False))(params))
+                chunks.append(torch.vmap(lambda p, ready=ready: function(p, ready))(params))
             else:
-                one_by_one = [function({k: v[s] for k, v in params.items()}, ready, False) for s in range(seeds)]
+                one_by_one = [function(mapped(itemgetter(s), params), ready) for s in range(seeds)]
                 chunks.append(torch.stack(one_by_one))
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)
 
-    def _call(self, module: nn.Module, params: Params, x: Tensor, training: bool | None) -> Tensor:
+    def _call(
+        self,
+        module: nn.Module,
+        params: Params,
+        x: Tensor,
+        training: bool | None,
+        statistics: bool = True,
+        gates: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         module.train(self._training if training is None else training)
+        if module.training and not statistics:
+            for part in module.modules():
+                if isinstance(part, nn.modules.batchnorm._NormBase):
+                    part.eval()
         names = self._body_names if module is self._body else None
         own = {self._original(name): tensor for name, tensor in params.items()}
         if names is not None:
             own = {name: tensor for name, tensor in own.items() if name in names}
-        logits: Tensor = functional_call(module, own, (self.prepare(x),), strict=True)
+        with ExitStack() as hooks:
+            for layer, gate in (gates or {}).items():
+                hook = module.get_submodule(layer).register_forward_hook(_gating(gate))
+                hooks.callback(hook.remove)
+            logits: Tensor = functional_call(module, own, (self.prepare(x),), strict=True)
         return logits
 
     def _original(self, name: str) -> str:
@@ -164,6 +214,13 @@ class Net:
         if not whole:
             raise UsageError("the net's last Linear layer does not give its output: end the net with nn.Linear")
         self.outputs, self.width = logits.shape[1], features.shape[1]
+
+
+def _gating(gate: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    def hook(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        return output * gate.reshape(-1, *[1] * (output.ndim - 2))
+
+    return hook
 
 
 def _head_names(module: nn.Module) -> dict[str, str]:

@@ -17,7 +17,7 @@ from cl_engine.checkpoint import replace
 from cl_engine.log_tables import Column, Matrix, Table, describe, grow, string
 from cl_engine.stream import Stream
 
-FORMAT, FORMAT_VERSION = "cl-engine-run", "1.0"
+FORMAT, FORMAT_VERSION = "cl-engine-run", "1.1"
 LOG, WORKING = "log.h5", ".log.working.h5"
 PHASES = ("learn", "evaluate", "save")
 
@@ -52,6 +52,7 @@ EVENTS = (
     Column("step", "i4", "1", "experience"),
     Column("kind", "str", "1", "kind of event"),
     Column("name", "str", "1", "name of the number"),
+    Column("part", "str", "1", "what part of the net it is about; empty: the whole"),
     Column("seed", "i8", "1", "seed the number belongs to; -1: all"),
     Column("value", "f8", "1", "the number"),
     Column("seconds", "f8", "s", "duration the event tells of; NaN: none"),
@@ -151,13 +152,14 @@ class Recorder:
     def _strategy_event(self, event: events.StrategyEvent) -> None:
         # what takes no part in equality (durations) has a column of its own, so that logs of equal runs are equal but for it
         seconds = float(getattr(event, "seconds", math.nan))
+        part = str(getattr(event, "part", ""))
         for fact in fields(event):
-            if fact.name == "step" or not fact.compare:
+            if fact.name in ("step", "part") or not fact.compare:
                 continue
             value = getattr(event, fact.name)
             pairs = zip(self.seeds, value, strict=True) if isinstance(value, tuple) else [(-1, value)]
             for seed, number in pairs:
-                row = (self.next_event, event.step, type(event).__name__, fact.name, seed, float(number), seconds)
+                row = (self.next_event, event.step, type(event).__name__, fact.name, part, seed, float(number), seconds)
                 self._add("events", row)
         self.next_event += 1
 

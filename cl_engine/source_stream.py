@@ -61,6 +61,9 @@ class SourceStream(Stream):
     revisit: int | list[int] = option(
         0, "how often all tasks come back, in order, or a list of the tasks that come back"
     )
+    task_order: int | list[int] = option(
+        0, "0: the stream's own order of tasks; k > 0: the k-th seeded shuffle; a list of all tasks: that order"
+    )
     seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
 
     def __init__(self, arrays: Arrays, device: torch.device | str = "cpu", **options: Any) -> None:
@@ -76,6 +79,7 @@ class SourceStream(Stream):
         self.input_shape = tuple(arrays.train_x.shape[1:])
         self.n_tasks = self.n if self.n is not None else self.all_tasks()
         self._order = self._sequence()
+        self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
         self.n_steps = None if self.n_tasks is None else len(self._order or range(self.n_tasks))
         self._train = _ByClass(arrays.train_x, arrays.train_y, arrays.classes, self.device)
         self._test = _ByClass(arrays.test_x, arrays.test_y, arrays.classes, self.device)
@@ -89,21 +93,34 @@ class SourceStream(Stream):
     def prepare(self) -> None:
         """Check the options against the source, and set up what tasks need; called once."""
 
+    # What a kind of stream answers is about its k-th task in its own order, `task_order` aside.
+
     @abstractmethod
-    def classes_of(self, task_id: int) -> tuple[int, ...]:
+    def classes_of(self, kind: int) -> tuple[int, ...]:
         """Return the classes of the source that this task is about, in the order of its local labels."""
 
-    def transform(self, task_id: int, x: Tensor) -> Tensor:
+    def transform(self, kind: int, x: Tensor) -> Tensor:
         """Return the inputs as this task shows them; same shape and dtype."""
         return x
 
-    def rows_of(self, by_class: Sequence[np.ndarray], task_id: int) -> list[np.ndarray]:
+    def rows_of(self, by_class: Sequence[np.ndarray], kind: int) -> list[np.ndarray]:
         """Return the rows of each local label of a task, given the rows of each class of the source."""
-        return [by_class[label] for label in self.classes_of(task_id)]
+        return [by_class[label] for label in self.classes_of(kind)]
 
-    def global_label(self, task_id: int, local: int) -> int:
+    def global_label(self, kind: int, local: int) -> int:
         """Return the label in the ``class`` setting of what has the label ``local`` within the task."""
-        return self.classes_of(task_id)[local]
+        return self.classes_of(kind)[local]
+
+    def title(self, kind: int) -> str:
+        """Return a short name of the task."""
+        return f"task {kind}"
+
+    def kind_of(self, task_id: int) -> int:
+        """Return the place in the stream's own order of the task that arrives as the ``task_id``-th."""
+        return task_id if self._kinds is None else self._kinds[task_id]
+
+    def name_of(self, task_id: int) -> str:
+        return self.title(self.kind_of(task_id))
 
     def task_id(self, step: int) -> int:
         self.check_step(step)
@@ -111,13 +128,19 @@ class SourceStream(Stream):
 
     def __getitem__(self, step: int) -> Experience:
         task = self.task_id(step)
-        train, validation = self._rows(self._train, task, self.samples_per_class, self.validation, "train")
+        kind = self.kind_of(task)
+        train, validation = self._rows(self._train, kind, self.samples_per_class, self.validation, "train")
         return Experience(
-            step=step, task_id=task, train=train, validation=validation, classes=len(self.classes_of(task))
+            step=step,
+            task_id=task,
+            train=train,
+            validation=validation,
+            classes=len(self.classes_of(kind)),
+            draw=step if self._kinds is None or step >= len(self._kinds) else kind,
         )
 
     def test(self, task_id: int) -> Data:
-        return self._rows(self._test, task_id, self.test_samples_per_class, 0.0, "test")[0]
+        return self._rows(self._test, self.kind_of(task_id), self.test_samples_per_class, 0.0, "test")[0]
 
     def describe(self) -> dict[str, str | int]:
         return {"source": self.source, **self.arrays.about}
@@ -163,6 +186,25 @@ class SourceStream(Stream):
             raise self.refuse_endless("in the class setting the number of classes must be known beforehand")
         last = ((task, local) for task in range(self.n_tasks) for local in range(len(self.classes_of(task))))
         return 1 + max(self.global_label(task, local) for task, local in last)
+
+
+def ordered(task_order: int | list[int], n_tasks: int | None, seed: int) -> list[int] | None:
+    """Return which task of a stream's own order arrives first, second, …; None for its own order.
+
+    Raises:
+        UsageError: if the order is not one of all tasks.
+    """
+    if task_order == 0:
+        return None
+    if n_tasks is None:
+        raise UsageError("stream.n is missing: only tasks whose number is known can be put in another order")
+    if isinstance(task_order, int):
+        if task_order < 0:
+            raise UsageError(f"stream.task_order: found {task_order}; allowed are 0, 1, 2, … or a list of all tasks")
+        return [int(task) for task in rng.arrays(seed, "task order", task_order).permutation(n_tasks)]
+    if sorted(task_order) != list(range(n_tasks)):
+        raise UsageError(f"stream.task_order must name each of the tasks 0 to {n_tasks - 1} once, found {task_order}")
+    return list(task_order)
 
 
 class _ByClass:

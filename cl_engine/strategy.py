@@ -14,10 +14,11 @@ from torch import Tensor
 from cl_engine.bank import Bank
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
-from cl_engine.fit import Curve, Job, Rows, Train, Tree, fit
+from cl_engine.fit import Curve, Job, Rows, Tree, fit
 from cl_engine.heads import empty_heads, head_of, mixed_logits, row_of
 from cl_engine.memory import State
 from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net, Params
+from cl_engine.optimizers import Train
 from cl_engine.options import Configured
 from cl_engine.stream import Experience, Setting
 
@@ -113,25 +114,32 @@ class Strategy(Configured, ABC):
         rehearsal: Rows | None = None,
         overrides: Mapping[str, Train] | None = None,
         logits: Callable[..., Tensor] | None = None,
+        train: Train | None = None,
+        told: Callable[[int, int], Sequence[float]] | None = None,
+        project: Callable[[Tree], None] | None = None,
     ) -> Generator[Event, None, Tree]:
         """Fit ``params`` to the experience (or to other ``rows``) and return the new ones; see `cl_engine.fit.Job`."""
+        train = train or self.train
         self._fits += 1
         job = Job(
             net=self.net,
             params=params,
             loss=loss,
             rows=rows if rows is not None else (experience.train.x, experience.train.y),
-            train=self.train,
+            train=train,
             seeds=self.seeds,
             step=experience.step,
             task_id=experience.task_id,
             frozen=frozen,
             rehearsal=rehearsal,
-            rehearsal_batch=self.train.batch if rehearsal is not None else 0,
+            rehearsal_batch=train.batch if rehearsal is not None else 0,
             overrides=overrides or {},
             logits=logits or self.logits,
             curve=self.curve,
             index=self._fits - 1,
+            draw=experience.draw,
+            told=told,
+            project=project,
         )
         return (yield from fit(job))
 

@@ -41,6 +41,8 @@ class Experience:
         train: rows to learn from.
         validation: rows set aside for choices made while learning; empty if the scenario asks for none.
         classes: number of classes of this task.
+        draw: number that the randomness of learning is derived from: the step this would be if tasks came in the
+            stream's own order, so that what a task brings about does not depend on the order; None: the step.
     """
 
     step: int
@@ -48,6 +50,7 @@ class Experience:
     train: Data
     validation: Data
     classes: int
+    draw: int | None = None
 
 
 class Stream(Configured):

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from cl_engine import plugins
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event
-from cl_engine.fit import Curve, Job, Midway, Train, Tree, fit, optimizer_class
+from cl_engine.fit import Curve, Job, Midway, Tree, fit
 from cl_engine.heads import mixed_logits
 from cl_engine.net import Net
+from cl_engine.optimizers import Train, optimizer_class
 
 
 def net_of(name: str = "mlp", **options: Any) -> Net:

@@ -14,11 +14,11 @@ PACKAGE = Path(__file__).parents[1] / "cl_engine"
 FLOORS = [
     ["errors", "formats", "rng", "tree", "bank", "events"],
     ["options", "rehearsal", "metrics"],
-    ["stream"],
+    ["stream", "optimizers"],
     ["agenda", "source_stream", "architecture", "memory", "ledger"],
     ["net", "checkpoint", "torchvision_files"],
     ["heads", "fit"],
-    ["recall/"],
+    ["recall/", "masks/"],
     ["strategy"],
     ["strategies/", "streams/", "sources/", "nets/"],
     ["engine", "log_tables", "console", "plugins", "scenario", "results"],

@@ -20,7 +20,7 @@ from torch import Tensor
 from cl_engine import rng
 from cl_engine.errors import RunFailed
 from cl_engine.events import Event, Progress
-from cl_engine.fit import optimizer_class
+from cl_engine.optimizers import optimizer_class
 from cl_engine.recall.autoencoder import Shape, Weights
 from cl_engine.recall.closed_form import solve_last_layer
 from cl_engine.recall.manifest import joined

@@ -13,9 +13,10 @@ from torch import Tensor
 from cl_engine import rng
 from cl_engine.bank import Bank
 from cl_engine.errors import UsageError
-from cl_engine.fit import Tree, optimizer_class
+from cl_engine.fit import Tree
 from cl_engine.memory import State, bytes_by_part
 from cl_engine.net import Params
+from cl_engine.optimizers import optimizer_class
 from cl_engine.options import option
 from cl_engine.recall.choice import codec_of
 from cl_engine.recall.codec import Batch, SkillCodec, recalled

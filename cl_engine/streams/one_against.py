@@ -36,19 +36,19 @@ class OneAgainst(SourceStream):
     def all_tasks(self) -> int:
         return len(self._tasks)
 
-    def classes_of(self, task_id: int) -> tuple[int, ...]:
-        return self._tasks[task_id]
+    def classes_of(self, kind: int) -> tuple[int, ...]:
+        return self._tasks[kind]
 
-    def rows_of(self, by_class: Sequence[np.ndarray], task_id: int) -> list[np.ndarray]:
-        one, *others = self._tasks[task_id]
+    def rows_of(self, by_class: Sequence[np.ndarray], kind: int) -> list[np.ndarray]:
+        one, *others = self._tasks[kind]
         kept = [by_class[label][: round(len(by_class[label]) * self.share)] for label in others]
         return [by_class[one], np.concatenate(kept)]
 
-    def global_label(self, task_id: int, local: int) -> int:
-        return 2 * task_id + local
+    def global_label(self, kind: int, local: int) -> int:
+        return 2 * kind + local
 
-    def name_of(self, task_id: int) -> str:
-        one, *others = self._tasks[task_id]
+    def title(self, kind: int) -> str:
+        one, *others = self._tasks[kind]
         return f"{one} against " + ", ".join(map(str, others))
 
     def __getitem__(self, step: int) -> Experience:

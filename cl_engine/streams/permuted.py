@@ -20,18 +20,18 @@ class Permuted(SourceStream):
 
     first_plain: bool = option(True, "the first task is not permuted")
 
-    def classes_of(self, task_id: int) -> tuple[int, ...]:
+    def classes_of(self, kind: int) -> tuple[int, ...]:
         return tuple(range(self.arrays.classes))
 
-    def global_label(self, task_id: int, local: int) -> int:
-        return task_id * self.arrays.classes + local
+    def global_label(self, kind: int, local: int) -> int:
+        return kind * self.arrays.classes + local
 
-    def transform(self, task_id: int, x: Tensor) -> Tensor:
-        if self.first_plain and task_id == 0:
+    def transform(self, kind: int, x: Tensor) -> Tensor:
+        if self.first_plain and kind == 0:
             return x
         pixels = math.prod(self.input_shape)
-        order = torch.randperm(pixels, generator=rng.tensors(self.seed, "permutation", task_id)).to(x.device)
+        order = torch.randperm(pixels, generator=rng.tensors(self.seed, "permutation", kind)).to(x.device)
         return x.flatten(1).index_select(1, order).reshape(x.shape)
 
-    def name_of(self, task_id: int) -> str:
-        return "plain" if self.first_plain and task_id == 0 else f"permutation {task_id}"
+    def title(self, kind: int) -> str:
+        return "plain" if self.first_plain and kind == 0 else f"permutation {kind}"

@@ -26,23 +26,23 @@ class Rotated(SourceStream):
                 f"stream.source: '{self.source}' has no images to rotate, its inputs are {self.input_shape}"
             )
 
-    def classes_of(self, task_id: int) -> tuple[int, ...]:
+    def classes_of(self, kind: int) -> tuple[int, ...]:
         return tuple(range(self.arrays.classes))
 
-    def global_label(self, task_id: int, local: int) -> int:
-        return task_id * self.arrays.classes + local
+    def global_label(self, kind: int, local: int) -> int:
+        return kind * self.arrays.classes + local
 
-    def angle(self, task_id: int) -> float:
+    def angle(self, kind: int) -> float:
         """Return the angle of a task in degrees, counter-clockwise."""
         if self.spread and self.n_tasks is not None:
-            return task_id * self.degrees / self.n_tasks
-        return float(rng.arrays(self.seed, "angle", task_id).uniform(0, self.degrees))
+            return kind * self.degrees / self.n_tasks
+        return float(rng.arrays(self.seed, "angle", kind).uniform(0, self.degrees))
 
-    def transform(self, task_id: int, x: Tensor) -> Tensor:
+    def transform(self, kind: int, x: Tensor) -> Tensor:
         from torchvision.transforms.functional import InterpolationMode, rotate  # 1 s to import: only when used
 
-        angle = self.angle(task_id)
+        angle = self.angle(kind)
         return x if angle == 0 else rotate(x, angle, InterpolationMode.BILINEAR)
 
-    def name_of(self, task_id: int) -> str:
-        return f"{self.angle(task_id):.0f}°"
+    def title(self, kind: int) -> str:
+        return f"{self.angle(kind):.0f}°"

@@ -37,8 +37,8 @@ class Split(SourceStream):
     def all_tasks(self) -> int:
         return max(1, self.arrays.classes // 2)
 
-    def classes_of(self, task_id: int) -> tuple[int, ...]:
-        return self._classes[task_id]
+    def classes_of(self, kind: int) -> tuple[int, ...]:
+        return self._classes[kind]
 
-    def name_of(self, task_id: int) -> str:
-        return "classes " + ", ".join(map(str, self._classes[task_id]))
+    def title(self, kind: int) -> str:
+        return "classes " + ", ".join(map(str, self._classes[kind]))

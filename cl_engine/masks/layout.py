@@ -1,0 +1,77 @@
+"""Some tensors of a net as one row: numbers side by side, or bits packed eight to a byte."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cl_engine.net import HEAD_WEIGHT, Net, Params
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which tensors stand in a row, in what order and shape."""
+
+    shapes: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, net: Net, names: Iterable[str]) -> Layout:
+        """Return the layout of these tensors of a net."""
+        return cls({name: net.shapes[name] for name in names})
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of elements of the tensors."""
+        return [math.prod(shape) for shape in self.shapes.values()]
+
+    @property
+    def size(self) -> int:
+        """Number of elements of the row."""
+        return sum(self.sizes)
+
+    @property
+    def packed(self) -> int:
+        """Number of bytes that hold one bit for every element."""
+        return math.ceil(self.size / 8)
+
+    def row(self, params: Mapping[str, Tensor]) -> Tensor:
+        """Return tensors ``{name: [S, …]}`` side by side as ``[S, size]``."""
+        return torch.cat([params[name].flatten(1) for name in self.shapes], dim=1)
+
+    def named(self, row: Tensor) -> Params:
+        """Return what `row` made a row of."""
+        parts = row.split(self.sizes, dim=1)
+        return {
+            name: part.reshape(len(row), *shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+
+    def pack(self, bits: Mapping[str, Tensor]) -> Tensor:
+        """Return booleans ``{name: [S, …]}`` as bytes ``[S, packed]``."""
+        row = self.row(bits)
+        padded = torch.nn.functional.pad(row, (0, 8 * self.packed - self.size)).unflatten(1, (-1, 8))
+        packed: Tensor = (padded.to(torch.uint8) << _shifts(row.device)).sum(dim=2, dtype=torch.uint8)
+        return packed
+
+    def unpack(self, row: Tensor) -> Params:
+        """Return what `pack` packed, as booleans."""
+        bits = (row.unsqueeze(2) >> _shifts(row.device)) & 1
+        return self.named(bits.flatten(1)[:, : self.size].to(torch.bool))
+
+
+def maskable(net: Net) -> list[str]:
+    """Return the names of the weights of linear and convolution layers, but for the head's."""
+    return [name for name in net.shapes if name != HEAD_WEIGHT and is_weight(net, name)]
+
+
+def is_weight(net: Net, name: str) -> bool:
+    """Return whether ``name`` is the weight of a linear or convolution layer (not its bias)."""
+    owner = net.owner(name)
+    return name.endswith("weight") and isinstance(owner, nn.Linear | nn.modules.conv._ConvNd)
+
+
+def _shifts(device: torch.device) -> Tensor:
+    return torch.arange(7, -1, -1, dtype=torch.uint8, device=device)

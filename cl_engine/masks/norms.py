@@ -1,0 +1,77 @@
+"""Normalisation layers of a net that serves many tasks: what is shared, and what each task keeps for itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from cl_engine.bank import Bank
+from cl_engine.masks.layout import Layout
+from cl_engine.memory import State
+from cl_engine.net import Net, Params
+
+NormPolicy = Literal["frozen", "statistics", "affine"]
+MEANING = (
+    "normalisation layers: frozen, or a task keeps BatchNorm statistics of its own, or those and the scale and shift"
+)
+LAYERS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
+
+
+class TaskNorms:
+    """The normalisation of every task, as rows of one bank ``[S, n, numbers]`` in the state.
+
+    Attributes:
+        layout: the tensors a task keeps.
+        tracking: whether BatchNorm uses and updates the statistics of the batch while it learns.
+    """
+
+    def __init__(self, net: Net, policy: NormPolicy) -> None:
+        """Find the tensors that a task keeps under this policy."""
+        of_norms = [name for name in net.shapes if isinstance(net.owner(name), LAYERS)]
+        counters = [name for name in of_norms if name.endswith("num_batches_tracked")]
+        statistics = [name for name in of_norms if net.is_buffer(name) and name not in counters]
+        affine = [name for name in of_norms if not net.is_buffer(name)]
+        self.tracking = policy != "frozen"
+        self._device, self._counters = net.device, counters if self.tracking else []
+        self.layout = Layout.of(net, [*affine * (policy == "affine"), *statistics * self.tracking])
+
+    def start(self, seeds: int) -> State:
+        """Return the part ``norms`` of a state, without a task; nothing if a task keeps nothing."""
+        if not self.layout.shapes:
+            return {}
+        return {"norms": Bank.empty(seeds, (self.layout.size,), device=self._device)}
+
+    def of(self, state: State, task_id: int, base: Mapping[str, Tensor]) -> Params:
+        """Return the tensors of a task, those of ``base`` for one not yet met."""
+        if self.layout.shapes and task_id < len(state["norms"]):
+            return self.layout.named(state["norms"][task_id])
+        return {name: base[name] for name in self.layout.shapes}
+
+    def trained(self, state: State, task_id: int, base: Mapping[str, Tensor]) -> Params:
+        """Return what is handed to a fit: the task's tensors, and counters that only a fit needs."""
+        return {**self.of(state, task_id, base), **{name: base[name] for name in self._counters}}
+
+    def put(self, state: State, task_id: int, params: Mapping[str, Tensor]) -> None:
+        """Keep the tensors of a task."""
+        if self.layout.shapes:
+            state["norms"].put(task_id, self.layout.row(params))
+
+
+def norm_after(net: Net, layers: Sequence[str]) -> dict[str, str]:
+    """Return for layers the normalisation layer that follows each in the module's order, if it has as many channels."""
+    order: list[str] = []
+    for name in net.shapes:
+        layer = name.rpartition(".")[0]
+        if layer not in order:
+            order.append(layer)
+    follows: dict[str, str] = {}
+    for layer, following in itertools.pairwise(order):
+        norm = net.owner(f"{following}.weight") if f"{following}.weight" in net.shapes else None
+        if layer in layers and isinstance(norm, LAYERS):
+            channels = net.shapes[f"{layer}.weight"][0]
+            if net.shapes[f"{following}.weight"] == (channels,):
+                follows[layer] = following
+    return follows

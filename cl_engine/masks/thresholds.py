@@ -1,0 +1,46 @@
+"""From real-valued scores to masks: hard in value, with the gradient of the identity (straight-through)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Kind = Literal["binary", "ternary", "ternary_symmetric"]
+
+
+def binary(score: Tensor, threshold: float) -> Tensor:
+    """Return 1 above the threshold, else 0 (Mallya et al. 2018, eq. 2)."""
+    return (score > threshold).to(score.dtype)
+
+
+def ternary(score: Tensor, threshold: float) -> Tensor:
+    """Return 1 above the threshold, −1 below 0, else 0: the ternary form as released by Mallya et al."""
+    return binary(score, threshold) - (score < 0).to(score.dtype)
+
+
+def ternary_symmetric(score: Tensor, threshold: float) -> Tensor:
+    """Return 1 above the threshold, −1 below its negative, else 0."""
+    return binary(score, threshold) - (score < -threshold).to(score.dtype)
+
+
+HARD: Mapping[Kind, Callable[[Tensor, float], Tensor]] = {
+    "binary": binary,
+    "ternary": ternary,
+    "ternary_symmetric": ternary_symmetric,
+}
+
+
+def straight_through(hard: Tensor, score: Tensor, gain: Tensor | float = 1.0) -> Tensor:
+    """Return ``hard``, with ``gain`` times the gradient of ``score`` (Bengio et al. 2013)."""
+    return hard + (score - score.detach()) * gain
+
+
+def top_share(score: Tensor, share: float) -> Tensor:
+    """Return 1 for the ``share`` of entries of greatest score, at least one, and 0 for the others."""
+    flat = score.flatten()
+    kept = max(1, round(share * flat.numel()))
+    chosen = torch.zeros_like(flat).scatter(0, flat.topk(kept).indices, 1.0)
+    return chosen.reshape(score.shape)

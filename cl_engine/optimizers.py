@@ -1,0 +1,72 @@
+"""How a net is fitted: the options of training, and the optimisers they ask for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from cl_engine.errors import UsageError
+from cl_engine.options import STRICT, option
+from cl_engine.tree import Path
+
+
+class Train(BaseModel):
+    """The table ``[train]`` of a scenario: how a net is fitted to an experience."""
+
+    model_config = STRICT
+    epochs: int = option(1, "passes over the training rows of an experience", ge=1)
+    batch: int = option(128, "rows a step", ge=1)
+    optimizer: str = option("sgd", "the name of an optimiser of torch.optim, in lower case")
+    lr: float = option(0.05, "learning rate", gt=0)
+    momentum: float = option(0.0, "momentum, for the optimisers that have it", ge=0, lt=1)
+    weight_decay: float = option(0.0, "weight decay", ge=0)
+    milestones: list[int] = option([], "epochs after which the learning rate is multiplied by gamma")
+    gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1)
+
+
+def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
+    """Return the class of ``torch.optim`` whose name in lower case is ``name``; a `UsageError` if there is none."""
+    found = {
+        kind.lower(): cls
+        for kind, cls in vars(torch.optim).items()
+        if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer) and cls is not torch.optim.Optimizer
+    }
+    usable = {kind: cls for kind, cls in found.items() if kind not in ("lbfgs", "sparseadam")}
+    if name not in usable:
+        raise UsageError(
+            f"train.optimizer: no optimiser '{name}' in torch.optim; there are: {', '.join(sorted(usable))}"
+        )
+    return usable[name]
+
+
+def optimizers_for(
+    weights: Mapping[Path, Tensor], train: Train, overrides: Mapping[str, Train]
+) -> tuple[list[Any], list[Any]]:
+    """Return the optimisers, one for each set of training options, and their learning-rate schedules.
+
+    Raises:
+        UsageError: for an option that the optimiser does not have.
+    """
+    groups: dict[str, list[Tensor]] = {}
+    for path, leaf in weights.items():
+        groups.setdefault(path[0] if path[0] in overrides else "", []).append(leaf)
+    optimizers, schedules = [], []
+    for key, tensors in groups.items():
+        how = overrides.get(key, train)
+        cls = optimizer_class(how.optimizer)
+        known = inspect.signature(cls).parameters
+        options: dict[str, Any] = {"lr": how.lr, "weight_decay": how.weight_decay}
+        if how.momentum and "momentum" not in known:
+            raise UsageError(f"train.momentum: the optimiser '{how.optimizer}' has none; leave it out")
+        options |= {"momentum": how.momentum} if how.momentum else {}
+        options |= {"fused": True} if "fused" in known else {}
+        optimizers.append(cls(tensors, **options))
+        if how.milestones:
+            steps = torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], how.milestones, how.gamma)
+            schedules.append(steps)
+    return optimizers, schedules
