@@ -31,6 +31,7 @@ class Net:
 
     Attributes:
         shapes: shape of every weight and buffer of one seed, by name, in order.
+        input_shape: shape of an input, the axis of rows not counted.
         outputs: number of logits.
         width: number of features the head reads.
         parameters: number of weights of one seed, buffers not counted.
@@ -67,6 +68,7 @@ class Net:
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         self.shapes = {self._rename.get(name, name): tuple(tensor.shape) for name, tensor in tensors.items()}
         self._body_names = frozenset(name for name, _ in (*self._body.named_parameters(), *self._body.named_buffers()))
+        self.input_shape = tuple(input_shape)
         self._probe(input_shape)
         self.stochastic = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())
         self._convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules())

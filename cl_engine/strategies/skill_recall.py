@@ -50,7 +50,6 @@ class SkillRecall(Strategy):
         "autoencoder",
         "what keeps the skills: autoencoder, growing basis, quantised differences, or their mean (control)",
     )
-    # task nets
     begin: Literal["shared", "scratch", "mean"] = option(
         "shared", "task nets start from one initialisation, each from its own, or from the mean of the first buffer"
     )

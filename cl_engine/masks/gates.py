@@ -1,0 +1,102 @@
+"""Gates on the units of a network: where they stand, and what each layer reads (HAT, Serrà et al. 2018)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_engine.masks.layout import maskable
+from cl_engine.masks.norms import norm_after
+from cl_engine.net import Net, Params
+
+
+@dataclass(frozen=True)
+class Gates:
+    """The gated layers of a net.
+
+    Attributes:
+        layers: layers with weights, in order.
+        units: number of outputs of each.
+        places: the layer at whose output the gate stands: the layer itself, or the normalisation that follows it.
+        reads: of each layer, the gated layer whose outputs are all that it reads, or None (the net's inputs, a sum).
+    """
+
+    layers: list[str]
+    units: dict[str, int]
+    places: dict[str, str]
+    reads: dict[str, str | None]
+
+    @classmethod
+    def of(cls, net: Net, input_shape: tuple[int, ...]) -> Gates:
+        """Find the gates of a net, what a layer reads by closing one gate after the other and looking."""
+        layers = [name.rpartition(".")[0] for name in maskable(net)]
+        units = {layer: net.shapes[f"{layer}.weight"][0] for layer in layers}
+        transposed = [layer for layer in layers if getattr(net.owner(f"{layer}.weight"), "transposed", False)]
+        units |= {layer: net.shapes[f"{layer}.weight"][1] for layer in transposed}
+        places = {layer: norm_after(net, layers).get(layer, layer) for layer in layers}
+        params = {name: tensor[0] for name, tensor in net.init([0]).items()}
+        x = torch.linspace(0, 1, 2 * math.prod(input_shape), device=net.device).reshape(2, *input_shape)
+        open_gates = {places[layer]: torch.ones(units[layer], device=net.device) for layer in layers}
+        reads: dict[str, str | None] = dict.fromkeys(layers)
+        for layer in layers:
+            closed = {**open_gates, places[layer]: torch.zeros(units[layer], device=net.device)}
+            inputs = _inputs(net, layers, params, x, closed)
+            for reader in layers[layers.index(layer) + 1 :]:
+                found = net.shapes[f"{reader}.weight"][1]
+                if not inputs[reader].any() and found % units[layer] == 0 and reader not in transposed:
+                    reads[reader] = layer
+        return cls(layers, units, places, reads)
+
+    @property
+    def total(self) -> int:
+        """Number of all gated units."""
+        return sum(self.units.values())
+
+    def named(self, row: Tensor) -> Params:
+        """Return ``[…, total]`` as ``{layer: […, units]}``."""
+        return dict(zip(self.layers, row.split(list(self.units.values()), dim=-1), strict=True))
+
+    def at(self, gates: Params) -> Params:
+        """Return gates by the layer at whose output they stand."""
+        return {self.places[layer]: gate for layer, gate in gates.items()}
+
+    def open(self, used: Params, name: str, weight: Tensor) -> Tensor:
+        """Return the share of its gradient that a weight or bias of one seed may follow (eq. 2).
+
+        1 − min(use of the unit it belongs to, use of the unit it reads): what earlier tasks use stays as it is.
+        """
+        layer, _, kind = name.rpartition(".")
+        post = used[layer]
+        if kind != "weight":
+            return 1 - post
+        post = post.reshape(-1, *[1] * (weight.ndim - 1))
+        source = self.reads[layer]
+        if source is None:
+            return (1 - post).expand_as(weight)
+        pre = used[source].repeat_interleave(weight.shape[1] // self.units[source])
+        return 1 - torch.minimum(post, pre.reshape(1, -1, *[1] * (weight.ndim - 2)))
+
+
+def _inputs(net: Net, layers: list[str], params: Params, x: Tensor, gates: Params) -> dict[str, Tensor]:
+    """Return what every layer reads."""
+    seen: dict[str, Tensor] = {}
+
+    def noting(layer: str) -> Callable[[nn.Module, Any], None]:
+        def hook(module: nn.Module, inputs: Any) -> None:
+            seen[layer] = inputs[0]
+
+        return hook
+
+    hooks = [net.owner(f"{layer}.weight").register_forward_pre_hook(noting(layer)) for layer in layers]
+    try:
+        with torch.no_grad():
+            net.one(params, x, False, gates=gates)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen

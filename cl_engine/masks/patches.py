@@ -1,0 +1,70 @@
+"""What a model patch consists of: small sets of weights that turn one network into another task's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from cl_engine.errors import UsageError
+from cl_engine.masks.layout import Layout, maskable
+from cl_engine.masks.norms import TaskNorms
+from cl_engine.net import Net, Params
+
+Kind = Literal["scale_bias", "depthwise", "both"]
+SCALE, SHIFT = "/scale", "/shift"
+
+
+class PatchParts:
+    """The weights of a patch: normalisation, or inserted scales and shifts; depthwise kernels.
+
+    A net without normalisation layers gets a scale and a shift for every output of its linear and convolution layers,
+    which amount to other weights and biases of these layers.
+    """
+
+    def __init__(self, net: Net, kind: Kind) -> None:
+        """Find what a patch of this kind holds.
+
+        Raises:
+            UsageError: if the net has no depthwise convolution and ``kind`` asks for its kernels.
+        """
+        affine, depthwise = kind != "depthwise", kind != "scale_bias"
+        self.norms = TaskNorms(net, "affine" if affine else "statistics")
+        bare = affine and not self.norms.layout.shapes
+        self.inserted = [name.rpartition(".")[0] for name in maskable(net)] if bare else []
+        kernels = [name for name in maskable(net) if _is_depthwise(net.owner(name))] if depthwise else []
+        if depthwise and not kernels:
+            raise UsageError("patch: the net has no depthwise convolution (groups = channels): use kind = 'scale_bias'")
+        shapes = {name: net.shapes[name] for name in kernels}
+        for layer in self.inserted:
+            units = net.shapes[f"{layer}.weight"][:1]
+            shapes |= {layer + SCALE: units}
+            shapes |= {layer + SHIFT: units} if f"{layer}.bias" in net.shapes else {}
+        self.layout = Layout(shapes)
+
+    def identity(self, base: Mapping[str, Tensor]) -> Params:
+        """Return the patch ``{name: [S, …]}`` that leaves the net ``base`` as it is."""
+        seeds, like = len(next(iter(base.values()))), next(iter(base.values()))
+        made: Params = {}
+        for name, shape in self.layout.shapes.items():
+            if name.endswith((SCALE, SHIFT)):
+                made[name] = torch.full((seeds, *shape), float(name.endswith(SCALE)), device=like.device)
+            else:
+                made[name] = base[name]
+        return made
+
+    def applied(self, base: Mapping[str, Tensor], patch: Mapping[str, Tensor]) -> Params:
+        """Return the weights of the net that the patch changes, of one seed or of all."""
+        changed: Params = {name: patch[name] for name in self.layout.shapes if name in base}
+        for layer in self.inserted:
+            weight, scale = base[f"{layer}.weight"], patch[layer + SCALE]
+            changed[f"{layer}.weight"] = weight * scale.reshape(*scale.shape, *[1] * (weight.ndim - scale.ndim))
+            if layer + SHIFT in patch:
+                changed[f"{layer}.bias"] = base[f"{layer}.bias"] * scale + patch[layer + SHIFT]
+        return changed
+
+
+def _is_depthwise(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.modules.conv._ConvNd) and layer.groups == layer.in_channels > 1

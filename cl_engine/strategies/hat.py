@@ -1,0 +1,168 @@
+"""HAT: one network, and gates on its units that keep what a task uses from later ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_engine import rng
+from cl_engine.bank import Bank
+from cl_engine.fit import Tree
+from cl_engine.heads import empty_heads, head_of, row_of
+from cl_engine.masks.gates import Gates
+from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
+from cl_engine.masks.told import GatesUsed
+from cl_engine.memory import State
+from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Params
+from cl_engine.options import option
+from cl_engine.strategy import Learning, Strategy
+from cl_engine.stream import Experience
+
+BOUND = 6.0  # embeddings stay within ±6, where the gate's gradient has not vanished (as released)
+
+
+class Hat(Strategy):
+    """HAT: hard attention to the task; gates σ(s·e) on units, gradients of used weights blocked (Serrà et al. 2018).
+
+    The slope s grows from 1/s_max to s_max within each epoch; gradients of the embeddings are compensated for it; a
+    penalty keeps gates shut that no earlier task uses. Weights are blocked by what their unit and the unit they read
+    are used for. Train it by plain SGD, as published: adaptive optimisers undo the blocking of weights that are used in
+    part. Not as released: the learning rate follows the scenario instead of a patience rule.
+    """
+
+    settings = ("task",)
+
+    s_max: float = option(400.0, "steepest slope of the gates; what they are tested with", gt=1)
+    sparsity: float = option(0.75, "weight of the penalty on gates that no earlier task uses (λ of the paper)", ge=0)
+    norm: NormPolicy = option("affine", MEANING)
+
+    def start(self) -> State:
+        seeds = len(self.seeds)
+        return {
+            "net": self.net.init(self.seeds),
+            "embeddings": Bank.empty(seeds, (self._gates.total,), device=self.net.device),
+            "heads": empty_heads(self.net, seeds),
+            **self._norms.start(seeds),
+        }
+
+    def learn(self, experience: Experience) -> Learning:
+        task, state = experience.task_id, self.state
+        net, own = state["net"], self._norms.layout.shapes
+        beside = [name for name in net if self.net.is_buffer(name) or name in own or name in (HEAD_WEIGHT, HEAD_BIAS)]
+        gated = {f"{layer}.{kind}" for layer in self._gates.layers for kind in ("weight", "bias")}
+        used = self._used(without=task)
+        params: Tree = {
+            "net": {name: net[name] for name in net if name in gated and name not in beside},
+            "embedding": {"row": self._embedding(experience)},
+            "norm": self._norms.trained(state, task, net),
+            "head": self._head(task),
+        }
+        learned = yield from self.fit(
+            params,
+            self.loss,
+            experience,
+            frozen={"net": net, "used": used},
+            overrides={"net": self.train.model_copy(update={"weight_decay": 0.0})},
+            told=self._slope,
+            project=_bound,
+        )
+        state["net"] = {**net, **learned["net"]}
+        state["embeddings"].put(task, learned["embedding"]["row"])
+        state["heads"].put(task, row_of(learned["head"]))
+        self._norms.put(state, task, learned.get("norm", {}))
+        yield from self._told(experience)
+
+    def loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, s: Tensor) -> Tensor:  # type: ignore[override]
+        assert frozen is not None
+        gates = self._gate(params["embedding"]["row"], s)
+        free = 1 - frozen["used"]
+        penalty = (gates * free).sum() / free.sum().clamp_min(1e-12)
+        loss: Tensor = F.cross_entropy(self._answer(params, frozen, x, gates), y) + self.sparsity * penalty
+        return loss
+
+    def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
+        gates = torch.sigmoid(self.s_max * params["embedding"]["row"])
+        return self._answer(params, frozen or {}, x, gates)
+
+    def predict(self, x: Tensor, task_id: int | None) -> Tensor:
+        assert task_id is not None
+        net, embeddings = self.state["net"], self.state["embeddings"]
+        own = {**self._norms.of(self.state, task_id, net), **self._head(task_id)}
+        if task_id >= len(embeddings):
+            return self.net.all({**net, **own}, x)
+        gates = self._gates.named(torch.sigmoid(self.s_max * embeddings[task_id]))
+        return self.net.all({**net, **own}, x, gates=self._gates.at(gates))
+
+    @cached_property
+    def _gates(self) -> Gates:
+        return Gates.of(self.net, self.net.input_shape)
+
+    @cached_property
+    def _norms(self) -> TaskNorms:
+        return TaskNorms(self.net, self.norm)
+
+    def _slope(self, batch: int, batches: int) -> Sequence[float]:
+        """Return the slope of the gates in a batch (eq. 3)."""
+        low = 1 / self.s_max
+        return (low + (self.s_max - low) * (batch / (batches - 1) if batches > 1 else 1.0),)
+
+    def _gate(self, embedding: Tensor, s: Tensor) -> Tensor:
+        """Return σ(s·e) with the gradient compensated for the slope (eq. 4).
+
+        s_max / s · (cosh(s·e) + 1) / (cosh(e) + 1) times the gradient of σ(s·e) is that of s_max · σ(e).
+        """
+        even = self.s_max * torch.sigmoid(embedding)
+        return torch.sigmoid(s * embedding).detach() + (even - even.detach())
+
+    def _answer(self, params: Tree, frozen: Tree, x: Tensor, gates: Tensor) -> Tensor:
+        used = self._gates.named(frozen["used"])
+        weights = {}
+        for name, weight in params["net"].items():
+            fixed = weight.detach()
+            weights[name] = fixed + (weight - fixed) * self._gates.open(used, name, weight)
+        own = {**params.get("norm", {}), **params["head"]}
+        placed = self._gates.at(self._gates.named(gates))
+        return self.net.one({**frozen["net"], **weights, **own}, x, statistics=self._norms.tracking, gates=placed)
+
+    def _used(self, without: int | None = None) -> Tensor:
+        """Return how far each unit is used by any task, ``[S, units]``: the greatest of their gates."""
+        embeddings: Bank = self.state["embeddings"]
+        others = [task for task in range(len(embeddings)) if task != without]
+        if not others:
+            return torch.zeros(len(self.seeds), self._gates.total, device=self.net.device)
+        return torch.sigmoid(self.s_max * embeddings.rows[:, others]).amax(dim=1)
+
+    def _embedding(self, experience: Experience) -> Tensor:
+        embeddings: Bank = self.state["embeddings"]
+        if experience.task_id < len(embeddings):
+            return embeddings[experience.task_id]
+        key = experience.step if experience.draw is None else experience.draw
+        draws = [rng.tensors(seed, "gates", key) for seed in self.seeds]
+        drawn = torch.stack([torch.randn(self._gates.total, generator=draw) for draw in draws])
+        return drawn.clamp(-BOUND, BOUND).to(self.net.device)
+
+    def _head(self, task_id: int) -> Params:
+        heads = self.state["heads"]
+        if task_id < len(heads):
+            return head_of(heads[task_id])
+        return {name: self.state["net"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
+
+    def _told(self, experience: Experience) -> Iterator[GatesUsed]:
+        mine = self._gates.named(torch.sigmoid(self.s_max * self.state["embeddings"][experience.task_id]))
+        used = self._gates.named(self._used())
+        for layer, gate in mine.items():
+            yield GatesUsed(
+                step=experience.step,
+                task_id=experience.task_id,
+                part=layer,
+                open=tuple((gate > 0.5).double().mean(dim=1).tolist()),
+                used=tuple((used[layer] > 0.5).double().mean(dim=1).tolist()),
+            )
+
+
+def _bound(params: Tree) -> None:
+    params["embedding"]["row"].clamp_(-BOUND, BOUND)

@@ -1,0 +1,186 @@
+"""PackNet: tasks take weights of one network, one after the other, and give back what they need least."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from cl_engine.bank import Bank
+from cl_engine.errors import UsageError
+from cl_engine.events import Event
+from cl_engine.fit import Tree
+from cl_engine.heads import empty_heads, head_of, row_of
+from cl_engine.masks.layout import Layout, maskable
+from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
+from cl_engine.masks.told import WeightsOwned
+from cl_engine.memory import State
+from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Params
+from cl_engine.optimizers import Train
+from cl_engine.options import option
+from cl_engine.strategy import Learning, Strategy
+from cl_engine.stream import Experience
+
+
+class Packnet(Strategy):
+    """PackNet: train the free weights, give back the smallest, retrain the rest and freeze them (Mallya & Lazebnik 2018).
+
+    A task reads its own weights and those of all tasks before it. Which task a weight belongs to is kept in as many bits
+    as the number of tasks takes. Pruning is by magnitude within a layer; weights given back start the next task at zero.
+    Biases and normalisation are learned with the first task and then frozen as published, unless ``norm`` gives each
+    task its own. A task that comes back trains its head (and its normalisation): its weights carry later tasks.
+    """
+
+    settings = ("task",)
+
+    prune: float | list[float] = option(
+        [0.5, 0.75],
+        "share of a task's newly learned weights that is given back, layer by layer; a list: task by task, the last "
+        "for all further ones",
+    )
+    retrain_epochs: int | None = option(None, "epochs after pruning; left out: half of those before, rounded up", ge=0)
+    retrain_lr: float | None = option(None, "learning rate after pruning; left out: a tenth of that before", gt=0)
+    norm: NormPolicy = option("frozen", MEANING)
+
+    def start(self) -> State:
+        shares = self.prune if isinstance(self.prune, list) else [self.prune]
+        if not shares or not all(0 <= share < 1 for share in shares):
+            raise UsageError(f"packnet: prune must be shares from 0 up to, not including, 1, found {self.prune}")
+        seeds = len(self.seeds)
+        return {
+            "net": self.net.init(self.seeds),
+            "owners": Bank.empty(seeds, (self._layout.packed,), torch.uint8, self.net.device),
+            "heads": empty_heads(self.net, seeds),
+            **self._norms.start(seeds),
+        }
+
+    def learn(self, experience: Experience) -> Learning:
+        task, state = experience.task_id, self.state
+        known, first = task < len(state["heads"]), not len(state["heads"])
+        owners = self._owners()
+        free = {name: (owner == 0) & (not known) for name, owner in owners.items()}
+        params: Tree = {
+            "weights": {name: state["net"][name] for name in free},
+            "norm": self._norms.trained(state, task, state["net"]),
+            "head": self._head(task),
+        }
+        if first:
+            params["rest"] = {name: state["net"][name] for name in self._rest}
+            params["norm"] = {}
+        learned = yield from self._fit(params, free, experience, self.train)
+        if known:
+            self._keep(task, learned)
+            return
+        kept = {name: _largest(learned["weights"][name], bits, self._share(task)) for name, bits in free.items()}
+        for name, bits in kept.items():
+            learned["weights"][name] = torch.where(free[name] & ~bits, 0.0, learned["weights"][name])
+            state["net"][name] = torch.where(free[name], learned["weights"][name], state["net"][name])
+        if self._retrain.epochs and self._share(task):
+            learned = yield from self._fit(learned, kept, experience, self._retrain)
+        for name, bits in kept.items():
+            state["net"][name] = torch.where(bits, learned["weights"][name], state["net"][name])
+            owners[name] = torch.where(bits, task + 1, owners[name])
+        for plane in range((task + 1).bit_length()):
+            state["owners"].put(
+                plane, self._layout.pack({name: (owner >> plane) & 1 == 1 for name, owner in owners.items()})
+            )
+        if first:
+            state["net"] |= learned["rest"]
+        self._keep(task, learned)
+        yield from self._told(experience, owners)
+
+    def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
+        assert frozen is not None
+        weights = {
+            name: torch.where(frozen["free"][name], weight, frozen["net"][name])
+            for name, weight in params["weights"].items()
+        }
+        own = {**params.get("rest", {}), **params.get("norm", {}), **params["head"]}
+        return self.net.one({**frozen["net"], **weights, **own}, x, statistics="rest" in params or self._norms.tracking)
+
+    def predict(self, x: Tensor, task_id: int | None) -> Tensor:
+        assert task_id is not None
+        net = self.state["net"]
+        weights = {}
+        if task_id < len(self.state["heads"]):
+            read = {name: (owner > 0) & (owner <= task_id + 1) for name, owner in self._owners().items()}
+            weights = {name: torch.where(bits, net[name], 0.0) for name, bits in read.items()}
+        own = {**self._norms.of(self.state, task_id, net), **self._head(task_id)}
+        return self.net.all({**net, **weights, **own}, x)
+
+    def fingerprint(self, task_id: int | None) -> int | None:
+        assert task_id is not None
+        heads: Bank = self.state["heads"]
+        return heads.writes(task_id) if task_id < len(heads) else -len(heads)
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return Layout.of(self.net, maskable(self.net))
+
+    @cached_property
+    def _norms(self) -> TaskNorms:
+        return TaskNorms(self.net, self.norm)
+
+    @cached_property
+    def _rest(self) -> list[str]:
+        """Names of what the first task learns once for all: biases, normalisation and its counters."""
+        return [name for name in self.net.shapes if name not in (*self._layout.shapes, HEAD_WEIGHT, HEAD_BIAS)]
+
+    @property
+    def _retrain(self) -> Train:
+        epochs = math.ceil(self.train.epochs / 2) if self.retrain_epochs is None else self.retrain_epochs
+        lr = self.train.lr / 10 if self.retrain_lr is None else self.retrain_lr
+        return self.train.model_copy(update={"epochs": epochs, "lr": lr, "milestones": []})
+
+    def _fit(self, params: Tree, free: Params, experience: Experience, train: Train) -> Generator[Event, None, Tree]:
+        frozen = {"net": self.state["net"], "free": free}
+        return (yield from self.fit(params, self.loss, experience, frozen=frozen, train=train))
+
+    def _share(self, task_id: int) -> float:
+        shares = self.prune if isinstance(self.prune, list) else [self.prune]
+        return shares[min(task_id, len(shares) - 1)]
+
+    def _owners(self) -> Params:
+        """Return for every weight the task it belongs to, counted from 1; 0: free."""
+        planes: Bank = self.state["owners"]
+        found = {
+            name: torch.zeros(len(self.seeds), *shape, dtype=torch.int64, device=self.net.device)
+            for name, shape in self._layout.shapes.items()
+        }
+        for plane in range(len(planes)):
+            for name, bits in self._layout.unpack(planes[plane]).items():
+                found[name] += bits.to(torch.int64) << plane
+        return found
+
+    def _head(self, task_id: int) -> Params:
+        heads = self.state["heads"]
+        if task_id < len(heads):
+            return head_of(heads[task_id])
+        return {name: self.state["net"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
+
+    def _keep(self, task_id: int, learned: Tree) -> None:
+        self.state["heads"].put(task_id, row_of(learned["head"]))
+        self._norms.put(self.state, task_id, {**learned.get("rest", {}), **learned.get("norm", {})})
+
+    def _told(self, experience: Experience, owners: Params) -> Iterator[WeightsOwned]:
+        for name, owner in owners.items():
+            flat = owner.flatten(1)
+            yield WeightsOwned(
+                step=experience.step,
+                task_id=experience.task_id,
+                part=name,
+                owned=tuple((flat == experience.task_id + 1).double().mean(dim=1).tolist()),
+                free=tuple((flat == 0).double().mean(dim=1).tolist()),
+            )
+
+
+def _largest(weight: Tensor, free: Tensor, pruned: float) -> Tensor:
+    """Return which of the free weights ``[S, …]`` of a layer stay when this share, those of least magnitude, goes."""
+    size = torch.where(free, weight.abs(), -1.0).flatten(1)
+    rank = size.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    count = free.flatten(1).sum(dim=1, keepdim=True)
+    keep = (count * (1 - pruned)).ceil()
+    return ((rank < keep) & free.flatten(1)).reshape(free.shape)
