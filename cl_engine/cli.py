@@ -179,7 +179,7 @@ def fetch(source: str, data_root: Path | None) -> None:
     from cl_engine.experiment import default_data_root
 
     root = data_root or default_data_root()
-    plugins.load("sources", source)().fetch(root)
+    plugins.source(source).fetch(root)
     click.echo(f"{source} is under {root}")
 
 

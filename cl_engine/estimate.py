@@ -32,7 +32,8 @@ class Cost:
 def check_experiment(experiment: Experiment, device: str, data_root: Path | None) -> list[tuple[str, str]]:
     """Return lines about what a run would do and take; a `UsageError` for what would fail."""
     stream = experiment.stream(resolved_device(device), data_root)
-    strategy = experiment.learner(stream)
+    backbone = experiment.backbone(stream, data_root)
+    strategy = experiment.learner(stream, backbone)
     cost = measured(stream, strategy)
     endless = stream.n_steps is None
     items = list(plan(stream, experiment.agenda)) if not endless else []
@@ -41,6 +42,7 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
         ("device", str(stream.device)),
         ("stream", _stream(stream)),
         ("net", f"{strategy.net.parameters:,} weights, inputs {stream.input_shape}, {stream.outputs} outputs"),
+        *([("backbone", ", ".join(f"{k} {v}" for k, v in backbone.about.items()))] if backbone.about else []),
         ("agenda", "without end" if endless else _agenda(items)),
         ("learning a task", duration_or_ms(cost.learn)),
         ("testing a task", duration_or_ms(cost.test)),

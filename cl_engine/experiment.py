@@ -9,14 +9,17 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from cl_engine import plugins
 from cl_engine.agenda import AgendaOptions, plan
+from cl_engine.backbone import Backbone, BackboneOptions, backbone_of, checked_backbone, scaling
 from cl_engine.engine import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
@@ -26,6 +29,7 @@ from cl_engine.optimizers import Train, optimizer_class
 from cl_engine.options import checked
 from cl_engine.run_folder import RunFolder
 from cl_engine.scenario import Scenario
+from cl_engine.source_stream import Arrays
 from cl_engine.strategy import Strategy
 from cl_engine.stream import Stream
 
@@ -82,8 +86,8 @@ class Experiment:
         stream, net = dict(tables["stream"]), dict(tables["net"])
         names = {"stream": stream.pop("name"), "net": net.pop("name")}
         stream_options = checked(plugins.load("streams", names["stream"]).Options, stream, "stream").model_dump()
-        if "source" in stream_options:
-            plugins.load("sources", stream_options["source"])
+        for source in _sources(stream_options):
+            plugins.source(source)
         if ":" not in names["net"]:
             net = checked(plugins.load("nets", names["net"]).Options, net, "net").model_dump()
         train = checked(Train, tables["train"], "train")
@@ -95,6 +99,11 @@ class Experiment:
             "agenda": checked(AgendaOptions, tables["agenda"], "agenda").model_dump(),
             "strategy": checked(kind.Options, tables["strategy"], f"strategy.{strategy}").model_dump(),
         }
+        if tables["backbone"]:
+            pretraining = {**tables["train"], **tables["backbone"].get("train", {})}
+            backbone = checked(BackboneOptions, {**tables["backbone"], "train": pretraining}, "backbone")
+            checked_backbone(backbone, names["net"])
+            resolved["backbone"] = backbone.model_dump()
         return cls(found.name, strategy, tuple(seeds), resolved, found.text)
 
     @property
@@ -116,22 +125,38 @@ class Experiment:
 
     def stream(self, device: str = "cpu", data_root: Path | None = None) -> Stream:
         """Build the stream; reads the source."""
-        options = dict(self.resolved["stream"])
+        options, root = dict(self.resolved["stream"]), data_root or default_data_root()
         kind: Any = plugins.load("streams", options.pop("name"))
-        if "source" not in options:
-            return cast(Stream, kind(device=device, **options))
-        source = plugins.load("sources", options["source"])()
-        return cast(Stream, kind(source.load(data_root or default_data_root()), device=device, **options))
+        if "sources" in options:
+            classes_of = partial(_classes_of, root)
+            return cast(Stream, kind(partial(_loaded, root), device=device, classes_of=classes_of, **options))
+        if "source" in options:
+            return cast(Stream, kind(_loaded(root, options["source"]), device=device, **options))
+        return cast(Stream, kind(device=device, **options))
 
-    def learner(self, stream: Stream) -> Strategy:
-        """Build the strategy with the net that fits the stream."""
-        options = dict(self.resolved["net"])
-        build = plugins.net_builder(options.pop("name"), options, stream.input_shape, stream.outputs)
-        net = Net(build, stream.input_shape, mean=stream.mean, std=stream.std, device=stream.device)
+    def backbone(self, stream: Stream, data_root: Path | None = None) -> Backbone:
+        """Return what nets start from; pre-trains it where the scenario asks for that and it is not in the cache."""
+        if "backbone" not in self.resolved:
+            return Backbone()
+        load = partial(_loaded, data_root or default_data_root())
+        options = BackboneOptions(**self.resolved["backbone"])
+        return backbone_of(options, stream, partial(self._builder, stream), self.resolved["net"], load)
+
+    def learner(self, stream: Stream, backbone: Backbone | None = None) -> Strategy:
+        """Build the strategy with the net that fits the stream, starting from ``backbone`` (left out: as it is found)."""
+        backbone = self.backbone(stream) if backbone is None else backbone
+        options = BackboneOptions(**self.resolved["backbone"]) if "backbone" in self.resolved else None
+        scale: Any = scaling(options, stream)
+        build = self._builder(stream, stream.outputs)
+        net = Net(build, stream.input_shape, device=stream.device, pretrained=backbone.params, **scale)
         kind: Any = plugins.load("strategies", self.strategy)
         train = Train(**self.resolved["train"])
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
         return built
+
+    def _builder(self, stream: Stream, outputs: int) -> Callable[[], nn.Module]:
+        options = dict(self.resolved["net"])
+        return plugins.net_builder(options.pop("name"), options, stream.input_shape, outputs)
 
     @property
     def agenda(self) -> AgendaOptions:
@@ -170,7 +195,8 @@ class Experiment:
             if folder.status == "finished":
                 return folder.path
             stream = self.stream(resolved_device(device), data_root)
-            strategy, agenda = self.learner(stream), self.agenda
+            backbone = self.backbone(stream, data_root)
+            strategy, agenda = self.learner(stream, backbone), self.agenda
             resume = folder.resume(stream.device)
             events = simulate(
                 stream,
@@ -183,6 +209,8 @@ class Experiment:
             )
             attributes = {"strategy": self.strategy, "scenario": self.scenario}
             texts = {"scenario": self.text, "command": command}
+            if backbone.about:
+                texts["backbone"] = json.dumps(backbone.about)
             recorder = folder.recorder(stream, self.seeds, resume, attributes, texts)
             watchers: list[Listener] = [recorder, *listeners(stream)]
             try:
@@ -201,6 +229,20 @@ class Experiment:
             finally:
                 recorder.close()
         return folder.path
+
+
+def _sources(options: dict[str, Any]) -> list[str]:
+    """Return the names of all sources that the options of a stream name."""
+    listed = [part if isinstance(part, str) else part["source"] for part in options.get("sources", [])]
+    return [*listed, *([options["source"]] if "source" in options else [])]
+
+
+def _loaded(root: Path, source: str) -> Arrays:
+    return plugins.source(source).load(root)
+
+
+def _classes_of(root: Path, source: str) -> int | None:
+    return plugins.source(source).classes_under(root)
 
 
 def default_data_root() -> Path:

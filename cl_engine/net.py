@@ -50,10 +50,12 @@ class Net:
     ) -> None:
         """Wrap what ``build`` returns; ``mean`` and ``std`` (a channel each, in stored units) scale uint8 inputs.
 
-        ``pretrained`` holds weights and buffers ``{name: […]}`` that every seed starts from, in place of random ones.
+        ``pretrained`` holds weights and buffers ``{name: […]}``, by the module's names or ours, that every seed starts
+        from in place of random ones; the head stays random.
 
         Raises:
-            UsageError: if the module refuses the inputs, or has no Linear layer at its end to be the head.
+            UsageError: if the module refuses the inputs, has no Linear layer at its end to be the head, or does not have
+                the pretrained tensors, in name and shape.
         """
         self.device = torch.device(device)
         self._build = build
@@ -61,13 +63,13 @@ class Net:
         with rng.ambient(0, "template"):
             module = build().to(self.device).eval().requires_grad_(False)
         self._rename = _head_names(module)
-        self._pretrained = dict(pretrained or {})
         self._module, self._body = module, _without_head(module, next(iter(self._rename)).rsplit(".", 1)[0])
         self._training = False
         self._buffers = frozenset(name for name, _ in module.named_buffers())
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         self.shapes = {self._rename.get(name, name): tuple(tensor.shape) for name, tensor in tensors.items()}
         self._body_names = frozenset(name for name, _ in (*self._body.named_parameters(), *self._body.named_buffers()))
+        self._pretrained = self._adopted(pretrained) if pretrained else {}
         self.input_shape = tuple(input_shape)
         self._probe(input_shape)
         self.stochastic = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())
@@ -105,8 +107,8 @@ class Net:
                 module = self._build()
             tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
             named = {self._rename.get(name, name): tensor.detach() for name, tensor in tensors.items()}
-            drawn.append({**named, **self._pretrained})
-        return {name: torch.stack([one[name] for one in drawn]).to(self.device) for name in drawn[0]}
+            drawn.append({name: self._pretrained.get(name, tensor.to(self.device)) for name, tensor in named.items()})
+        return {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
 
     def prepare(self, x: Tensor) -> Tensor:
         """Return inputs as float32, uint8 ones scaled by mean and standard deviation; float32 ones as they are."""
@@ -193,6 +195,17 @@ class Net:
                 hooks.callback(hook.remove)
             logits: Tensor = functional_call(module, own, (self.prepare(x),), strict=True)
         return logits
+
+    def _adopted(self, pretrained: Mapping[str, Tensor]) -> Params:
+        named = {self._rename.get(name, name): tensor for name, tensor in pretrained.items()}
+        wanted = {name: shape for name, shape in self.shapes.items() if name not in (HEAD_WEIGHT, HEAD_BIAS)}
+        found = {name: tensor for name, tensor in named.items() if name not in (HEAD_WEIGHT, HEAD_BIAS)}
+        for name in (*wanted, *found):
+            if name not in found or name not in wanted or tuple(found[name].shape) != wanted[name]:
+                there = f"of shape {tuple(found[name].shape)}" if name in found else "not there"
+                here = f"of shape {wanted[name]}" if name in wanted else "not known"
+                raise UsageError(f"the backbone's weights do not fit the net: '{name}' is {there}, in the net {here}")
+        return {name: tensor.to(self.device) for name, tensor in found.items()}
 
     def _original(self, name: str) -> str:
         return self._back.get(name, name)

@@ -60,6 +60,22 @@ def load(kind: Kind, name: str) -> type[Any]:
     raise unknown(SINGULAR[kind], name, names(kind))
 
 
+def source(name: str) -> Source:
+    """Return the source of this name, which is ``kind/path`` for a kind that takes a path.
+
+    Raises:
+        UsageError: if there is none, or a path is missing or not wanted.
+    """
+    kind, _, path = name.partition("/") if ":" not in name else (name, "", "")
+    cls: type[Source] = load("sources", kind)
+    if cls.takes_path != bool(path):
+        wanted = f"name it with a path, as '{kind}/NAME'" if cls.takes_path else f"it takes no path: name it '{kind}'"
+        raise UsageError(f"source '{name}': {wanted}")
+    found = cls()
+    found.path = path
+    return found
+
+
 def net_builder(
     name: str, options: dict[str, Any], input_shape: tuple[int, ...], outputs: int
 ) -> Callable[[], nn.Module]:

@@ -13,7 +13,7 @@ from cl_engine.errors import UsageError, unknown
 
 CHECKOUT, INSTALLED = Path(__file__).parents[1] / "scenarios", Path(__file__).parent / "scenarios"
 FOLDER = CHECKOUT if CHECKOUT.is_dir() else INSTALLED
-TABLES = ("stream", "net", "train", "agenda", "strategy")
+TABLES = ("stream", "net", "backbone", "train", "agenda", "strategy")
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,15 @@ class Scenario:
             table, _, option = key.rpartition(".")
             if table.startswith("strategy"):
                 raise UsageError(f"--set {key}: options of the strategy have no dot: --set {option}={value}")
+            if table == "backbone.train":
+                tables["backbone"]["train"] = {**tables["backbone"].get("train", {}), option: value}
+                continue
             if table not in ("", *TABLES):
                 near = difflib.get_close_matches(table, TABLES, n=1)
                 hint = f" (did you mean '{near[0]}.{option}'?)" if near else ""
-                raise UsageError(f"--set {key}: no table '{table}'{hint}; there are: stream, net, train, agenda")
+                raise UsageError(
+                    f"--set {key}: no table '{table}'{hint}; there are: stream, net, backbone, train, agenda"
+                )
             tables[table or "strategy"][option] = value
         return tables
 

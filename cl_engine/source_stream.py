@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -40,7 +40,14 @@ class Arrays:
 
 
 class Source(Configured):
-    """Where data come from: files under the data root, or a package."""
+    """Where data come from: files under the data root, or a package.
+
+    Attributes:
+        takes_path: whether the source is named with a path behind a slash, as ``folder/birds``, kept in ``path``.
+    """
+
+    takes_path: ClassVar[bool] = False
+    path: str
 
     @abstractmethod
     def load(self, root: Path) -> Arrays:
@@ -49,6 +56,10 @@ class Source(Configured):
     def fetch(self, root: Path) -> None:
         """Download the data to ``root``; nothing to do for sources that a package ships."""
         return
+
+    def classes_under(self, root: Path) -> int | None:
+        """Return the number of classes if it can be told without reading the data."""
+        return None
 
 
 class SourceStream(Stream):

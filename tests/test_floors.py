@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cl_engine"
 # the floors of DESIGN.md, from the ground up; a folder stands for all files in it
 FLOORS = [
-    ["errors", "formats", "rng", "tree", "bank", "events"],
+    ["errors", "formats", "rng", "tree", "bank", "events", "images"],
     ["options", "rehearsal", "metrics"],
     ["stream", "optimizers"],
     ["agenda", "source_stream", "architecture", "memory", "ledger"],
@@ -22,7 +22,7 @@ FLOORS = [
     ["strategy"],
     ["strategies/", "streams/", "sources/", "nets/"],
     ["engine", "log_tables", "console", "plugins", "scenario", "results"],
-    ["recorder", "analysis/"],
+    ["recorder", "analysis/", "backbone"],
     ["run_folder"],
     ["experiment"],
     ["estimate", "interop/"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from torch import nn
 
@@ -14,13 +15,17 @@ class Mlp(Architecture):
     """MLP: fully connected layers with ReLU, inputs flattened; initialised as torch initialises Linear."""
 
     hidden: list[int] = option([256, 256], "widths of the hidden layers")
+    norm: Literal["none", "batch", "layer"] = option("none", "normalisation before each ReLU: none, batch or layer")
     dropout: float = option(0.0, "share of hidden units dropped while training", ge=0, lt=1)
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         layers: list[nn.Module] = [nn.Flatten()]
         width = math.prod(input_shape)
         for size in self.hidden:
-            layers += [nn.Linear(width, size), nn.ReLU()]
+            layers.append(nn.Linear(width, size))
+            if self.norm != "none":
+                layers.append(nn.BatchNorm1d(size) if self.norm == "batch" else nn.LayerNorm(size))
+            layers.append(nn.ReLU())
             if self.dropout:
                 layers.append(nn.Dropout(self.dropout))
             width = size

@@ -1,0 +1,154 @@
+"""Datasets: unrelated sets of images, one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from cl_engine.errors import UsageError
+from cl_engine.images import to_shape
+from cl_engine.options import STRICT, option
+from cl_engine.source_stream import Arrays, SourceStream, ordered
+from cl_engine.stream import Data, Experience, Stream
+
+KEPT = 2  # data sets in memory at a time
+
+
+class Part(BaseModel):
+    """A task of the stream: a source, or some classes of it."""
+
+    model_config = STRICT
+    source: str = option(..., "where the data come from: a name of `list sources`")
+    classes: list[int] | None = option(None, "the classes of the task, in the order of its labels; left out: all")
+    name: str | None = option(None, "what the task is called; left out: the source")
+
+
+class Datasets(Stream):
+    """Datasets: every task is a data set of its own, brought to one shape; as in Piggyback's and HAT's protocols.
+
+    A data set is read when its task comes, and two are kept in memory.
+    """
+
+    sources: list[str | Part] = option(
+        ..., "the data sets, in order: names of `list sources`, or tables {source = …, classes = […]}"
+    )
+    shape: list[int] | None = option(None, "channels, height and width of all inputs; left out: those of the first set")
+    samples_per_class: int | None = option(None, "training rows of a class in a task; left out: all", ge=1)
+    test_samples_per_class: int | None = option(None, "test rows of a class in a task; left out: all", ge=1)
+    validation: float = option(0.0, "share of the training rows of each class set aside for choices", ge=0, lt=1)
+    task_order: int | list[int] = option(
+        0, "0: the order of the list; k > 0: the k-th seeded shuffle; a list of all tasks: that order"
+    )
+    seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
+
+    def __init__(
+        self,
+        load: Callable[[str], Arrays],
+        device: torch.device | str = "cpu",
+        *,
+        classes_of: Callable[[str], int | None] = lambda name: None,
+        **options: Any,
+    ) -> None:
+        """Build the stream; ``load`` returns the arrays of a source, ``classes_of`` their number if it is quick to tell.
+
+        Raises:
+            UsageError: for options that do not exist, or do not fit the sources or each other.
+        """
+        self.configure(options, "stream")
+        self.device, self._load = torch.device(device), load
+        parts: list[Any] = list(self.sources)  # as checked and then dumped: strings and dicts
+        self.parts = [Part(source=part) if isinstance(part, str) else Part(**part) for part in parts][: self.n]
+        if not self.parts:
+            raise UsageError("stream.sources is empty: name at least one source")
+        self.n_tasks = self.n_steps = len(self.parts)
+        self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
+        self._open: OrderedDict[int, SourceStream] = OrderedDict()
+        first = self._part(0)
+        if self.shape is None:
+            self.shape = list(first.input_shape)
+        self.input_shape = tuple(self.shape)
+        channels = self.input_shape[0]
+        self.mean, self.std = (v if len(v) in (1, channels) else v[:1] * channels for v in (first.mean, first.std))
+        known = [len(part.classes) if part.classes else classes_of(part.source) for part in self.parts]
+        self._classes = [count or len(self._part(kind).classes_of(0)) for kind, count in enumerate(known)]
+        self.outputs = sum(self._classes) if self.setting == "class" else max(self._classes)
+
+    def task_id(self, step: int) -> int:
+        self.check_step(step)
+        return step
+
+    def kind_of(self, task_id: int) -> int:
+        """Return the place in the list of the data set that arrives as the ``task_id``-th."""
+        return task_id if self._kinds is None else self._kinds[task_id]
+
+    def __getitem__(self, step: int) -> Experience:
+        kind = self.kind_of(self.task_id(step))
+        found = self._part(kind)[0]
+        return dataclasses.replace(
+            found,
+            step=step,
+            task_id=step,
+            train=self._brought(found.train, kind),
+            validation=self._brought(found.validation, kind),
+            draw=kind,
+        )
+
+    def test(self, task_id: int) -> Data:
+        kind = self.kind_of(task_id)
+        return self._brought(self._part(kind).test(0), kind)
+
+    def describe(self) -> dict[str, str | int]:
+        return {"source": ", ".join(part.source for part in self.parts)}
+
+    def name_of(self, task_id: int) -> str:
+        part = self.parts[self.kind_of(task_id)]
+        classes = f" {', '.join(map(str, part.classes))}" if part.classes else ""
+        return part.name or f"{part.source}{classes}"
+
+    def _part(self, kind: int) -> SourceStream:
+        """Return the one task of a data set as a stream; kept for a while."""
+        if kind not in self._open:
+            part = self.parts[kind]
+            options: dict[str, Any] = {
+                "samples_per_class": self.samples_per_class,
+                "validation": self.validation,
+                "seed": self.seed,
+            }
+            options |= {"test_samples_per_class": self.test_samples_per_class, "source": part.source}
+            self._open[kind] = _OneTask(self._load(part.source), self.device, chosen=part.classes, **options)
+            while len(self._open) > KEPT:
+                self._open.popitem(last=False)
+        self._open.move_to_end(kind)
+        return self._open[kind]
+
+    def _brought(self, data: Data, kind: int) -> Data:
+        before = sum(self._classes[:kind]) if self.setting == "class" else 0
+        x: Tensor = data.x
+        if x.dtype != torch.uint8 or x.ndim != 4:
+            raise UsageError(
+                f"stream.sources: '{self.parts[kind].source}' holds no images; this stream brings images to one shape"
+            )
+        return Data(to_shape(x, self.input_shape), data.y + before)
+
+
+class _OneTask(SourceStream):
+    """Some classes of a source as one task."""
+
+    def __init__(self, arrays: Arrays, device: torch.device, chosen: list[int] | None, **options: Any) -> None:
+        self.chosen = tuple(range(arrays.classes)) if chosen is None else tuple(chosen)
+        odd = [label for label in self.chosen if not 0 <= label < arrays.classes]
+        if odd or len(set(self.chosen)) != len(self.chosen):
+            raise UsageError(
+                f"stream.sources: classes of '{options['source']}' must be different numbers from 0 to "
+                f"{arrays.classes - 1}, found {list(self.chosen)}"
+            )
+        super().__init__(arrays, device, n=1, **options)
+
+    def classes_of(self, kind: int) -> tuple[int, ...]:
+        return self.chosen
