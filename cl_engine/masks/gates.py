@@ -39,7 +39,11 @@ class Gates:
         transposed = [layer for layer in layers if getattr(net.owner(f"{layer}.weight"), "transposed", False)]
         units |= {layer: net.shapes[f"{layer}.weight"][1] for layer in transposed}
         places = {layer: norm_after(net, layers).get(layer, layer) for layer in layers}
-        params = {name: tensor[0] for name, tensor in net.init([0]).items()}
+        # with every bias and shift above zero, what reads nothing still gives something
+        params = {
+            name: tensor[0].abs() + 0.5 if name.endswith("bias") else tensor[0]
+            for name, tensor in net.init([0]).items()
+        }
         x = torch.linspace(0, 1, 2 * math.prod(input_shape), device=net.device).reshape(2, *input_shape)
         open_gates = {places[layer]: torch.ones(units[layer], device=net.device) for layer in layers}
         reads: dict[str, str | None] = dict.fromkeys(layers)

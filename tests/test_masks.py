@@ -1,0 +1,374 @@
+"""The family that keeps one network and adds masks, gates or patches: what each member promises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from cl_engine.agenda import plan
+from cl_engine.bank import Bank
+from cl_engine.engine import simulate
+from cl_engine.errors import RunFailed, UsageError
+from cl_engine.events import Event, TaskLearned
+from cl_engine.experiment import Experiment
+from cl_engine.masks import guard
+from cl_engine.masks.gates import Gates
+from cl_engine.masks.layout import Layout, maskable
+from cl_engine.masks.norms import TaskNorms, norm_after
+from cl_engine.masks.patches import PatchParts
+from cl_engine.masks.store import MaskStore
+from cl_engine.masks.superposition import inferred
+from cl_engine.masks.thresholds import HARD, straight_through, top_share
+from cl_engine.masks.told import GatesUsed, LayerMask, MaskOverlap, TaskInferred, WeightsOwned
+from cl_engine.net import HEAD_BIAS, Net
+from cl_engine.nets.lenet import Lenet
+from cl_engine.nets.mlp import Mlp
+from cl_engine.nets.resnet18 import Resnet18
+from cl_engine.stream import Stream
+
+Tiny = Callable[..., Experiment]
+NORMED = {"net.norm": "batch"}
+POLICIES = ("frozen", "statistics", "affine")
+FROZEN: list[tuple[str, dict[str, Any]]] = [
+    *(("piggyback", {"norm": policy}) for policy in POLICIES),
+    ("piggyback", {"mask": "ternary", "backbone": "first_task"}),
+    ("piggyback", {"mask": "ternary_symmetric", "init": "uniform", "rescale": "mean"}),
+    *(("packnet", {"norm": policy}) for policy in POLICIES),
+    *(("supsup", {"norm": policy}) for policy in POLICIES),
+    ("supsup", {"heads": "trained"}),
+    ("patch", {}),
+    ("patch", {"backbone": "first_task"}),
+]
+
+
+def net_of(architecture: Any, shape: tuple[int, ...], outputs: int = 4) -> Net:
+    return Net(lambda: architecture.build(shape, outputs), shape)
+
+
+def mlp(**options: Any) -> Net:
+    built = Mlp()
+    built.configure({"hidden": [6, 5], **options})
+    return net_of(built, (1, 4, 4))
+
+
+def learned(experiment: Experiment) -> Iterator[tuple[Event, Stream, Any]]:
+    stream = experiment.stream()
+    strategy = experiment.learner(stream)
+    for event in simulate(stream, strategy, plan(stream, experiment.agenda)):
+        yield event, stream, strategy
+
+
+def last(experiment: Experiment) -> Any:
+    *_, (_, _, strategy) = learned(experiment)
+    return strategy
+
+
+# what they are made of
+
+
+@given(st.integers(1, 3), st.lists(st.integers(1, 5), min_size=1, max_size=4), st.randoms())
+def test_packed_bits_come_back_and_take_an_eighth_of_a_byte_each(seeds: int, sizes: list[int], draw: Any):
+    layout = Layout({f"part {k}": (size, 3) for k, size in enumerate(sizes)})
+    bits = {
+        name: torch.tensor([draw.random() < 0.5 for _ in range(seeds * math.prod(shape))]).reshape(seeds, *shape)
+        for name, shape in layout.shapes.items()
+    }
+    packed = layout.pack(bits)
+    assert packed.shape == (seeds, math.ceil(3 * sum(sizes) / 8))
+    assert packed.dtype == torch.uint8
+    assert all(torch.equal(found, bits[name]) for name, found in layout.unpack(packed).items())
+
+
+@pytest.mark.parametrize("kind", HARD)
+def test_masks_of_every_kind_come_back_from_the_store(kind: str):
+    scores = {"a": torch.linspace(-0.02, 0.02, 24).reshape(2, 3, 4)}
+    masks = {"a": HARD[kind](scores["a"], 0.005)}  # type: ignore[index]
+    store = MaskStore(Layout({"a": (3, 4)}), signed=kind != "binary")
+    bank = store.empty(2, torch.device("cpu"))
+    store.put(bank, 0, masks)
+    assert torch.equal(store.of(bank, 0)["a"], masks["a"])
+    assert bank.rows.numel() == 2 * math.ceil(12 / 8) * (1 if kind == "binary" else 2)
+    assert store.of(bank, 1)["a"].eq(1).all()
+
+
+def test_thresholds_are_those_published():
+    scores = torch.tensor([-0.01, -0.001, 0.0, 0.004, 0.006])
+    assert HARD["binary"](scores, 0.005).tolist() == [0, 0, 0, 0, 1]
+    assert HARD["ternary"](scores, 0.005).tolist() == [-1, -1, 0, 0, 1]
+    assert HARD["ternary_symmetric"](scores, 0.005).tolist() == [-1, 0, 0, 0, 1]
+
+
+def test_the_gradient_of_a_score_is_that_of_the_masked_weight_times_the_weight():
+    weight, score = torch.tensor([2.0, -3.0, 0.5]), torch.tensor([0.01, 0.0, 0.02], requires_grad=True)
+    masked = weight * straight_through(HARD["binary"](score, 0.005).detach(), score)
+    assert masked.tolist() == [2.0, 0.0, 0.5]
+    (masked * torch.tensor([1.0, 10.0, 100.0])).sum().backward()
+    assert score.grad is not None
+    assert score.grad.tolist() == [2.0, -30.0, 50.0]
+
+
+@given(st.floats(0.01, 1.0), st.integers(1, 40))
+def test_the_greatest_scores_stay_and_as_many_as_asked_for(share: float, count: int):
+    score = torch.randperm(count, generator=torch.Generator().manual_seed(count)).float()
+    kept = top_share(score, share)
+    assert kept.sum() == max(1, round(share * count))
+    assert score[kept == 1].min() >= score[kept == 0].max() if 0 < kept.sum() < count else True
+
+
+def test_weights_of_linear_and_convolution_layers_are_masked_and_nothing_else():
+    assert maskable(mlp(norm="layer")) == ["1.weight", "4.weight"]
+    names = maskable(net_of(Resnet18(), (3, 16, 16)))
+    assert len(names) == 20
+    assert all("norm" not in name and "head" not in name for name in names)
+
+
+def test_what_a_task_keeps_of_normalisation_follows_the_policy():
+    net = mlp(norm="batch")
+    sizes = [TaskNorms(net, policy).layout.size for policy in POLICIES]  # type: ignore[arg-type]
+    assert sizes == [0, 2 * (6 + 5), 4 * (6 + 5)]
+    assert norm_after(net, ["1", "4"]) == {"1": "2", "4": "5"}
+    assert TaskNorms(mlp(norm="layer"), "affine").layout.size == 2 * (6 + 5)
+
+
+def test_a_backbone_that_is_changed_is_noticed():
+    tree = {"weights": torch.ones(3)}
+    with pytest.raises(RunFailed, match="must not change"), guard.frozen(tree, "the backbone"):
+        tree["weights"][1] = 1.0000001
+
+
+# what all of them promise
+
+
+@pytest.mark.parametrize(("name", "options"), FROZEN)
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_earlier_tasks_are_answered_bit_for_bit_as_before(tiny: Tiny, name: str, options: dict[str, Any], norm: str):
+    first: dict[int, torch.Tensor] = {}
+    for event, stream, strategy in learned(tiny(name, **options, **{"net.norm": norm})):
+        if isinstance(event, TaskLearned):
+            for task in range(event.task_id + 1):
+                logits = strategy.predict(stream.test(task).x, task)
+                assert torch.equal(first.setdefault(task, logits), logits)
+    assert len(first) == 3
+
+
+@pytest.mark.parametrize(("name", "options"), [*FROZEN, ("hat", {})])
+def test_they_run_on_convolutions_with_normalisation(tiny: Tiny, name: str, options: dict[str, Any]):
+    net = {"net.name": "tests.nets_of_users:with_batchnorm", "net.hidden": 4}
+    assert last(tiny(name, (0,), **options, **net, **{"stream.n": 2})) is not None
+
+
+@pytest.mark.parametrize("name", ["piggyback", "supsup", "patch"])
+def test_what_a_task_brings_about_does_not_depend_on_the_order_of_tasks(tiny: Tiny, name: str):
+    order = [2, 0, 1]
+    straight, shuffled = last(tiny(name)), last(tiny(name, **{"stream.task_order": order}))
+    for part, bank in straight.state.items():
+        if isinstance(bank, Bank):
+            for place, kind in enumerate(order):
+                assert torch.equal(bank[kind], shuffled.state[part][place])
+
+
+# Piggyback
+
+
+def test_memory_is_the_backbone_and_a_bit_a_weight_and_a_head_for_every_task(tiny: Tiny):
+    for event, _, strategy in learned(tiny("piggyback")):
+        if isinstance(event, TaskLearned):
+            net, tasks = strategy.net, event.task_id + 1
+            weights = sum(math.prod(net.shapes[name]) for name in maskable(net))
+            head = net.outputs * (net.width + 1)
+            assert event.memory == {
+                "backbone": 4 * net.parameters,
+                "masks": tasks * math.ceil(weights / 8),
+                "heads": 4 * tasks * head,
+            }
+
+
+def test_per_task_normalisation_is_counted(tiny: Tiny):
+    [event] = [e for e, _, _ in learned(tiny("piggyback", norm="affine", **NORMED)) if isinstance(e, TaskLearned)][-1:]
+    assert event.memory["norms"] == 3 * 4 * 4 * 12
+
+
+def test_too_few_steps_to_flip_a_bit_are_refused_also_when_the_rate_falls(tiny: Tiny):
+    published = {"mask_lr": 1e-4, "train.epochs": 17, "train.batch": 20}  # 3 batches an epoch: 51 steps
+    assert last(tiny("piggyback", (0,), **published, **{"stream.n": 1})) is not None
+    with pytest.raises(UsageError, match="no mask bit can flip in the 48 steps of an experience, it takes 50"):
+        last(tiny("piggyback", **{**published, "train.epochs": 16}))
+    with pytest.raises(UsageError, match="no mask bit can flip"):
+        last(tiny("piggyback", **published, **{"train.milestones": [5]}))
+
+
+def test_a_mask_and_its_overlap_with_others_are_told_layer_by_layer(tiny: Tiny, tmp_path: Path):
+    events = [event for event, _, _ in learned(tiny("piggyback", overlaps=1))]
+    layers = [event for event in events if isinstance(event, LayerMask)]
+    assert [event.part for event in layers] == ["1.weight"] * 3
+    assert all(0 < share < 1 for event in layers for share in (*event.flipped, *event.zeroed))
+    overlaps = [event for event in events if isinstance(event, MaskOverlap)]
+    assert [(event.task_id, event.other) for event in overlaps] == [(1, 0), (2, 1)]
+    assert all(0 < jaccard < 1 for event in overlaps for jaccard in event.jaccard)
+    with h5py.File(tiny("piggyback").run(tmp_path) / "log.h5") as log:
+        assert {"1.weight", ""} == set(log["events/part"].asstr()[:])
+
+
+# PackNet
+
+
+def test_tasks_take_free_weights_and_give_back_the_smallest(tiny: Tiny):
+    events = [e for e, _, _ in learned(tiny("packnet", prune=[0.5, 0.75])) if isinstance(e, WeightsOwned)]
+    owned = [event.owned[0] for event in events]
+    free = [event.free[0] for event in events]
+    size = 64 * 12
+    assert [round(share * size) for share in owned] == [384, 96, 72]
+    assert [round(share * size) for share in free] == [384, 288, 216]
+
+
+@pytest.mark.parametrize(("tasks", "bits"), [(1, 1), (3, 2), (4, 3)])
+def test_owners_take_as_many_bits_as_the_number_of_tasks(tiny: Tiny, tasks: int, bits: int):
+    strategy = last(tiny("packnet", (0,), **{"stream.n": tasks}))
+    assert len(strategy.state["owners"]) == bits
+    assert strategy._owners()["1.weight"].unique().tolist() == list(range(tasks + 1))
+
+
+def test_without_free_weights_a_task_learns_its_head(tiny: Tiny):
+    strategy = last(tiny("packnet", (0,), prune=0.0))
+    assert strategy._owners()["1.weight"].unique().tolist() == [1]
+    assert len(strategy.state["heads"]) == 3
+
+
+def test_shares_to_prune_must_be_shares(tiny: Tiny):
+    with pytest.raises(UsageError, match="packnet: prune must be shares"):
+        last(tiny("packnet", prune=[0.5, 1.0]))
+
+
+# SupSup
+
+
+def test_the_random_network_takes_a_bit_a_weight(tiny: Tiny):
+    for event, _, strategy in learned(tiny("supsup", density=0.25)):
+        if isinstance(event, TaskLearned):
+            weights = 64 * 12 + 12 * 10
+            rest = 12 + 10
+            assert event.memory["backbone"] == weights // 8 + 2 * 4 + rest * 4
+            assert event.memory["masks"] == (event.task_id + 1) * weights // 8
+            masks = strategy._store.of(strategy.state["masks"], event.task_id)
+            assert {name: int(mask[0].sum()) for name, mask in masks.items()} == {"1.weight": 192, "head.weight": 30}
+            assert strategy._net(0)[HEAD_BIAS].eq(0).all()
+
+
+def test_the_task_is_inferred_as_the_one_whose_weight_lowers_the_entropy():
+    # two tasks over one linear layer: the inputs of task 0 are answered by the first weights alone
+    weights = [{"w": torch.tensor([[8.0, 0.0], [-8.0, 0.0]])}, {"w": torch.tensor([[0.0, 8.0], [0.0, -8.0]])}]
+    x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [1.0, 0.05]]) / 8
+    answer = lambda params, rows: rows @ params["w"].T  # noqa: E731
+    assert inferred(answer, weights.__getitem__, [0, 1], x, 1).tolist() == [0, 0, 1, 1, 0]
+    assert inferred(answer, weights.__getitem__, [0, 1], x, 2).tolist() == [0, 0, 1, 1, 0]
+    assert inferred(answer, weights.__getitem__, [0, 1], x, 5).unique().numel() == 1
+
+
+def test_the_task_is_found_more_often_when_more_rows_decide(tiny: Tiny):
+    options = {"stream.setting": "domain", "stream.samples_per_class": 60, "train.epochs": 6, "net.hidden": [64]}
+    right = []
+    for rows in (1, 20):
+        events = [e for e, _, _ in learned(tiny("supsup", (0,), infer_rows=rows, **options))]
+        right.append([e.right[0] for e in events if isinstance(e, TaskInferred)][-1])
+    assert right[0] > 0.5  # of three tasks
+    assert right[1] >= right[0]
+
+
+# HAT
+
+
+def test_gates_know_what_a_layer_reads():
+    chain = Gates.of(mlp(norm="batch"), (1, 4, 4))
+    assert chain.reads == {"1": None, "4": "1"}
+    assert chain.places == {"1": "2", "4": "5"}
+    lenet = Gates.of(net_of(Lenet(), (1, 28, 28)), (1, 28, 28))
+    assert list(lenet.reads.values()) == [None, *list(lenet.reads)[:-1]]
+    summing = Gates.of(net_of(Resnet18(), (3, 16, 16)), (3, 16, 16))
+    assert summing.reads["blocks.0.conv2"] == "blocks.0.conv1"
+    assert summing.reads["blocks.1.conv1"] is None
+
+
+def test_weights_between_used_units_are_shut_and_others_open():
+    gates = Gates.of(mlp(), (1, 4, 4))
+    used = {"1": torch.tensor([1.0, 0.5, 0, 0, 0, 0]), "3": torch.tensor([1.0, 0, 0, 0, 0.25])}
+    assert gates.layers == list(used)
+    free = gates.open(used, "3.weight", torch.zeros(5, 6))
+    assert free[0].tolist() == [0, 0.5, 1, 1, 1, 1]
+    assert free[4].tolist() == [0.75, 0.75, 1, 1, 1, 1]
+    assert gates.open(used, "3.bias", torch.zeros(5)).tolist() == [0, 1, 1, 1, 0.75]
+    assert gates.open(used, "1.weight", torch.zeros(6, 16))[:2, 0].tolist() == [0, 0.5]
+
+
+def test_the_gradient_of_an_embedding_is_compensated_as_published(tiny: Tiny):
+    strategy = tiny("hat").learner(tiny("hat").stream())
+    e, s, most = torch.tensor([0.3, -1.2, 2.0], dtype=torch.float64), torch.tensor(3.0, dtype=torch.float64), 400.0
+    ours = e.clone().requires_grad_(True)
+    gate = strategy._gate(ours, s)
+    gate.sum().backward()
+    plain = e.clone().requires_grad_(True)
+    torch.sigmoid(s * plain).sum().backward()
+    assert plain.grad is not None
+    published = plain.grad * most / s * (torch.cosh(s * e) + 1) / (torch.cosh(e) + 1)
+    assert torch.allclose(gate, torch.sigmoid(s * e))
+    assert torch.allclose(ours.grad, published)  # type: ignore[arg-type]
+
+
+def test_the_slope_of_the_gates_grows_within_an_epoch(tiny: Tiny):
+    strategy = tiny("hat").learner(tiny("hat").stream())
+    assert strategy._slope(0, 5) == (1 / 400,)
+    assert strategy._slope(4, 5) == (400.0,)
+
+
+def test_units_in_use_only_grow_and_used_weights_stay(tiny: Tiny):
+    used: list[float] = []
+    before: torch.Tensor | None = None
+    options = {"train.optimizer": "sgd", "train.lr": 0.05}
+    for event, _, strategy in learned(tiny("hat", (0,), **options)):
+        if isinstance(event, GatesUsed):
+            used.append(event.used[0])
+        if isinstance(event, TaskLearned):
+            weight = strategy.state["net"]["1.weight"][0]
+            shut = strategy._gates.named(strategy._used(without=event.task_id)[0])["1"] == 1
+            if before is not None:
+                assert shut.any()
+                assert torch.equal(weight[shut], before[shut])
+                assert not torch.equal(weight, before)
+            before = weight.clone()
+    assert used == sorted(used)
+
+
+# patches
+
+
+def test_a_patch_that_changes_nothing_leaves_every_answer_as_it_is():
+    net, x = mlp(), torch.rand(7, 1, 4, 4)
+    parts, params = PatchParts(net, "scale_bias"), net.init([0, 1])
+    patched = {**params, **parts.applied(params, parts.identity(params))}
+    assert torch.equal(net.all(patched, x), net.all(params, x))
+
+
+def test_a_patch_is_a_few_numbers_a_unit(tiny: Tiny):
+    for norm, part, numbers in (("batch", "norms", 4), ("none", "patches", 2)):
+        [event] = [e for e, _, _ in learned(tiny("patch", **{"net.norm": norm})) if isinstance(e, TaskLearned)][-1:]
+        assert event.memory[part] == 3 * numbers * 4 * 12
+
+
+def depthwise(num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, groups=4), nn.Flatten(), nn.Linear(64, num_classes))
+
+
+def test_depthwise_kernels_are_patched_where_there_are_any(tiny: Tiny):
+    net = {"net.name": "tests.test_masks:depthwise"}
+    strategy = last(tiny("patch", kind="depthwise", **net))
+    assert list(strategy._patch.layout.shapes) == ["1.weight"]
+    with pytest.raises(UsageError, match="no depthwise convolution"):
+        last(tiny("patch", kind="both"))
