@@ -279,3 +279,25 @@ def test_listed_negatives_stand_against_their_class_with_a_share_of_their_rows()
 def test_tasks_of_one_against_some_that_cannot_be_are_refused(options: dict[str, Any], sentence: str):
     with pytest.raises(UsageError, match=sentence):
         against(**options)
+
+
+@every_kind
+def test_tasks_in_another_order_are_the_same_tasks(name: str):
+    plain, shuffled = make(name, n=3), make(name, n=3, task_order=[2, 0, 1])
+    for place, kind in enumerate([2, 0, 1]):
+        assert same(shuffled[place].train, plain[kind].train)
+        assert same(shuffled.test(place), plain.test(kind))
+        assert shuffled.name_of(place) == plain.name_of(kind)
+        assert (shuffled[place].task_id, shuffled[place].draw) == (place, kind)
+    assert make(name, n=3, task_order=[1, 0, 2], revisit=1)[4].draw == 4
+
+
+def test_orders_of_tasks_are_checked_and_drawn_from_the_streams_seed():
+    with pytest.raises(UsageError, match="task_order must name each of the tasks 0 to 2 once"):
+        make("permuted", n=3, task_order=[0, 1, 3])
+    with pytest.raises(UsageError, match=r"task_order: found -1; allowed are 0, 1, 2"):
+        make("permuted", n=3, task_order=-1)
+    with pytest.raises(UsageError, match="only tasks whose number is known"):
+        make("permuted", task_order=1)
+    orders = [[make("permuted", n=6, task_order=k).name_of(t) for t in range(6)] for k in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
