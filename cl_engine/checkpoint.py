@@ -77,7 +77,7 @@ def load(path: Path, device: torch.device | None = None) -> dict[str, Any]:
             raise UsageError(f"{path} is damaged: the checksum of '{name}' is wrong")
     found: dict[str, Any] = dict(content["values"])
     for name, stored in tensors.items():
-        if name in content["arrays"]:
+        if name in content.get("arrays", ()):
             found[name] = stored.numpy()
         elif name in content["banks"]:
             found[name] = Bank(stored.to(device), content["banks"][name])

@@ -1,0 +1,93 @@
+"""Masks, gates and patches against whole nets: the tables of docs/masks.md.
+
+    PYTHONPATH=. python benchmarks/masks.py [permuted | few] | tee benchmarks/output/masks.txt
+
+Three seeds; needs MNIST (permuted) or CIFAR-10 (few) under $CL_DATA_ROOT. Accuracy after the last task, over all tasks.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from cl_engine.agenda import plan
+from cl_engine.engine import simulate
+from cl_engine.events import Evaluated, Scored, TaskLearned
+from cl_engine.experiment import Experiment
+from cl_engine.scenario import Scenario
+
+PERMUTED: dict[str, tuple[str, dict[str, Any]]] = {
+    "head only": ("head_only", {}),
+    "patch and head": ("patch", {}),
+    "Piggyback, BatchNorm frozen": ("piggyback", {}),
+    "Piggyback, ternary as released": ("piggyback", {"mask": "ternary"}),
+    "Piggyback, ternary symmetric": ("piggyback", {"mask": "ternary_symmetric"}),
+    "Piggyback, own statistics": ("piggyback", {"norm": "statistics"}),
+    "Piggyback, own statistics, scale, shift": ("piggyback", {"norm": "affine"}),
+    "whole net fine-tuned for each task": ("independent", {}),
+    "PackNet, BatchNorm frozen": ("packnet", {"norm": "frozen"}),
+    "PackNet, BatchNorm of its own": ("packnet", {"norm": "affine"}),
+    "SupSup, head masked": ("supsup", {}),
+    "SupSup, head trained": ("supsup", {"heads": "trained"}),
+    "HAT, BatchNorm of its own": ("hat", {}),
+    "HAT, BatchNorm frozen": ("hat", {"norm": "frozen"}),
+    "HAT, BatchNorm frozen, penalty .1": ("hat", {"norm": "frozen", "sparsity": 0.1}),
+    "fine-tuning, one net": ("finetune", {}),
+}
+FEW: dict[str, tuple[str, dict[str, Any]]] = {
+    "head only": ("head_only", {}),
+    "Piggyback": ("piggyback", {}),
+    "whole net fine-tuned for each task": ("independent", {}),
+}
+
+
+def measure(scenario: Scenario | str, strategy: str, options: dict[str, Any]) -> str:
+    """Run a strategy and return a row: accuracy, that of each task, forgetting, bytes, seconds."""
+    experiment = Experiment.of(scenario, strategy, (0, 1, 2), **{**options})
+    stream = experiment.stream()
+    tasks = int(stream.n_tasks or 0)
+    accuracy, forgetting, memory = np.full((tasks, 3), np.nan), 0.0, 0
+    began = time.process_time()
+    for event in simulate(stream, experiment.learner(stream), plan(stream, experiment.agenda)):
+        match event:
+            case Evaluated() if event.step == tasks - 1:
+                accuracy[event.task_id] = np.array(event.n_correct) / event.n_total
+            case Scored() if event.step == tasks - 1:
+                forgetting = float(np.mean(event.forgetting))
+            case TaskLearned():
+                memory = sum(event.memory.values())
+    mean, spread = accuracy.mean(), accuracy.mean(axis=0).std()
+    each = " ".join(f"{value:.3f}" for value in accuracy.mean(axis=1))
+    return f"{mean:.4f} ± {spread:.4f}  {each}  {forgetting:+.4f} {memory:>11,} {time.process_time() - began:6.0f}"
+
+
+def without_backbone(name: str) -> Scenario:
+    """Return a scenario whose nets start at random."""
+    found = Scenario.load(name)
+    return Scenario.of(f"{name}, random", {key: table for key, table in found.tables.items() if key != "backbone"})
+
+
+def table(scenario: Scenario | str, rows: dict[str, tuple[str, dict[str, Any]]], title: str) -> None:
+    """Print a row for each strategy."""
+    print(f"\n{title}\n{'':<42}{'mean ± sd':>15}  each task                forgetting  bytes a seed  CPU s")
+    for name, (strategy, options) in rows.items():
+        print(f"{name:<42}{measure(scenario, strategy, options)}", flush=True)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    asked = sys.argv[1:] or ["permuted", "few"]
+    print(f"torch {torch.__version__}, seeds 0 to 2, one thread")
+    if "permuted" in asked:
+        table("masks_permuted_mnist", PERMUTED, "masks_permuted_mnist: four tasks, 100 images a class")
+    if "few" in asked:
+        table("masks_few_cifar10", FEW, "masks_few_cifar10: four tasks, 20 images a class, pre-trained")
+        table(without_backbone("masks_few_cifar10"), FEW, "the same, from random nets")
+
+
+if __name__ == "__main__":
+    main()
