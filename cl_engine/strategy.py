@@ -118,7 +118,10 @@ class Strategy(Configured, ABC):
         told: Callable[[int, int], Sequence[float]] | None = None,
         project: Callable[[Tree], None] | None = None,
     ) -> Generator[Event, None, Tree]:
-        """Fit ``params`` to the experience (or to other ``rows``) and return the new ones; see `cl_engine.fit.Job`."""
+        """Fit ``params`` to the experience (or to other ``rows``) and return the new ones; see `cl_engine.fit.Job`.
+
+        The first fit of an experience is the one that is tested midway, where the agenda asks for curves.
+        """
         train = train or self.train
         self._fits += 1
         job = Job(
@@ -135,7 +138,7 @@ class Strategy(Configured, ABC):
             rehearsal_batch=train.batch if rehearsal is not None else 0,
             overrides=overrides or {},
             logits=logits or self.logits,
-            curve=self.curve,
+            curve=self.curve if self._fits == 1 else Curve(),
             index=self._fits - 1,
             draw=experience.draw,
             told=told,

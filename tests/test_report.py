@@ -5,11 +5,13 @@ from __future__ import annotations
 import html
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import pytest
 
+from cl_engine.analysis import inside
 from cl_engine.analysis.remarks import remarks
 from cl_engine.analysis.report import write_report
 from cl_engine.analysis.scores import summarised
@@ -99,3 +101,23 @@ def test_a_page_that_cannot_be_written_leaves_nothing_behind(runs: dict[str, Run
 
 def test_the_page_of_a_few_runs_is_small(runs: dict[str, Run], tmp_path: Path):
     assert write_report(list(runs.values()), tmp_path / "report.html").stat().st_size < 1_500_000
+
+
+def test_the_report_shows_what_strategies_tell_of_their_inside(tiny: Callable[..., Experiment], tmp_path: Path):
+    names = ["piggyback", "packnet", "hat", "skill_recall", "finetune"]
+    runs = [open_run(tiny(name).run(tmp_path / name)) for name in names]
+    drawn = {
+        name: [inside.layers(r), inside.overlap(r), inside.code_bytes(r)] for name, r in zip(names, runs, strict=True)
+    }
+    shown = {name: [figure is not None for figure in figures] for name, figures in drawn.items()}
+    assert shown == {
+        "piggyback": [True, True, False],
+        "packnet": [True, False, False],
+        "hat": [True, False, False],
+        "skill_recall": [False, False, True],
+        "finetune": [False, False, False],
+    }
+    said = list(inside.remarks_inside(runs[3]))
+    assert len(said) == 1
+    assert "the codes never pay" in said[0] or "codes take less than whole nets from experience" in said[0]
+    assert write_report(runs, tmp_path / "report.html").read_text().count("1: two tasks use the same weights.") == 1

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from cl_engine.analysis.inside import remarks_inside
 from cl_engine.analysis.scores import Summary, reference
 from cl_engine.results import Run
 
@@ -15,7 +16,7 @@ def remarks(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
     runs = [summary.run for summary in summaries]
     said: dict[str, list[str]] = {}
     for name, summary in zip(names, summaries, strict=True):
-        for sentence in (*_of_run(summary), *_of_references(summary, runs)):
+        for sentence in (*_of_run(summary), *_of_references(summary, runs), *remarks_inside(summary.run)):
             said.setdefault(sentence, []).append(name)
     return [f"{', '.join(held)}{sentence}" for sentence, held in said.items()]
 

@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from cl_engine.analysis import pictures
+from cl_engine.analysis import inside, pictures
 from cl_engine.analysis.names import names_of, one_line
 from cl_engine.analysis.remarks import remarks
 from cl_engine.analysis.scores import Score, Summary, summarised
@@ -153,6 +153,9 @@ def _of_run(run: Run, runs: Sequence[Run]) -> list[Drawn]:
         ("matrix", "A row is a test after an experience; down a column, a task is kept or lost.", pictures.matrix(run)),
         ("tasks", "Each line is a task, from when it was learned.", pictures.tasks_over_stream(run)),
         ("memory-parts", "What one seed would have to save, part by part.", pictures.memory_over_stream(run, runs)),
+        ("codes", "Below the line of whole nets, codes pay.", inside.code_bytes(run)),
+        ("layers", "Layer by layer, mean over seeds.", inside.layers(run)),
+        ("overlap", "1: two tasks use the same weights.", inside.overlap(run)),
     ]
 
 
@@ -192,7 +195,7 @@ def _of_one(summary: Summary, runs: Sequence[Run], name: str, index: int) -> dic
         "name": name,
         "status": run.status,
         "path": str(run.path),
-        "pictures": [_shown(*each, salt=f"-{index}") for each in _of_run(run, runs)],
+        "pictures": [_shown(*each, salt=f"-{index}") for each in _of_run(run, runs) if each[2] is not None],
         "parts": {one_line(part): size(held) for part, held in summary.memory_parts.items()},
         "options": {
             table: {key: json.dumps(value) for key, value in options.items()}
