@@ -90,6 +90,8 @@ def net_builder(
         return lambda: _built(name, input_shape, lambda: architecture.build(input_shape, outputs))
     known = _parameters(name, found)
     given = {"input_shape": input_shape, "num_classes": outputs, "outputs": outputs}
+    if name.startswith("torchvision.models:"):  # their factories hand it on as one of **kwargs
+        known = {**known, "num_classes": inspect.Parameter("num_classes", inspect.Parameter.KEYWORD_ONLY)}
     arguments = {**{key: value for key, value in given.items() if key in known}, **options}
     return lambda: _built(name, input_shape, lambda: found(**arguments))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -42,13 +45,28 @@ def run_in_terminal(
         return consoles
 
     try:
-        folder = experiment.run(path, device=device, data_root=data_root, listeners=listeners, command=command)
+        with _said(quiet):
+            folder = experiment.run(path, device=device, data_root=data_root, listeners=listeners, command=command)
     finally:
         for console in consoles:
             console.close()
     if status != "finished":
         click.echo(f"log: {folder / 'log.h5'}", err=True)
     return folder
+
+
+@contextmanager
+def _said(quiet: bool) -> Iterator[None]:
+    """Show what is logged before the first event (pre-training) on standard error."""
+    log, handler = logging.getLogger("cl_engine"), logging.StreamHandler()
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
 
 
 def run_demo(out: Path, fresh: bool, command: str) -> None:

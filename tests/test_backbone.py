@@ -15,9 +15,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from cl_engine.analysis.terminal import print_run
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.net import HEAD_WEIGHT
+from cl_engine.results import open_run
 from tests.conftest import STRATEGIES
 from tests.nets_of_users import with_dropout
 
@@ -71,6 +73,12 @@ def test_every_strategy_runs_on_a_backbone_and_the_log_says_which(tiny: Tiny, st
         about = json.loads(log["environment/backbone"][()])
     assert about["origin"] == "pre-trained on digits, classes 1, 3, 5"
     assert about["rows"] == 120
+
+
+def test_what_a_run_started_from_is_shown_with_it(tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tiny("patch", (0,), **ON_DIGITS, **{"stream.n": 1}).run(tmp_path / "run")
+    print_run(open_run(folder))
+    assert "start   origin pre-trained on digits, classes 1, 3, 5" in capsys.readouterr().out
 
 
 def test_a_users_weights_are_taken_from_a_file_by_their_names_in_the_module(tiny: Tiny, tmp_path: Path):
@@ -151,6 +159,7 @@ def test_piggybacks_protocol_runs_on_folders_of_images(tmp_path: Path, monkeypat
     quick = {"train.epochs": 1, "mask_lr": 0.01, "stream.shape": [3, 32, 32], "overlaps": 1}
     experiment = Experiment.of("piggyback_imagenet", "piggyback", **quick)
     folder = experiment.run(tmp_path / "run", device="cpu", data_root=tmp_path)
+    assert experiment.learner(experiment.stream(data_root=tmp_path)).net.outputs == max(SETS.values())
     assert asked[0]["weights_only"]
     with h5py.File(folder / "log.h5") as log:
         assert log["results/task_name"].asstr()[:].tolist() == [f"folder/{name}" for name in SETS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,6 +34,9 @@ def print_run(run: Run) -> None:
     else:
         _print_matrix(out, run)
         _print_scores(out, summary)
+    if "backbone" in run.environment:
+        about = json.loads(run.environment["backbone"])
+        out.print(_text("start   " + one_line(", ".join(f"{key} {value}" for key, value in about.items()))))
     if not summary.experiences:
         return
     parts = ", ".join(f"{one_line(name)} {size(held)}" for name, held in summary.memory_parts.items())
