@@ -127,7 +127,7 @@ class Experiment:
         """Build the stream; reads the source."""
         options, root = dict(self.resolved["stream"]), data_root or default_data_root()
         kind: Any = plugins.load("streams", options.pop("name"))
-        if "sources" in options:
+        if "sources" in options or "stand_ins" in options:
             classes_of = partial(_classes_of, root)
             return cast(Stream, kind(partial(_loaded, root), device=device, classes_of=classes_of, **options))
         if "source" in options:
@@ -234,7 +234,7 @@ class Experiment:
 def _sources(options: dict[str, Any]) -> list[str]:
     """Return the names of all sources that the options of a stream name."""
     listed = [part if isinstance(part, str) else part["source"] for part in options.get("sources", [])]
-    return [*listed, *([options["source"]] if "source" in options else [])]
+    return [*listed, *options.get("stand_ins", {}).values(), *([options["source"]] if "source" in options else [])]
 
 
 def _loaded(root: Path, source: str) -> Arrays:

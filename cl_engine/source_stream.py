@@ -43,9 +43,11 @@ class Source(Configured):
     """Where data come from: files under the data root, or a package.
 
     Attributes:
+        needs_files: whether files must be under the data root; the others are shipped or generated.
         takes_path: whether the source is named with a path behind a slash, as ``folder/birds``, kept in ``path``.
     """
 
+    needs_files: ClassVar[bool] = False
     takes_path: ClassVar[bool] = False
     path: str
 

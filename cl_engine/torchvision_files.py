@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ class TorchvisionSource(Source):
     A subclass names the class, the number of classes and the published channel means and deviations (of 0 … 1).
     """
 
+    needs_files: ClassVar[bool] = True
     dataset: str
     classes: int
     mean: tuple[float, ...]

@@ -14,7 +14,7 @@ from cl_engine.torchvision_files import TorchvisionSource
 
 SOURCES = plugins.names("sources")
 FROM_FILES = [name for name in SOURCES if issubclass(plugins.load("sources", name), TorchvisionSource)]
-SHIPPED = [name for name in SOURCES if name not in FROM_FILES and not plugins.load("sources", name).takes_path]
+SHIPPED = [name for name in SOURCES if not plugins.load("sources", name).needs_files]
 
 
 def assert_sound(arrays: Arrays) -> None:

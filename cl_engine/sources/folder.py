@@ -24,6 +24,7 @@ class Folder(Source):
     there is no ``test``.
     """
 
+    needs_files: ClassVar[bool] = True
     takes_path: ClassVar[bool] = True
 
     def load(self, root: Path) -> Arrays:

@@ -1,0 +1,163 @@
+"""CTrL: six streams, each of which asks one question about transfer."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_engine import rng
+from cl_engine.ctrl_tasks import Kind, Size, Task, tasks_of
+from cl_engine.errors import UsageError
+from cl_engine.images import to_shape
+from cl_engine.options import option
+from cl_engine.source_stream import Arrays
+from cl_engine.stream import Data, Experience, Setting, Stream
+
+KEPT = 6  # sources in memory at a time
+ASIDE = {"cifar100": 50, "dtd": 27}  # rows of a class from which validation rows are drawn
+MOST_ASIDE = 500
+
+
+class Ctrl(Stream):
+    """CTrL: S⁻, S⁺, S_in, S_out, S_pl and S_long, benchmark of continual transfer learning (Veniat et al. 2021).
+
+    S⁻: does the last task find what the first, well learned, has to give? S⁺: and the other way round? S_in: with other
+    colours? S_out: with other labels? S_pl: can the last still be learned after unrelated ones? S_long: a hundred tasks
+    of five classes. Images are brought to one shape; channels are scaled by each task's own training rows. Sources that
+    are not at hand can be replaced (``stand_ins``), which the log then says. Not as released: all draws come from the
+    seed, and validation rows are not augmented.
+    """
+
+    setting: Setting = option("task", "what is told at test time: task or domain (labels are local to the task)")
+    kind: Kind = option("s_minus", "which of the six streams")
+    stand_ins: dict[str, str] = option({}, "sources in the place of published ones: {svhn = 'digits', dtd = '…'}")
+    shape: list[int] = option([3, 32, 32], "channels, height and width of all inputs")
+    large: tuple[int, int] = option(
+        (400, 200), "training and validation rows of a class, of a task with plenty of data"
+    )
+    small: tuple[int, int] = option((40, 20), "the same, of an ordinary task")
+    tiny: tuple[int, int] = option((5, 3), "the same, of a task with few data")
+    long: tuple[int, int] = option((1000, 500), "the same, of the large tasks of s_long")
+    test_samples_per_class: int = option(1000, "test rows of a class in a task, or all there are", ge=1)
+    seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
+
+    def __init__(
+        self,
+        load: Callable[[str], Arrays],
+        device: torch.device | str = "cpu",
+        *,
+        classes_of: Callable[[str], int | None] = lambda name: None,
+        **options: Any,
+    ) -> None:
+        """Build the stream; ``load`` returns the arrays of a source, ``classes_of`` their number if it is quick to tell.
+
+        Raises:
+            UsageError: for options that do not exist, or a setting or source that does not fit.
+        """
+        self.configure(options, "stream")
+        if self.setting == "class":
+            raise UsageError("stream.setting: tasks of CTrL share classes; use 'task' or 'domain'")
+        self.device, self._load = torch.device(device), load
+        self._open: OrderedDict[str, Arrays] = OrderedDict()
+        draw = rng.arrays(self.seed, "ctrl", self.kind)
+        self.tasks = tasks_of(self.kind, lambda name: classes_of(self._named(name)) or self._arrays(name).classes, draw)
+        self.tasks = self.tasks[: self.n]
+        self.n_tasks = self.n_steps = len(self.tasks)
+        self.input_shape = tuple(self.shape)
+        self.mean, self.std = (0.0,), (1.0,)  # inputs come scaled
+        self.outputs = max(len(task.classes) for task in self.tasks)
+
+    def task_id(self, step: int) -> int:
+        self.check_step(step)
+        return step
+
+    def __getitem__(self, step: int) -> Experience:
+        task = self.tasks[self.task_id(step)]
+        train, validation = self._train_rows(step)
+        return Experience(
+            step=step,
+            task_id=step,
+            train=self._data(task, step, train, test=False),
+            validation=self._data(task, step, validation, test=False),
+            classes=len(task.classes),
+        )
+
+    def test(self, task_id: int) -> Data:
+        task = self.tasks[task_id]
+        arrays = self._arrays(task.source)
+        rows = [np.flatnonzero(arrays.test_y == label)[: self.test_samples_per_class] for label in task.classes]
+        return self._data(task, task_id, rows, test=True)
+
+    def describe(self) -> dict[str, str | int]:
+        found: dict[str, str | int] = {"benchmark": f"CTrL {self.kind}"}
+        if self.stand_ins:
+            found["stand-ins"] = ", ".join(f"{new} for {old}" for old, new in self.stand_ins.items())
+        return found
+
+    def name_of(self, task_id: int) -> str:
+        task = self.tasks[task_id]
+        again = f", as task {task.like}" if task.like is not None else ""
+        colour = f", {('red', 'green', 'blue')[int(np.argmax(task.colour))]}" if task.colour else ""
+        classes = f" {', '.join(map(str, task.classes))}" if self.kind == "s_long" else ""
+        return f"{self._named(task.source)}{classes}{colour}{again}"
+
+    def _named(self, source: str) -> str:
+        return self.stand_ins.get(source, source)
+
+    def _arrays(self, source: str) -> Arrays:
+        name = self._named(source)
+        if name not in self._open:
+            found = self._load(name)
+            if found.train_x.dtype != np.uint8 or found.train_x.ndim != 4:
+                raise UsageError(f"stream.stand_ins: '{name}' holds no images")
+            self._open[name] = found
+            while len(self._open) > KEPT:
+                self._open.popitem(last=False)
+        self._open.move_to_end(name)
+        return self._open[name]
+
+    def _train_rows(self, step: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return training and validation rows of each label; the two are drawn from separate parts of a source."""
+        task = self.tasks[step]
+        arrays, draw = self._arrays(task.source), rng.arrays(self.seed, "ctrl rows", step)
+        wanted, aside = self._numbers(task.size)
+        train, validation = [], []
+        for label in task.classes:
+            rows = np.flatnonzero(arrays.train_y == label)
+            divided = rng.arrays(self.seed, "ctrl aside", self._named(task.source), label).permutation(rows)
+            cut = min(ASIDE.get(self._named(task.source), MOST_ASIDE), len(rows) // 3)
+            train.append(draw.permutation(divided[cut:])[:wanted])
+            validation.append(draw.permutation(divided[:cut])[:aside])
+        return train, validation
+
+    def _numbers(self, size: Size) -> tuple[int, int]:
+        found: tuple[int, int] = getattr(self, size)
+        return found
+
+    def _data(self, task: Task, step: int, rows: list[np.ndarray], *, test: bool) -> Data:
+        arrays = self._arrays(task.source)
+        mean, std = self._scaling(task, step)
+        x = self._images(task, (arrays.test_x if test else arrays.train_x)[np.concatenate(rows)])
+        y = np.repeat(np.arange(len(rows)), [len(found) for found in rows]).astype(np.int64)
+        return Data(((x - mean) / std).to(self.device), torch.from_numpy(y).to(self.device))
+
+    def _scaling(self, task: Task, step: int) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation of each channel over the task's training rows, ``[C, 1, 1]``."""
+        x = self._images(task, self._arrays(task.source).train_x[np.concatenate(self._train_rows(step)[0])])
+        parts = x.transpose(0, 1).flatten(1)
+        return parts.mean(dim=1).reshape(-1, 1, 1), parts.std(dim=1).clamp_min(1e-6).reshape(-1, 1, 1)
+
+    def _images(self, task: Task, x: np.ndarray) -> Tensor:
+        """Return float32 images in the stream's shape, in the task's light."""
+        images = to_shape(torch.from_numpy(x), self.input_shape).to(torch.float32)
+        if task.colour is None:
+            return images
+        if self.input_shape[0] != 3:
+            raise UsageError(f"stream.shape: S_in colours its images, which takes three channels, found {self.shape}")
+        light = torch.tensor(task.colour, dtype=torch.float32).reshape(3, 1, 1) / 255
+        return images + (255 - images) * light
