@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "cl_engine"
 FLOORS = [
     ["errors", "formats", "rng", "tree", "bank", "events", "images"],
     ["options", "rehearsal", "metrics"],
-    ["stream", "optimizers", "ctrl_tasks"],
+    ["stream", "optimizers", "ctrl_tasks", "proxies"],
     ["agenda", "source_stream", "architecture", "memory", "ledger"],
     ["net", "checkpoint", "torchvision_files"],
     ["heads", "fit"],

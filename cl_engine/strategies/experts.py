@@ -1,0 +1,130 @@
+"""Experts: every task starts from the net that promises most for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from cl_engine import rng
+from cl_engine.bank import Bank
+from cl_engine.events import StrategyEvent
+from cl_engine.memory import State
+from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Params
+from cl_engine.options import option
+from cl_engine.proxies import Proxy, promise
+from cl_engine.strategy import Learning, Strategy
+from cl_engine.stream import Experience
+
+GENERALIST = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertScored(StrategyEvent):
+    """What an expert (its task; −1: the net that all start from) promises for a task, by seed."""
+
+    task_id: int
+    expert: int
+    score: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertChosen(StrategyEvent):
+    """The expert that a task starts from, by seed; −1: the net that all start from."""
+
+    task_id: int
+    expert: tuple[int, ...]
+
+
+class Experts(Strategy):
+    """Experts: the past net whose features fit a task best is copied, given a new head and fine-tuned (Puigcerver 2021).
+
+    Every finished task leaves its net as an expert for the next; the net that the scenario starts from is the generalist
+    among them. A proxy tells what each promises, on the task's training rows, without training: leave-one-out nearest
+    neighbours as published, a linear probe, LEEP or H-score. All nets are kept whole.
+    """
+
+    settings = ("task",)
+    cost: ClassVar[Literal["flat", "growing"]] = "growing"
+
+    proxy: Proxy = option("knn", "what is asked of an expert: knn, linear, leep or h_score")
+    k: int = option(1, "neighbours that vote (knn)", ge=1)
+    cosine: bool = option(False, "neighbours by direction instead of distance (knn)")
+    rows: int = option(1000, "training rows that experts are tried on, at most", ge=2)
+    scanned: int | None = option(None, "latest experts that are tried; left out: all", ge=1)
+    choose: Literal["best", "random", "generalist", "worst"] = option(
+        "best", "the expert a task starts from; all but best are controls"
+    )
+
+    def start(self) -> State:
+        seeds, device = len(self.seeds), self.net.device
+        first = self.net.init(self.seeds)
+        return {
+            "generalist": first,
+            "experts": {name: Bank.empty(seeds, t.shape[1:], t.dtype, device) for name, t in first.items()},
+        }
+
+    def learn(self, experience: Experience) -> Learning:
+        task = experience.task_id
+        if task < self._count():
+            start = self._expert(task)
+        else:
+            scores: dict[int, list[float]] = {}
+            for expert in [GENERALIST, *range(self._count())[-(self.scanned or self._count() or 1) :]]:
+                scores[expert] = self._promises(expert, experience)
+                yield ExpertScored(step=experience.step, task_id=task, expert=expert, score=tuple(scores[expert]))
+            chosen = self._chosen(scores, experience)
+            yield ExpertChosen(step=experience.step, task_id=task, expert=tuple(chosen))
+            start = self._copies(chosen)
+        params = yield from self.fit(start, self.loss, experience)
+        for name, tensor in params.items():
+            self.state["experts"][name].put(task, tensor)
+
+    def predict(self, x: Tensor, task_id: int | None) -> Tensor:
+        assert task_id is not None
+        return self.net.all(self._expert(task_id if task_id < self._count() else GENERALIST), x)
+
+    def fingerprint(self, task_id: int | None) -> int | None:
+        bank: Bank = next(iter(self.state["experts"].values()))
+        return None if task_id is None else bank.writes(task_id)
+
+    def _count(self) -> int:
+        return len(next(iter(self.state["experts"].values())))
+
+    def _expert(self, expert: int) -> Params:
+        if expert == GENERALIST:
+            generalist: Params = self.state["generalist"]
+            return generalist
+        return {name: bank[expert] for name, bank in self.state["experts"].items()}
+
+    def _promises(self, expert: int, experience: Experience) -> list[float]:
+        """Return what an expert promises for the task, by seed, on rows spread over the training rows."""
+        x, labels = experience.train.x, experience.train.y
+        if len(x) > self.rows:
+            chosen = torch.linspace(0, len(x) - 1, self.rows, device=x.device).long()
+            x, labels = x[chosen], labels[chosen]
+        params = self._expert(expert)
+        features, logits = self.net.all_features(params, x), self.net.all(params, x)
+        return [
+            promise(self.proxy, of_seed, said, labels, k=self.k, cosine=self.cosine)
+            for of_seed, said in zip(features, logits, strict=True)
+        ]
+
+    def _chosen(self, scores: dict[int, list[float]], experience: Experience) -> list[int]:
+        """Return the expert of each seed; of equals the earliest."""
+        known, seeds = list(scores), range(len(self.seeds))
+        if self.choose == "generalist":
+            return [GENERALIST for _ in seeds]
+        if self.choose == "random":
+            draws = [rng.arrays(seed, "expert", experience.step) for seed in self.seeds]
+            return [known[int(draw.integers(len(known)))] for draw in draws]
+        best = max if self.choose == "best" else min
+        return [best(known, key=lambda expert, s=s: scores[expert][s]) for s in seeds]  # type: ignore[misc]
+
+    def _copies(self, chosen: list[int]) -> Params:
+        """Return each seed's copy of its expert, with the generalist's untrained head."""
+        nets = [self._expert(expert) for expert in chosen]
+        copies = {name: torch.stack([net[name][s] for s, net in enumerate(nets)]) for name in nets[0]}
+        return {**copies, **{name: self.state["generalist"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}}
