@@ -176,6 +176,24 @@ def test_what_a_task_brings_about_does_not_depend_on_the_order_of_tasks(tiny: Ti
                 assert torch.equal(bank[kind], shuffled.state[part][place])
 
 
+@pytest.mark.parametrize("name", ["piggyback", "packnet", "hat"])
+def test_a_net_without_hidden_layers_is_refused_in_a_sentence(tiny: Tiny, name: str):
+    with pytest.raises(UsageError, match=f"{name}: the net has no linear or convolution layer before its head"):
+        last(tiny(name, **{"net.hidden": []}))
+
+
+@pytest.mark.parametrize(("name", "options"), FROZEN)
+def test_a_task_that_comes_back_leaves_the_others_as_they_are(tiny: Tiny, name: str, options: dict[str, Any]):
+    answers: dict[int, torch.Tensor] = {}
+    for event, stream, strategy in learned(tiny(name, **options, **NORMED, **{"stream.revisit": [1]})):
+        if isinstance(event, TaskLearned):
+            for task in (0, 2):
+                if task <= event.task_id or event.step == 3:
+                    logits = strategy.predict(stream.test(task).x, task)
+                    assert torch.equal(answers.setdefault(task, logits), logits)
+    assert len(answers) == 2
+
+
 # Piggyback
 
 

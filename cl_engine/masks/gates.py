@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_engine.masks.layout import maskable
+from cl_engine.masks.layout import some_maskable
 from cl_engine.masks.norms import norm_after
 from cl_engine.net import Net, Params
 
@@ -34,7 +34,7 @@ class Gates:
     @classmethod
     def of(cls, net: Net, input_shape: tuple[int, ...]) -> Gates:
         """Find the gates of a net, what a layer reads by closing one gate after the other and looking."""
-        layers = [name.rpartition(".")[0] for name in maskable(net)]
+        layers = [name.rpartition(".")[0] for name in some_maskable(net, "hat")]
         units = {layer: net.shapes[f"{layer}.weight"][0] for layer in layers}
         transposed = [layer for layer in layers if getattr(net.owner(f"{layer}.weight"), "transposed", False)]
         units |= {layer: net.shapes[f"{layer}.weight"][1] for layer in transposed}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cl_engine.errors import UsageError
 from cl_engine.net import HEAD_WEIGHT, Net, Params
 
 
@@ -65,6 +66,20 @@ class Layout:
 def maskable(net: Net) -> list[str]:
     """Return the names of the weights of linear and convolution layers, but for the head's."""
     return [name for name in net.shapes if name != HEAD_WEIGHT and is_weight(net, name)]
+
+
+def some_maskable(net: Net, strategy: str) -> list[str]:
+    """Return the names that `maskable` returns.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    names = maskable(net)
+    if not names:
+        raise UsageError(
+            f"{strategy}: the net has no linear or convolution layer before its head: choose one with hidden layers"
+        )
+    return names
 
 
 def is_weight(net: Net, name: str) -> bool:

@@ -14,7 +14,7 @@ from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.fit import Tree
 from cl_engine.heads import empty_heads, head_of, row_of
-from cl_engine.masks.layout import Layout, maskable
+from cl_engine.masks.layout import Layout, some_maskable
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
 from cl_engine.masks.told import WeightsOwned
 from cl_engine.memory import State
@@ -118,7 +118,7 @@ class Packnet(Strategy):
 
     @cached_property
     def _layout(self) -> Layout:
-        return Layout.of(self.net, maskable(self.net))
+        return Layout.of(self.net, some_maskable(self.net, self.name()))
 
     @cached_property
     def _norms(self) -> TaskNorms:

@@ -14,7 +14,7 @@ from cl_engine.errors import UsageError
 from cl_engine.fit import Tree
 from cl_engine.heads import empty_heads, head_of, row_of
 from cl_engine.masks import guard
-from cl_engine.masks.layout import Layout, maskable
+from cl_engine.masks.layout import Layout, some_maskable
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
 from cl_engine.masks.store import MaskStore
 from cl_engine.masks.thresholds import HARD, Kind, straight_through
@@ -123,7 +123,7 @@ class Piggyback(Strategy):
 
     @cached_property
     def _store(self) -> MaskStore:
-        return MaskStore(Layout.of(self.net, maskable(self.net)), signed=self.mask != "binary")
+        return MaskStore(Layout.of(self.net, some_maskable(self.net, self.name())), signed=self.mask != "binary")
 
     @cached_property
     def _norms(self) -> TaskNorms:
