@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cl_engine import rng
+from cl_engine.best import Best
 from cl_engine.errors import RunFailed
 from cl_engine.events import EpochEnded, Event, Progress
 from cl_engine.net import Net
@@ -67,6 +68,9 @@ class Job:
         index: number of the fit within its experience.
         draw: number that, with the seed and the index, all randomness is derived from; None: the step.
         told: given the batch within the epoch and their number, returns numbers handed to the loss after the rows.
+        validation: inputs and labels ``(x [M, …], y [M])`` that decide, after every pass, which weights are kept: those of
+            the pass of greatest accuracy, the first of equals; None: those after the last pass.
+        patience: passes without a better one after which a seed stops; None: it never does.
         project: called on ``params`` after every step, to bring them back in place to where they are allowed.
     """
 
@@ -88,6 +92,8 @@ class Job:
     draw: int | None = None
     told: Callable[[int, int], Sequence[float]] | None = None
     project: Callable[[Tree], None] | None = None
+    validation: Rows | None = None
+    patience: int | None = None
     side_by_side: bool | None = None
 
 
@@ -119,7 +125,8 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
             learner.start_epoch(epoch, batches)
         for batch in range(batches):
             for learner in learners:
-                learner.step(epoch, batch)
+                if not learner.best.enough:
+                    learner.step(epoch, batch)
             done = epoch * batches + batch + 1
             if time.perf_counter() - breath > BREATH:
                 yield Progress(step=job.step, done=done / (batches * job.train.epochs))
@@ -143,6 +150,10 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
                     f"lower train.lr, now {job.train.lr}"
                 )
         yield from midway((epoch + 1) * batches)
+        for learner in learners:
+            learner.judge()
+        if all(learner.best.enough for learner in learners):
+            break
     if _versions(job.frozen) != frozen_before:
         raise RunFailed(f"the loss changed frozen tensors at step {job.step}: call net.one(…, training=False) on them")
     results = [learner.result() for learner in learners]
@@ -168,6 +179,7 @@ class _Learner:
         self.frozen = None if job.frozen is None else mapped(own, job.frozen)
         self.rehearsal = None if job.rehearsal is None else tuple(own(rows).to(device) for rows in job.rehearsal)
         self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
+        self.best = Best(len(members), job.patience)
         self.loss = job.loss
         if together:
             shared = None if self.frozen is None else mapped(lambda leaf: 0 if len(leaf) > 1 else None, self.frozen)
@@ -218,6 +230,15 @@ class _Learner:
             schedule.step()
         return [float(value) / len(self.rows[0]) for value in self.total.tolist()]
 
+    def judge(self) -> None:
+        """Test on the validation rows, if there are any, and keep the weights of seeds that have never been better."""
+        if self.job.validation is None or self.best.enough:
+            return
+        x, y = (rows.to(self.job.net.device) for rows in self.job.validation)
+        with torch.no_grad():
+            right = self.logits(x).argmax(dim=-1) == y
+        self.best.look(right.float().mean(dim=-1), self._whole())
+
     def logits(self, x: Tensor) -> Tensor:
         """Return ``[S, N, C]`` of the seeds of this learner."""
         assert self.job.logits is not None
@@ -228,6 +249,9 @@ class _Learner:
 
     def result(self) -> Tree:
         """Return the trained tree, with the axis of seeds in front."""
+        return self._whole() if self.best.params is None else self.best.params
+
+    def _whole(self) -> Tree:
         return mapped(lambda leaf: leaf.detach() if self.together else leaf.detach().unsqueeze(0), self.params)
 
     def _pick(self, rows: Tensor, index: Tensor) -> Tensor:

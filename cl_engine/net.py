@@ -30,6 +30,7 @@ class Net:
     weights under their own names; `is_buffer` tells them apart.
 
     Attributes:
+        layers: names of the module's parts, in its own order.
         shapes: shape of every weight and buffer of one seed, by name, in order.
         input_shape: shape of an input, the axis of rows not counted.
         outputs: number of logits.
@@ -69,6 +70,7 @@ class Net:
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         self.shapes = {self._rename.get(name, name): tuple(tensor.shape) for name, tensor in tensors.items()}
         self._body_names = frozenset(name for name, _ in (*self._body.named_parameters(), *self._body.named_buffers()))
+        self.layers = [name for name, _ in module.named_modules()]
         self._pretrained = self._adopted(pretrained) if pretrained else {}
         self.input_shape = tuple(input_shape)
         self._probe(input_shape)
@@ -95,6 +97,10 @@ class Net:
     def owner(self, name: str) -> nn.Module:
         """Return the layer that a weight or buffer of this name belongs to, to be asked for its kind and sizes."""
         return self._module.get_submodule(self._original(name).rpartition(".")[0])
+
+    def attribute(self, name: str) -> Any:
+        """Return an attribute of the module, None if it has none of that name."""
+        return getattr(self._module, name, None)
 
     def init(self, seeds: Sequence[int]) -> Params:
         """Return the weights that learning starts from, ``{name: [S, …]}``.

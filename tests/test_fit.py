@@ -206,3 +206,34 @@ def test_heads_of_several_tasks_get_the_same_gradient_every_time_with_several_th
     finally:
         torch.set_num_threads(threads)
     assert len(ends) == 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_weights_of_the_pass_that_was_best_on_validation_rows_are_kept_seed_by_seed(together: bool):
+    net = net_of()
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(30, 1, 6, 6, generator=draw)
+    validation = (x, x.flatten(1)[:, :3].argmax(dim=1))
+    train = Train(epochs=6, batch=16, lr=0.4, momentum=0.9)
+    options: dict[str, Any] = {"side_by_side": together, "train": train}
+    passes = [
+        run(job_of(net, **{**options, "train": train.model_copy(update={"epochs": epochs})}))[0]
+        for epochs in range(1, 7)
+    ]
+    accuracy = torch.stack([(net.all(p, x).argmax(-1) == validation[1]).float().mean(-1) for p in passes])
+    best = accuracy.argmax(dim=0)  # the first of equals
+    assert len(best.unique()) > 1, "seeds that agree show nothing"
+    kept, _ = run(job_of(net, validation=validation, **options))
+    for seed, epoch in enumerate(best.tolist()):
+        for name, tensor in kept.items():
+            assert torch.equal(tensor[seed], passes[epoch][name][seed])
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_fit_ends_when_no_seed_gets_better_for_longer_than_its_patience(together: bool):
+    net = net_of()
+    hopeless = (torch.zeros(4, 1, 6, 6), torch.tensor([0, 1, 2, 0]))
+    train = Train(epochs=9, batch=16, lr=1e-9)
+    job = job_of(net, side_by_side=together, train=train, validation=hopeless, patience=2)
+    _, events = run(job)
+    assert sum(isinstance(event, EpochEnded) for event in events) == 4

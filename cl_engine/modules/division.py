@@ -1,0 +1,44 @@
+"""Where a network is cut into modules, one behind the other."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from cl_engine.errors import UsageError
+from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net
+
+Division = list[list[str]]
+
+
+def division(net: Net) -> Division:
+    """Return the names of the weights and buffers of each module, from the inputs to the head.
+
+    A module whose class has an attribute ``stages`` (sequences of prefixes of names, the head left out) is cut there.
+    Any other is cut before each linear and convolution layer. The head is the last module.
+
+    Raises:
+        UsageError: if ``stages`` do not name every weight and buffer once.
+    """
+    body = [name for name in net.shapes if name not in (HEAD_WEIGHT, HEAD_BIAS)]
+    stages = net.attribute("stages")
+    parts = _before_layers(net, body) if stages is None else [_under(prefixes, body) for prefixes in stages]
+    named = [name for part in parts for name in part]
+    if sorted(named) != sorted(body):
+        odd = sorted(set(body).symmetric_difference(named) or {name for name in named if named.count(name) > 1})
+        raise UsageError(f"the net's stages must name every weight once; it is otherwise with: {', '.join(odd)}")
+    return [*parts, [HEAD_WEIGHT, HEAD_BIAS]]
+
+
+def _before_layers(net: Net, names: list[str]) -> Division:
+    parts: Division = []
+    for layer in net.layers:
+        own = [name for name in names if name.rpartition(".")[0] == layer]
+        if own and (not parts or isinstance(net.owner(own[0]), nn.Linear | nn.modules.conv._ConvNd)):
+            parts.append([])
+        if own:
+            parts[-1] += own
+    return parts
+
+
+def _under(prefixes: tuple[str, ...], names: list[str]) -> list[str]:
+    return [name for name in names if any(name == p or name.startswith(f"{p}.") for p in prefixes)]

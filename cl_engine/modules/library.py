@@ -1,0 +1,72 @@
+"""Modules that were learned, kept once however many tasks use them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cl_engine.bank import Bank
+from cl_engine.masks.layout import Layout
+from cl_engine.memory import State
+from cl_engine.modules.division import Division
+from cl_engine.net import Net, Params
+
+
+class Library:
+    """Modules as rows, a bank for each depth, and tasks as paths: for each depth the row it uses, seed by seed.
+
+    Seeds may choose differently, so each has rows of its own number; a bank is as long as the longest needs. Modules
+    are never written over. Buffers that count batches are not kept: they matter to nothing in evaluation.
+    """
+
+    def __init__(self, net: Net, parts: Division) -> None:
+        """Set up for a net cut into these parts."""
+        self._net, self.depths = net, len(parts)
+        self.layouts = [Layout.of(net, [name for name in part if _is_number(net, name)]) for part in parts]
+        self.counters = [name for part in parts for name in part if not _is_number(net, name)]
+
+    def start(self, seeds: int) -> State:
+        """Return the library without a module."""
+        device = self._net.device
+        return {
+            "modules": {f"{d}": Bank.empty(seeds, (one.size,), device=device) for d, one in enumerate(self.layouts)},
+            "paths": Bank.empty(seeds, (self.depths,), torch.int64, device),
+            "held": torch.zeros(seeds, self.depths, dtype=torch.int64, device=device),
+        }
+
+    def params(self, state: State, path: Tensor) -> Params:
+        """Return the weights along paths ``[S, depths]``, ``{name: [S, …]}``."""
+        found: Params = {}
+        for depth, layout in enumerate(self.layouts):
+            rows = state["modules"][f"{depth}"].rows
+            index = path[:, depth].reshape(-1, 1, 1).expand(-1, 1, rows.shape[2])
+            found |= layout.named(rows.gather(1, index).squeeze(1))
+        return found
+
+    def add(self, state: State, params: Params, path: Tensor, new: Tensor) -> Tensor:
+        """Keep the modules of ``params`` that are new, ``[S, depths]``, and return the path with their rows in it."""
+        path = path.clone()
+        for depth, layout in enumerate(self.layouts):
+            bank: Bank = state["modules"][f"{depth}"]
+            row = layout.row(params)
+            for seed in new[:, depth].nonzero().flatten().tolist():
+                index = int(state["held"][seed, depth])
+                whole = bank[index].clone() if index < len(bank) else torch.zeros_like(row)
+                whole[seed] = row[seed]
+                bank.put(index, whole)
+                path[seed, depth] = index
+                state["held"][seed, depth] += 1
+        return path
+
+    def uses(self, state: State) -> list[Tensor]:
+        """Return for each depth how many tasks use each row, ``[S, n]``."""
+        paths = state["paths"].rows
+        counts = []
+        for depth in range(self.depths):
+            rows = len(state["modules"][f"{depth}"])
+            counts.append((paths[:, :, depth].unsqueeze(2) == torch.arange(rows, device=paths.device)).sum(dim=1))
+        return counts
+
+
+def _is_number(net: Net, name: str) -> bool:
+    return not name.endswith("num_batches_tracked")
