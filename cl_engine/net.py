@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from operator import itemgetter
 from typing import Any
@@ -126,7 +126,7 @@ class Net:
         x: Tensor,
         training: bool | None = None,
         *,
-        statistics: bool = True,
+        statistics: bool | Collection[str] = True,
         gates: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Return logits ``[N, C]`` of one seed's weights.
@@ -135,7 +135,8 @@ class Net:
             params: ``{name: […]}``.
             x: inputs ``[N, …]``.
             training: decides on dropout and BatchNorm; None: training inside of `fit`, not elsewhere.
-            statistics: in training, BatchNorm uses and updates the statistics of the batch; False: it keeps its own.
+            statistics: in training, BatchNorm uses and updates the statistics of the batch; False: it keeps its own;
+                names of layers: those alone use the batch's.
             gates: factors ``[units]`` of the outputs of layers, by the layer's name in the module.
         """
         return self._call(self._module, params, x, training, statistics, gates)
@@ -183,13 +184,14 @@ class Net:
         params: Params,
         x: Tensor,
         training: bool | None,
-        statistics: bool = True,
+        statistics: bool | Collection[str] = True,
         gates: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         module.train(self._training if training is None else training)
-        if module.training and not statistics:
-            for part in module.modules():
-                if isinstance(part, nn.modules.batchnorm._NormBase):
+        if module.training and statistics is not True:
+            tracking = statistics or ()
+            for name, part in module.named_modules():
+                if isinstance(part, nn.modules.batchnorm._NormBase) and name not in tracking:
                     part.eval()
         names = self._body_names if module is self._body else None
         own = {self._original(name): tensor for name, tensor in params.items()}

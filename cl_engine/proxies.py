@@ -53,6 +53,13 @@ def nearest_neighbours(features: Tensor, labels: Tensor, *, k: int = 1, cosine: 
     return _balanced(torch.cat(found), labels)
 
 
+def neighbours_among(known: Tensor, labels: Tensor, asked: Tensor, right: Tensor, *, k: int) -> float:
+    """Return the accuracy on ``asked [M, d]`` of k nearest neighbours among ``known [N, d]`` (Veniat et al. 2021, §4)."""
+    distance = torch.cdist(asked, known, compute_mode="donot_use_mm_for_euclid_dist")
+    nearest = labels[distance.topk(min(k, len(known)), largest=False).indices]
+    return float((nearest.mode(dim=1).values == right).float().mean())
+
+
 def linear_probe(features: Tensor, labels: Tensor, ridge: float = 1e-2) -> float:
     """Return the leave-one-out accuracy of a linear classifier fitted by ridge regression, the mean over classes.
 

@@ -117,6 +117,8 @@ class Strategy(Configured, ABC):
         train: Train | None = None,
         told: Callable[[int, int], Sequence[float]] | None = None,
         project: Callable[[Tree], None] | None = None,
+        validation: Rows | None = None,
+        patience: int | None = None,
     ) -> Generator[Event, None, Tree]:
         """Fit ``params`` to the experience (or to other ``rows``) and return the new ones; see `cl_engine.fit.Job`.
 
@@ -143,6 +145,8 @@ class Strategy(Configured, ABC):
             draw=experience.draw,
             told=told,
             project=project,
+            validation=validation,
+            patience=patience,
         )
         return (yield from fit(job))
 
