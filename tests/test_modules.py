@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from cl_engine.agenda import plan
+from cl_engine.engine import simulate
 from cl_engine.errors import UsageError
+from cl_engine.events import Event
+from cl_engine.experiment import Experiment
 from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.division import division
 from cl_engine.modules.library import Library
+from cl_engine.modules.told import CandidateTried, PathChosen
 from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net
 from cl_engine.nets.mlp import Mlp
+from tests.conftest import TINY
 
 
 def mlp() -> Net:
@@ -93,3 +101,43 @@ def test_a_library_gives_back_what_each_seed_put_in_and_changes_nothing_it_holds
     counts = library.uses(state)
     assert all(count.sum(dim=1).tolist() == [len(choices)] * 2 for count in counts)
     assert [int(count.max(dim=1).values.min()) >= 1 for count in counts] == [True] * 3
+
+
+def events_of(name: str, **options: Any) -> tuple[list[Event], Any]:
+    experiment = Experiment.of(TINY, name, (0, 1), **options)
+    stream = experiment.stream()
+    strategy = experiment.learner(stream)
+    return list(simulate(stream, strategy, plan(stream, experiment.agenda))), strategy
+
+
+def test_every_path_is_tried_over_the_grid_and_the_best_on_validation_rows_is_kept():
+    events, _ = events_of("mntdp", lrs=[0.01, 0.001], **{"net.hidden": [6, 5]})
+    for task in range(3):
+        tried = [e for e in events if isinstance(e, CandidateTried) and e.task_id == task]
+        # three depths: nothing, one or two reused with two rates each, and all of them as they are
+        assert [e.reused for e in tried] == ([0, 0] if task == 0 else [3, 2, 2, 1, 1, 0, 0])
+        [chosen] = [e for e in events if isinstance(e, PathChosen) and e.task_id == task]
+        for seed in range(2):
+            best = max(e.validation[seed] for e in tried)
+            assert chosen.validation[seed] == best
+            assert chosen.reused[seed] == max(e.reused for e in tried if e.validation[seed] == best)
+
+
+def test_the_library_holds_what_tasks_added_and_what_it_holds_never_changes():
+    events, strategy = events_of("mntdp", **{"net.hidden": [6, 5]})
+    added = [3 - reused for e in events if isinstance(e, PathChosen) for reused in e.reused[:1]]
+    assert int(strategy.state["held"][0].sum()) == sum(added)
+    uses = strategy._library.uses(strategy.state)
+    assert all((count[0] > 0).sum() == held for count, held in zip(uses, strategy.state["held"][0], strict=True))
+
+
+def test_a_task_that_comes_back_keeps_its_path():
+    events, strategy = events_of("mntdp", **{"stream.revisit": [0]})
+    assert len(strategy.state["paths"]) == 3
+    assert len([e for e in events if isinstance(e, PathChosen)]) == 3
+
+
+def test_a_task_like_an_earlier_one_takes_over_its_modules():
+    same = {"stream.task_order": 0, "stream.name": "rotated", "stream.degrees": 0.01, "stream.samples_per_class": 40}
+    events, _ = events_of("mntdp", **same, **{"train.epochs": 10, "net.hidden": [16, 16]})
+    assert [e.reused for e in events if isinstance(e, PathChosen)][1:] == [(3, 3), (3, 3)]
