@@ -26,6 +26,13 @@ def head_of(row: Tensor) -> Params:
     return {HEAD_WEIGHT: row[..., :-1], HEAD_BIAS: row[..., -1]}
 
 
+def head_for(heads: Bank, task_id: int, base: Mapping[str, Tensor]) -> Params:
+    """Return the head of a task, that of ``base`` for one not yet met."""
+    if task_id < len(heads):
+        return head_of(heads[task_id])
+    return {name: base[name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
+
+
 def mixed_logits(net: Net, params: Params, heads: Tensor, x: Tensor, task_ids: Tensor) -> Tensor:
     """Return logits ``[N, C]`` of one seed for rows of several tasks, each under its own head.
 

@@ -142,7 +142,7 @@ class Strategy(Configured, ABC):
             logits=logits or self.logits,
             curve=self.curve if self._fits == 1 else Curve(),
             index=self._fits - 1,
-            draw=experience.draw,
+            draw=experience.key,
             told=told,
             project=project,
             validation=validation,

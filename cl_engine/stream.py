@@ -30,6 +30,13 @@ class Data:
     def __len__(self) -> int:
         return len(self.y)
 
+    def spread(self, most: int) -> Data:
+        """Return at most so many rows, evenly spread over all; rows of a class lie together, so each class has its share."""
+        if len(self) <= most:
+            return self
+        index = torch.linspace(0, len(self) - 1, most).long().to(self.y.device)
+        return Data(self.x[index], self.y[index])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Experience:
@@ -51,6 +58,11 @@ class Experience:
     validation: Data
     classes: int
     draw: int | None = None
+
+    @property
+    def key(self) -> int:
+        """What randomness is derived from: ``draw``, or the step."""
+        return self.step if self.draw is None else self.draw
 
 
 class Stream(Configured):

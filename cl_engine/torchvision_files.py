@@ -43,17 +43,26 @@ class TorchvisionSource(Source):
             self._open(root, train, download=True)
 
     def _open(self, root: Path, train: bool, download: bool = False) -> Any:
-        from torchvision import datasets  # 1 s to import: only when used
+        return opened(self.name, self.dataset, root, download, train=train)
 
-        try:
-            return getattr(datasets, self.dataset)(root, train=train, download=download)
-        except (RuntimeError, OSError) as error:
-            if download:
-                raise UsageError(f"could not download {self.dataset} to {root}: {error}") from None
-            raise UsageError(
-                f"the files of '{self.name}' are not under {root} in torchvision's layout; "
-                f"get them with: python run.py fetch {self.name} --data-root {root}"
-            ) from None
+
+def opened(name: str, dataset: str, root: Path, download: bool, **options: Any) -> Any:
+    """Return a set of ``torchvision.datasets`` that the source ``name`` reads, downloaded if so wished.
+
+    Raises:
+        UsageError: if its files are not under ``root`` (with the command that gets them), or cannot be downloaded.
+    """
+    from torchvision import datasets  # 1 s to import: only when used
+
+    try:
+        return getattr(datasets, dataset)(root, download=download, **options)
+    except (RuntimeError, OSError) as error:
+        if download:
+            raise UsageError(f"could not download {dataset} to {root}: {error}") from None
+        raise UsageError(
+            f"the files of '{name}' are not under {root} in torchvision's layout; "
+            f"get them with: python run.py fetch {name} --data-root {root}"
+        ) from None
 
 
 def _arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cl_engine.optimizers import Train
+
 Kind = Literal["binary", "ternary", "ternary_symmetric"]
 
 
@@ -31,6 +33,14 @@ HARD: Mapping[Kind, Callable[[Tensor, float], Tensor]] = {
     "ternary": ternary,
     "ternary_symmetric": ternary_symmetric,
 }
+
+
+def for_scores(train: Train, optimizer: str, lr: float) -> Train:
+    """Return how scores are trained: by an optimiser of their own, the scenario's epochs, and never with weight decay.
+
+    Decay would draw every score below its threshold.
+    """
+    return train.model_copy(update={"optimizer": optimizer, "lr": lr, "momentum": 0.0, "weight_decay": 0.0})
 
 
 def straight_through(hard: Tensor, score: Tensor, gain: Tensor | float = 1.0) -> Tensor:

@@ -57,12 +57,11 @@ def probing(net: Net, manifest: Manifest, rest: Params, experience: Experience) 
     Validation rows, or training rows (evenly from all classes) where the scenario sets none aside.
     """
     data = experience.validation if len(experience.validation) else experience.train
-    index = torch.linspace(0, len(data) - 1, min(len(data), PROBE_ROWS)).long().to(data.y.device)
-    x, y = data.x[index], data.y[index]
+    rows = data.spread(PROBE_ROWS)
 
     def accuracy(members: Sequence[int], vector: Tensor) -> Tensor:
         own = {name: tensor[list(members)] for name, tensor in rest.items()}
-        logits = net.all(manifest.params(vector, own), x)
-        return (logits.argmax(dim=-1) == y).to(torch.float32).mean(dim=1)
+        logits = net.all(manifest.params(vector, own), rows.x)
+        return (logits.argmax(dim=-1) == rows.y).to(torch.float32).mean(dim=1)
 
     return accuracy

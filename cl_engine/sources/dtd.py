@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cl_engine.errors import UsageError
 from cl_engine.source_stream import Arrays, Source
+from cl_engine.torchvision_files import opened
 
 SIDE = 32
 
@@ -35,17 +35,7 @@ class Dtd(Source):
         return 47
 
     def _open(self, root: Path, split: str, download: bool = False) -> Any:
-        from torchvision import datasets  # 1 s to import: only when used
-
-        try:
-            return datasets.DTD(root, split=split, download=download)
-        except (RuntimeError, OSError) as error:
-            if download:
-                raise UsageError(f"could not download DTD to {root}: {error}") from None
-            raise UsageError(
-                f"the files of 'dtd' are not under {root} in torchvision's layout; "
-                f"get them with: python run.py fetch dtd --data-root {root}"
-            ) from None
+        return opened("dtd", "DTD", root, download, split=split)
 
 
 def _arrays(parts: list[Any]) -> tuple[np.ndarray, np.ndarray]:

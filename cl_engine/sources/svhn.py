@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cl_engine.errors import UsageError
 from cl_engine.source_stream import Arrays, Source
+from cl_engine.torchvision_files import opened
 
 
 class Svhn(Source):
@@ -33,14 +33,4 @@ class Svhn(Source):
             self._open(root, split, download=True)
 
     def _open(self, root: Path, split: str, download: bool = False) -> Any:
-        from torchvision import datasets  # 1 s to import: only when used
-
-        try:
-            return datasets.SVHN(str(root), split=split, download=download)
-        except (RuntimeError, OSError) as error:
-            if download:
-                raise UsageError(f"could not download SVHN to {root}: {error}") from None
-            raise UsageError(
-                f"the files of 'svhn' are not under {root} in torchvision's layout; "
-                f"get them with: python run.py fetch svhn --data-root {root}"
-            ) from None
+        return opened("svhn", "SVHN", root, download, split=split)

@@ -101,14 +101,10 @@ class Experts(Strategy):
 
     def _promises(self, expert: int, experience: Experience) -> list[float]:
         """Return what an expert promises for the task, by seed, on rows spread over the training rows."""
-        x, labels = experience.train.x, experience.train.y
-        if len(x) > self.rows:
-            chosen = torch.linspace(0, len(x) - 1, self.rows, device=x.device).long()
-            x, labels = x[chosen], labels[chosen]
-        params = self._expert(expert)
-        features, logits = self.net.all_features(params, x), self.net.all(params, x)
+        rows, params = experience.train.spread(self.rows), self._expert(expert)
+        features, logits = self.net.all_features(params, rows.x), self.net.all(params, rows.x)
         return [
-            promise(self.proxy, of_seed, said, labels, k=self.k, cosine=self.cosine)
+            promise(self.proxy, of_seed, said, rows.y, k=self.k, cosine=self.cosine)
             for of_seed, said in zip(features, logits, strict=True)
         ]
 

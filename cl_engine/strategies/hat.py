@@ -12,7 +12,7 @@ from torch import Tensor
 from cl_engine import rng
 from cl_engine.bank import Bank
 from cl_engine.fit import Tree
-from cl_engine.heads import empty_heads, head_of, row_of
+from cl_engine.heads import empty_heads, head_for, row_of
 from cl_engine.masks.gates import Gates
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
 from cl_engine.masks.told import GatesUsed
@@ -140,16 +140,13 @@ class Hat(Strategy):
         embeddings: Bank = self.state["embeddings"]
         if experience.task_id < len(embeddings):
             return embeddings[experience.task_id]
-        key = experience.step if experience.draw is None else experience.draw
+        key = experience.key
         draws = [rng.tensors(seed, "gates", key) for seed in self.seeds]
         drawn = torch.stack([torch.randn(self._gates.total, generator=draw) for draw in draws])
         return drawn.clamp(-BOUND, BOUND).to(self.net.device)
 
     def _head(self, task_id: int) -> Params:
-        heads = self.state["heads"]
-        if task_id < len(heads):
-            return head_of(heads[task_id])
-        return {name: self.state["net"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
+        return head_for(self.state["heads"], task_id, self.state["net"])
 
     def _told(self, experience: Experience) -> Iterator[GatesUsed]:
         mine = self._gates.named(torch.sigmoid(self.s_max * self.state["embeddings"][experience.task_id]))

@@ -138,13 +138,13 @@ class Mntdp(Strategy):
 
     def _fresh(self, experience: Experience) -> Params:
         """Return untrained weights, other ones for each task."""
-        key = experience.step if experience.draw is None else experience.draw
+        key = experience.key
         return self.net.init([rng.derive(seed, "modules", key) for seed in self.seeds])
 
     def _divided(self, experience: Experience) -> Experience:
         """Return the experience with some of its training rows as validation rows, the same share of each class."""
         train = experience.train
-        draw = rng.tensors(0, "aside", experience.step if experience.draw is None else experience.draw)
+        draw = rng.tensors(0, "aside", experience.key)
         shuffled = torch.randperm(len(train), generator=draw).to(train.y.device)
         aside = torch.zeros(len(train), dtype=torch.bool, device=train.y.device)
         for label in train.y.unique():
@@ -157,18 +157,13 @@ class Mntdp(Strategy):
     def _source(self, experience: Experience) -> Generator[Event, None, list[int] | None]:
         """Return the past task of each seed whose features suit the new one best; None if there is none."""
         scores: list[list[float]] = []
-        train, validation = experience.train, experience.validation
-        some = torch.linspace(0, len(train) - 1, min(self.rows, len(train)), device=train.x.device).long()
-        other = torch.linspace(0, len(validation) - 1, min(self.rows, len(validation)), device=train.x.device).long()
+        train, validation = experience.train.spread(self.rows), experience.validation.spread(self.rows)
         for task in range(len(self.state["paths"])):
             params = self._net(task)
-            known = self.net.all_features(params, train.x[some])
-            asked = self.net.all_features(params, validation.x[other])
+            known = self.net.all_features(params, train.x)
+            asked = self.net.all_features(params, validation.x)
             scores.append(
-                [
-                    neighbours_among(f, train.y[some], g, validation.y[other], k=self.k)
-                    for f, g in zip(known, asked, strict=True)
-                ]
+                [neighbours_among(f, train.y, g, validation.y, k=self.k) for f, g in zip(known, asked, strict=True)]
             )
             yield SourceScored(step=experience.step, task_id=experience.task_id, source=task, score=tuple(scores[-1]))
         if not scores:

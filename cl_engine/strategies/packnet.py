@@ -13,7 +13,7 @@ from cl_engine.bank import Bank
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.fit import Tree
-from cl_engine.heads import empty_heads, head_of, row_of
+from cl_engine.heads import empty_heads, head_for, row_of
 from cl_engine.masks.layout import Layout, some_maskable
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
 from cl_engine.masks.told import WeightsOwned
@@ -156,10 +156,7 @@ class Packnet(Strategy):
         return found
 
     def _head(self, task_id: int) -> Params:
-        heads = self.state["heads"]
-        if task_id < len(heads):
-            return head_of(heads[task_id])
-        return {name: self.state["net"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
+        return head_for(self.state["heads"], task_id, self.state["net"])
 
     def _keep(self, task_id: int, learned: Tree) -> None:
         self.state["heads"].put(task_id, row_of(learned["head"]))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cl_engine.bank import Bank
 from cl_engine.fit import Tree
-from cl_engine.heads import empty_heads, head_of, row_of
+from cl_engine.heads import empty_heads, head_for, row_of
 from cl_engine.masks import guard
 from cl_engine.masks.patches import Kind, PatchParts
 from cl_engine.memory import State
@@ -101,10 +101,7 @@ class Patch(Strategy):
         return self._patch.identity(self.state["backbone"])
 
     def _head(self, task_id: int) -> Params:
-        heads: Bank = self.state["heads"]
-        if task_id < len(heads):
-            return head_of(heads[task_id])
-        return {name: self.state["backbone"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
+        return head_for(self.state["heads"], task_id, self.state["backbone"])
 
     def _keep(self, task_id: int, learned: Tree) -> None:
         if "patches" in self.state:

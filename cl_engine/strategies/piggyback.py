@@ -12,12 +12,12 @@ from torch import Tensor
 from cl_engine import rng
 from cl_engine.errors import UsageError
 from cl_engine.fit import Tree
-from cl_engine.heads import empty_heads, head_of, row_of
+from cl_engine.heads import empty_heads, head_for, row_of
 from cl_engine.masks import guard
 from cl_engine.masks.layout import Layout, some_maskable
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
 from cl_engine.masks.store import MaskStore
-from cl_engine.masks.thresholds import HARD, Kind, straight_through
+from cl_engine.masks.thresholds import HARD, Kind, for_scores, straight_through
 from cl_engine.memory import State
 from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Params
 from cl_engine.optimizers import Train
@@ -131,8 +131,7 @@ class Piggyback(Strategy):
 
     @property
     def _mask_train(self) -> Train:
-        how = {"optimizer": self.mask_optimizer, "lr": self.mask_lr, "momentum": 0.0, "weight_decay": 0.0}
-        return self.train.model_copy(update=how)
+        return for_scores(self.train, self.mask_optimizer, self.mask_lr)
 
     def _hard(self, scores: Tree) -> Params:
         return {name: HARD[self.mask](score, self.threshold) for name, score in scores.items()}
@@ -159,16 +158,13 @@ class Piggyback(Strategy):
                 name: torch.full((len(self.seeds), *shape), self.score_init, device=device)
                 for name, shape in shapes.items()
             }
-        key = experience.step if experience.draw is None else experience.draw
+        key = experience.key
         draws = [rng.tensors(seed, "scores", key) for seed in self.seeds]
         row = torch.stack([torch.rand(self._store.layout.size, generator=draw) for draw in draws])
         return self._store.layout.named((2 * row - 1).mul(self.score_init).to(device))
 
     def _head(self, task_id: int) -> Params:
-        heads = self.state["heads"]
-        if task_id < len(heads):
-            return head_of(heads[task_id])
-        return {name: self.state["backbone"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
+        return head_for(self.state["heads"], task_id, self.state["backbone"])
 
     def _keep(self, task_id: int, masks: Params, norm: Tree, head: Tree) -> None:
         self._store.put(self.state["masks"], task_id, masks)

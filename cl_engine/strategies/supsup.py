@@ -12,12 +12,12 @@ from torch import Tensor
 from cl_engine import rng
 from cl_engine.bank import Bank
 from cl_engine.fit import Tree
-from cl_engine.heads import empty_heads, head_of, row_of
+from cl_engine.heads import empty_heads, head_for, row_of
 from cl_engine.masks.layout import Layout, maskable
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
 from cl_engine.masks.store import MaskStore
 from cl_engine.masks.superposition import inferred
-from cl_engine.masks.thresholds import straight_through, top_share
+from cl_engine.masks.thresholds import for_scores, straight_through, top_share
 from cl_engine.masks.told import TaskInferred
 from cl_engine.memory import State
 from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Params
@@ -71,13 +71,12 @@ class SupSup(Strategy):
         params: Tree = {"scores": scores, "norm": self._norms.trained(state, task, self._rest())}
         if self.heads == "trained":
             params["head"] = self._head(task)
-        how = {"optimizer": self.mask_optimizer, "lr": self.mask_lr, "momentum": 0.0, "weight_decay": 0.0}
         learned = yield from self.fit(
             params,
             self.loss,
             experience,
             frozen={**self._rest(), **weights},
-            overrides={"scores": self.train.model_copy(update=how)},
+            overrides={"scores": for_scores(self.train, self.mask_optimizer, self.mask_lr)},
         )
         before, after = self._hard(scores), self._hard(learned["scores"])
         self._store.put(state["masks"], task, after)
@@ -150,10 +149,7 @@ class SupSup(Strategy):
     def _head(self, task_id: int) -> Params:
         if self.heads == "masked":
             return {}
-        heads = self.state["heads"]
-        if task_id < len(heads):
-            return head_of(heads[task_id])
-        return {name: self.state["backbone"]["rest"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
+        return head_for(self.state["heads"], task_id, self.state["backbone"]["rest"])
 
     def _hard(self, scores: Tree) -> Params:
         return {
@@ -162,7 +158,7 @@ class SupSup(Strategy):
 
     def _scores(self, experience: Experience) -> Params:
         """Return scores drawn uniformly (He et al.), those of a known task's weights above all others."""
-        key, layout = experience.step if experience.draw is None else experience.draw, self._store.layout
+        key, layout = experience.key, self._store.layout
         row = torch.stack(
             [torch.rand(layout.size, generator=rng.tensors(seed, "scores", key)) for seed in self.seeds]
         ).to(self.net.device)

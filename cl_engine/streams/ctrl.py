@@ -64,6 +64,7 @@ class Ctrl(Stream):
             raise UsageError("stream.setting: tasks of CTrL share classes; use 'task' or 'domain'")
         self.device, self._load = torch.device(device), load
         self._open: OrderedDict[str, Arrays] = OrderedDict()
+        self._scales: dict[int, tuple[Tensor, Tensor]] = {}  # asked for with each half of a task's rows
         draw = rng.arrays(self.seed, "ctrl", self.kind)
         self.tasks = tasks_of(self.kind, lambda name: classes_of(self._named(name)) or self._arrays(name).classes, draw)
         self.tasks = self.tasks[: self.n]
@@ -148,9 +149,12 @@ class Ctrl(Stream):
 
     def _scaling(self, task: Task, step: int) -> tuple[Tensor, Tensor]:
         """Return mean and deviation of each channel over the task's training rows, ``[C, 1, 1]``."""
-        x = self._images(task, self._arrays(task.source).train_x[np.concatenate(self._train_rows(step)[0])])
-        parts = x.transpose(0, 1).flatten(1)
-        return parts.mean(dim=1).reshape(-1, 1, 1), parts.std(dim=1).clamp_min(1e-6).reshape(-1, 1, 1)
+        if step not in self._scales:
+            x = self._images(task, self._arrays(task.source).train_x[np.concatenate(self._train_rows(step)[0])])
+            parts = x.transpose(0, 1).flatten(1)
+            mean, std = parts.mean(dim=1), parts.std(dim=1).clamp_min(1e-6)
+            self._scales[step] = mean.reshape(-1, 1, 1), std.reshape(-1, 1, 1)
+        return self._scales[step]
 
     def _images(self, task: Task, x: np.ndarray) -> Tensor:
         """Return float32 images in the stream's shape, in the task's light."""
