@@ -15,10 +15,11 @@ from cl_engine import checkpoint, events
 from cl_engine.agenda import Evaluate, Item, Learn, Save
 from cl_engine.events import Event
 from cl_engine.fit import Curve, Midway
+from cl_engine.flops import Flops
 from cl_engine.ledger import Ledger, Measured
 from cl_engine.memory import bytes_by_part, check_state
 from cl_engine.strategy import Strategy
-from cl_engine.stream import Data, Stream
+from cl_engine.stream import Data, Experience, Stream
 
 TEST_CACHE_BYTES = 512 * 2**20
 
@@ -91,7 +92,7 @@ class _Simulation:
         yield events.StreamEnded(step=step, seconds=time.perf_counter() - self.began)
 
     def _learn(self, item: Learn) -> Iterator[Event]:
-        experience = self.stream[item.step]
+        experience = self.stream.arrival(item.step)
         task = experience.task_id
         yield events.TaskStarted(step=item.step, task_id=task, rows=len(experience.train))
         began = time.perf_counter()
@@ -99,8 +100,21 @@ class _Simulation:
             yield self._curve_point(event, task) if isinstance(event, Midway) else event
         self.ledger.learned(item.step, task)
         check_state(self.strategy.state, len(self.strategy.seeds), self.strategy.name())
-        memory = bytes_by_part(self.strategy.state)
-        yield events.TaskLearned(step=item.step, task_id=task, memory=memory, seconds=time.perf_counter() - began)
+        yield events.TaskLearned(
+            step=item.step,
+            task_id=task,
+            memory=bytes_by_part(self.strategy.state),
+            flops=self._flops(experience),
+            seconds=time.perf_counter() - began,
+        )
+
+    def _flops(self, experience: Experience) -> float:
+        """Return the operations of answering one row of the experience, those of one seed."""
+        told = experience.task_id if self.stream.setting == "task" else None
+        with Flops() as counted:
+            self.strategy.predict(experience.train.x[:1], told)
+        flops: int = counted.total
+        return flops / len(self.strategy.seeds)
 
     def _curve_point(self, event: Midway, task: int) -> Event:
         began = time.perf_counter()

@@ -6,6 +6,7 @@ two runs of the same experiment yield equal events. Per-seed numbers are tuples 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 Seconds = float
@@ -44,13 +45,17 @@ class Progress(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochEnded(Event):
-    """One pass over the training rows is over; ``loss`` is its mean. ``fit`` counts the fits of this experience."""
+    """One pass over the training rows is over; ``loss`` is its mean. ``fit`` counts the fits of this experience.
+
+    ``flops`` are the operations of the pass, one seed's, counted on its first step; NaN: not counted.
+    """
 
     task_id: int
     fit: int
     epoch: int
     epochs: int
     loss: tuple[float, ...]
+    flops: float = field(default=math.nan, compare=False)
     seconds: Seconds = field(compare=False)
 
 
@@ -68,10 +73,14 @@ class CurvePoint(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskLearned(Event):
-    """An experience has been learned; ``memory`` is the bytes one seed holds, by part of its state."""
+    """An experience has been learned; ``memory`` is the bytes one seed holds, by part of its state.
+
+    ``flops`` are the operations of one prediction, one row and seed; NaN: not counted.
+    """
 
     task_id: int
     memory: dict[str, int]
+    flops: float = field(default=math.nan, compare=False)
     seconds: Seconds = field(compare=False)
 
 

@@ -150,6 +150,11 @@ class Experiment:
         build = self._builder(stream, stream.outputs)
         net = Net(build, stream.input_shape, device=stream.device, pretrained=backbone.params, **scale)
         kind: Any = plugins.load("strategies", self.strategy)
+        if stream.unlabelled and kind.needs_labels:
+            raise UsageError(
+                f"the strategy '{self.strategy}' learns from labels, and stream.unlabelled withholds those of tasks "
+                f"{stream.unlabelled}: leave it out, or choose a strategy that does without, such as compose"
+            )
         train = Train(**self.resolved["train"])
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
         return built

@@ -16,6 +16,7 @@ from cl_engine import rng
 from cl_engine.best import Best
 from cl_engine.errors import RunFailed
 from cl_engine.events import EpochEnded, Event, Progress
+from cl_engine.flops import Flops
 from cl_engine.net import Net
 from cl_engine.optimizers import Train, optimizers_for
 from cl_engine.tree import built, leaves, mapped
@@ -30,12 +31,13 @@ BREATH = 0.05  # seconds between two looks at whether anybody still reads
 class Midway(Event):
     """Learning is in the middle, and the learner can be tested on the task at hand: `predict` gives ``[S, N, C]``.
 
-    The engine answers it with a `CurvePoint`; it is not logged itself.
+    The engine answers it with a `CurvePoint`; it is not logged itself. ``params`` returns a copy of what is being fitted.
     """
 
     batch: int
     epoch: int
     predict: Callable[[Tensor], Tensor] = field(compare=False)
+    params: Callable[[], Tree] = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ class Job:
         overrides: other training options for parts of ``params``, by top-level key.
         logits: ``logits(params, frozen, x) -> [N, C]`` for one seed, to be tested with; None: no curve.
         index: number of the fit within its experience.
-        draw: number that, with the seed and the index, all randomness is derived from; None: the step.
-        told: given the batch within the epoch and their number, returns numbers handed to the loss after the rows.
+        draw: number that, with the seed and the lot, all randomness is derived from; None: the step.
+        lot: fits of the same lot see the rows in the same order; None: the index.
+        told: given epoch, batch within it and batches of it, returns numbers handed to the loss after the rows.
         validation: inputs and labels ``(x [M, …], y [M])`` that decide, after every pass, which weights are kept: those of
             the pass of greatest accuracy, the first of equals; None: those after the last pass.
         patience: passes without a better one after which a seed stops; None: it never does.
@@ -90,7 +93,8 @@ class Job:
     curve: Curve = Curve()
     index: int = 0
     draw: int | None = None
-    told: Callable[[int, int], Sequence[float]] | None = None
+    lot: int | None = None
+    told: Callable[[int, int, int], Sequence[float]] = lambda epoch, batch, batches: ()
     project: Callable[[Tree], None] | None = None
     validation: Rows | None = None
     patience: int | None = None
@@ -116,7 +120,13 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
 
     def midway(batch: int) -> Iterator[Event]:
         if job.logits is not None and job.curve.wants(batch, batches):
-            yield Midway(step=job.step, batch=batch, epoch=batch // batches, predict=lambda x: _logits(learners, x))
+            yield Midway(
+                step=job.step,
+                batch=batch,
+                epoch=batch // batches,
+                predict=lambda x: _logits(learners, x),
+                params=lambda: _stacked([mapped(Tensor.clone, learner.whole()) for learner in learners]),
+            )
 
     yield from midway(0)
     for epoch in range(job.train.epochs):
@@ -141,6 +151,7 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
             epoch=epoch,
             epochs=job.train.epochs,
             loss=loss,
+            flops=learners[0].flops,
             seconds=time.perf_counter() - started,
         )
         for seed, value in zip(job.seeds, loss, strict=True):
@@ -165,7 +176,7 @@ class _Learner:
 
     def __init__(self, job: Job, members: list[int], together: bool) -> None:
         self.job, self.together = job, together
-        self.draw = job.step if job.draw is None else job.draw
+        self.draw = (job.step if job.draw is None else job.draw, job.index if job.lot is None else job.lot)
         self.seeds = [job.seeds[member] for member in members]
         device = job.net.device
         own = (lambda leaf: leaf) if together else (lambda leaf: leaf[min(members[0], len(leaf) - 1)])
@@ -180,13 +191,15 @@ class _Learner:
         self.rehearsal = None if job.rehearsal is None else tuple(own(rows).to(device) for rows in job.rehearsal)
         self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
         self.best = Best(len(members), job.patience)
+        self.flops = math.nan  # of a pass of one seed
         self.loss = job.loss
+        self.shared: Any = None
         if together:
-            shared = None if self.frozen is None else mapped(lambda leaf: 0 if len(leaf) > 1 else None, self.frozen)
             if self.frozen is not None:
+                self.shared = mapped(lambda leaf: 0 if len(leaf) > 1 else None, self.frozen)
                 self.frozen = mapped(lambda leaf: leaf if len(leaf) > 1 else leaf[0], self.frozen)
-            told = [None] * len(job.told(0, 1) if job.told else ())
-            self.loss = torch.vmap(job.loss, in_dims=(0, shared, *[0] * len(self.rows), *told))
+            told = [None] * len(job.told(0, 0, 1))
+            self.loss = torch.vmap(job.loss, in_dims=(0, self.shared, *[0] * len(self.rows), *told))
 
     def start_epoch(self, epoch: int, batches: int) -> None:
         """Draw the order of the rows, and the rehearsed rows of every batch."""
@@ -209,13 +222,17 @@ class _Learner:
             x, *others = (self._pick_own(rows, self.drawn[:, batch]) for rows in self.rehearsal)
             again = (job.net.prepare(x), *others)
             rows = [torch.cat(pair, dim=1 if self.together else 0) for pair in zip(rows, again, strict=True)]
-        told = [torch.tensor(number, device=job.net.device) for number in (job.told or _nothing)(batch, self.batches)]
-        noise: AbstractContextManager[None] = nullcontext()
+        told = [torch.tensor(number, device=job.net.device) for number in job.told(epoch, batch, self.batches)]
+        noise: AbstractContextManager[Any] = nullcontext()
+        counted = Flops() if math.isnan(self.flops) else nullcontext()
         if job.net.stochastic:
-            noise = rng.ambient(self.seeds[0], "noise", self.draw, job.index, epoch, batch, device=job.net.device)
-        with noise, job.net.training():
-            losses = self.loss(self.params, self.frozen, *rows, *told)
-        losses.sum().backward()
+            noise = rng.ambient(self.seeds[0], "noise", *self.draw, epoch, batch, device=job.net.device)
+        with counted:
+            with noise, job.net.training():
+                losses = self.loss(self.params, self.frozen, *rows, *told)
+            losses.sum().backward()
+        if isinstance(counted, Flops):
+            self.flops = counted.total / len(self.seeds) * len(self.rows[0]) / index.shape[1]
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -237,21 +254,21 @@ class _Learner:
         x, y = (rows.to(self.job.net.device) for rows in self.job.validation)
         with torch.no_grad():
             right = self.logits(x).argmax(dim=-1) == y
-        self.best.look(right.float().mean(dim=-1), self._whole())
+        self.best.look(right.float().mean(dim=-1), self.whole())
 
     def logits(self, x: Tensor) -> Tensor:
         """Return ``[S, N, C]`` of the seeds of this learner."""
         assert self.job.logits is not None
         if not self.together:
             return self.job.logits(self.params, self.frozen, x).unsqueeze(0)
-        shared = None if self.frozen is None else mapped(lambda leaf: 0 if leaf.ndim else None, self.frozen)
-        return torch.vmap(self.job.logits, in_dims=(0, shared, None))(self.params, self.frozen, x)
+        return torch.vmap(self.job.logits, in_dims=(0, self.shared, None))(self.params, self.frozen, x)
 
     def result(self) -> Tree:
         """Return the trained tree, with the axis of seeds in front."""
-        return self._whole() if self.best.params is None else self.best.params
+        return self.whole() if self.best.params is None else self.best.params
 
-    def _whole(self) -> Tree:
+    def whole(self) -> Tree:
+        """Return the tree as it is now, with the axis of seeds in front."""
         return mapped(lambda leaf: leaf.detach() if self.together else leaf.detach().unsqueeze(0), self.params)
 
     def _pick(self, rows: Tensor, index: Tensor) -> Tensor:
@@ -263,7 +280,7 @@ class _Learner:
         return torch.stack([own.index_select(0, i) for own, i in zip(rows, index, strict=True)])
 
     def _draws(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
-        return rng.tensors(seed, purpose, self.draw, self.job.index, epoch)
+        return rng.tensors(seed, purpose, *self.draw, epoch)
 
 
 @torch.no_grad()
@@ -274,10 +291,6 @@ def _logits(learners: list[_Learner], x: Tensor) -> Tensor:
 def _stacked(results: list[Tree]) -> Tree:
     parts = [dict(leaves(result)) for result in results]
     return built({path: torch.cat([part[path] for part in parts]) for path in parts[0]})
-
-
-def _nothing(batch: int, batches: int) -> Sequence[float]:
-    return ()
 
 
 def _versions(tree: Tree | None) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 UNDEFINED = "–"
@@ -45,8 +46,19 @@ def size(count: float) -> str:
     """Return a number of bytes with its unit: ``512 B``, ``1.2 MB``."""
     if not math.isfinite(count):
         return UNDEFINED
-    for unit in ("B", "kB", "MB"):
+    return _scaled(count, ("B", "kB", "MB", "GB"))
+
+
+def flops(count: float) -> str:
+    """Return a number of operations with its unit: ``512 FLOP``, ``1.2 GFLOP``."""
+    if not math.isfinite(count):
+        return UNDEFINED
+    return _scaled(count, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"))
+
+
+def _scaled(count: float, units: Sequence[str]) -> str:
+    for unit in units[:-1]:
         if count < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+            return f"{count:.0f} {unit}" if unit == units[0] else f"{count:.1f} {unit}"
         count /= 1000
-    return f"{count:.1f} GB"
+    return f"{count:.1f} {units[-1]}"

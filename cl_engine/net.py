@@ -17,6 +17,7 @@ from cl_engine.errors import UsageError
 from cl_engine.tree import leaves, mapped
 
 Params = dict[str, Tensor]
+Hook = Callable[[nn.Module, Any, Tensor], Tensor]
 HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
 ROWS_AT_ONCE = 2048
 VMAP_BELOW = 20_000  # weights, for each seed that runs beside the others
@@ -128,6 +129,7 @@ class Net:
         *,
         statistics: bool | Collection[str] = True,
         gates: Mapping[str, Tensor] | None = None,
+        hooks: Mapping[str, Hook] | None = None,
     ) -> Tensor:
         """Return logits ``[N, C]`` of one seed's weights.
 
@@ -138,23 +140,27 @@ class Net:
             statistics: in training, BatchNorm uses and updates the statistics of the batch; False: it keeps its own;
                 names of layers: those alone use the batch's.
             gates: factors ``[units]`` of the outputs of layers, by the layer's name in the module.
+            hooks: functions of layer, inputs and output whose result takes the output's place, by the layer's name.
         """
-        return self._call(self._module, params, x, training, statistics, gates)
+        hooks = {**{layer: _gating(gate) for layer, gate in (gates or {}).items()}, **(hooks or {})}
+        return self._call(self._module, params, x, training, statistics, hooks)
 
-    def features(self, params: Params, x: Tensor, training: bool | None = None) -> Tensor:
-        """Return what the head would read, ``[N, width]``, for one seed's weights."""
-        return self._call(self._body, params, x, training)
+    def features(
+        self, params: Params, x: Tensor, training: bool | None = None, *, hooks: Mapping[str, Hook] | None = None
+    ) -> Tensor:
+        """Return what the head would read, ``[N, width]``, for one seed's weights; ``hooks`` as for `one`."""
+        return self._call(self._body, params, x, training, hooks=hooks or {})
 
     def all(self, params: Params, x: Tensor, gates: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return logits ``[S, N, C]`` of every seed, in evaluation mode, a bounded number of rows at a time."""
         if not gates:
-            return self._over_seeds(lambda p, part: self.one(p, part, False), params, x)
+            return self.over_seeds(lambda p, part: self.one(p, part, False), params, x)
         both = {"params": params, "gates": dict(gates)}
-        return self._over_seeds(lambda p, part: self.one(p["params"], part, False, gates=p["gates"]), both, x)
+        return self.over_seeds(lambda p, part: self.one(p["params"], part, False, gates=p["gates"]), both, x)
 
     def all_features(self, params: Params, x: Tensor) -> Tensor:
         """Return features ``[S, N, width]`` of every seed, in evaluation mode."""
-        return self._over_seeds(lambda p, part: self.features(p, part, False), params, x)
+        return self.over_seeds(lambda p, part: self.features(p, part, False), params, x)
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -166,7 +172,12 @@ class Net:
             self._training = False
 
     @torch.inference_mode()
-    def _over_seeds(self, function: Callable[..., Tensor], params: dict[str, Any], x: Tensor) -> Tensor:
+    def over_seeds(self, function: Callable[[Any, Tensor], Tensor], params: dict[str, Any], x: Tensor) -> Tensor:
+        """Return ``function(params, x)`` of every seed, ``[S, N, …]``, without gradients, a bounded number of rows at a time.
+
+        ``params`` is a tree of tensors ``[S, …]``; the function is given that of one seed, and inputs as `prepare` leaves
+        them.
+        """
         seeds = len(next(leaf for _, leaf in leaves(params)))
         chunks = []
         for part in x.split(ROWS_AT_ONCE):
@@ -185,7 +196,7 @@ class Net:
         x: Tensor,
         training: bool | None,
         statistics: bool | Collection[str] = True,
-        gates: Mapping[str, Tensor] | None = None,
+        hooks: Mapping[str, Hook] | None = None,
     ) -> Tensor:
         module.train(self._training if training is None else training)
         if module.training and statistics is not True:
@@ -197,10 +208,9 @@ class Net:
         own = {self._original(name): tensor for name, tensor in params.items()}
         if names is not None:
             own = {name: tensor for name, tensor in own.items() if name in names}
-        with ExitStack() as hooks:
-            for layer, gate in (gates or {}).items():
-                hook = module.get_submodule(layer).register_forward_hook(_gating(gate))
-                hooks.callback(hook.remove)
+        with ExitStack() as hooked:
+            for layer, hook in (hooks or {}).items():
+                hooked.callback(module.get_submodule(layer).register_forward_hook(hook).remove)
             logits: Tensor = functional_call(module, own, (self.prepare(x),), strict=True)
         return logits
 
@@ -239,7 +249,7 @@ class Net:
         self.outputs, self.width = logits.shape[1], features.shape[1]
 
 
-def _gating(gate: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+def _gating(gate: Tensor) -> Hook:
     def hook(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         return output * gate.reshape(-1, *[1] * (output.ndim - 2))
 

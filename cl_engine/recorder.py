@@ -17,7 +17,7 @@ from cl_engine.checkpoint import replace
 from cl_engine.log_tables import Column, Matrix, Table, describe, grow, string
 from cl_engine.stream import Stream
 
-FORMAT, FORMAT_VERSION = "cl-engine-run", "1.1"
+FORMAT, FORMAT_VERSION = "cl-engine-run", "1.2"
 LOG, WORKING = "log.h5", ".log.working.h5"
 PHASES = ("learn", "evaluate", "save")
 
@@ -35,6 +35,8 @@ EXPERIENCES = (
     Column("task", "i4", "1", "its task"),
     Column("rows", "i8", "1", "training rows"),
     Column("memory", "i8", "byte", "bytes one seed holds after it"),
+    Column("training_flops", "f8", "1", "operations of the fits, those of one seed; NaN: not counted"),
+    Column("inference_flops", "f8", "1", "operations of answering one row of it, those of one seed; NaN: not counted"),
     Column("seconds", "f8", "s", "duration of learning it, all seeds together"),
 )
 CURVES = (
@@ -78,6 +80,7 @@ class Recorder:
         self.matrix = Matrix(len(seeds))
         self.rows = 0
         self.training_rows = 0
+        self.training_flops = 0.0
         self.next_event = 0
 
     def begin(self, attributes: Mapping[str, str], environment: Mapping[str, str]) -> None:
@@ -110,18 +113,20 @@ class Recorder:
         """Take in an event."""
         match event:
             case events.EpochEnded():
+                self.training_flops += event.flops
                 for seed, loss in zip(self.seeds, event.loss, strict=True):
-                    row = (event.step, event.task_id, event.fit, event.epoch, seed, loss, event.seconds)
-                    self._add("epochs", row)
+                    where = (event.step, event.task_id, event.fit, event.epoch)
+                    self._add("epochs", (*where, seed, loss, event.seconds))
             case events.CurvePoint():
                 for seed, right in zip(self.seeds, event.n_correct, strict=True):
-                    where = (event.step, event.task_id, event.batch, event.epoch)
-                    self._add("curves", (*where, seed, right, event.n_total, event.seconds))
+                    point = (event.step, event.task_id, event.batch, event.epoch)
+                    self._add("curves", (*point, seed, right, event.n_total, event.seconds))
             case events.TaskStarted():
-                self.training_rows = event.rows
+                self.training_rows, self.training_flops = event.rows, 0.0
             case events.TaskLearned():
                 total = sum(event.memory.values())
-                self._add("experiences", (event.step, event.task_id, self.training_rows, total, event.seconds))
+                row = (event.step, event.task_id, self.training_rows, total, self.training_flops, event.flops)
+                self._add("experiences", (*row, event.seconds))
                 self.matrix.learned(event)
             case events.Evaluated():
                 self.matrix.cell(event)

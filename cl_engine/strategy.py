@@ -40,10 +40,12 @@ class Strategy(Configured, ABC):
         seeds: the seeds that learn side by side, the first axis of every tensor.
         setting: ``task``, ``domain`` or ``class``: what is told at test time, and which labels there are.
         train: the training options of the scenario.
+        needs_labels: whether every experience must come with labels.
     """
 
     settings: ClassVar[tuple[Setting, ...]] = ("task", "domain", "class")
     cost: ClassVar[Literal["flat", "growing"]] = "flat"
+    needs_labels: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -115,14 +117,19 @@ class Strategy(Configured, ABC):
         overrides: Mapping[str, Train] | None = None,
         logits: Callable[..., Tensor] | None = None,
         train: Train | None = None,
-        told: Callable[[int, int], Sequence[float]] | None = None,
+        told: Callable[[int, int, int], Sequence[float]] | None = None,
         project: Callable[[Tree], None] | None = None,
         validation: Rows | None = None,
         patience: int | None = None,
+        seeds: Sequence[int] | None = None,
+        curve: Curve | None = None,
+        lot: int | None = None,
+        side_by_side: bool | None = None,
     ) -> Generator[Event, None, Tree]:
         """Fit ``params`` to the experience (or to other ``rows``) and return the new ones; see `cl_engine.fit.Job`.
 
-        The first fit of an experience is the one that is tested midway, where the agenda asks for curves.
+        The first fit of an experience is the one that is tested midway, where the agenda asks for curves; a ``curve``
+        given here is for a strategy that reads `Midway` itself.
         """
         train = train or self.train
         self._fits += 1
@@ -132,7 +139,7 @@ class Strategy(Configured, ABC):
             loss=loss,
             rows=rows if rows is not None else (experience.train.x, experience.train.y),
             train=train,
-            seeds=self.seeds,
+            seeds=self.seeds if seeds is None else seeds,
             step=experience.step,
             task_id=experience.task_id,
             frozen=frozen,
@@ -140,10 +147,12 @@ class Strategy(Configured, ABC):
             rehearsal_batch=train.batch if rehearsal is not None else 0,
             overrides=overrides or {},
             logits=logits or self.logits,
-            curve=self.curve if self._fits == 1 else Curve(),
+            curve=curve if curve is not None else self.curve if self._fits == 1 else Curve(),
             index=self._fits - 1,
             draw=experience.key,
-            told=told,
+            lot=lot,
+            side_by_side=side_by_side,
+            told=told or Job.told,
             project=project,
             validation=validation,
             patience=patience,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
@@ -48,6 +49,7 @@ class Experience:
         train: rows to learn from.
         validation: rows set aside for choices made while learning; empty if the scenario asks for none.
         classes: number of classes of this task.
+        labelled: whether rows have labels; without, labels are −1 throughout.
         draw: number that the randomness of learning is derived from: the step this would be if tasks came in the
             stream's own order, so that what a task brings about does not depend on the order; None: the step.
     """
@@ -57,6 +59,7 @@ class Experience:
     train: Data
     validation: Data
     classes: int
+    labelled: bool = True
     draw: int | None = None
 
     @property
@@ -69,12 +72,12 @@ class Stream(Configured):
     """A sequence of experiences, lazy and pure in the step: the same step gives the same tensors, whenever asked for.
 
     A kind of stream sets ``n_tasks``, ``n_steps`` (None: without end), ``input_shape``, ``outputs``, ``mean`` and
-    ``std``, and answers
-    `task_id`, `__getitem__` and `test`. It keeps no experience alive that it has given out.
+    ``std``, and answers `task_id`, `__getitem__` and `test`. It keeps no experience alive that it has given out.
     """
 
     setting: Setting = option("task", "what is told at test time: task, domain or class (incremental)")
     n: int | None = option(None, "number of tasks; left out: all there are, or without end", ge=1)
+    unlabelled: list[int] = option([], "tasks whose training rows come without labels")
 
     n_tasks: int | None
     n_steps: int | None
@@ -91,6 +94,15 @@ class Stream(Configured):
     @abstractmethod
     def __getitem__(self, step: int) -> Experience:
         """Return the experience at ``step``; IndexError beyond the end."""
+
+    def arrival(self, step: int) -> Experience:
+        """Return the experience at ``step`` as a learner sees it: without labels where its task has none."""
+        found = self[step]
+        if found.task_id not in self.unlabelled:
+            return found
+        unknown = (Data(part.x, torch.full_like(part.y, -1)) for part in (found.train, found.validation))
+        train, validation = unknown
+        return dataclasses.replace(found, train=train, validation=validation, labelled=False)
 
     @abstractmethod
     def test(self, task_id: int) -> Data:

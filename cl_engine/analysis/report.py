@@ -20,7 +20,7 @@ from cl_engine.analysis.remarks import remarks
 from cl_engine.analysis.scores import Score, Summary, summarised
 from cl_engine.analysis.style import FORMATS, inline, rendered
 from cl_engine.errors import UsageError
-from cl_engine.formats import clean, duration, number, size, with_interval
+from cl_engine.formats import clean, duration, flops, number, size, with_interval
 from cl_engine.results import Run
 
 DEFINITIONS = {
@@ -31,18 +31,23 @@ DEFINITIONS = {
     "FWT": "forward transfer: accuracy just before learning less that of the untrained learner (Lopez-Paz & Ranzato 2017)",
     "learning accuracy": "accuracy right after learning, mean over tasks (Riemer et al. 2019)",
     "curve area": "area under the curve of test accuracy while learning a task, divided by its length",
+    "LCA": "mean accuracy after 0, 1, … β batches of learning a task, β as many as were tested after each "
+    "(Chaudhry et al. 2019)",
     "transfer": "accuracy right after learning less that of the run `independent`, mean over tasks; the last task's alone is "
     "the transfer of a stream (Veniat et al. 2021)",
     "intransigence": "accuracy of the run `joint` right after each task less this run's, mean over tasks "
     "(Chaudhry et al. 2018)",
     "memory": "bytes one seed would have to save at the end",
+    "training FLOPs": "multiplications and additions of matrix products and convolutions in all fits, one seed's",
+    "inference FLOPs": "the same for answering one row of the last task",
     "size efficiency": "mean of memory after the first task over memory after each, at most 1 (Díaz-Rodríguez et al. 2018)",
 }
 
 
 TABLES = (
     ("ACC", "BWT", "forgetting", "FWT", "memory", "time"),
-    ("learning accuracy", "curve area", "transfer", "transfer, last task", "intransigence", "size efficiency"),
+    ("learning accuracy", "curve area", "LCA", "transfer", "transfer, last task", "intransigence"),
+    ("size efficiency", "training FLOPs", "inference FLOPs"),
 )
 SIGNED = {"BWT", "FWT", "forgetting", "transfer", "transfer, last task", "intransigence"}
 
@@ -178,6 +183,7 @@ def _cells(summary: Summary, heads: Sequence[str]) -> list[str]:
         "FWT": summary.fwt,
         "learning accuracy": summary.learning_accuracy,
         "curve area": summary.curve_area,
+        "LCA": summary.lca,
         "transfer": summary.transfer,
         "transfer, last task": summary.transfer_last,
         "intransigence": summary.intransigence,
@@ -185,6 +191,7 @@ def _cells(summary: Summary, heads: Sequence[str]) -> list[str]:
     cells = {name: with_interval(score.mean, score.half_width, name in SIGNED) for name, score in scores.items()}
     cells["memory"], cells["time"] = size(summary.memory), duration(summary.seconds)
     cells["size efficiency"] = number(summary.size_efficiency)
+    cells["training FLOPs"], cells["inference FLOPs"] = flops(summary.training_flops), flops(summary.inference_flops)
     return [cells[head] for head in heads]
 
 

@@ -45,11 +45,14 @@ class Summary:
         acc, bwt, fwt, forgetting: at the last evaluation that tested all tasks met.
         learning_accuracy: mean of R[j, j] over the tasks learned.
         curve_area: area under the learning curve, mean over experiences; NaN where learning was not tested midway.
+        lca: LCA@β (Chaudhry et al. 2019), mean over experiences; β batches, as many as were tested after each; NaN with none.
         transfer: mean over tasks of R[j, j] less that of the ``independent`` run beside it; NaN without one.
         transfer_last: the same of the last task learned (Veniat et al. 2021).
         intransigence: mean over tasks of the ``joint`` run's R[j, j] less this run's; NaN without one.
         memory: bytes one seed holds at the end; ``memory_parts`` by part.
         size_efficiency: model size efficiency.
+        training_flops: operations of all fits, one seed's; NaN in logs that do not have them.
+        inference_flops: operations of answering one row of the last task, one seed's.
         seconds: total; ``seconds_phases`` by phase.
     """
 
@@ -62,12 +65,15 @@ class Summary:
     forgetting: Score
     learning_accuracy: Score
     curve_area: Score
+    lca: Score
     transfer: Score
     transfer_last: Score
     intransigence: Score
     memory: float
     memory_parts: dict[str, int]
     size_efficiency: float
+    training_flops: float
+    inference_flops: float
     seconds: float
     seconds_phases: dict[str, float]
 
@@ -102,6 +108,7 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
         **scores,
         learning_accuracy=Score(own[met].mean(axis=0)) if met.any() else undefined,
         curve_area=curve_area(run),
+        lca=lca(run),
         transfer=Score(gain[met].mean(axis=0)) if met.any() else undefined,
         transfer_last=Score(gain[int(np.argmax(learned))]) if met.any() else undefined,
         intransigence=Score(short[met].mean(axis=0)) if met.any() else undefined,
@@ -110,6 +117,8 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
         if len(memory)
         else {},
         size_efficiency=metrics.model_size_efficiency(memory.sum(axis=1)),
+        training_flops=_of_experiences(run, "training_flops").sum(),
+        inference_flops=float([np.nan, *_of_experiences(run, "inference_flops")][-1]),
         seconds=sum(phases.values()),
         seconds_phases=phases,
     )
@@ -126,6 +135,22 @@ def curve_area(run: Run) -> Score:
         wide = rows.pivot(index="batch", columns="seed", values="accuracy")[list(seeds)]
         areas.append(metrics.learning_curve_area(wide.to_numpy(), wide.index.to_numpy()))
     return Score(np.mean(areas, axis=0))
+
+
+def lca(run: Run) -> Score:
+    """Return LCA@β by seed, β being ``agenda.curve_batches``, the mean over the experiences tested midway.
+
+    A fit shorter than β batches, or none at all (a task answered by what is there), is padded with its last value.
+    """
+    beta, table = run.experiment["options"]["agenda"]["curve_batches"], _curves(run)
+    seeds = run.results["seed"].values
+    if not beta or table.empty:
+        return Score(np.full(len(seeds), np.nan))
+    found = []
+    for _, rows in table[table["batch"] <= beta].groupby("step"):
+        wide = rows.pivot(index="batch", columns="seed", values="accuracy")[list(seeds)]
+        found.append(metrics.lca(wide.reindex(range(beta + 1)).ffill().to_numpy()))
+    return Score(np.mean(found, axis=0))
 
 
 def learning_curve(run: Run) -> tuple[str, Array, Array] | None:
@@ -188,6 +213,12 @@ def _curves(run: Run) -> pd.DataFrame:
     table = table[(table["n_total"] > 0) & (table["step"] < run.results.sizes["experience"])]
     table = table.drop_duplicates(["step", "batch", "seed"], keep="last")
     return table.assign(accuracy=table["n_correct"] / table["n_total"])
+
+
+def _of_experiences(run: Run, column: str) -> Array:
+    """Return a column of the table ``experiences``, NaN where a log is older than it."""
+    table = run.table("experiences")
+    return np.asarray(table[column].values if column in table else np.full(len(table), np.nan), dtype=float)
 
 
 def _about(run: Run, table: str) -> str:

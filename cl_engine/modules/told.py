@@ -1,10 +1,12 @@
-"""What strategies tell that compose modules."""
+"""What module composition tells: sources asked, paths tried and chosen, modules added."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from cl_engine.events import Seconds, StrategyEvent
+
+NOBODY = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,15 +20,32 @@ class SourceScored(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateTried(StrategyEvent):
-    """A path was trained: what it reuses, with which rate and decay, and what it reached on validation rows, by seed."""
+    """A path was trained: what it reuses, with which rate and decay, and what it reached on validation rows, by seed.
+
+    ``rank`` says whose modules it reuses: those of the source that was best by proxy (0), second best, …; ``reused`` how
+    many, ``first_new`` the depth of the first that is not, and ``flops`` the operations of training it, one seed's.
+    """
 
     task_id: int
     candidate: int
+    rank: int
     reused: int
+    first_new: int
     lr: float
     weight_decay: float
     validation: tuple[float, ...]
+    flops: float
     seconds: Seconds = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathSampled(StrategyEvent):
+    """A pass over sampled paths: the entropy of their distribution in nats and the mean number of new modules, by seed."""
+
+    task_id: int
+    epoch: int
+    entropy: tuple[float, ...]
+    new: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +59,41 @@ class PathChosen(StrategyEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModulesHeld(StrategyEvent):
-    """Modules of one depth that the library holds, by seed."""
+class PathStep(StrategyEvent):
+    """The module of one depth on the path of a task, by seed: its row in the library."""
 
     part: str
-    modules: tuple[int, ...]
+    task_id: int
+    module: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleAdded(StrategyEvent):
+    """A module of one depth was added to the library for a task, by seed: its row; −1: the seed reuses one."""
+
+    part: str
+    task_id: int
+    module: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderLearned(StrategyEvent):
+    """The block that a task uses at one step, by seed, and the entropy of its shares in nats before the choice was made."""
+
+    part: str
+    task_id: int
+    block: tuple[int, ...]
+    entropy: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderTried(StrategyEvent):
+    """A start of adaptation without labels: from a past task's order, the loss before and after, by seed.
+
+    The loss is the mean entropy of answers less the entropy of the mean answer, in nats.
+    """
+
+    task_id: int
+    source: int
+    before: tuple[float, ...]
+    after: tuple[float, ...]

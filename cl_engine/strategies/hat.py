@@ -105,7 +105,7 @@ class Hat(Strategy):
     def _norms(self) -> TaskNorms:
         return TaskNorms(self.net, self.norm)
 
-    def _slope(self, batch: int, batches: int) -> Sequence[float]:
+    def _slope(self, epoch: int, batch: int, batches: int) -> Sequence[float]:
         """Return the slope of the gates in a batch (eq. 3)."""
         low = 1 / self.s_max
         return (low + (self.s_max - low) * (batch / (batches - 1) if batches > 1 else 1.0),)

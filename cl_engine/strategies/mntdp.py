@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 import time
-from collections.abc import Generator, Iterator
-from functools import cached_property
+from collections.abc import Generator
+from dataclasses import replace
+from functools import cached_property, partial
 from itertools import product
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from cl_engine import rng
 from cl_engine.errors import UsageError
-from cl_engine.events import Event
-from cl_engine.fit import Tree
-from cl_engine.masks.norms import LAYERS
+from cl_engine.events import EpochEnded, Event
+from cl_engine.fit import Midway, Tree
 from cl_engine.memory import State
-from cl_engine.modules.candidates import Prior, Reuse, candidates
-from cl_engine.modules.division import Division, division
-from cl_engine.modules.library import Library
-from cl_engine.modules.told import CandidateTried, ModulesHeld, PathChosen, SourceScored
+from cl_engine.modules.candidates import Prior, candidates
+from cl_engine.modules.growth import Growth, divided
+from cl_engine.modules.told import CandidateTried
+from cl_engine.modules.trial import Best, Trial, repeated
 from cl_engine.net import Params
 from cl_engine.options import option
-from cl_engine.proxies import neighbours_among
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Data, Experience
+from cl_engine.stream import Experience
 
-NOBODY = -1
+Trained = tuple[Tree, int, float, dict[int, Tree]]
+POINTS = 64  # of a learning curve, the first ones: weights are held until it is known whose curve counts
 
 
 class Mntdp(Strategy):
@@ -38,17 +37,21 @@ class Mntdp(Strategy):
     paths that reuse some of that model's modules and learn the others anew, each over a grid of rates and decays, with
     the weights of the pass that was best on validation rows. The best path is kept; of equals the one that reuses
     more. Modules are frozen for ever, each is kept once. A task that comes back keeps its path and learns nothing.
+    Paths are trained side by side where the net gains from that, otherwise in turn.
     """
 
     settings = ("task",)
     cost: ClassVar[Literal["flat", "growing"]] = "growing"
 
     prior: Prior = option("forward", "paths tried: old modules first, also old modules last, or between old ones too")
+    sources: int = option(1, "past models whose modules are tried, the best by proxy", ge=1)
     k: int = option(15, "neighbours that vote for a past model", ge=1)
     rows: int = option(1000, "training and validation rows that past models are tried on, at most each", ge=1)
     lrs: list[float] = option([1e-2, 1e-3], "learning rates that each path is tried with")
     weight_decays: list[float] = option([0.0, 1e-4, 1e-5], "weight decays that each path is tried with")
     patience: int | None = option(None, "passes without a better one after which a path is given up; left out: never")
+    budget_steps: int | None = option(None, "optimiser steps after which no further path is tried; left out: all are")
+    budget_seconds: float | None = option(None, "the same in seconds, for which runs differ with the machine", gt=0)
     aside: float = option(
         0.2,
         "share of the training rows that paths are chosen on, where the stream sets no validation rows aside",
@@ -59,149 +62,172 @@ class Mntdp(Strategy):
     def start(self) -> State:
         if not self.lrs or not self.weight_decays:
             raise UsageError("mntdp: lrs and weight_decays need at least one number each")
-        return {**self._library.start(len(self.seeds)), "classes": torch.zeros(1, 0, dtype=torch.int64)}
+        return self._growth.start()
 
     def learn(self, experience: Experience) -> Learning:
-        task, state = experience.task_id, self.state
-        if task < len(state["paths"]):
+        if experience.task_id < len(self.state["paths"]):
             return
-        if not len(experience.validation):
-            experience = self._divided(experience)
-        source = yield from self._source(experience)
-        fresh = self._fresh(experience)
-        seeds, depths = len(self.seeds), self._library.depths
-        path = torch.zeros(seeds, depths, dtype=torch.int64, device=self.net.device)
-        tried: list[Reuse] = [(False,) * depths]
-        if source is not None:
-            path = torch.stack([state["paths"].rows[s, t] for s, t in enumerate(source)])
-            same = all(int(state["classes"][0, t]) == experience.classes for t in source)
-            tried = candidates(self.prior, depths, same_outputs=same)
-        best = torch.full((seeds,), -1.0, device=self.net.device)
-        chosen = torch.ones(seeds, depths, dtype=torch.bool, device=self.net.device)
-        kept = fresh
-        old = {**fresh, **(self._library.params(state, path) if source is not None else {})}
-        for number, reuse in enumerate(tried):
-            grid = [(0.0, 0.0)] if all(reuse) else list(product(self.lrs, self.weight_decays))
-            for lr, decay in grid:
-                began = time.perf_counter()
-                whole = old if all(reuse) else (yield from self._trained(reuse, old, fresh, lr, decay, experience))
-                accuracy = self._accuracy(whole, experience)
-                better = accuracy > best
-                best = torch.where(better, accuracy, best)
-                new = torch.tensor([not one for one in reuse], device=self.net.device)
-                chosen = torch.where(better.unsqueeze(1), new, chosen)
-                kept = {name: _where(better, whole[name], tensor) for name, tensor in kept.items()}
-                yield CandidateTried(
-                    step=experience.step,
-                    task_id=task,
-                    candidate=number,
-                    reused=sum(reuse),
-                    lr=lr,
-                    weight_decay=decay,
-                    validation=tuple(accuracy.tolist()),
-                    seconds=time.perf_counter() - began,
-                )
-        state["paths"].put(task, self._library.add(state, kept, path, chosen))
-        known = torch.tensor([[experience.classes]], device=state["classes"].device)
-        state["classes"] = torch.cat([state["classes"], known], dim=1)
-        yield from self._told(experience, source, chosen, best)
+        experience = divided(experience, self.aside)
+        ranked = yield from self._growth.ranked(self.state, experience, k=self.k, rows=self.rows)
+        best = Best(len(self.seeds), self._growth.depths, self.net.device)
+        began, steps, number = time.perf_counter(), 0, 0
+        for group in self._groups(self._trials(experience, ranked)):
+            steps += yield from self._tried(number, group, experience, best)
+            number += len(group)
+            if self._spent(steps, time.perf_counter() - began):
+                break
+        for batch, params in best.points.items():  # the learning curve of the path that was chosen
+            epoch, predict = batch // self._batches(experience), partial(self.net.all, params)
+            yield Midway(step=experience.step, batch=batch, epoch=epoch, predict=predict, params=partial(dict, params))
+        yield from self._growth.keep(
+            self.state,
+            experience,
+            best.params,
+            best.path,
+            best.new,
+            source=best.source.tolist(),
+            validation=best.accuracy,
+        )
 
     def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
-        layers = {name.rpartition(".")[0] for name in params["new"]}
-        tracking = [layer for layer in layers if isinstance(self.net.owner(f"{layer}.weight"), LAYERS)]
-        return self.net.one({**(frozen or {}), **params["new"]}, x, statistics=tracking)
+        new, kept = params["new"], frozen or {}
+        old, mask = kept.get("old", {}), kept.get("mask", {})
+        mixed = {name: torch.where(mask[name], new[name], old[name]) for name in mask}
+        return self.net.one({**old, **new, **mixed}, x, statistics=self._growth.tracking(new))
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
-        return self.net.all(self._net(task_id), x)
+        return self.net.all(self._growth.net_of(self.state, task_id), x)
 
     def fingerprint(self, task_id: int | None) -> int | None:
         return None if task_id is None else self.state["paths"].writes(task_id)
 
     @cached_property
-    def _parts(self) -> Division:
-        return division(self.net)
+    def _growth(self) -> Growth:
+        return Growth(self.net, self.seeds)
 
-    @cached_property
-    def _library(self) -> Library:
-        return Library(self.net, self._parts)
+    def _trials(self, experience: Experience, ranked: list[list[int]]) -> list[Trial]:
+        """Return the paths to be tried, those that reuse most first; all new ones last, and once."""
+        growth = self._growth
+        path = torch.zeros(len(self.seeds), growth.depths, dtype=torch.int64, device=self.net.device)
+        nothing = Trial(path, (False,) * growth.depths)
+        found: list[Trial] = []
+        for rank, tasks in enumerate(list(zip(*ranked, strict=True))[: self.sources]):
+            path, same = growth.paths_of(self.state, tasks), growth.same_outputs(self.state, tasks, experience)
+            known = candidates(self.prior, growth.depths, same_outputs=same)
+            found += [Trial(path, reuse, rank, tasks) for reuse in known if any(reuse)]
+        found = [*sorted(found, key=lambda trial: -trial.reused), nothing]
+        grid = list(product(self.lrs, self.weight_decays))
+        return [
+            replace(trial, lr=lr, weight_decay=decay)
+            for trial in found
+            for lr, decay in (grid if trial.learns else [(0.0, 0.0)])
+        ]
 
-    @cached_property
-    def _initial(self) -> Params:
-        return self.net.init(self.seeds)
+    def _groups(self, trials: list[Trial]) -> list[list[Trial]]:
+        """Return the trials in groups that are trained side by side: those of one rate and decay, or each alone."""
+        paths = sum(trial.learns for trial in trials) // (len(self.lrs) * len(self.weight_decays))
+        unbound = self.budget_steps is None and self.budget_seconds is None
+        if not (unbound and self.net.side_by_side(paths * len(self.seeds))):
+            return [[trial] for trial in trials]
+        groups: dict[tuple[float, float], list[Trial]] = {}
+        for trial in trials:
+            if trial.learns:
+                groups.setdefault((trial.lr, trial.weight_decay), []).append(trial)
+        return [*([trial] for trial in trials if not trial.learns), *groups.values()]
 
-    def _net(self, task_id: int) -> Params:
-        paths = self.state["paths"]
-        if task_id >= len(paths):
-            return self._initial
-        return {**self._initial, **self._library.params(self.state, paths[task_id])}
-
-    def _fresh(self, experience: Experience) -> Params:
-        """Return untrained weights, other ones for each task."""
-        key = experience.key
-        return self.net.init([rng.derive(seed, "modules", key) for seed in self.seeds])
-
-    def _divided(self, experience: Experience) -> Experience:
-        """Return the experience with some of its training rows as validation rows, the same share of each class."""
-        train = experience.train
-        draw = rng.tensors(0, "aside", experience.key)
-        shuffled = torch.randperm(len(train), generator=draw).to(train.y.device)
-        aside = torch.zeros(len(train), dtype=torch.bool, device=train.y.device)
-        for label in train.y.unique():
-            rows = shuffled[train.y[shuffled] == label]
-            aside[rows[: max(1, round(self.aside * len(rows)))]] = True
-        return dataclasses.replace(
-            experience, train=Data(train.x[~aside], train.y[~aside]), validation=Data(train.x[aside], train.y[aside])
+    def _spent(self, steps: int, seconds: float) -> bool:
+        return (self.budget_steps is not None and steps >= self.budget_steps) or (
+            self.budget_seconds is not None and seconds >= self.budget_seconds
         )
 
-    def _source(self, experience: Experience) -> Generator[Event, None, list[int] | None]:
-        """Return the past task of each seed whose features suit the new one best; None if there is none."""
-        scores: list[list[float]] = []
-        train, validation = experience.train.spread(self.rows), experience.validation.spread(self.rows)
-        for task in range(len(self.state["paths"])):
-            params = self._net(task)
-            known = self.net.all_features(params, train.x)
-            asked = self.net.all_features(params, validation.x)
-            scores.append(
-                [neighbours_among(f, train.y, g, validation.y, k=self.k) for f, g in zip(known, asked, strict=True)]
+    def _tried(
+        self, number: int, group: list[Trial], experience: Experience, best: Best
+    ) -> Generator[Event, None, int]:
+        """Train a group of paths, offer each to ``best`` and return the optimiser steps that took."""
+        began, seeds = time.perf_counter(), len(self.seeds)
+        fresh = self._growth.fresh(experience.key)
+        olds = [self._growth.along(self.state, trial.path) if any(trial.reuse) else fresh for trial in group]
+        trained: Trained = ({}, 0, 0.0, {})
+        if group[0].learns:
+            trained = yield from self._trained(group, olds, fresh, experience)
+        learned, steps, flops, moments = trained
+        batches = [b for b in range(self._batches(experience) * self.train.epochs + 1) if self._shown(b, experience)]
+        for c, (trial, old) in enumerate(zip(group, olds, strict=True)):
+            names = set(self._names(trial))
+
+            def whole(tree: Tree, c: int = c, names: set[str] = names, old: Params = old) -> Params:
+                return {**old, **{n: t[c * seeds : (c + 1) * seeds] for n, t in tree.items() if n in names}}
+
+            params = whole(learned)
+            accuracy = self._growth.accuracy(params, experience)
+            points = {b: whole(moments[b]) if b in moments else params for b in batches[:POINTS]}
+            best.offer(trial, params, accuracy, points)
+            yield CandidateTried(
+                step=experience.step,
+                task_id=experience.task_id,
+                candidate=number + c,
+                rank=trial.rank,
+                reused=trial.reused,
+                first_new=trial.reuse.index(False) if trial.learns else len(trial.reuse),
+                lr=trial.lr,
+                weight_decay=trial.weight_decay,
+                validation=tuple(accuracy.tolist()),
+                flops=flops,
+                seconds=(time.perf_counter() - began) / len(group),
             )
-            yield SourceScored(step=experience.step, task_id=experience.task_id, source=task, score=tuple(scores[-1]))
-        if not scores:
-            return None
-        best: list[int] = torch.tensor(scores).argmax(dim=0).tolist()
-        return best
+        return steps
 
     def _trained(
-        self, reuse: Reuse, old: Params, fresh: Params, lr: float, decay: float, experience: Experience
-    ) -> Generator[Event, None, Params]:
-        names = [name for one, part in zip(reuse, self._parts, strict=True) if not one for name in part]
-        learned = yield from self.fit(
-            {"new": {name: fresh[name] for name in names}},
+        self, group: list[Trial], olds: list[Params], fresh: Params, experience: Experience
+    ) -> Generator[Event, None, Trained]:
+        """Fit the new modules of a group of paths; return them, steps, operations of one path, and the first moments."""
+        seeds, first = len(self.seeds), group[0]
+        own = [set(self._names(trial)) for trial in group]
+        learned = [name for name in fresh if any(name in names for names in own)]
+        frozen: Tree = {"old": {name: t for name, t in repeated(olds).items() if name not in own[0] or len(group) > 1}}
+        if len(group) > 1:
+            flags = {name: torch.tensor([name in names for names in own]) for name in learned}
+            device = self.net.device
+            frozen["mask"] = {name: flag.repeat_interleave(seeds).to(device) for name, flag in flags.items()}
+        fitted = self.fit(
+            {"new": {name: tensor for name, tensor in repeated([fresh] * len(group)).items() if name in learned}},
             self.loss,
             experience,
-            frozen={name: tensor for name, tensor in old.items() if name not in names},
-            train=self.train.model_copy(update={"lr": lr, "weight_decay": decay}),
+            frozen=frozen,
+            train=self.train.model_copy(update={"lr": first.lr, "weight_decay": first.weight_decay}),
             validation=(experience.validation.x, experience.validation.y),
             patience=self.patience,
+            seeds=self.seeds * len(group),
+            curve=self.curve,
+            lot=0,
         )
-        return {**old, **learned["new"]}
+        steps, flops = 0, 0.0
+        moments: dict[int, Tree] = {}
+        while True:
+            try:
+                event = next(fitted)
+            except StopIteration as stop:
+                self._fits += len(group) - 1
+                return stop.value["new"], steps, flops, moments
+            if isinstance(event, Midway):
+                if len(moments) < POINTS:
+                    moments[event.batch] = event.params()["new"]
+            elif isinstance(event, EpochEnded):
+                steps, flops = steps + self._batches(experience), flops + event.flops
+                for c in range(len(group)):
+                    loss = event.loss[c * seeds : (c + 1) * seeds]
+                    yield replace(event, fit=event.fit + c, loss=loss, seconds=event.seconds / len(group))
+            else:
+                yield event
 
-    def _accuracy(self, params: Params, experience: Experience) -> Tensor:
-        rows = experience.validation
-        return (self.net.all(params, rows.x).argmax(dim=-1) == rows.y).float().mean(dim=-1)
+    def _names(self, trial: Trial) -> list[str]:
+        """Return the names of what is new on a path."""
+        parts = zip(trial.reuse, self._growth.parts, strict=True)
+        return [name for old, part in parts if not old for name in part]
 
-    def _told(self, experience: Experience, source: list[int] | None, new: Tensor, best: Tensor) -> Iterator[Event]:
-        yield PathChosen(
-            step=experience.step,
-            task_id=experience.task_id,
-            source=tuple(source or [NOBODY] * len(self.seeds)),
-            reused=tuple((~new).sum(dim=1).tolist()),
-            validation=tuple(best.tolist()),
-        )
-        for depth in range(self._library.depths):
-            held = tuple(self.state["held"][:, depth].tolist())
-            yield ModulesHeld(step=experience.step, part=f"depth {depth}", modules=held)
+    def _batches(self, experience: Experience) -> int:
+        return math.ceil(len(experience.train) / self.train.batch)
 
-
-def _where(better: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    return torch.where(better.reshape(-1, *[1] * (one.ndim - 1)), one, other)
+    def _shown(self, batch: int, experience: Experience) -> bool:
+        return self.curve.wants(batch, self._batches(experience))

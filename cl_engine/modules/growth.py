@@ -1,0 +1,147 @@
+"""What strategies that grow a library of modules have in common: nets of past tasks, sources for a new one, what is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from cl_engine import rng
+from cl_engine.events import Event
+from cl_engine.masks.norms import LAYERS
+from cl_engine.memory import State
+from cl_engine.modules.division import division
+from cl_engine.modules.library import Library
+from cl_engine.modules.told import NOBODY, ModuleAdded, PathChosen, PathStep, SourceScored
+from cl_engine.net import Net, Params
+from cl_engine.proxies import neighbours_among
+from cl_engine.stream import Data, Experience
+
+
+class Growth:
+    """A library that tasks are added to one by one.
+
+    Attributes:
+        parts: names of the weights and buffers of each module, by depth.
+        depths: number of modules on a path, the head among them.
+    """
+
+    def __init__(self, net: Net, seeds: Sequence[int]) -> None:
+        self._net, self._seeds = net, list(seeds)
+        self.parts = division(net)
+        self.library = Library(net, self.parts)
+        self.depths = self.library.depths
+        self._initial = net.init(seeds)
+
+    def start(self) -> State:
+        """Return the part of a state that holds modules, paths, and the number of classes of each task."""
+        return {**self.library.start(len(self._seeds)), "classes": torch.zeros(1, 0, dtype=torch.int64)}
+
+    def net_of(self, state: State, task_id: int) -> Params:
+        """Return the weights of a task, untrained ones for a task not yet met."""
+        paths = state["paths"]
+        if task_id >= len(paths):
+            return self._initial
+        return self.along(state, paths[task_id])
+
+    def along(self, state: State, path: Tensor) -> Params:
+        """Return the weights along paths ``[S, depths]``."""
+        return {**self._initial, **self.library.params(state, path)}
+
+    def fresh(self, key: int) -> Params:
+        """Return untrained weights, other ones for each task."""
+        return self._net.init([rng.derive(seed, "modules", key) for seed in self._seeds])
+
+    def tracking(self, params: Params) -> list[str]:
+        """Return the normalisation layers among those with weights in ``params``: what learns statistics of its own."""
+        layers = {name.rpartition(".")[0] for name in params}
+        return [layer for layer in layers if isinstance(self._net.owner(f"{layer}.weight"), LAYERS)]
+
+    def ranked(
+        self, state: State, experience: Experience, *, k: int, rows: int
+    ) -> Generator[Event, None, list[list[int]]]:
+        """Return for each seed the past tasks, those first whose features suit the new task best.
+
+        Asked are k nearest neighbours among the training rows, about the validation rows (Veniat et al. 2021, §4), on
+        at most so many rows of each.
+        """
+        scores: list[tuple[float, ...]] = []
+        train, validation = experience.train.spread(rows), experience.validation.spread(rows)
+        for task in range(len(state["paths"])):
+            params = self.net_of(state, task)
+            pairs = zip(
+                self._net.all_features(params, train.x), self._net.all_features(params, validation.x), strict=True
+            )
+            scores.append(tuple(neighbours_among(f, train.y, g, validation.y, k=k) for f, g in pairs))
+            yield SourceScored(step=experience.step, task_id=experience.task_id, source=task, score=scores[-1])
+        by_seed = zip(*scores, strict=True) if scores else [()] * len(self._seeds)
+        return [sorted(range(len(own)), key=lambda task, own=own: -own[task]) for own in by_seed]  # type: ignore[misc]
+
+    def paths_of(self, state: State, tasks: Sequence[int]) -> Tensor:
+        """Return the path of one task for each seed, ``[S, depths]``."""
+        return torch.stack([state["paths"].rows[seed, task] for seed, task in enumerate(tasks)])
+
+    def same_outputs(self, state: State, tasks: Sequence[int], experience: Experience) -> bool:
+        """Return whether all these tasks have as many classes as the experience, so that their heads would fit it."""
+        return all(int(state["classes"][0, task]) == experience.classes for task in tasks)
+
+    def accuracy(self, params: Params, experience: Experience) -> Tensor:
+        """Return the accuracy on validation rows, ``[S]``."""
+        rows = experience.validation
+        return (self._net.all(params, rows.x).argmax(dim=-1) == rows.y).float().mean(dim=-1)
+
+    def keep(
+        self,
+        state: State,
+        experience: Experience,
+        params: Params,
+        path: Tensor,
+        new: Tensor,
+        *,
+        source: Sequence[int] | None,
+        validation: Tensor,
+    ) -> Iterator[Event]:
+        """Add a task: its path, and the modules on it that are new ``[S, depths]``; tell of it.
+
+        ``source`` is the past task whose modules the path reuses, seed by seed; ``validation`` the accuracy there, ``[S]``.
+        """
+        step, task = experience.step, experience.task_id
+        kept = self.library.add(state, params, path, new)
+        state["paths"].put(task, kept)
+        known = torch.tensor([[experience.classes]], device=state["classes"].device)
+        state["classes"] = torch.cat([state["classes"], known], dim=1)
+        yield PathChosen(
+            step=step,
+            task_id=task,
+            source=tuple(source or [NOBODY] * len(self._seeds)),
+            reused=tuple((~new).sum(dim=1).tolist()),
+            validation=tuple(validation.tolist()),
+        )
+        for depth in range(self.depths):
+            modules = kept[:, depth].tolist()
+            yield PathStep(step=step, part=f"depth {depth}", task_id=task, module=tuple(modules))
+            if bool(new[:, depth].any()):
+                added = zip(modules, new[:, depth].tolist(), strict=True)
+                rows = tuple(module if one else NOBODY for module, one in added)
+                yield ModuleAdded(step=step, part=f"depth {depth}", task_id=task, module=rows)
+
+
+def divided(experience: Experience, share: float) -> Experience:
+    """Return the experience with some of its training rows as validation rows, the same share of each class.
+
+    One that has validation rows is returned as it is.
+    """
+    if len(experience.validation):
+        return experience
+    train = experience.train
+    draw = rng.tensors(0, "aside", experience.key)
+    shuffled = torch.randperm(len(train), generator=draw).to(train.y.device)
+    aside = torch.zeros(len(train), dtype=torch.bool, device=train.y.device)
+    for label in train.y.unique():
+        rows = shuffled[train.y[shuffled] == label]
+        aside[rows[: max(1, round(share * len(rows)))]] = True
+    return dataclasses.replace(
+        experience, train=Data(train.x[~aside], train.y[~aside]), validation=Data(train.x[aside], train.y[aside])
+    )

@@ -1,0 +1,87 @@
+"""Paths that are tried for a task, and the best of them, seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cl_engine.modules.candidates import Reuse
+from cl_engine.modules.told import NOBODY
+from cl_engine.net import Params
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A path to be tried: whose modules it reuses, which of them, and how the others are learned.
+
+    Attributes:
+        path: the source's modules by depth, ``[S, depths]``.
+        reuse: for each depth whether the source's module is used, or a new one.
+        rank: place of the source among those that were asked, the best is 0.
+        source: the past task of each seed; None: there is none yet.
+    """
+
+    path: Tensor
+    reuse: Reuse
+    rank: int = 0
+    source: tuple[int, ...] | None = None
+    lr: float = 0.0
+    weight_decay: float = 0.0
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything new on the path."""
+        return not all(self.reuse)
+
+    @property
+    def reused(self) -> int:
+        """Number of modules that are reused."""
+        return sum(self.reuse)
+
+
+class Best:
+    """The best path so far for each seed; of equals the one that reuses more, of those the first.
+
+    Attributes:
+        accuracy: on validation rows, ``[S]``.
+        params: weights along it ``{name: [S, …]}``.
+        path, new, source: the source's path, which depths are new ``[S, depths]``, and the past task ``[S]``.
+        points: weights along it while it was learned, by number of batches.
+    """
+
+    def __init__(self, seeds: int, depths: int, device: torch.device) -> None:
+        self.accuracy = torch.full((seeds,), -1.0, device=device)
+        self.new = torch.ones(seeds, depths, dtype=torch.bool, device=device)
+        self.path = torch.zeros(seeds, depths, dtype=torch.int64, device=device)
+        self.source = torch.full((seeds,), NOBODY, dtype=torch.int64, device=device)
+        self.params: Params = {}
+        self.points: dict[int, Params] = {}
+
+    def offer(self, trial: Trial, params: Params, accuracy: Tensor, points: Mapping[int, Params]) -> None:
+        """Take a path over for those seeds for which it is better."""
+        more = trial.reused > (~self.new).sum(dim=1)
+        better = (accuracy > self.accuracy) | ((accuracy == self.accuracy) & more)
+        new = torch.tensor([not old for old in trial.reuse], device=accuracy.device)
+        self.accuracy = torch.where(better, accuracy, self.accuracy)
+        self.new = _where(better, new.expand_as(self.new), self.new)
+        self.path = _where(better, trial.path, self.path)
+        if trial.source is not None:
+            self.source = torch.where(better, torch.tensor(trial.source, device=better.device), self.source)
+        self.params = _merged(better, params, self.params)
+        self.points = {batch: _merged(better, points[batch], self.points.get(batch, {})) for batch in points}
+
+
+def repeated(trees: Sequence[Params]) -> Params:
+    """Return trees ``{name: [S, …]}`` one behind the other, ``{name: [C·S, …]}``."""
+    return {name: torch.cat([tree[name] for tree in trees]) for name in trees[0]}
+
+
+def _merged(better: Tensor, one: Params, other: Params) -> Params:
+    return {name: _where(better, tensor, other[name]) for name, tensor in one.items()} if other else one
+
+
+def _where(better: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    return torch.where(better.reshape(-1, *[1] * (one.ndim - 1)), one, other)

@@ -1,0 +1,299 @@
+"""Compositional Models: one set of blocks, used by every task in an order of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from functools import cached_property, partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_engine import rng
+from cl_engine.bank import Bank
+from cl_engine.errors import RunFailed, UsageError
+from cl_engine.events import Event
+from cl_engine.fit import Tree
+from cl_engine.heads import empty_heads, head_for, row_of
+from cl_engine.masks.norms import TaskNorms
+from cl_engine.memory import State
+from cl_engine.modules.pools import Mix, Orders, certainty
+from cl_engine.modules.told import OrderLearned, OrderTried, SourceScored
+from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Params
+from cl_engine.optimizers import Train
+from cl_engine.options import option
+from cl_engine.proxies import nearest_neighbours
+from cl_engine.strategy import Learning, Strategy
+from cl_engine.stream import Experience
+
+Scalar = Tensor | float
+HEAD = (HEAD_WEIGHT, HEAD_BIAS)
+
+
+class Compose(Strategy):
+    """Compositional Models: a task is an order of shared blocks, with norms and head of its own (Zhmoginov et al. 2021).
+
+    The first tasks train the blocks together, each with its own order; then blocks are frozen, and a task learns its
+    order, normalisation and head alone. While it learns, each step mixes blocks; temperature and entropy make it settle
+    on one, which is what remains. A block may serve at several steps. A task without labels changes nothing but the
+    order, starting from those of past tasks, so that answers get certain and differ from row to row.
+
+    Blocks are modules of one configuration: those of the net ``isometric``, or hidden layers of equal width of an MLP.
+    """
+
+    settings = ("task",)
+    needs_labels = False
+
+    joint: int = option(3, "tasks at the start that train the blocks, their rows kept so long", ge=1)
+    blocks: int | None = option(None, "blocks to choose from at each step; left out: as many as there are steps", ge=2)
+    common: list[Literal["norms", "head"]] = option(
+        [], "what tasks have in common beside the blocks: with norms and head, nothing but the order tells tasks apart"
+    )
+    spread: float = option(0.0, "deviation of the noise on the orders that joint tasks start from", ge=0)
+    mix: Mix = option("kernels", "what is mixed while learning: kernels, or outputs, which takes a run of every block")
+    order_lr: float = option(0.05, "learning rate of orders (Adam)", gt=0)
+    temperature: float = option(1.0, "temperature of the shares at the start of learning", gt=0)
+    coldest: float = option(0.1, "temperature at the end", gt=0)
+    entropy: float = option(0.1, "weight of the mean entropy of the shares in the loss, reached at the end", ge=0)
+    settle: float = option(0.3, "last share of learning, in which the likeliest block alone is used", ge=0, le=1)
+    rows: int = option(500, "training rows on which past tasks are asked how near they are, at most", ge=2)
+    adapt_epochs: int = option(20, "passes of each start of adaptation without labels", ge=1)
+    starts: int = option(8, "past tasks whose orders adaptation starts from, the latest", ge=1)
+
+    def start(self) -> State:
+        if not self._orders.pools:
+            raise UsageError(
+                "compose: the net has no two modules of one configuration that could take each other's place: use the net "
+                "'isometric', or an MLP with three or more hidden layers of equal width"
+            )
+        seeds, device = len(self.seeds), self.net.device
+        blocks, order = self._orders.start(self.seeds)
+        return {
+            "shared": {name: t for name, t in self._initial.items() if name in self._shared},
+            "blocks": blocks,
+            "orders": Bank.empty(seeds, order.shape[1:], device=device),
+            **({} if "head" in self.common else {"heads": empty_heads(self.net, seeds)}),
+            **self._norms.start(seeds),
+        }
+
+    def learn(self, experience: Experience) -> Learning:
+        task, known = experience.task_id, len(self.state["orders"])
+        if not experience.labelled:
+            if known < self.joint:
+                raise RunFailed(
+                    f"compose: task {task} comes without labels before {self.joint} tasks with labels have trained the "
+                    f"blocks; set strategy.compose.joint to {known} at most, or let stream.unlabelled begin later"
+                )
+            yield from self._adapted(experience)
+        elif known < self.joint:
+            yield from self._jointly(experience)
+        else:
+            own, order = self._own(task), self._order(task)
+            if task >= known:
+                order = yield from self._nearest(experience)
+            params = {"orders": {"0": order}, "own": {"0": own}}
+            frozen = {"shared": self.state.get("shared", {}), "blocks": self.state["blocks"]}
+            rows = (experience.train.x.unsqueeze(1), experience.train.y.unsqueeze(1))
+            fitted = yield from self._fitted(params, experience, rows, frozen)
+            self._keep(task, fitted["orders"]["0"], fitted.get("own", {}).get("0", {}))
+            yield from self._told(experience)
+
+    def predict(self, x: Tensor, task_id: int | None) -> Tensor:
+        assert task_id is not None
+        return self.net.all(self._hard(self._order(task_id), self._own(task_id)), x)
+
+    def fingerprint(self, task_id: int | None) -> int | None:
+        orders: Bank = self.state["orders"]
+        if task_id is None or "data" in self.state or not len(orders):
+            return None
+        return orders.writes(task_id)
+
+    def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
+        """Return logits of the task being learned (the last one in the trees), with the likeliest blocks."""
+        return self._answered(params, frozen, max(params["orders"], key=int), x, 1.0, 1.0)
+
+    @cached_property
+    def _orders(self) -> Orders:
+        return Orders(self.net, self.blocks)
+
+    @cached_property
+    def _norms(self) -> TaskNorms:
+        return TaskNorms(self.net, "frozen" if "norms" in self.common else "affine")
+
+    @cached_property
+    def _initial(self) -> Params:
+        return self.net.init(self.seeds)
+
+    @cached_property
+    def _shared(self) -> list[str]:
+        """Names of what is neither in a block nor a task's own."""
+        own = {*self._norms.trained({"norms": []}, 0, self._initial), *([] if "head" in self.common else HEAD)}
+        return [name for name in self._initial if name not in own | self._orders.names]
+
+    def _order(self, task: int) -> Tensor:
+        orders: Bank = self.state["orders"]
+        return orders[task] if task < len(orders) else self._orders.start(self.seeds)[1]
+
+    def _first_order(self, task: int) -> Tensor:
+        """Return the order of a task, of one not yet met with noise, so that joint tasks need not go the same way."""
+        order = self._order(task)
+        if task < len(self.state["orders"]):
+            return order
+        noise = [torch.randn(order.shape[1:], generator=rng.tensors(s, "orders", task)) for s in self.seeds]
+        return order + self.spread * torch.stack(noise).to(order.device)
+
+    def _own(self, task: int) -> Tree:
+        """Return norms and head of a task, as far as it has its own; of one not yet met those it starts from."""
+        norms = self._norms.trained(self.state, task, self._initial)
+        heads = self.state.get("heads")
+        return {"norms": norms, "head": {} if heads is None else head_for(heads, task, self._initial)}
+
+    def _keep(self, task: int, order: Tensor, own: Tree) -> None:
+        self.state["orders"].put(task, order)
+        if "heads" in self.state:
+            self.state["heads"].put(task, row_of(own["head"]))
+        self._norms.put(self.state, task, own.get("norms", {}))
+
+    def _hard(self, order: Tensor, own: Tree) -> Params:
+        """Return the weights that use at each step the likeliest block."""
+        blocks = self._orders.hardened(self.state["blocks"], order)
+        return {
+            **self._initial,
+            **self.state.get("shared", {}),
+            **blocks,
+            **own.get("norms", {}),
+            **own.get("head", {}),
+        }
+
+    def _answered(
+        self, params: Tree, frozen: Tree | None, key: str, x: Tensor, temperature: Scalar, hard: Scalar
+    ) -> Tensor:
+        """Return logits of one seed for rows of one task, with blocks in shares."""
+        tree = {**(frozen or {}), **params}
+        own = tree.get("own", {}).get(key, {})
+        shares = self._orders.chances(tree["orders"][key], temperature, hard)
+        blocks, hooks = self._orders.mixed(tree["blocks"], shares, self.mix)
+        whole = {**tree.get("shared", {}), **blocks, **own.get("norms", {}), **own.get("head", {})}
+        learns = "shared" in params or "norms" in params.get("own", {}).get(key, {})
+        return self.net.one(whole, x, statistics=learns, hooks=hooks)
+
+    def _loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, *cooling: Tensor) -> Tensor:
+        """Return the mean loss over tasks: inputs ``[N, tasks, …]`` and labels ``[N, tasks]``."""
+        temperature, entropy, hard = cooling
+        losses = []
+        for place, key in enumerate(sorted(params["orders"], key=int)):
+            logits = self._answered(params, frozen, key, x[:, place], temperature, hard)
+            shares = self._orders.chances(params["orders"][key], temperature)
+            losses.append(F.cross_entropy(logits, y[:, place]) + entropy * self._orders.entropy(shares))
+        return torch.stack(losses).mean()
+
+    def _fitted(
+        self, params: Tree, experience: Experience, rows: tuple[Tensor, Tensor], frozen: Tree | None = None
+    ) -> Generator[Event, None, Tree]:
+        """Fit orders, norms and heads and, unless frozen, what is shared; shares get colder on the way."""
+        how = {"orders": self._order_train(self.train.epochs)}
+        told = partial(self._cooling, self.train.epochs)
+        return (yield from self.fit(params, self._loss, experience, frozen=frozen, rows=rows, overrides=how, told=told))
+
+    def _order_train(self, epochs: int) -> Train:
+        how = {"optimizer": "adam", "lr": self.order_lr, "momentum": 0.0, "weight_decay": 0.0}
+        return self.train.model_copy(update={**how, "epochs": epochs})
+
+    def _cooling(self, epochs: int, epoch: int, batch: int, batches: int) -> Sequence[float]:
+        """Return temperature, weight of the entropy, and whether the likeliest blocks are used alone."""
+        done = (epoch + batch / batches) / epochs
+        temperature = self.temperature * (self.coldest / self.temperature) ** done
+        return temperature, self.entropy * done, float(done >= 1 - self.settle)
+
+    def _jointly(self, experience: Experience) -> Learning:
+        """Train blocks, and the orders, norms and heads of all tasks so far, on the rows of all of them."""
+        new = {"x": experience.train.x.unsqueeze(0), "y": experience.train.y.unsqueeze(0)}
+        data = self.state["data"] = {**self.state.get("data", {}), f"{experience.task_id}": new}
+        tasks = sorted(int(task) for task in data)
+        longest = max(len(rows["y"][0]) for rows in data.values())
+
+        def beside(name: str) -> Tensor:
+            """Return the rows of all tasks beside each other, those of shorter ones again and again."""
+            rows = [data[f"{task}"][name][0] for task in tasks]
+            return torch.stack([own[torch.arange(longest, device=own.device) % len(own)] for own in rows], dim=1)
+
+        params = {
+            "orders": {f"{task}": self._first_order(task) for task in tasks},
+            "own": {f"{task}": self._own(task) for task in tasks},
+            "shared": self.state.get("shared", {}),
+            "blocks": self.state["blocks"],
+        }
+        fitted = yield from self._fitted(params, experience, (beside("x"), beside("y")))
+        self.state["shared"], self.state["blocks"] = fitted.get("shared", {}), fitted["blocks"]
+        for task in tasks:
+            self._keep(task, fitted["orders"][f"{task}"], fitted.get("own", {}).get(f"{task}", {}))
+        if len(self.state["orders"]) == self.joint:
+            del self.state["data"]
+        yield from self._told(experience)
+
+    def _nearest(self, experience: Experience) -> Generator[Event, None, Tensor]:
+        """Return for each seed the order of the past task whose features suit the new one best."""
+        rows, scores = experience.train.spread(self.rows), []
+        for task in range(len(self.state["orders"])):
+            features = self.net.all_features(self._hard(self._order(task), self._own(task)), rows.x)
+            scores.append(tuple(nearest_neighbours(of_seed, rows.y) for of_seed in features))
+            yield SourceScored(step=experience.step, task_id=experience.task_id, source=task, score=scores[-1])
+        best = torch.tensor(scores).argmax(dim=0).tolist()
+        orders = self.state["orders"].rows
+        return self._orders.opened(torch.stack([orders[seed, task] for seed, task in enumerate(best)]))
+
+    def _adapted(self, experience: Experience) -> Learning:
+        """Find an order for rows without labels; norms and head stay those of the task whose order it started from."""
+        known = range(len(self.state["orders"]))
+        x, epochs = experience.train.x, self.adapt_epochs
+        best = torch.full((len(self.seeds),), torch.inf, device=self.net.device)
+        order, source = self._order(0), torch.zeros(len(self.seeds), dtype=torch.int64, device=self.net.device)
+        for task in [known for known in known if known != experience.task_id][-self.starts :]:
+            own, started = self._own(task), self._orders.opened(self._order(task))
+            frozen = {"own": {"0": own}, "shared": self.state.get("shared", {}), "blocks": self.state["blocks"]}
+            fitted = yield from self.fit(
+                {"orders": {"0": started}},
+                self._certainty_loss,
+                experience,
+                frozen=frozen,
+                train=self._order_train(epochs),
+                told=partial(self._cooling, epochs),
+            )
+            before = certainty(self.net.all(self._hard(started, own), x))
+            after = certainty(self.net.all(self._hard(fitted["orders"]["0"], own), x))
+            for one, found in ((before, started), (after, fitted["orders"]["0"])):
+                better = one < best
+                best = torch.where(better, one, best)
+                order = torch.where(better[:, None, None], found, order)
+                source = torch.where(better, task, source)
+            yield OrderTried(
+                step=experience.step,
+                task_id=experience.task_id,
+                source=task,
+                before=tuple(before.tolist()),
+                after=tuple(after.tolist()),
+            )
+        self.state["orders"].put(experience.task_id, order)
+        for part in {"heads", "norms"} & set(self.state):
+            rows = self.state[part].rows
+            self.state[part].put(experience.task_id, rows[torch.arange(len(rows), device=rows.device), source])
+        yield from self._told(experience)
+
+    def _certainty_loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, *cooling: Tensor) -> Tensor:
+        """Return what answers without labels are judged by, and the entropy of the shares."""
+        temperature, entropy, hard = cooling
+        shares = self._orders.chances(params["orders"]["0"], temperature)
+        return certainty(self._answered(params, frozen, "0", x, temperature, hard)) + entropy * self._orders.entropy(
+            shares
+        )
+
+    def _told(self, experience: Experience) -> Iterator[Event]:
+        """Tell the block at each step, and how much of a choice it still was at the lowest temperature."""
+        shares = [self._orders.chances(of_seed, self.coldest) for of_seed in self._order(experience.task_id)]
+        for place, (_, step) in enumerate(self._orders.places):
+            block = tuple(int(of_seed[place].argmax()) for of_seed in shares)
+            entropy = tuple(float(torch.special.entr(of_seed[place]).sum()) for of_seed in shares)
+            yield OrderLearned(
+                step=experience.step, part=step, task_id=experience.task_id, block=block, entropy=entropy
+            )

@@ -1,0 +1,191 @@
+"""MNTDP, the stochastic search: a distribution over paths is learned with the modules on them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_engine import rng
+from cl_engine.events import Event
+from cl_engine.fit import Curve, Midway, Tree
+from cl_engine.memory import State
+from cl_engine.modules.candidates import Prior, Reuse, candidates
+from cl_engine.modules.growth import Growth, divided
+from cl_engine.modules.told import PathSampled
+from cl_engine.net import HEAD_BIAS, Params
+from cl_engine.options import option
+from cl_engine.strategy import Learning, Strategy
+from cl_engine.stream import Experience
+
+
+class MntdpS(Strategy):
+    """MNTDP-S: modular networks with a task-driven prior, the stochastic search (Veniat, Denoyer & Ranzato 2021).
+
+    The paths that reuse modules of the past model which suits a new task best (nearest neighbours) get probabilities. Every
+    batch samples one path and trains what is new on it with half of its rows; the other half tells what two sampled
+    paths lose, which moves their probabilities (policy gradient, each the other's baseline). When the distribution
+    has settled its likeliest path is kept, trained on, and frozen. Not as published: one path a batch instead of one a
+    row, an even start (new modules lose to old ones until they have learned something), and one setting of rates and
+    costs instead of a grid.
+    """
+
+    settings = ("task",)
+    cost: ClassVar[Literal["flat", "growing"]] = "growing"
+
+    prior: Prior = option("forward", "paths sampled: old modules first, also old modules last, or between old ones too")
+    k: int = option(15, "neighbours that vote for a past model", ge=1)
+    rows: int = option(1000, "training and validation rows that past models are tried on, at most each", ge=1)
+    path_lr: float = option(0.1, "learning rate of the distribution over paths (Adam)", gt=0)
+    entropy: float = option(0.01, "weight of the entropy of the distribution: more keeps it open for longer", ge=0)
+    warm_up: float = option(
+        0.5, "share of the search in which paths are sampled evenly, before probabilities move", ge=0
+    )
+    size_cost: float = option(0.01, "added to the loss of a path with nothing but new weights, in part to others", ge=0)
+    settled: float = option(0.1, "entropy in nats below which the distribution is frozen", ge=0)
+    search: float = option(1.0, "passes of the search, at most, as a multiple of train.epochs", gt=0)
+    aside: float = option(
+        0.2,
+        "share of the training rows that passes are chosen on, where the stream sets no validation rows aside",
+        gt=0,
+        lt=1,
+    )
+
+    def start(self) -> State:
+        return self._growth.start()
+
+    def learn(self, experience: Experience) -> Learning:
+        growth, state = self._growth, self.state
+        if experience.task_id < len(state["paths"]):
+            return
+        experience = divided(experience, self.aside)
+        ranked = yield from growth.ranked(state, experience, k=self.k, rows=self.rows)
+        fresh = growth.fresh(experience.key)
+        sources = [tasks[0] for tasks in ranked] if ranked[0] else None
+        path = torch.zeros(len(self.seeds), growth.depths, dtype=torch.int64, device=self.net.device)
+        self._paths = [(False,) * growth.depths]
+        old, new = fresh, fresh
+        chosen = torch.zeros(len(self.seeds), dtype=torch.int64, device=self.net.device)
+        if sources is not None:
+            path, same = growth.paths_of(state, sources), growth.same_outputs(state, sources, experience)
+            self._paths = candidates(self.prior, growth.depths, same_outputs=same)
+            old = growth.along(state, path)
+            chosen, new = yield from self._searched(old, fresh, experience)
+        frozen = {"old": old, "path": chosen}
+        reuses = [self._paths[one] for one in chosen.tolist()]
+        if not all(all(reuse) for reuse in reuses):
+            validation = (experience.validation.x, experience.validation.y)
+            fitted = yield from self.fit(
+                {"new": new}, self.loss, experience, frozen=frozen, validation=validation, side_by_side=False
+            )
+            new = fitted["new"]
+        flags = torch.tensor([[not one for one in reuse] for reuse in reuses], device=self.net.device)
+        params = self._mixed(old, new, flags)
+        accuracy = growth.accuracy(params, experience)
+        yield from growth.keep(state, experience, params, path, flags, source=sources, validation=accuracy)
+
+    def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
+        assert frozen is not None
+        return self._along(int(frozen["path"]), frozen["old"], params["new"], x)
+
+    def loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor) -> Tensor:
+        # a path without anything new has no gradient: let there be one, of zero
+        nothing: Tensor = 0.0 * params["new"][HEAD_BIAS].sum()
+        return F.cross_entropy(self.logits(params, frozen, x), y) + nothing
+
+    def predict(self, x: Tensor, task_id: int | None) -> Tensor:
+        assert task_id is not None
+        return self.net.all(self._growth.net_of(self.state, task_id), x)
+
+    def fingerprint(self, task_id: int | None) -> int | None:
+        return None if task_id is None else self.state["paths"].writes(task_id)
+
+    @cached_property
+    def _growth(self) -> Growth:
+        return Growth(self.net, self.seeds)
+
+    def _searched(
+        self, old: Params, fresh: Params, experience: Experience
+    ) -> Generator[Event, None, tuple[Tensor, Params]]:
+        """Learn the distribution over paths; return the likeliest path ``[S]`` and what has been learned of new modules."""
+        seeds, rows = len(self.seeds), experience.train
+        draws = torch.rand(len(rows), generator=rng.tensors(0, "paths", experience.key)).to(rows.y.device)
+        found = {"new": fresh, "choice": {"logits": torch.zeros(seeds, len(self._paths), device=self.net.device)}}
+        train = self.train.model_copy(update={"epochs": max(1, round(self.search * self.train.epochs))})
+        searching = self.fit(
+            found,
+            self._search_loss,
+            experience,
+            frozen={"old": old},
+            rows=(rows.x, rows.y, draws),
+            train=train,
+            overrides={"choice": train.model_copy(update={"optimizer": "adam", "lr": self.path_lr, "momentum": 0.0})},
+            logits=self.logits,
+            curve=Curve(epochs=1),
+            side_by_side=False,
+            told=lambda epoch, batch, batches: [float(epoch + batch / batches >= self.warm_up * train.epochs)],
+        )
+        new = torch.tensor([[not one for one in path] for path in self._paths], device=self.net.device)
+        for event in searching:
+            if not isinstance(event, Midway):
+                yield event
+            elif event.epoch > 0:
+                found = event.params()
+                chances = torch.softmax(found["choice"]["logits"], dim=1)
+                entropy = torch.special.entr(chances).sum(dim=1)
+                yield PathSampled(
+                    step=experience.step,
+                    task_id=experience.task_id,
+                    epoch=event.epoch - 1,
+                    entropy=tuple(entropy.tolist()),
+                    new=tuple((chances @ new.sum(dim=1).to(chances)).tolist()),
+                )
+                if bool((entropy < self.settled).all()):
+                    searching.close()
+        self._fits = 0  # the fit that follows is the one that is tested midway
+        return found["choice"]["logits"].argmax(dim=1), found["new"]
+
+    def _search_loss(
+        self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, draws: Tensor, moves: Tensor
+    ) -> Tensor:
+        """Return what moves the new modules on one sampled path, and the distribution that paths are sampled from."""
+        assert frozen is not None
+        half, last = max(1, len(x) // 2), len(self._paths) - 1
+        log_chances = torch.log_softmax(params["choice"]["logits"], dim=0)
+        chances = log_chances.exp()
+        sampled = torch.searchsorted(chances.detach().cumsum(dim=0), draws[:3]).clamp_max(last).tolist()
+        taken, one, other = sampled[0], sampled[len(sampled) // 2], sampled[-1]
+        loss = F.cross_entropy(self._along(taken, frozen["old"], params["new"], x[:half]), y[:half])
+        asked_x, asked_y = (x[half:], y[half:]) if len(x) > half else (x, y)
+        with torch.no_grad():
+            costs = [
+                F.cross_entropy(self._along(path, frozen["old"], params["new"], asked_x, training=False), asked_y)
+                + self.size_cost * self._share_new(path)
+                for path in (one, other)
+            ]
+        gain = 0.5 * (costs[0] - costs[1]) * (log_chances[one] - log_chances[other])
+        return loss + moves * (gain + self.entropy * (chances * log_chances).sum())
+
+    def _along(self, path: int, old: Params, new: Params, x: Tensor, training: bool | None = None) -> Tensor:
+        names = self._names(self._paths[path])
+        learned = {name: new[name] for name in names}
+        return self.net.one({**old, **learned}, x, training, statistics=self._growth.tracking(learned))
+
+    def _names(self, reuse: Reuse) -> list[str]:
+        return [name for one, part in zip(reuse, self._growth.parts, strict=True) if not one for name in part]
+
+    def _share_new(self, path: int) -> float:
+        sizes = [layout.size for layout in self._growth.library.layouts]
+        return sum(size for size, old in zip(sizes, self._paths[path], strict=True) if not old) / sum(sizes)
+
+    def _mixed(self, old: Params, new: Params, flags: Tensor) -> Params:
+        """Return new modules where ``flags [S, depths]`` say so, old ones elsewhere."""
+        return {
+            name: torch.where(flags[:, depth].reshape(-1, *[1] * (old[name].ndim - 1)), new[name], old[name])
+            for depth, part in enumerate(self._growth.parts)
+            for name in part
+        }

@@ -1,0 +1,216 @@
+"""Compositional: tasks put together from parts, each of which may come again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_engine import rng
+from cl_engine.errors import UsageError
+from cl_engine.images import to_shape
+from cl_engine.options import option
+from cl_engine.source_stream import Arrays
+from cl_engine.stream import Data, Experience, Stream
+
+Transform = Literal["turn", "mirror", "invert", "roll", "halve", "permute"]
+KEPT = 6  # sources in memory at a time
+TRIES = 100  # draws of something new before what there is has to do
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a task is put together from.
+
+    Attributes:
+        inputs: transformations of its images, one after the other.
+        source: where its images come from.
+        classes: classes of the source, in the order of the labels.
+    """
+
+    inputs: tuple[Transform, ...]
+    source: str
+    classes: tuple[int, ...]
+
+
+class Compositional(Stream):
+    """Compositional: a task is a source of images, seen through transformations, under a rule of labels; without end.
+
+    Each of the three parts is one that an earlier task had, with a chance that the scenario sets, or a new one as long
+    as there are any. A learner that keeps parts apart and uses them again has less and less to learn. Transformations are
+    quarter turn, mirror, negative, roll by half the height, swap of the halves, and one fixed permutation of pixels.
+    """
+
+    sources: list[str] = option(["digits"], "where images come from: names of `list sources`")
+    shape: list[int] | None = option(
+        None, "channels, height and width of all inputs; left out: those of the first source"
+    )
+    transforms: list[Transform] = option(
+        ["turn", "mirror", "invert", "roll", "halve", "permute"], "transformations that inputs are put together from"
+    )
+    depth: int = option(2, "transformations one after the other, at most", ge=0)
+    classes: int | None = option(
+        None, "classes of a task, drawn from those of its source; left out: all, in order", ge=2
+    )
+    inputs: list[list[Transform]] = option([], "transformations of the first tasks, one list a task")
+    reuse_input: float = option(0.5, "chance that a task's transformations have come before", ge=0, le=1)
+    reuse_source: float = option(0.5, "chance that its source has come before", ge=0, le=1)
+    reuse_labels: float = option(0.5, "chance that its rule of labels has come before", ge=0, le=1)
+    samples_per_class: int | None = option(None, "training rows of a class in a task; left out: all", ge=1)
+    test_samples_per_class: int | None = option(None, "test rows of a class in a task; left out: all", ge=1)
+    validation: float = option(0.0, "share of the training rows of each class set aside for choices", ge=0, lt=1)
+    seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
+
+    def __init__(
+        self,
+        load: Callable[[str], Arrays],
+        device: torch.device | str = "cpu",
+        *,
+        classes_of: Callable[[str], int | None] = lambda name: None,
+        **options: Any,
+    ) -> None:
+        """Build the stream; ``load`` returns the arrays of a source, ``classes_of`` their number if it is quick to tell.
+
+        Raises:
+            UsageError: for options that do not exist, or do not fit the sources or each other.
+        """
+        self.configure(options, "stream")
+        self.device, self._load, self._classes_of = torch.device(device), load, classes_of
+        if self.setting == "class":
+            raise UsageError("stream.setting: tasks of a compositional stream share classes; use 'task' or 'domain'")
+        if not self.sources:
+            raise UsageError("stream.sources is empty: name at least one source")
+        self._open: OrderedDict[str, Arrays] = OrderedDict()
+        self._parts: list[Parts] = []
+        first = self._arrays(self.sources[0])
+        self.input_shape = tuple(self.shape or first.train_x.shape[1:])
+        self.n_tasks = self.n_steps = self.n
+        channels = self.input_shape[0]
+        self.mean, self.std = (v if len(v) in (1, channels) else v[:1] * channels for v in (first.mean, first.std))
+        known = [self._count(source) for source in self.sources]
+        if self.classes is not None and self.classes > min(known):
+            raise UsageError(f"stream.classes: found {self.classes}, and a source has {min(known)}")
+        self.outputs = self.classes or max(known)
+        height, width = self.input_shape[1:]
+        if height != width and any("turn" in each for each in (self.transforms, *self.inputs)):
+            raise UsageError(f"stream.transforms: 'turn' needs images as wide as high, found {height} × {width}")
+
+    def task_id(self, step: int) -> int:
+        self.check_step(step)
+        return step
+
+    def __getitem__(self, step: int) -> Experience:
+        parts = self.parts(self.task_id(step))
+        rows = self._rows(step, parts, test=False)
+        cuts = [round(len(own) * self.validation) for own in rows]
+        return Experience(
+            step=step,
+            task_id=step,
+            train=self._data(parts, [own[cut:] for own, cut in zip(rows, cuts, strict=True)], test=False),
+            validation=self._data(parts, [own[:cut] for own, cut in zip(rows, cuts, strict=True)], test=False),
+            classes=len(parts.classes),
+        )
+
+    def test(self, task_id: int) -> Data:
+        parts = self.parts(task_id)
+        return self._data(parts, self._rows(task_id, parts, test=True), test=True)
+
+    def describe(self) -> dict[str, str | int]:
+        return {"source": ", ".join(self.sources)}
+
+    def name_of(self, task_id: int) -> str:
+        parts = self.parts(task_id)
+        labels = f" {', '.join(map(str, parts.classes))}" if self.classes else ""
+        return " ".join([parts.source, *parts.inputs]) + labels
+
+    def parts(self, task_id: int) -> Parts:
+        """Return what a task is put together from."""
+        while len(self._parts) <= task_id:
+            self._parts.append(self._drawn(len(self._parts)))
+        return self._parts[task_id]
+
+    def _drawn(self, task: int) -> Parts:
+        """Return the parts of the next task; what they are depends on those of all tasks before it."""
+        draw = rng.arrays(self.seed, "parts", task)
+        source = _again(
+            draw, self.reuse_source, [p.source for p in self._parts], lambda: str(draw.choice(self.sources))
+        )
+        inputs = _again(draw, self.reuse_input, [p.inputs for p in self._parts], lambda: self._inputs(draw))
+        if task < len(self.inputs):
+            inputs = tuple(self.inputs[task])
+        rules = [p.classes for p in self._parts if p.source == source]
+        classes = _again(draw, self.reuse_labels, rules, lambda: self._rule(draw, source))
+        return Parts(inputs, source, classes)
+
+    def _inputs(self, draw: np.random.Generator) -> tuple[Transform, ...]:
+        count = int(draw.integers(1, self.depth + 1)) if self.depth and self.transforms else 0
+        return tuple(self.transforms[int(k)] for k in draw.integers(len(self.transforms), size=count))
+
+    def _rule(self, draw: np.random.Generator, source: str) -> tuple[int, ...]:
+        if self.classes is None:
+            return tuple(range(self._count(source)))
+        return tuple(int(label) for label in draw.permutation(self._count(source))[: self.classes])
+
+    def _count(self, source: str) -> int:
+        return self._classes_of(source) or self._arrays(source).classes
+
+    def _arrays(self, source: str) -> Arrays:
+        if source not in self._open:
+            found = self._load(source)
+            if found.train_x.dtype != np.uint8 or found.train_x.ndim != 4:
+                raise UsageError(f"stream.sources: '{source}' holds no images")
+            self._open[source] = found
+            while len(self._open) > KEPT:
+                self._open.popitem(last=False)
+        self._open.move_to_end(source)
+        return self._open[source]
+
+    def _rows(self, task: int, parts: Parts, *, test: bool) -> list[np.ndarray]:
+        arrays, limit = self._arrays(parts.source), self.test_samples_per_class if test else self.samples_per_class
+        draw = rng.arrays(self.seed, "rows", "test" if test else "train", task)
+        labels = arrays.test_y if test else arrays.train_y
+        return [draw.permutation(np.flatnonzero(labels == label))[:limit] for label in parts.classes]
+
+    def _data(self, parts: Parts, rows: list[np.ndarray], *, test: bool) -> Data:
+        arrays = self._arrays(parts.source)
+        x = to_shape(
+            torch.from_numpy((arrays.test_x if test else arrays.train_x)[np.concatenate(rows)]), self.input_shape
+        )
+        for transform in parts.inputs:
+            x = self._transformed(x, transform)
+        y = np.repeat(np.arange(len(rows)), [len(own) for own in rows]).astype(np.int64)
+        return Data(x.to(self.device), torch.from_numpy(y).to(self.device))
+
+    def _transformed(self, x: Tensor, transform: Transform) -> Tensor:
+        height, width = x.shape[2:]
+        match transform:
+            case "turn":
+                return x.rot90(1, (2, 3))
+            case "mirror":
+                return x.flip(3)
+            case "invert":
+                return 255 - x
+            case "roll":
+                return x.roll(height // 2, 2)
+            case "halve":
+                return torch.cat([x[..., width // 2 :], x[..., : width // 2]], dim=3)
+            case "permute":
+                order = torch.from_numpy(rng.arrays(self.seed, "pixels").permutation(height * width))
+                return x.flatten(2)[..., order].reshape(x.shape)
+
+
+def _again(draw: np.random.Generator, chance: float, known: Sequence[Any], new: Callable[[], Any]) -> Any:
+    """Return one of those known, with this chance, or a new one as long as one can be found."""
+    if known and draw.random() < chance:
+        return known[int(draw.integers(len(known)))]
+    found = new()
+    for _ in range(TRIES):
+        if found not in known:
+            break
+        found = new()
+    return found
