@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from cl_engine.analysis import inside, pictures
+from cl_engine.analysis import composition, inside, pictures
 from cl_engine.analysis.names import names_of, one_line
 from cl_engine.analysis.remarks import remarks
 from cl_engine.analysis.scores import Score, Summary, summarised
@@ -161,6 +161,10 @@ def _of_run(run: Run, runs: Sequence[Run]) -> list[Drawn]:
         ("codes", "Below the line of whole nets, codes pay.", inside.code_bytes(run)),
         ("layers", "Layer by layer, mean over seeds.", inside.layers(run)),
         ("overlap", "1: two tasks use the same weights.", inside.overlap(run)),
+        ("modules", "Down a column, tasks share a module.", composition.module_graph(run)),
+        ("growth", "The further below the line, the more is used again.", composition.growth(run)),
+        ("orders", "The same number: the same weights.", composition.orders(run)),
+        ("sources", "Along a row: whom a task could learn from.", composition.sources(run)),
     ]
 
 

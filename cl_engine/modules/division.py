@@ -29,6 +29,14 @@ def division(net: Net) -> Division:
     return [*parts, [HEAD_WEIGHT, HEAD_BIAS]]
 
 
+def ends(net: Net) -> list[str]:
+    """Return the layer at whose output each module ends, the head left out."""
+    stages = net.attribute("stages")
+    if stages is not None:
+        return [prefixes[-1] for prefixes in stages]
+    return [part[-1].rpartition(".")[0] for part in division(net)[:-1]]
+
+
 def _before_layers(net: Net, names: list[str]) -> Division:
     parts: Division = []
     for layer in net.layers:

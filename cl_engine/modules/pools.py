@@ -91,8 +91,15 @@ class Orders:
         for place, (number, _) in enumerate(self.places):
             blocks = self.pools[number].blocks
             chosen = order[:, place, :blocks].argmax(dim=1, keepdim=True)
-            start[:, place].scatter_(1, chosen, math.log((blocks - 1) * FIRST_SHARE / (1 - FIRST_SHARE)))
+            start[:, place].scatter_(1, chosen, _logit(blocks))
         return start
+
+    def replaced(self, order: Tensor, place: int, block: int) -> Tensor:
+        """Return orders ``[S, steps, blocks]`` with another block at one step."""
+        changed = order.clone()
+        changed[:, place] = 0.0
+        changed[:, place, block] = _logit(self.pools[self.places[place][0]].blocks)
+        return changed
 
     def chances(self, order: Tensor, temperature: Tensor | float = 1.0, hard: Tensor | float = 0.0) -> list[Tensor]:
         """Return the share of each block at every step, ``[blocks]`` each, for one seed's order ``[steps, blocks]``.
@@ -137,17 +144,8 @@ class Orders:
         return torch.stack([torch.special.entr(share.clamp_min(0)).sum() for share in shares]).mean()
 
 
-def certainty(logits: Tensor) -> Tensor:
-    """Return the mean entropy of answers ``[…, N, C]`` less the entropy of the mean answer, in nats, ``[…]``.
-
-    Least where each row is answered with certainty and all classes are used alike: information maximisation (Krause,
-    Perona & Gomes 2010).
-    """
-    log_p = torch.log_softmax(logits, dim=-1)
-    p = log_p.exp()
-    mean = p.mean(dim=-2)
-    spread: Tensor = torch.special.entr(mean.clamp_min(1e-12)).sum(dim=-1)
-    return -(p * log_p).sum(dim=-1).mean(dim=-1) - spread
+def _logit(blocks: int) -> float:
+    return math.log((blocks - 1) * FIRST_SHARE / (1 - FIRST_SHARE))
 
 
 def _mixing(blocks: Params, share: Tensor) -> Hook:

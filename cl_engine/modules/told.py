@@ -88,9 +88,9 @@ class OrderLearned(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderTried(StrategyEvent):
-    """A start of adaptation without labels: from a past task's order, the loss before and after, by seed.
+    """A start of adaptation without labels: from a past task's order, the certainty before and after, by seed.
 
-    The loss is the mean entropy of answers less the entropy of the mean answer, in nats.
+    Certainty is the entropy of the mean answer less the mean entropy of answers, in nats.
     """
 
     task_id: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import cached_property, partial
 from typing import Literal
 
@@ -18,14 +18,15 @@ from cl_engine.fit import Tree
 from cl_engine.heads import empty_heads, head_for, row_of
 from cl_engine.masks.norms import TaskNorms
 from cl_engine.memory import State
-from cl_engine.modules.pools import Mix, Orders, certainty
-from cl_engine.modules.told import OrderLearned, OrderTried, SourceScored
+from cl_engine.modules.pools import Mix, Orders
+from cl_engine.modules.reordering import beside, best_of, certainty, refined, told
+from cl_engine.modules.told import OrderTried, SourceScored
 from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Params
 from cl_engine.optimizers import Train
 from cl_engine.options import option
 from cl_engine.proxies import nearest_neighbours
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Experience
+from cl_engine.stream import Data, Experience
 
 Scalar = Tensor | float
 HEAD = (HEAD_WEIGHT, HEAD_BIAS)
@@ -58,6 +59,9 @@ class Compose(Strategy):
     entropy: float = option(0.1, "weight of the mean entropy of the shares in the loss, reached at the end", ge=0)
     settle: float = option(0.3, "last share of learning, in which the likeliest block alone is used", ge=0, le=1)
     rows: int = option(500, "training rows on which past tasks are asked how near they are, at most", ge=2)
+    refine: int = option(
+        3, "how often, at most, an order that is all a task has of its own is gone through, a step at a time", ge=0
+    )
     adapt_epochs: int = option(20, "passes of each start of adaptation without labels", ge=1)
     starts: int = option(8, "past tasks whose orders adaptation starts from, the latest", ge=1)
 
@@ -96,8 +100,15 @@ class Compose(Strategy):
             frozen = {"shared": self.state.get("shared", {}), "blocks": self.state["blocks"]}
             rows = (experience.train.x.unsqueeze(1), experience.train.y.unsqueeze(1))
             fitted = yield from self._fitted(params, experience, rows, frozen)
-            self._keep(task, fitted["orders"]["0"], fitted.get("own", {}).get("0", {}))
-            yield from self._told(experience)
+            if "own" in fitted:
+                self._keep(task, fitted["orders"]["0"], fitted["own"]["0"])
+            else:
+                judged = [
+                    refined(self._orders, one, partial(self._accuracy, {}, experience.train), self.refine)
+                    for one in (order, fitted["orders"]["0"])
+                ]
+                self._keep(task, best_of(judged), {})
+            yield from told(self._orders, self._order(experience.task_id), self.coldest, experience)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
@@ -211,89 +222,78 @@ class Compose(Strategy):
         new = {"x": experience.train.x.unsqueeze(0), "y": experience.train.y.unsqueeze(0)}
         data = self.state["data"] = {**self.state.get("data", {}), f"{experience.task_id}": new}
         tasks = sorted(int(task) for task in data)
-        longest = max(len(rows["y"][0]) for rows in data.values())
-
-        def beside(name: str) -> Tensor:
-            """Return the rows of all tasks beside each other, those of shorter ones again and again."""
-            rows = [data[f"{task}"][name][0] for task in tasks]
-            return torch.stack([own[torch.arange(longest, device=own.device) % len(own)] for own in rows], dim=1)
-
+        x, y = (beside([data[f"{task}"][name][0] for task in tasks]) for name in ("x", "y"))
         params = {
             "orders": {f"{task}": self._first_order(task) for task in tasks},
             "own": {f"{task}": self._own(task) for task in tasks},
             "shared": self.state.get("shared", {}),
             "blocks": self.state["blocks"],
         }
-        fitted = yield from self._fitted(params, experience, (beside("x"), beside("y")))
+        fitted = yield from self._fitted(params, experience, (x, y))
         self.state["shared"], self.state["blocks"] = fitted.get("shared", {}), fitted["blocks"]
         for task in tasks:
             self._keep(task, fitted["orders"][f"{task}"], fitted.get("own", {}).get(f"{task}", {}))
         if len(self.state["orders"]) == self.joint:
             del self.state["data"]
-        yield from self._told(experience)
+        yield from told(self._orders, self._order(experience.task_id), self.coldest, experience)
 
     def _nearest(self, experience: Experience) -> Generator[Event, None, Tensor]:
-        """Return for each seed the order of the past task whose features suit the new one best."""
+        """Return for each seed the order of the past task whose features suit the new one best, or whose answers do."""
         rows, scores = experience.train.spread(self.rows), []
         for task in range(len(self.state["orders"])):
-            features = self.net.all_features(self._hard(self._order(task), self._own(task)), rows.x)
-            scores.append(tuple(nearest_neighbours(of_seed, rows.y) for of_seed in features))
-            yield SourceScored(step=experience.step, task_id=experience.task_id, source=task, score=scores[-1])
+            if "head" in self.common:
+                score = tuple(self._accuracy(self._own(task), rows, self._order(task)).tolist())
+            else:
+                features = self.net.all_features(self._hard(self._order(task), self._own(task)), rows.x)
+                score = tuple(nearest_neighbours(of_seed, rows.y) for of_seed in features)
+            scores.append(score)
+            yield SourceScored(step=experience.step, task_id=experience.task_id, source=task, score=score)
         best = torch.tensor(scores).argmax(dim=0).tolist()
         orders = self.state["orders"].rows
         return self._orders.opened(torch.stack([orders[seed, task] for seed, task in enumerate(best)]))
 
     def _adapted(self, experience: Experience) -> Learning:
         """Find an order for rows without labels; norms and head stay those of the task whose order it started from."""
-        known = range(len(self.state["orders"]))
-        x, epochs = experience.train.x, self.adapt_epochs
-        best = torch.full((len(self.seeds),), torch.inf, device=self.net.device)
-        order, source = self._order(0), torch.zeros(len(self.seeds), dtype=torch.int64, device=self.net.device)
-        for task in [known for known in known if known != experience.task_id][-self.starts :]:
+        epochs, rows = self.adapt_epochs, experience.train.spread(self.rows)
+        tasks = [task for task in range(len(self.state["orders"])) if task != experience.task_id][-self.starts :]
+        tried = []
+        for task in tasks:
             own, started = self._own(task), self._orders.opened(self._order(task))
-            frozen = {"own": {"0": own}, "shared": self.state.get("shared", {}), "blocks": self.state["blocks"]}
             fitted = yield from self.fit(
                 {"orders": {"0": started}},
                 self._certainty_loss,
                 experience,
-                frozen=frozen,
+                frozen={"own": {"0": own}, "shared": self.state.get("shared", {}), "blocks": self.state["blocks"]},
                 train=self._order_train(epochs),
                 told=partial(self._cooling, epochs),
             )
-            before = certainty(self.net.all(self._hard(started, own), x))
-            after = certainty(self.net.all(self._hard(fitted["orders"]["0"], own), x))
-            for one, found in ((before, started), (after, fitted["orders"]["0"])):
-                better = one < best
-                best = torch.where(better, one, best)
-                order = torch.where(better[:, None, None], found, order)
-                source = torch.where(better, task, source)
+            score = partial(self._certainty, own, rows)
+            found = [refined(self._orders, one, score, self.refine) for one in (started, fitted["orders"]["0"])]
+            tried.append((best_of(found), torch.stack([value for _, value in found]).amax(dim=0)))
             yield OrderTried(
                 step=experience.step,
                 task_id=experience.task_id,
                 source=task,
-                before=tuple(before.tolist()),
-                after=tuple(after.tolist()),
+                before=tuple(score(started).tolist()),
+                after=tuple(tried[-1][1].tolist()),
             )
+        order = best_of(tried)
+        source = torch.tensor(tasks)[torch.stack([value for _, value in tried]).argmax(dim=0).cpu()].to(order.device)
         self.state["orders"].put(experience.task_id, order)
         for part in {"heads", "norms"} & set(self.state):
             rows = self.state[part].rows
             self.state[part].put(experience.task_id, rows[torch.arange(len(rows), device=rows.device), source])
-        yield from self._told(experience)
+        yield from told(self._orders, self._order(experience.task_id), self.coldest, experience)
 
     def _certainty_loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, *cooling: Tensor) -> Tensor:
         """Return what answers without labels are judged by, and the entropy of the shares."""
         temperature, entropy, hard = cooling
         shares = self._orders.chances(params["orders"]["0"], temperature)
-        return certainty(self._answered(params, frozen, "0", x, temperature, hard)) + entropy * self._orders.entropy(
-            shares
-        )
+        answered = self._answered(params, frozen, "0", x, temperature, hard)
+        return entropy * self._orders.entropy(shares) - certainty(answered)
 
-    def _told(self, experience: Experience) -> Iterator[Event]:
-        """Tell the block at each step, and how much of a choice it still was at the lowest temperature."""
-        shares = [self._orders.chances(of_seed, self.coldest) for of_seed in self._order(experience.task_id)]
-        for place, (_, step) in enumerate(self._orders.places):
-            block = tuple(int(of_seed[place].argmax()) for of_seed in shares)
-            entropy = tuple(float(torch.special.entr(of_seed[place]).sum()) for of_seed in shares)
-            yield OrderLearned(
-                step=experience.step, part=step, task_id=experience.task_id, block=block, entropy=entropy
-            )
+    def _certainty(self, own: Tree, rows: Data, order: Tensor) -> Tensor:
+        return certainty(self.net.all(self._hard(order, own), rows.x))
+
+    def _accuracy(self, own: Tree, rows: Data, order: Tensor) -> Tensor:
+        return (self.net.all(self._hard(order, own), rows.x).argmax(dim=-1) == rows.y).float().mean(dim=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor
 from cl_engine import rng
 from cl_engine.bank import Bank
 from cl_engine.events import StrategyEvent
+from cl_engine.fit import Tree
 from cl_engine.memory import State
-from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Params
+from cl_engine.modules.adapters import Adapters
+from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net, Params
 from cl_engine.options import option
 from cl_engine.proxies import Proxy, promise
 from cl_engine.strategy import Learning, Strategy
@@ -43,12 +46,15 @@ class Experts(Strategy):
 
     Every finished task leaves its net as an expert for the next; the net that the scenario starts from is the generalist
     among them. A proxy tells what each promises, on the task's training rows, without training: leave-one-out nearest
-    neighbours as published, a linear probe, LEEP or H-score. All nets are kept whole.
+    neighbours as published, a linear probe, LEEP or H-score. Nets are kept whole; or the generalist alone is, frozen,
+    and an expert is a set of bottleneck adapters in it, and a head.
     """
 
     settings = ("task",)
     cost: ClassVar[Literal["flat", "growing"]] = "growing"
 
+    form: Literal["whole", "adapter"] = option("whole", "an expert is a whole net, or adapters in the generalist")
+    bottleneck: int = option(8, "width of adapters", ge=1)
     proxy: Proxy = option("knn", "what is asked of an expert: knn, linear, leep or h_score")
     k: int = option(1, "neighbours that vote (knn)", ge=1)
     cosine: bool = option(False, "neighbours by direction instead of distance (knn)")
@@ -61,9 +67,10 @@ class Experts(Strategy):
     def start(self) -> State:
         seeds, device = len(self.seeds), self.net.device
         first = self.net.init(self.seeds)
+        own = first if self._adapters is None else {**self._adapters.start(self.seeds), **_head(first)}
         return {
             "generalist": first,
-            "experts": {name: Bank.empty(seeds, t.shape[1:], t.dtype, device) for name, t in first.items()},
+            "experts": {name: Bank.empty(seeds, t.shape[1:], t.dtype, device) for name, t in own.items()},
         }
 
     def learn(self, experience: Experience) -> Learning:
@@ -78,17 +85,44 @@ class Experts(Strategy):
             chosen = self._chosen(scores, experience)
             yield ExpertChosen(step=experience.step, task_id=task, expert=tuple(chosen))
             start = self._copies(chosen)
-        params = yield from self.fit(start, self.loss, experience)
+        params = yield from self.fit(start, self.loss, experience, frozen=self._body())
         for name, tensor in params.items():
             self.state["experts"][name].put(task, tensor)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
-        return self.net.all(self._expert(task_id if task_id < self._count() else GENERALIST), x)
+        expert = self._expert(task_id if task_id < self._count() else GENERALIST)
+        return self.net.over_seeds(lambda p, rows: self.logits(p["own"], p.get("body"), rows), self._whole(expert), x)
+
+    def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
+        if self._adapters is None:
+            return self.net.one(params, x)
+        params = {**(frozen or {}), **params}
+        return self.net.one(_of_net(params, self.net), x, statistics=False, hooks=self._adapters.hooks(params))
 
     def fingerprint(self, task_id: int | None) -> int | None:
         bank: Bank = next(iter(self.state["experts"].values()))
         return None if task_id is None else bank.writes(task_id)
+
+    @cached_property
+    def _adapters(self) -> Adapters | None:
+        return Adapters(self.net, self.bottleneck) if self.form == "adapter" else None
+
+    def _body(self) -> Params | None:
+        """Return what experts share and never change; None if they are whole."""
+        if self._adapters is None:
+            return None
+        return {name: t for name, t in self.state["generalist"].items() if name not in (HEAD_WEIGHT, HEAD_BIAS)}
+
+    def _whole(self, expert: Params) -> Tree:
+        body = self._body()
+        return {"own": expert, **({} if body is None else {"body": body})}
+
+    def _features(self, params: Tree, x: Tensor) -> Tensor:
+        """Return features of one seed."""
+        whole = {**params.get("body", {}), **params["own"]}
+        hooks = None if self._adapters is None else self._adapters.hooks(whole)
+        return self.net.features(_of_net(whole, self.net), x, hooks=hooks)
 
     def _count(self) -> int:
         return len(next(iter(self.state["experts"].values())))
@@ -96,13 +130,16 @@ class Experts(Strategy):
     def _expert(self, expert: int) -> Params:
         if expert == GENERALIST:
             generalist: Params = self.state["generalist"]
+            if self._adapters is not None:
+                return {**self._adapters.start(self.seeds), **_head(generalist)}
             return generalist
         return {name: bank[expert] for name, bank in self.state["experts"].items()}
 
     def _promises(self, expert: int, experience: Experience) -> list[float]:
         """Return what an expert promises for the task, by seed, on rows spread over the training rows."""
-        rows, params = experience.train.spread(self.rows), self._expert(expert)
-        features, logits = self.net.all_features(params, rows.x), self.net.all(params, rows.x)
+        rows, tree = experience.train.spread(self.rows), self._whole(self._expert(expert))
+        features = self.net.over_seeds(self._features, tree, rows.x)
+        logits = self.net.over_seeds(lambda p, x: self.logits(p["own"], p.get("body"), x), tree, rows.x)
         return [
             promise(self.proxy, of_seed, said, rows.y, k=self.k, cosine=self.cosine)
             for of_seed, said in zip(features, logits, strict=True)
@@ -123,4 +160,12 @@ class Experts(Strategy):
         """Return each seed's copy of its expert, with the generalist's untrained head."""
         nets = [self._expert(expert) for expert in chosen]
         copies = {name: torch.stack([net[name][s] for s, net in enumerate(nets)]) for name in nets[0]}
-        return {**copies, **{name: self.state["generalist"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}}
+        return {**copies, **_head(self.state["generalist"])}
+
+
+def _head(params: Params) -> Params:
+    return {name: params[name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
+
+
+def _of_net(params: Params, net: Net) -> Params:
+    return {name: tensor for name, tensor in params.items() if name in net.shapes}

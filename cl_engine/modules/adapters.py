@@ -1,0 +1,66 @@
+"""Bottleneck adapters: a few weights after each module of a net that stays as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cl_engine import rng
+from cl_engine.modules.division import ends
+from cl_engine.net import Hook, Net, Params
+
+
+class Adapters:
+    """x + W_up relu(W_down x), over the channels of what each module of a net gives (Rebuffi et al. 2017; Houlsby et al. 2019).
+
+    W_up starts at zero, so that the net starts as it was. An adapter of C channels and bottleneck r has 2Cr + C + r
+    weights.
+    """
+
+    def __init__(self, net: Net, bottleneck: int) -> None:
+        """Find the outputs that are adapted, and their channels."""
+        self._net, self._bottleneck = net, bottleneck
+        self.channels: dict[str, int] = {}
+
+        def seen(layer: str) -> Hook:
+            def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+                self.channels[layer] = output.shape[1]
+                return output
+
+            return hook
+
+        params = {name: tensor[0] for name, tensor in net.init([0]).items()}
+        x = torch.zeros(2, *net.input_shape, device=net.device)
+        net.one(params, x, False, hooks={layer: seen(layer) for layer in ends(net)})
+
+    def start(self, seeds: Sequence[int]) -> Params:
+        """Return adapters that change nothing yet, ``{name: [S, …]}``."""
+        found: Params = {}
+        for layer, channels in self.channels.items():
+            draws = [rng.tensors(seed, "adapter", layer) for seed in seeds]
+            bound = 1 / math.sqrt(channels)
+            down = [torch.rand(self._bottleneck, channels, generator=draw) for draw in draws]
+            found[f"{layer}:down"] = bound * (2 * torch.stack(down) - 1)
+            found[f"{layer}:down_bias"] = torch.zeros(len(seeds), self._bottleneck)
+            found[f"{layer}:up"] = torch.zeros(len(seeds), channels, self._bottleneck)
+            found[f"{layer}:up_bias"] = torch.zeros(len(seeds), channels)
+        return {name: tensor.to(self._net.device) for name, tensor in found.items()}
+
+    def hooks(self, params: Mapping[str, Tensor]) -> dict[str, Hook]:
+        """Return what applies one seed's adapters, for `Net.one`."""
+        return {
+            layer: _adapting(*(params[f"{layer}:{part}"] for part in ("down", "down_bias", "up", "up_bias")))
+            for layer in self.channels
+        }
+
+
+def _adapting(down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor) -> Hook:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x = output.movedim(1, -1)
+        return (x + F.linear(F.relu(F.linear(x, down, down_bias)), up, up_bias)).movedim(-1, 1)
+
+    return hook

@@ -1,0 +1,71 @@
+"""Orders of blocks judged and changed, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from cl_engine.events import Event
+from cl_engine.modules.pools import Orders
+from cl_engine.modules.told import OrderLearned
+from cl_engine.stream import Experience
+
+
+def certainty(logits: Tensor) -> Tensor:
+    """Return the entropy of the mean answer less the mean entropy of answers ``[…, N, C]``, in nats, ``[…]``.
+
+    Greatest where each row is answered with certainty and all classes are used alike: information maximisation (Krause,
+    Perona & Gomes 2010).
+    """
+    log_p = torch.log_softmax(logits, dim=-1)
+    p = log_p.exp()
+    spread: Tensor = torch.special.entr(p.mean(dim=-2).clamp_min(1e-12)).sum(dim=-1)
+    return spread + (p * log_p).sum(dim=-1).mean(dim=-1)
+
+
+def refined(orders: Orders, order: Tensor, score: Callable[[Tensor], Tensor], sweeps: int) -> tuple[Tensor, Tensor]:
+    """Return an order and its score after changing one step at a time for the better, seed by seed.
+
+    Args:
+        orders: what steps and blocks there are.
+        order: what to start from, ``[S, steps, blocks]``.
+        score: returns how good an order is, ``[S]``; more is better.
+        sweeps: how often to go through all steps and blocks, at most.
+    """
+    order = orders.opened(order)
+    best = score(order)
+    for _ in range(sweeps):
+        before = best
+        for place in range(len(orders.places)):
+            for block in range(orders.pools[orders.places[place][0]].blocks):
+                changed = orders.replaced(order, place, block)
+                found = score(changed)
+                order = torch.where((found > best)[:, None, None], changed, order)
+                best = torch.maximum(best, found)
+        if torch.equal(best, before):
+            break
+    return order, best
+
+
+def beside(rows: Sequence[Tensor]) -> Tensor:
+    """Return rows of several tasks ``[N, …]`` beside each other, ``[most, tasks, …]``, those of shorter ones again."""
+    longest = max(map(len, rows))
+    return torch.stack([own[torch.arange(longest, device=own.device) % len(own)] for own in rows], dim=1)
+
+
+def best_of(tried: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return for each seed the order of greatest score, of equals the first, from pairs of orders and scores ``[S]``."""
+    best = torch.stack([score for _, score in tried]).argmax(dim=0)
+    orders = torch.stack([order for order, _ in tried])
+    return orders[best, torch.arange(len(best), device=best.device)]
+
+
+def told(orders: Orders, order: Tensor, coldest: float, experience: Experience) -> Iterator[Event]:
+    """Tell the block at each step of a task's order, and how much of a choice it still was at the lowest temperature."""
+    shares = [orders.chances(of_seed, coldest) for of_seed in order]
+    for place, (_, step) in enumerate(orders.places):
+        block = tuple(int(of_seed[place].argmax()) for of_seed in shares)
+        entropy = tuple(float(torch.special.entr(of_seed[place]).sum()) for of_seed in shares)
+        yield OrderLearned(step=experience.step, part=step, task_id=experience.task_id, block=block, entropy=entropy)
