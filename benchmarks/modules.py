@@ -4,7 +4,8 @@
     PYTHONPATH=. python benchmarks/modules.py published [STREAM …] | tee benchmarks/output/modules_published.txt
 
 ``local`` runs the six `ctrl_…_local` scenarios, three seeds. ``published`` runs CTrL's own sizes on 32 × 32 images with
-the AlexNet-like net, one seed and few passes, with stand-ins for SVHN and DTD. Both need MNIST, Fashion-MNIST and
+the four convolutions of 64 maps that re-implementations of MNTDP use, one seed and few passes, with stand-ins for SVHN and
+DTD. Both need MNIST, Fashion-MNIST and
 CIFAR-10 under $CL_DATA_ROOT. Transfer, LCA@5 and operations are as in reports; see `cl_engine.analysis.scores`.
 """
 
@@ -28,7 +29,7 @@ SHORT = ("s_minus", "s_plus", "s_in", "s_out", "s_pl")
 STRATEGIES = ("finetune", "independent", "experts", "mntdp", "mntdp_s")
 PUBLISHED: dict[str, Any] = {
     "stream.stand_ins": {"svhn": "digits", "dtd": "mnist1d_images"},
-    "net.name": "alexnet",
+    "net.name": "small_cnn",
     "train.epochs": 8,
     "train.batch": 64,
     "train.lr": 1e-3,
@@ -84,7 +85,7 @@ def main() -> None:
         if what == "local":
             table(f"ctrl_{kind}_local, seeds 0 to 2", f"ctrl_{kind}_local", STRATEGIES, (0, 1, 2))
         else:
-            title = f"ctrl_{kind}, published sizes, AlexNet-like, {PUBLISHED['train.epochs']} passes, seed 0"
+            title = f"ctrl_{kind}, published sizes, four convolutions of 64 maps, {PUBLISHED['train.epochs']} passes, seed 0"
             table(title, f"ctrl_{kind}", ("finetune", "independent", "mntdp"), (0,), **PUBLISHED)
 
 

@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from cl_engine.agenda import plan
 from cl_engine.engine import simulate
-from cl_engine.events import Event
+from cl_engine.events import Event, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.proxies import h_score, leep, linear_probe, nearest_neighbours, promise
 from cl_engine.strategies.experts import GENERALIST, ExpertChosen, ExpertScored
@@ -108,3 +108,24 @@ def test_controls_choose_otherwise(tiny: Tiny):
     assert {expert for event in generalist for expert in event.expert} == {GENERALIST}
     limited = [e for e in events_of(tiny("experts", scanned=1))[0] if isinstance(e, ExpertScored)]
     assert [e.expert for e in limited] == [GENERALIST, GENERALIST, 0, GENERALIST, 1]
+
+
+def test_adapters_change_nothing_at_first_and_cost_what_they_must(tiny: Tiny):
+    experiment = tiny("experts", form="adapter", bottleneck=3, **{"net.hidden": [7, 5]})
+    stream = experiment.stream()
+    strategy = experiment.learner(stream)
+    strategy.state = strategy.start()
+    x = stream.test(0).x
+    assert torch.equal(strategy.predict(x, 0), strategy.net.all(strategy.net.init([0, 1]), x))
+    body = {name: tensor.clone() for name, tensor in strategy.state["generalist"].items()}
+    learned = [e for e in simulate(stream, strategy, plan(stream, experiment.agenda)) if isinstance(e, TaskLearned)]
+    assert all(torch.equal(body[name], tensor) for name, tensor in strategy.state["generalist"].items())
+    adapters, head = sum(2 * c * 3 + c + 3 for c in (7, 5)), 10 * 5 + 10
+    assert learned[1].memory["experts"] - learned[0].memory["experts"] == 4 * (adapters + head)
+
+
+def test_adapters_fit_convolutions_too(tiny: Tiny):
+    options = {"form": "adapter", "net.name": "small_cnn", "net.width": 4, "net.layers": 2}
+    events, strategy = events_of(tiny("experts", **options))
+    assert set(strategy._adapters.channels) == {"norm0", "norm1"}
+    assert any(isinstance(event, ExpertChosen) for event in events)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from cl_engine.agenda import plan
 from cl_engine.engine import simulate
 from cl_engine.errors import UsageError
-from cl_engine.events import Event
+from cl_engine.events import CurvePoint, Evaluated, Event
 from cl_engine.experiment import Experiment
 from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.division import division
 from cl_engine.modules.library import Library
-from cl_engine.modules.told import CandidateTried, PathChosen
+from cl_engine.modules.told import CandidateTried, ModuleAdded, PathChosen, PathSampled, PathStep
 from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net
 from cl_engine.nets.mlp import Mlp
 from tests.conftest import TINY
@@ -74,6 +75,7 @@ def test_a_prior_gives_each_path_once_the_most_reusing_first(prior: Prior, count
     assert not any(path[-1] for path in candidates(prior, 4, same_outputs=False))
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=8))
 def test_a_library_gives_back_what_each_seed_put_in_and_changes_nothing_it_holds(choices: list[list[bool]]):
     net = mlp()
@@ -107,7 +109,8 @@ def events_of(name: str, **options: Any) -> tuple[list[Event], Any]:
     experiment = Experiment.of(TINY, name, (0, 1), **options)
     stream = experiment.stream()
     strategy = experiment.learner(stream)
-    return list(simulate(stream, strategy, plan(stream, experiment.agenda))), strategy
+    agenda = plan(stream, experiment.agenda)
+    return list(simulate(stream, strategy, agenda, curve=experiment.curve)), strategy
 
 
 def test_every_path_is_tried_over_the_grid_and_the_best_on_validation_rows_is_kept():
@@ -129,6 +132,82 @@ def test_the_library_holds_what_tasks_added_and_what_it_holds_never_changes():
     assert int(strategy.state["held"][0].sum()) == sum(added)
     uses = strategy._growth.library.uses(strategy.state)
     assert all((count[0] > 0).sum() == held for count, held in zip(uses, strategy.state["held"][0], strict=True))
+
+
+def test_paths_trained_side_by_side_reach_what_they_reach_in_turn(monkeypatch: pytest.MonkeyPatch):
+    def tried(together: bool) -> dict[tuple[int, int], CandidateTried]:
+        monkeypatch.setattr(Net, "side_by_side", lambda self, seeds: together and seeds > 1)
+        events, _ = events_of("mntdp", **{"net.hidden": [6, 5]})
+        return {(e.task_id, e.reused): e for e in events if isinstance(e, CandidateTried)}
+
+    together, in_turn = tried(True), tried(False)
+    assert together.keys() == in_turn.keys()
+    for key, one in together.items():
+        assert one.validation == pytest.approx(in_turn[key].validation, abs=0.09)  # one of twelve rows, by rounding
+
+
+def test_a_budget_of_steps_ends_the_search_and_the_best_so_far_is_kept():
+    events, _ = events_of("mntdp", budget_steps=1, **{"net.hidden": [6, 5]})
+    tried = [e for e in events if isinstance(e, CandidateTried) and e.task_id == 2]
+    assert [e.reused for e in tried] == [3, 2]
+    assert [e.first_new for e in tried] == [3, 2]
+    [chosen] = [e for e in events if isinstance(e, PathChosen) and e.task_id == 2]
+    assert min(chosen.reused) >= 2
+
+
+def test_modules_of_several_past_models_are_tried_where_asked():
+    events, _ = events_of("mntdp", sources=2, **{"net.hidden": [6, 5]})
+    tried = [e for e in events if isinstance(e, CandidateTried) and e.task_id == 2]
+    assert sorted((e.rank, e.reused) for e in tried) == [(0, 0), *((r, k) for r in (0, 1) for k in (1, 2, 3))]
+
+
+def test_the_learning_curve_is_that_of_the_path_that_was_chosen():
+    same = {"stream.name": "rotated", "stream.degrees": 0.01, "stream.samples_per_class": 40, "train.epochs": 10}
+    events, _ = events_of("mntdp", **same, **{"net.hidden": [16, 16], "agenda.curve_batches": 3})
+    for task in range(3):
+        [chosen] = [e for e in events if isinstance(e, PathChosen) and e.task_id == task]
+        points = {e.batch: e.n_correct for e in events if isinstance(e, CurvePoint) and e.task_id == task}
+        [tested] = [e.n_correct for e in events if isinstance(e, Evaluated) and e.task_id == e.step == task]
+        assert sorted(points) == [0, 1, 2, 3]
+        for seed, reused in enumerate(chosen.reused):
+            if reused == 3:  # nothing was learned: all points are what was there
+                assert {found[seed] for found in points.values()} == {tested[seed]}
+            elif reused == 0:
+                assert points[0][seed] < 0.5 * 50 < tested[seed]
+
+
+def test_every_step_of_a_path_and_every_module_added_is_told():
+    events, strategy = events_of("mntdp", **{"net.hidden": [6, 5]})
+    paths = strategy.state["paths"].rows
+    for event in events:
+        if isinstance(event, PathStep):
+            depth = int(event.part.split()[-1])
+            assert event.module == tuple(paths[:, event.task_id, depth].tolist())
+    for seed in range(2):
+        added = [e.module[seed] for e in events if isinstance(e, ModuleAdded) and e.module[seed] >= 0]
+        assert len(added) == int(strategy.state["held"][seed].sum())
+
+
+def test_the_stochastic_search_moves_to_a_path_trains_it_and_keeps_nothing_else():
+    options = {"search": 12, "path_lr": 0.5, "entropy": 0.0, "settled": 0.2, "net.hidden": [6, 5]}
+    events, strategy = events_of("mntdp_s", **options)
+    sampled = [e for e in events if isinstance(e, PathSampled) and e.task_id == 1]
+    even = math.log(3 + 1)
+    assert all(entropy == pytest.approx(even) for entropy in sampled[0].entropy)
+    assert max(sampled[-1].entropy) < even
+    uses = strategy._growth.library.uses(strategy.state)
+    assert all((count[0] > 0).sum() == held for count, held in zip(uses, strategy.state["held"][0], strict=True))
+    early = events_of("mntdp_s", **{**options, "settled": 2.0})[0]
+    assert len([e for e in early if isinstance(e, PathSampled) and e.task_id == 1]) == 1
+
+
+def test_the_library_says_of_each_module_whose_it_is_and_how_many_tasks_use_it():
+    _, strategy = events_of("mntdp", **{"net.hidden": [6, 5]})
+    paths, found = strategy.state["paths"].rows[1], strategy._growth.library.modules(strategy.state, 1)
+    assert len(found) == int(strategy.state["held"][1].sum())
+    for module in found:
+        users = (paths[:, module.depth] == module.row).nonzero().flatten().tolist()
+        assert (module.owner, module.uses) == (users[0], len(users))
 
 
 def test_a_task_that_comes_back_keeps_its_path():

@@ -12,6 +12,7 @@ from torch import nn
 from cl_engine import plugins
 from cl_engine.architecture import Architecture
 from cl_engine.errors import UsageError
+from cl_engine.modules.division import division
 from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net
 
 SHAPE = (3, 32, 32)
@@ -137,3 +138,36 @@ class Wide(Architecture):
         return nn.Sequential(
             nn.Flatten(), nn.Linear(width, self.factor * width), nn.Linear(self.factor * width, outputs)
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "modules"),
+    [("modular_resnet", {}, 6), ("modular_resnet", {"split_last": True}, 7), ("alexnet", {}, 6), ("small_cnn", {}, 5)],
+)
+def test_the_nets_of_module_composition_have_the_published_number_of_modules(
+    name: str, options: dict[str, Any], modules: int
+):
+    assert len(division(net(name, **options))) == modules
+
+
+def test_the_modular_resnet_is_of_constant_width_and_halves_its_maps_three_times():
+    made = net("modular_resnet")
+    assert {shape[0] for name, shape in made.shapes.items() if "conv" in name} == {64}
+    assert [made.owner(f"blocks.{k}.conv1.weight").stride for k in range(8)] == [
+        (s, s) for s in (1, 1, 2, 1, 2, 1, 2, 1)
+    ]
+    assert made.width == 64
+
+
+def test_the_alexnet_has_the_layers_of_hat():
+    shapes = [shape for name, shape in net("alexnet").shapes.items() if name.endswith("weight")]
+    assert shapes == [(64, 3, 4, 4), (128, 64, 3, 3), (256, 128, 2, 2), (2048, 1024), (2048, 2048), (10, 2048)]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "options"),
+    [("alexnet", (1, 8, 8), {}), ("modular_resnet", (1, 4, 4), {}), ("isometric", (1, 8, 8), {"kernel": 2})],
+)
+def test_a_net_that_inputs_do_not_fit_says_so(name: str, shape: tuple[int, ...], options: dict[str, Any]):
+    with pytest.raises(UsageError, match=r"^net\."):
+        net(name, shape, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,16 @@ from cl_engine.masks.layout import Layout
 from cl_engine.memory import State
 from cl_engine.modules.division import Division
 from cl_engine.net import Net, Params
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module: its depth and row in the library, the task that brought it, and how many tasks use it."""
+
+    depth: int
+    row: int
+    owner: int
+    uses: int
 
 
 class Library:
@@ -57,6 +69,16 @@ class Library:
                 path[seed, depth] = index
                 state["held"][seed, depth] += 1
         return path
+
+    def modules(self, state: State, seed: int) -> list[Module]:
+        """Return all modules that one seed holds, by depth and row."""
+        paths, held = state["paths"].rows[seed], state["held"][seed].tolist()
+        found = []
+        for depth, count in enumerate(held):
+            for row in range(count):
+                users = (paths[:, depth] == row).nonzero().flatten().tolist()
+                found.append(Module(depth, row, users[0], len(users)))
+        return found
 
     def uses(self, state: State) -> list[Tensor]:
         """Return for each depth how many tasks use each row, ``[S, n]``."""

@@ -62,6 +62,9 @@ class Compositional(Stream):
     reuse_source: float = option(0.5, "chance that its source has come before", ge=0, le=1)
     reuse_labels: float = option(0.5, "chance that its rule of labels has come before", ge=0, le=1)
     samples_per_class: int | None = option(None, "training rows of a class in a task; left out: all", ge=1)
+    scarce: int | None = option(
+        None, "training rows of a class in tasks after those of `inputs`; left out: as many as in others", ge=1
+    )
     test_samples_per_class: int | None = option(None, "test rows of a class in a task; left out: all", ge=1)
     validation: float = option(0.0, "share of the training rows of each class set aside for choices", ge=0, lt=1)
     seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
@@ -172,6 +175,8 @@ class Compositional(Stream):
 
     def _rows(self, task: int, parts: Parts, *, test: bool) -> list[np.ndarray]:
         arrays, limit = self._arrays(parts.source), self.test_samples_per_class if test else self.samples_per_class
+        if not test and self.scarce is not None and task >= len(self.inputs):
+            limit = self.scarce
         draw = rng.arrays(self.seed, "rows", "test" if test else "train", task)
         labels = arrays.test_y if test else arrays.train_y
         return [draw.permutation(np.flatnonzero(labels == label))[:limit] for label in parts.classes]

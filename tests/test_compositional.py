@@ -1,0 +1,105 @@
+"""The compositional stream: parts that come again, or do not, as the scenario says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cl_engine import plugins
+from cl_engine.errors import UsageError
+from cl_engine.sources.digits import Digits
+from cl_engine.streams.compositional import Compositional
+
+DIGITS = Digits().load(Path())
+
+
+def stream(**options: Any) -> Compositional:
+    return Compositional(lambda name: DIGITS, **options)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 99))
+def test_a_task_is_the_same_whatever_was_asked_for_before_it(reuse_input: float, reuse_labels: float, seed: int):
+    options = {"reuse_input": reuse_input, "reuse_labels": reuse_labels, "seed": seed, "classes": 3}
+    one, other = stream(**options), stream(**options)
+    assert one.parts(17) == other.parts(17)
+    assert [one.parts(task) for task in range(17)] == [other.parts(task) for task in reversed(range(17))][::-1]
+    first, again = one[5].train, other[5].train
+    assert torch.equal(first.x, again.x)
+    assert torch.equal(first.y, again.y)
+
+
+def test_parts_always_come_again_or_never_as_long_as_there_are_new_ones():
+    same = stream(reuse_input=1.0, reuse_labels=1.0, classes=3)
+    assert len({same.parts(task) for task in range(30)}) == 1
+    new = stream(reuse_input=0.0, reuse_labels=0.0, classes=3)
+    assert len({new.parts(task).inputs for task in range(30)}) == 30
+    assert len({new.parts(task).classes for task in range(30)}) == 30
+    few = stream(transforms=["turn"], depth=1, reuse_input=0.0)
+    assert {few.parts(task).inputs for task in range(5)} == {("turn",)}
+
+
+def test_transformations_are_done_one_after_the_other_and_the_first_ones_can_be_named():
+    named = stream(inputs=[[], ["turn"], ["invert", "mirror"]], samples_per_class=5, seed=3)
+    assert [named.name_of(task) for task in range(3)] == ["digits", "digits turn", "digits invert mirror"]
+    plain = torch.from_numpy(DIGITS.test_x)
+    tests = [named.test(task) for task in range(3)]
+    for images, expected in zip(tests, (plain, plain.rot90(1, (2, 3)), (255 - plain).flip(3)), strict=True):
+        found = {tuple(image.flatten().tolist()) for image in images.x}
+        assert found == {tuple(image.flatten().tolist()) for image in expected}
+
+
+def test_every_transformation_is_undone_by_none_of_the_others_and_keeps_shape_and_type():
+    made, image = stream(), torch.from_numpy(DIGITS.train_x[:1])
+    seen = {tuple(image.flatten().tolist())}
+    for transform in made.transforms:
+        changed = made._transformed(image, transform)
+        assert (changed.shape, changed.dtype) == (image.shape, image.dtype)
+        seen.add(tuple(changed.flatten().tolist()))
+    assert len(seen) == 1 + len(made.transforms)
+
+
+def test_labels_are_places_in_the_rule_and_scarce_tasks_have_few_rows():
+    made = stream(inputs=[["turn"]], classes=4, samples_per_class=9, scarce=2, validation=0.5, reuse_labels=0.0)
+    assert len(made[0].train) + len(made[0].validation) == 4 * 9
+    assert len(made[1].train) == len(made[1].validation) == 4
+    assert made[1].train.y.tolist() == [0, 1, 2, 3]
+    assert made.outputs == made[1].classes == 4
+
+
+def test_it_has_no_end_unless_told():
+    assert stream().n_steps is None
+    assert stream(n=3).n_tasks == 3
+    assert len(stream()[400].train) == len(DIGITS.train_x)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": 11}, r"stream\.classes: found 11, and a source has 10"),
+        ({"setting": "class"}, r"use 'task' or 'domain'"),
+        ({"sources": []}, r"stream\.sources is empty"),
+        ({"shape": [1, 8, 6]}, r"'turn' needs images as wide as high"),
+        ({"transforms": ["twirl"]}, r"stream\.transforms"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_sentence(options: dict[str, Any], message: str):
+    with pytest.raises(UsageError, match=message):
+        stream(**options)
+
+
+def test_a_task_withholds_its_labels_from_learners_and_not_from_tests():
+    made = stream(n=3, unlabelled=[1], validation=0.2)
+    arrived = made.arrival(1)
+    assert not arrived.labelled
+    assert (arrived.train.y == -1).all()
+    assert (arrived.validation.y == -1).all()
+    assert torch.equal(arrived.train.x, made[1].train.x)
+    assert (made.test(1).y >= 0).all()
+    assert made.arrival(0).labelled
+    assert plugins.load("streams", "compositional") is Compositional
