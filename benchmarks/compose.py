@@ -16,6 +16,7 @@ from cl_engine.agenda import plan
 from cl_engine.engine import simulate
 from cl_engine.events import Evaluated
 from cl_engine.experiment import Experiment
+from cl_engine.modules.reordering import certainty
 from cl_engine.strategies.compose import Compose
 
 SCENARIO, SEEDS, LAST = "compose_turns_mnist", (0, 1, 2), 4
@@ -63,10 +64,8 @@ def main() -> None:
 
 
 def _by_certainty(learner: Compose, test: object, unadapted: np.ndarray) -> np.ndarray:
-    from cl_engine.modules.pools import certainty
-
     scores = torch.stack([certainty(learner.predict(test.x, task)) for task in range(LAST)])  # type: ignore[attr-defined]
-    return unadapted[scores.argmin(dim=0).numpy(), np.arange(len(SEEDS))]
+    return unadapted[scores.argmax(dim=0).numpy(), np.arange(len(SEEDS))]
 
 
 if __name__ == "__main__":

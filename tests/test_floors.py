@@ -16,7 +16,7 @@ FLOORS = [
     ["options", "rehearsal", "metrics"],
     ["stream", "optimizers", "ctrl_tasks", "proxies", "best"],
     ["agenda", "source_stream", "architecture", "memory", "ledger"],
-    ["net", "checkpoint", "torchvision_files"],
+    ["net", "checkpoint", "torchvision_files", "mnist1d_files"],
     ["heads", "fit"],
     ["recall/", "masks/"],
     ["modules/"],

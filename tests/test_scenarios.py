@@ -62,7 +62,7 @@ def test_settings_reach_every_table_and_the_strategy_and_go_before_the_scenario(
 
 def test_naming_another_net_leaves_the_options_of_the_scenarios_net_behind(tiny: Tiny):
     assert tiny("finetune", **{"net.name": "resnet18", "net.width": 4}).resolved["net"]["width"] == 4
-    assert tiny("finetune", **{"net.name": "mlp"}).resolved["net"]["hidden"] == [12]
+    assert tiny("finetune", **{"net.name": "mlp"}).resolved["net"]["hidden"] == [12, 12, 12]
 
 
 def test_a_strategys_table_holds_for_that_strategy_alone_and_may_change_its_training():

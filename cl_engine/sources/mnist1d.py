@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
+from cl_engine.mnist1d_files import generate, signals
 from cl_engine.source_stream import Arrays, Source
 
 
@@ -16,30 +15,8 @@ class Mnist1d(Source):
     """
 
     def load(self, root: Path) -> Arrays:
-        kept = root / "mnist1d" / "mnist1d.npz"
-        if not kept.exists():
-            self.fetch(root)
-        with np.load(kept, allow_pickle=False) as found:
-            data = {name: found[name] for name in ("x", "y", "x_test", "y_test")}
+        data = signals(root)
         return Arrays(data["x"], data["y"], data["x_test"], data["y_test"], 10, about={"data": "mnist1d, seed 42"})
 
     def fetch(self, root: Path) -> None:
-        import random
-
-        from mnist1d.data import get_dataset_args, make_dataset
-
-        state, other = np.random.get_state(), random.getstate()  # noqa: NPY002  the package seeds the global generators
-        made = make_dataset(get_dataset_args())
-        np.random.set_state(state)  # noqa: NPY002
-        random.setstate(other)
-        folder = root / "mnist1d"
-        folder.mkdir(parents=True, exist_ok=True)
-        arrays = {
-            "x": made["x"].astype(np.float32)[:, None],
-            "y": made["y"].astype(np.int64),
-            "x_test": made["x_test"].astype(np.float32)[:, None],
-            "y_test": made["y_test"].astype(np.int64),
-        }
-        part = folder / "mnist1d.part.npz"
-        np.savez(part, **arrays)
-        part.replace(folder / "mnist1d.npz")
+        generate(root)

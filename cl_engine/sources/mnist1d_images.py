@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cl_engine.mnist1d_files import generate, signals
 from cl_engine.source_stream import Arrays, Source
-from cl_engine.sources.mnist1d import Mnist1d
 
 
 class Mnist1dImages(Source):
@@ -17,19 +17,19 @@ class Mnist1dImages(Source):
     """
 
     def load(self, root: Path) -> Arrays:
-        signals = Mnist1d().load(root)
-        train, test = _fields(signals.train_x[:, 0]), _fields(signals.test_x[:, 0])
+        data = signals(root)
+        train, test = _fields(data["x"][:, 0]), _fields(data["x_test"][:, 0])
         scale = (float(train.mean()),), (float(train.std()),)
-        return Arrays(train, signals.train_y, test, signals.test_y, 10, *scale, about=signals.about)
+        return Arrays(train, data["y"], test, data["y_test"], 10, *scale, about={"data": "mnist1d, seed 42"})
 
     def fetch(self, root: Path) -> None:
-        Mnist1d().fetch(root)
+        generate(root)
 
 
-def _fields(signals: np.ndarray) -> np.ndarray:
+def _fields(lines: np.ndarray) -> np.ndarray:
     """Return uint8 images ``[N, 1, 40, 40]`` of signals ``[N, 40]``."""
-    low, high = signals.min(axis=1, keepdims=True), signals.max(axis=1, keepdims=True)
-    cosine = np.clip(2 * (signals - low) / (high - low) - 1, -1, 1)
+    low, high = lines.min(axis=1, keepdims=True), lines.max(axis=1, keepdims=True)
+    cosine = np.clip(2 * (lines - low) / (high - low) - 1, -1, 1)
     sine = np.sqrt(1 - cosine**2)
     fields = cosine[:, :, None] * cosine[:, None, :] - sine[:, :, None] * sine[:, None, :]
     images: np.ndarray = np.round(127.5 * (fields[:, None] + 1)).astype(np.uint8)
