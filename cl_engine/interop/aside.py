@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -15,7 +15,7 @@ class Abandoned(BaseException):
 
 
 class Aside(Generic[T]):
-    """Runs ``call(self)`` in a thread, strictly in turn with the reader, who gets what the call tells by iterating.
+    """Runs ``call(self)`` in a thread, strictly in turn with the reader, who gets what the call tells.
 
     Other libraries' training loops cannot be left in the middle. This makes them stoppable: reading stops, the next
     `tell` inside the call raises `Abandoned`. An error of the call is raised for the reader.
@@ -27,7 +27,8 @@ class Aside(Generic[T]):
         self._told: queue.SimpleQueue[tuple[bool, T | BaseException | None]] = queue.SimpleQueue()
         self._abandoned = False
 
-    def __iter__(self) -> Iterator[T]:
+    def read(self) -> Generator[T, None, None]:
+        """Yield what the call tells; to stop the call, stop reading."""
         thread = threading.Thread(target=self._run, name="aside", daemon=True)
         thread.start()
         try:
