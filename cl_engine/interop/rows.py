@@ -75,8 +75,15 @@ def dataset_of(x: Tensor, y: Tensor, task_label: int | Tensor, more: Mapping[str
     """
     utils = "avalanche.benchmarks.utils"
     make = attribute(utils, "_make_taskaware_tensor_classification_dataset")
-    labels = task_label if isinstance(task_label, int) else task_label.tolist()
-    found = make(x.cpu(), y.cpu(), task_labels=labels)
+    labels = [task_label] if isinstance(task_label, int) else task_label.tolist()
+    if len(set(labels)) < 2:
+        found = make(x.cpu(), y.cpu(), task_labels=labels[0] if labels else 0)
+    else:  # in two, the first a constant: Avalanche fails to join a constant to what is one list
+        halves = [
+            make(x[:1].cpu(), y[:1].cpu(), task_labels=labels[0]),
+            make(x[1:].cpu(), y[1:].cpu(), task_labels=labels[1:]),
+        ]
+        found = attribute("avalanche.benchmarks.utils.utils", "concat_datasets")(halves)
     if not more:
         return found
     kind = attribute("avalanche.benchmarks.utils.data_attribute", "TensorDataAttribute")

@@ -83,7 +83,7 @@ def answered(strategy: Any, x: Tensor, task_label: int, classes: list[int], outp
     label = classes[0]
 
     def batches(**more: Any) -> None:
-        y = torch.full((len(x),), label, dtype=torch.int64, device=x.device)  # the loss is of no interest
+        y = torch.full((len(x),), label, dtype=torch.int64, device=x.device)
         t = torch.full_like(y, task_label)
         parts = zip(x.split(size), y.split(size), t.split(size), strict=True)
         strategy.dataloader = [list(part) for part in parts]
@@ -94,13 +94,15 @@ def answered(strategy: Any, x: Tensor, task_label: int, classes: list[int], outp
         strategy._experiences = [experience]  # it adapts its model to these
     strategy.make_eval_dataloader = batches
     strategy.plugins.append(spy)
+    criterion, strategy._criterion = strategy._criterion, lambda *more: torch.zeros(1)  # no loss: labels are not told
     try:
         with quietly(), seeded(seed, derive(seed, "untrained", task_label), device=strategy.device):
             strategy.eval(experience)
     finally:
         strategy.plugins.remove(spy)
+        strategy._criterion = criterion
         del strategy.make_eval_dataloader
-    logits = torch.cat(spy.answers)
+    logits = torch.cat(spy.answers).nan_to_num(nan=UNSEEN)  # as nearest-mean classifiers give for features of zero
     if logits.shape[1] < outputs:
         rest = logits.new_full((len(logits), outputs - logits.shape[1]), UNSEEN)
         logits = torch.cat([logits, rest], dim=1)
