@@ -179,6 +179,15 @@ class Net:
         finally:
             self._training = False
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Make `one` and `features` run in evaluation mode inside the block, also in the middle of training."""
+        before, self._training = self._training, False
+        try:
+            yield
+        finally:
+            self._training = before
+
     @torch.inference_mode()
     def _over_seeds(self, function: Callable[..., Tensor], params: dict[str, Any], x: Tensor) -> Tensor:
         seeds = len(next(leaf for _, leaf in leaves(params)))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from cl_engine.errors import UsageError
 from cl_engine.interop.quiet import quietly
 from cl_engine.interop.rows import tensors_of
 
@@ -152,7 +153,7 @@ class _Writer:
             return ["a", number, {}]
         try:
             rows = tensors_of(value)
-        except (AttributeError, TypeError):  # no classes, or inputs that are no tensors
+        except (AttributeError, TypeError, UsageError):  # no classes, or inputs that are no tensors
             self.out.lost.append(path)
             return ["c"]
         return ["a", number, {name: self._kept(tensor, "buffer") for name, tensor in rows.items()}]
