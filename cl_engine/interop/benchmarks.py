@@ -15,7 +15,9 @@ import numpy as np
 from cl_engine.errors import UsageError, unknown
 from cl_engine.interop.offline import WouldDownload, offline
 from cl_engine.interop.quiet import attribute, quietly
+from cl_engine.interop.randomness import drawing
 from cl_engine.interop.rows import labels_of, task_labels_of
+from cl_engine.rng import derive
 from cl_engine.stream import Setting
 
 CLASSIC = "avalanche.benchmarks.classic"
@@ -47,7 +49,7 @@ def made(name: str, arguments: Mapping[str, Any], root: Path, seed: int, n: int 
     if missing:
         raise UsageError(f"stream.{missing[0]} is missing: the benchmark '{name}' needs it")
     try:
-        with quietly(), offline(f"the benchmark '{name}'", str(root)):
+        with quietly(), offline(f"the benchmark '{name}'", str(root)), drawing(derive(seed, "benchmark")):
             found = build(**given)
     except WouldDownload:
         raise

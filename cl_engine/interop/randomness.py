@@ -61,6 +61,13 @@ def seeded(seed: int, step: int | None = None, *, device: torch.device | None = 
     are as they were before.
     """
     number = rng.derive(seed, "init") if step is None else rng.derive(seed, "learn", step)
+    with drawing(number, device):
+        yield
+
+
+@contextmanager
+def drawing(number: int, device: torch.device | None = None) -> Iterator[None]:
+    """Make the global generators draw what ``number`` seeds inside the block; afterwards they are as before."""
     own = Randomness(number, device)
     own.swap()
     try:

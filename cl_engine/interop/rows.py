@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cl_engine.errors import UsageError
 from cl_engine.interop.quiet import attribute
-from cl_engine.interop.randomness import Randomness
+from cl_engine.interop.randomness import drawing
 
 Group = Literal["train", "eval"]
 PROBED = 4  # rows looked at to find out whether a transformation is random
@@ -41,12 +41,8 @@ def inputs_of(dataset: Any, index: Sequence[int], group: Group, seed: int = 0) -
         UsageError: for rows that are not tensors, or differ in shape.
     """
     shown = dataset.with_transforms(group)
-    own = Randomness(seed)
-    own.swap()
-    try:
+    with drawing(seed):
         rows = [shown[int(row)][0] for row in index]
-    finally:
-        own.swap()
     odd = next((row for row in rows if not isinstance(row, Tensor | np.ndarray | float | int)), None)
     if odd is not None:
         raise UsageError(
