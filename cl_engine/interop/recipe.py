@@ -168,15 +168,25 @@ class Recipe:
         return cls(module.parameters(), **options)
 
     def _parameters(self) -> dict[str, inspect.Parameter]:
-        """Return what the constructor takes by name, with what it hands on to Avalanche's template."""
-        template = attribute("avalanche.training.templates", "SupervisedTemplate")
-        own = inspect.signature(self.strategy_class.__init__).parameters
-        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        known = {key: one for key, one in own.items() if one.kind in kinds and key not in ("self", "plugins")}
-        if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in own.values()):
-            theirs = inspect.signature(template.__init__).parameters
-            handed = {key: theirs[key] for key in ("criterion", "eval_every", "peval_mode") if key in theirs}
-            known = {**handed, **known}
+        """Return what the constructor takes by name, with what it hands on (``**kwargs``) to those it builds on.
+
+        What those ask for counts as optional: the class may give it itself.
+        """
+        known: dict[str, inspect.Parameter] = {}
+        for cls in self.strategy_class.__mro__:
+            if "__init__" not in vars(cls):
+                continue
+            own = inspect.signature(vars(cls)["__init__"]).parameters.values()
+            for one in own:
+                if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL) and one.name not in (
+                    *known,
+                    "self",
+                    "plugins",
+                ):
+                    known[one.name] = one if cls is self.strategy_class else one.replace(default=None)
+            handed_on = any(one.kind is one.VAR_KEYWORD for one in own)
+            if not handed_on or cls is attribute("avalanche.training.templates", "SupervisedTemplate"):
+                break
         return known
 
     @staticmethod
