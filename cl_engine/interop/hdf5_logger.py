@@ -17,6 +17,7 @@ from cl_engine import events
 from cl_engine.errors import UsageError
 from cl_engine.interop.quiet import quietly
 from cl_engine.interop.snapshot import taken
+from cl_engine.interop.spy import of_batch, of_pass
 from cl_engine.ledger import Ledger
 from cl_engine.memory import bytes_by_part
 from cl_engine.recorder import LOG
@@ -108,17 +109,17 @@ class Hdf5Logger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
 
     def before_training_epoch(self, strategy: Any, metrics: Any, **more: Any) -> None:
         """A pass begins."""
-        self._losses: list[Tensor] = []
+        self._losses: list[tuple[Tensor, int]] = []
         self._pass_began = time.perf_counter()
 
     def after_training_iteration(self, strategy: Any, metrics: Any, **more: Any) -> None:
         """A batch was learned."""
-        self._losses.append(strategy.loss.detach().reshape(-1).mean())
+        self._losses.append(of_batch(strategy))
         self._batch += 1
 
     def after_training_epoch(self, strategy: Any, metrics: Any, **more: Any) -> None:
         """A pass is over."""
-        loss = float(torch.stack(self._losses).mean()) if self._losses else float(strategy.loss)
+        loss = of_pass(self._losses) if self._losses else float(strategy.loss)
         seconds = time.perf_counter() - self._pass_began
         where = {"step": self._step, "task_id": self._task, "epoch": self._epoch}
         self._tell(events.EpochEnded(fit=0, epochs=strategy.train_epochs, loss=(loss,), seconds=seconds, **where))

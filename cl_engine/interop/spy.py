@@ -55,7 +55,7 @@ class TrainingSpy(SupervisedPlugin):  # type: ignore[misc]
 
     def before_training_epoch(self, strategy: Any, **more: Any) -> None:
         """Start a pass."""
-        self._losses: list[Tensor] = []
+        self._losses: list[tuple[Tensor, int]] = []
         self._began = time.perf_counter()
         self._per_epoch = len(strategy.dataloader) if hasattr(strategy.dataloader, "__len__") else 0
         if self._batch == 0 and self._curve.wants(0, max(1, self._per_epoch)):
@@ -63,7 +63,7 @@ class TrainingSpy(SupervisedPlugin):  # type: ignore[misc]
 
     def after_training_iteration(self, strategy: Any, **more: Any) -> None:
         """Count a batch and its loss."""
-        self._losses.append(strategy.loss.detach().reshape(-1).mean())
+        self._losses.append(of_batch(strategy))
         self._batch += 1
         if time.perf_counter() - self._breath > BREATH:
             whole = max(1, self._per_epoch) * strategy.train_epochs
@@ -75,7 +75,7 @@ class TrainingSpy(SupervisedPlugin):  # type: ignore[misc]
 
     def after_training_epoch(self, strategy: Any, **more: Any) -> None:
         """End a pass."""
-        loss = float(torch.stack(self._losses).mean()) if self._losses else 0.0
+        loss = of_pass(self._losses)
         self._epoch += 1
         self._tell(PassEnded(self._epoch - 1, loss, time.perf_counter() - self._began))
         if self._curve.wants(self._batch, max(1, self._per_epoch)):
@@ -94,3 +94,16 @@ class AnswerSpy(SupervisedPlugin):  # type: ignore[misc]
     def after_eval_iteration(self, strategy: Any, **more: Any) -> None:
         """Keep the answers to a batch."""
         self.answers.append(strategy.mb_output.detach())
+
+
+def of_batch(strategy: Any) -> tuple[Tensor, int]:
+    """Return the loss of the batch at hand, and its rows."""
+    return strategy.loss.detach().reshape(-1).mean(), len(strategy.mbatch[0])
+
+
+def of_pass(losses: list[tuple[Tensor, int]]) -> float:
+    """Return the mean loss of the rows of some batches; 0 if there were none."""
+    if not losses:
+        return 0.0
+    rows = torch.tensor([float(count) for _, count in losses])
+    return float((torch.stack([loss for loss, _ in losses]).cpu() * rows).sum() / rows.sum())
