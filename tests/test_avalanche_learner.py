@@ -124,7 +124,8 @@ def test_metrics_and_loggers_of_avalanche_work(tmp_path: Path, capsys: pytest.Ca
         timing_metrics(epoch=True, experience=True),
         loggers=[*loggers, InteractiveLogger()],
     )
-    learner = as_avalanche("finetune", benchmark=benchmark, net=NET, train=TRAIN, evaluator=metrics)
+    train = {"epochs": 8, "batch": 20, "lr": 0.2}
+    learner = as_avalanche("finetune", benchmark=benchmark, net=NET, train=train, evaluator=metrics)
     for experience in benchmark.train_stream:
         learner.train(experience)
         found = learner.eval(benchmark.test_stream)
