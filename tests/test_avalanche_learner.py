@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -390,3 +391,20 @@ def test_repeated_task_labels_are_one_task_in_the_log(tmp_path: Path):
     run = open_run(tmp_path / "run")
     assert run.results.experience_task.values.tolist() == [0, 1, 0]
     assert run.results.sizes["task"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["avalanche_getting_started", "avalanche_multihead"])
+def test_the_example_scripts_run(
+    script: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    out = {"avalanche_getting_started": "--log", "avalanche_multihead": "--out"}[script]
+    arguments = ["--data-root", str(data_root), "--samples-per-class", "50", out, str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", [script, *arguments])
+    with seeded(0):
+        runpy.run_path(str(Path(__file__).parents[1] / "examples" / f"{script}.py"), run_name="__main__")
+    assert "Top1_Acc_Stream/eval_phase/test_stream" in capsys.readouterr().out
+    if out == "--out":
+        run = open_run(tmp_path / "out")
+        assert float(run.final.acc.values[0]) > 0.8
+        assert float(run.final.forgetting.values[0]) == 0.0

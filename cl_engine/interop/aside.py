@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+PATIENCE = 10.0  # seconds that a call has to notice that nobody reads it any more
 
 
 class Abandoned(BaseException):
@@ -44,7 +45,7 @@ class Aside(Generic[T]):
         finally:
             self._abandoned = True
             self._turn.release()
-            thread.join()
+            thread.join(PATIENCE)
 
     def tell(self, value: T) -> None:
         """Hand a value to the reader and wait until the next is asked for; called inside the call."""

@@ -10,22 +10,25 @@ from typing import Any
 from cl_engine.errors import UsageError
 
 
+IN_LAYOUT = "Put them there in torchvision's layout (`fetch SOURCE --data-root DIR` gets the common ones)"
+
+
 class WouldDownload(UsageError):
     """Something wanted to fetch files; carries the sentence that says so."""
 
 
 @contextmanager
-def offline(what: str, where: str) -> Iterator[None]:
+def offline(what: str, where: str, advice: str = IN_LAYOUT) -> Iterator[None]:
     """Refuse every connection that is opened inside the block.
 
     Raises:
-        UsageError: naming ``what`` wanted to connect and ``where`` its files were looked for.
+        UsageError: naming ``what`` wanted to connect, ``where`` its files were looked for, and what helps.
     """
 
     def refused(*arguments: Any, **more: Any) -> Any:
         raise WouldDownload(
-            f"{what} wants to download its data: they are not under {where}. Put them there in torchvision's layout "
-            "(`fetch SOURCE --data-root DIR` gets the common ones), or let Avalanche fetch them once from Python"
+            f"{what} wants to download its data: they are not under {where}. {advice}, or let Avalanche fetch them once "
+            "from Python"
         )
 
     names = ("create_connection", "getaddrinfo")

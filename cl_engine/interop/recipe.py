@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_engine.errors import UsageError, unknown
+from cl_engine.interop.offline import offline
 from cl_engine.interop.quiet import attribute, quietly
 from cl_engine.interop.randomness import seeded
 from cl_engine.net import Net
@@ -114,7 +115,8 @@ class Recipe:
         with quietly(), seeded(seed, device=self.net.device):
             own = self._given(seed)
             try:
-                strategy = self.strategy_class(**own, **self.arguments)
+                with offline(f"avalanche:{self.target}", "Avalanche's own folders", "Put them there"):
+                    strategy = self.strategy_class(**own, **self.arguments)
             except UsageError:
                 raise
             except Exception as error:  # Avalanche's and its users' constructors may fail in any way

@@ -8,6 +8,8 @@ a strategy freshly made; nothing that is read runs code.
 from __future__ import annotations
 
 import enum
+import io
+import logging
 import types
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
@@ -50,6 +52,7 @@ FACTORIES = {"dict": dict, "list": list, "set": set, "int": int, "float": float}
 CONSTANT = (
     *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, type, types.ModuleType, enum.Enum, torch.dtype),
     *(torch.optim.lr_scheduler.LRScheduler, EvaluationPlugin, slice, range, torch.Generator),
+    *(logging.Logger, logging.Handler, io.IOBase),
 )
 LIVING = (DataLoader, Iterator, CLExperience, CLScenario, CLStream)
 
