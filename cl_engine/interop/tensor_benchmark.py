@@ -41,6 +41,15 @@ class TensorExperience(DatasetExperience):  # type: ignore[misc]
         self.classes_seen_so_far = sorted(before | set(classes[index]))
         self.future_classes = sorted({c for own in classes[index + 1 :] for c in own})
 
+    @property
+    def dataset(self) -> Any:
+        """Its rows; strategies may put others in their place, as in Avalanche's classic benchmarks."""
+        return self._dataset
+
+    @dataset.setter
+    def dataset(self, dataset: Any) -> None:
+        self._dataset = dataset
+
 
 class TensorStream(SequenceCLStream):  # type: ignore[misc]
     """Experiences made when they are asked for; can be indexed and sliced."""
