@@ -9,7 +9,6 @@ from typing import Any
 
 from cl_engine.errors import UsageError
 
-
 IN_LAYOUT = "Put them there in torchvision's layout (`fetch SOURCE --data-root DIR` gets the common ones)"
 
 
