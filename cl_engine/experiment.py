@@ -132,7 +132,8 @@ class Experiment:
             return cast(Stream, kind(partial(_loaded, root), device=device, classes_of=classes_of, **options))
         if "source" in options:
             return cast(Stream, kind(_loaded(root, options["source"]), device=device, **options))
-        return cast(Stream, kind(device=device, **options))
+        where = {"data_root": root} if "benchmark" in options else {}
+        return cast(Stream, kind(device=device, **where, **options))
 
     def backbone(self, stream: Stream, data_root: Path | None = None) -> Backbone:
         """Return what nets start from; pre-trains it where the scenario asks for that and it is not in the cache."""

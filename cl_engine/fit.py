@@ -37,7 +37,7 @@ class Midway(Event):
     batch: int
     epoch: int
     predict: Callable[[Tensor], Tensor] = field(compare=False)
-    params: Callable[[], Tree] = field(compare=False)
+    params: Callable[[], Tree] = field(default=dict, compare=False)
 
 
 @dataclass(frozen=True)

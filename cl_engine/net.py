@@ -117,6 +117,20 @@ class Net:
             drawn.append({name: self._pretrained.get(name, tensor.to(self.device)) for name, tensor in named.items()})
         return {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
 
+    def module(self, seed: int) -> nn.Module:
+        """Return a module of its own with the weights that this seed starts from, for code that wants a whole one."""
+        with rng.ambient(seed, "init"):
+            module = self._build().to(self.device)
+        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        for name, tensor in self._pretrained.items():
+            tensors[self._original(name)].data.copy_(tensor)
+        return module
+
+    @property
+    def head(self) -> str:
+        """The name of the head in the module."""
+        return next(iter(self._rename)).rsplit(".", 1)[0]
+
     def prepare(self, x: Tensor) -> Tensor:
         """Return inputs as float32, uint8 ones scaled by mean and standard deviation; float32 ones as they are."""
         return x if x.dtype == torch.float32 else (x.to(torch.float32) - self._mean) / self._std
@@ -170,6 +184,15 @@ class Net:
             yield
         finally:
             self._training = False
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Make `one` and `features` run in evaluation mode inside the block, also in the middle of training."""
+        before, self._training = self._training, False
+        try:
+            yield
+        finally:
+            self._training = before
 
     @torch.inference_mode()
     def over_seeds(self, function: Callable[[Any, Tensor], Tensor], params: dict[str, Any], x: Tensor) -> Tensor:

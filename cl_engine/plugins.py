@@ -20,6 +20,13 @@ from cl_engine.stream import Stream
 
 Kind = Literal["strategies", "streams", "sources", "nets"]
 BASES: dict[Kind, type] = {"strategies": Strategy, "streams": Stream, "sources": Source, "nets": Architecture}
+# names that stand for another library's own, each with the function that is given what follows the colon
+GUESTS: dict[Kind, dict[str, tuple[str, str]]] = {
+    "strategies": {
+        "avalanche": ("cl_engine.interop.guest:named", "any of Avalanche's: avalanche:EWC, avalanche:Replay, …")
+    },
+    "streams": {"avalanche": ("cl_engine.interop.benchmark_stream:named", "any benchmark of Avalanche: SplitMNIST, …")},
+}
 SINGULAR: dict[Kind, str] = {"strategies": "strategy", "streams": "stream", "sources": "source", "nets": "net"}
 
 
@@ -47,8 +54,15 @@ def load(kind: Kind, name: str) -> type[Any]:
     Raises:
         UsageError: if there is none, it cannot be imported, or it is not of that kind.
     """
+    guest, _, rest = name.partition(":")
+    if guest in GUESTS.get(kind, {}):
+        return _welcomed(kind, guest, rest)
     if ":" in name:
-        return _checked(kind, name, _attribute(kind, name))
+        named = _attribute(kind, name)
+        for owner in (base.__module__.split(".")[0] for base in getattr(named, "__mro__", ())):
+            if owner in GUESTS.get(kind, {}):
+                return _welcomed(kind, owner, name)
+        return _checked(kind, name, named)
     if name in _files(kind):
         module = importlib.import_module(f"cl_engine.{kind}.{name}")
         base = BASES[kind]
@@ -57,7 +71,7 @@ def load(kind: Kind, name: str) -> type[Any]:
         return found[0]
     if name in _entries(kind):
         return _checked(kind, name, _imported(_entries(kind)[name]))
-    raise unknown(SINGULAR[kind], name, names(kind))
+    raise unknown(SINGULAR[kind], name, [*names(kind), *GUESTS.get(kind, {})])
 
 
 def source(name: str) -> Source:
@@ -124,6 +138,11 @@ def _entries(kind: Kind) -> dict[str, EntryPoint]:
         if entry.name in found or entry.name in _files(kind):
             raise UsageError(f"two packages bring a {SINGULAR[kind]} named '{entry.name}'; one is {entry.value}")
         found[entry.name] = entry
+    return found
+
+
+def _welcomed(kind: Kind, guest: str, rest: str) -> type[Any]:
+    found: type[Any] = _attribute(kind, GUESTS[kind][guest][0])(rest)
     return found
 
 

@@ -90,8 +90,9 @@ def listing(kind: str, options: bool) -> list[str]:
             first = Scenario.load(name).text.splitlines()[0]
             lines.append(f"  {name:<24} {first.lstrip('# ')}")
         return lines
-    for name in plugins.names(kind):  # type: ignore[arg-type]
-        lines.append(f"  {name:<24} {plugins.summary(kind, name)}")  # type: ignore[arg-type]
+    guests = {name: about for name, (_, about) in plugins.GUESTS.get(kind, {}).items()}  # type: ignore[call-overload]
+    for name in sorted({*plugins.names(kind), *guests}):  # type: ignore[arg-type]
+        lines.append(f"  {name:<24} {guests.get(name) or plugins.summary(kind, name)}")  # type: ignore[arg-type]
         found = plugins.load(kind, name) if options else None  # type: ignore[arg-type]
         for option, type_, default, meaning in described(found.Options) if found else []:
             lines.append(f"      {option} = {default}  ({type_})  {meaning}")

@@ -32,10 +32,11 @@ class Data:
         return len(self.y)
 
     def spread(self, most: int) -> Data:
-        """Return at most so many rows, evenly spread over all; rows of a class lie together, so each class has its share."""
+        """Return at most so many rows, evenly spread over the rows sorted by class, so that each class has its share."""
         if len(self) <= most:
             return self
-        index = torch.linspace(0, len(self) - 1, most).long().to(self.y.device)
+        by_class = torch.argsort(self.y, stable=True)
+        index = by_class[torch.linspace(0, len(self) - 1, most).long().to(self.y.device)]
         return Data(self.x[index], self.y[index])
 
 

@@ -78,7 +78,7 @@ class Mntdp(Strategy):
                 break
         for batch, params in best.points.items():  # the learning curve of the path that was chosen
             epoch, predict = batch // self._batches(experience), partial(self.net.all, params)
-            yield Midway(step=experience.step, batch=batch, epoch=epoch, predict=predict, params=partial(dict, params))
+            yield Midway(step=experience.step, batch=batch, epoch=epoch, predict=predict)
         yield from self._growth.keep(
             self.state,
             experience,

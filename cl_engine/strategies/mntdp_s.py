@@ -90,7 +90,8 @@ class MntdpS(Strategy):
 
     def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
         assert frozen is not None
-        return self._along(int(frozen["path"]), frozen["old"], params["new"], x)
+        path = frozen["path"] if "path" in frozen else params["choice"]["logits"].argmax()  # the likeliest so far
+        return self._along(int(path), frozen["old"], params["new"], x)
 
     def loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor) -> Tensor:
         # a path without anything new has no gradient: let there be one, of zero

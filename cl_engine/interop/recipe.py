@@ -1,0 +1,204 @@
+"""Avalanche's strategies made from a scenario: which class, its model, optimiser and criterion, and what else it is given."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cl_engine.errors import UsageError, unknown
+from cl_engine.interop.offline import offline
+from cl_engine.interop.quiet import attribute, quietly
+from cl_engine.interop.randomness import seeded
+from cl_engine.net import Net
+from cl_engine.optimizers import Train, optimizer_class
+from cl_engine.stream import Setting
+
+SUPERVISED = "avalanche.training.supervised"
+Heads = Literal["one", "per task"]
+WITH_MASKS = {"PackNet"}  # the task decides which weights are seen, not which head
+NEEDS_TASK = {"PackNet", "PNNStrategy", "LaMAML", "ExpertGateStrategy"}
+NEEDS_NO_TASK = {"ICaRL"}
+OFFERED = {
+    *("model", "feature_extractor", "classifier", "optimizer", "criterion"),
+    *("train_mb_size", "train_epochs", "eval_mb_size", "device", "evaluator"),
+}
+LEFT_OUT = {"buffer_transform": None, "augmentations": None}  # what no option can say, where a strategy asks for it
+
+
+class BodyAndHead(nn.Module):
+    """A module in two: what gives the features, and the head that reads them."""
+
+    def __init__(self, module: nn.Module, head: str) -> None:
+        """Take the module apart at its head."""
+        super().__init__()
+        found = module.get_submodule(head)
+        parent, _, leaf = head.rpartition(".")
+        setattr(module.get_submodule(parent) if parent else module, leaf, nn.Identity())
+        self.body, self.head = module, found
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits ``[N, C]``."""
+        return self.head(self.body(x))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a strategy of Avalanche is made, again and again, each time the same.
+
+    Attributes:
+        target: the class's name in ``avalanche.training.supervised``, or ``module:Class``.
+        arguments: what its constructor is given beside what the scenario decides.
+        heads: one head for all tasks, or one for each.
+        plugins: ``module:Class`` or ``module:function`` of plug-ins to be added, each made without arguments.
+    """
+
+    target: str
+    arguments: Mapping[str, Any]
+    net: Net
+    train: Train
+    setting: Setting
+    heads: Heads
+    plugins: Sequence[str] = ()
+
+    def check(self) -> None:
+        """Refuse what cannot be made, before the first step.
+
+        Raises:
+            UsageError: for a class that does not exist, an argument that it does not have or that is missing, a
+                setting that it cannot serve, or a plug-in that cannot be made.
+        """
+        name = self.strategy_class.__name__
+        if name in NEEDS_TASK and self.setting != "task":
+            raise UsageError(f"avalanche:{name} must be told the task: use stream.setting = 'task'")
+        if name in NEEDS_NO_TASK and self.setting == "task":
+            raise UsageError(f"avalanche:{name} uses no task labels: use stream.setting = 'class'")
+        known = self._parameters()
+        ours = OFFERED
+        for key in self.arguments:
+            if key not in known or key in ours:
+                raise unknown(f"option of avalanche:{name}", key, {*known} - ours)
+        required = {key for key, one in known.items() if one.default is one.empty and key not in ours | LEFT_OUT.keys()}
+        if missing := sorted(required - self.arguments.keys()):
+            raise UsageError(f"avalanche:{name} needs {missing[0]}: --set {missing[0]}=…")
+        if name == "GEM" and "quadprog" not in attribute("qpsolvers", "available_solvers"):
+            raise UsageError("avalanche:GEM solves its quadratic programmes with 'quadprog': pip install quadprog")
+        self.made(0)
+
+    @property
+    def strategy_class(self) -> Any:
+        """The class of Avalanche's, imported now if it was not."""
+        base = attribute("avalanche.training.templates.base", "BaseTemplate")
+        module, colon, name = self.target.rpartition(":")
+        place = module if colon else SUPERVISED
+        try:
+            with quietly():
+                found = getattr(importlib.import_module(place), name, None)
+        except ImportError as error:
+            raise UsageError(f"the strategy 'avalanche:{self.target}' cannot be imported: {error}") from None
+        if inspect.isclass(found) and issubclass(found, base):
+            return found
+        every = {key: value for key, value in vars(importlib.import_module(place)).items() if inspect.isclass(value)}
+        raise unknown(f"strategy in {place}", name, [key for key, value in every.items() if issubclass(value, base)])
+
+    def made(self, seed: int) -> Any:
+        """Return the strategy as this seed starts, its model's weights those of ``[net]`` for this seed.
+
+        The plug-ins asked for stand first in its list, as Avalanche documents; they are not handed to its constructor,
+        since some of its strategies lose them there.
+        """
+        with quietly(), seeded(seed, device=self.net.device):
+            own = self._given(seed)
+            try:
+                with offline(f"avalanche:{self.target}", "Avalanche's own folders", "Put them there"):
+                    strategy = self.strategy_class(**own, **self.arguments)
+            except UsageError:
+                raise
+            except Exception as error:  # Avalanche's and its users' constructors may fail in any way
+                raise UsageError(f"avalanche:{self.target} cannot be made: {type(error).__name__}: {error}") from error
+            strategy.plugins[:0] = [self._plugin(name) for name in self.plugins]
+            strategy._check_plugin_compatibility()
+        return strategy
+
+    def _given(self, seed: int) -> dict[str, Any]:
+        module = self.net.module(seed)
+        known = self._parameters()
+        if "feature_extractor" in known or self.heads == "per task":
+            module = BodyAndHead(module, self.net.head)
+        if self.strategy_class.__name__ in WITH_MASKS:
+            module = attribute("avalanche.models.packnet", "PackNetModel")(module)
+        elif self.heads == "per task":
+            module = attribute("avalanche.models", "as_multitask")(module, "head")
+        return self._ours(module, known)
+
+    def _ours(self, module: nn.Module, known: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the scenario decides, of what the constructor takes."""
+        train = self.train
+        offers: dict[str, Any] = {
+            "model": module,
+            "feature_extractor": getattr(module, "body", None),
+            "classifier": getattr(module, "head", None),
+            "optimizer": self._optimizer(module),
+            "criterion": nn.CrossEntropyLoss(),
+            "train_mb_size": train.batch,
+            "train_epochs": train.epochs,
+            "eval_mb_size": max(train.batch, 512),
+            "device": self.net.device,
+            "evaluator": attribute("avalanche.training.plugins", "EvaluationPlugin")(),
+        }
+        found = {key: offers[key] for key in OFFERED & known.keys()}
+        return {
+            **found,
+            **{key: value for key, value in LEFT_OUT.items() if key in known and key not in self.arguments},
+        }
+
+    def _optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        train = self.train
+        cls = optimizer_class(train.optimizer)
+        options: dict[str, Any] = {"lr": train.lr, "weight_decay": train.weight_decay}
+        if train.momentum and "momentum" not in inspect.signature(cls).parameters:
+            raise UsageError(f"train.momentum: the optimiser '{train.optimizer}' has none; leave it out")
+        if train.milestones:
+            raise UsageError("train.milestones: Avalanche's strategies keep one learning rate here; leave them out")
+        if train.momentum:
+            options["momentum"] = train.momentum
+        return cls(module.parameters(), **options)
+
+    def _parameters(self) -> dict[str, inspect.Parameter]:
+        """Return what the constructor takes by name, with what it hands on (``**kwargs``) to those it builds on.
+
+        What those ask for counts as optional: the class may give it itself.
+        """
+        known: dict[str, inspect.Parameter] = {}
+        for cls in self.strategy_class.__mro__:
+            if "__init__" not in vars(cls):
+                continue
+            own = inspect.signature(vars(cls)["__init__"]).parameters.values()
+            for one in own:
+                if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL) and one.name not in (
+                    *known,
+                    "self",
+                    "plugins",
+                ):
+                    known[one.name] = one if cls is self.strategy_class else one.replace(default=None)
+            handed_on = any(one.kind is one.VAR_KEYWORD for one in own)
+            if not handed_on or cls is attribute("avalanche.training.templates", "SupervisedTemplate"):
+                break
+        return known
+
+    @staticmethod
+    def _plugin(name: str) -> Any:
+        module, _, attribute_name = name.partition(":")
+        base = attribute("avalanche.core", "BasePlugin")
+        try:
+            found = getattr(importlib.import_module(module), attribute_name)()
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise UsageError(f"plugins: '{name}' cannot be made: {error}") from None
+        if not isinstance(found, base):
+            raise UsageError(f"plugins: '{name}' gives a {type(found).__name__}, not a plug-in of Avalanche")
+        return found

@@ -1,0 +1,97 @@
+"""Rows of an Avalanche data set as tensors, and tensors as an Avalanche data set."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_engine.errors import UsageError
+from cl_engine.interop.quiet import attribute
+from cl_engine.interop.randomness import drawing
+
+Group = Literal["train", "eval"]
+PROBED = 4  # rows looked at to find out whether a transformation is random
+TRIES = (1, 2, 3, 4)
+
+
+def labels_of(dataset: Any) -> np.ndarray:
+    """Return the class of each row, ``[N]``, without reading the rows."""
+    return np.asarray([int(label) for label in dataset.targets], dtype=np.int64)
+
+
+def task_labels_of(dataset: Any) -> np.ndarray:
+    """Return the task label of each row, ``[N]``; 0 where the data set has none."""
+    found = getattr(dataset, "targets_task_labels", None)
+    if found is None:
+        return np.zeros(len(dataset), dtype=np.int64)
+    return np.asarray([int(label) for label in found], dtype=np.int64)
+
+
+def inputs_of(dataset: Any, index: Sequence[int], group: Group, seed: int = 0) -> Tensor:
+    """Return the inputs of these rows ``[N, …]`` as the transformations of ``group`` show them.
+
+    Random transformations draw from ``seed``, so that the same call gives the same tensor.
+
+    Raises:
+        UsageError: for rows that are not tensors, or differ in shape.
+    """
+    shown = dataset.with_transforms(group)
+    with drawing(seed):
+        rows = [shown[int(row)][0] for row in index]
+    odd = next((row for row in rows if not isinstance(row, Tensor | np.ndarray | float | int)), None)
+    if odd is not None:
+        raise UsageError(
+            f"the benchmark gives inputs of type {type(odd).__name__}; tensors are needed: end its transformations of "
+            f"the group '{group}' with torchvision.transforms.ToTensor()"
+        )
+    tensors = [torch.as_tensor(row) for row in rows]
+    shapes = {tuple(row.shape) for row in tensors}
+    if len(shapes) > 1:
+        raise UsageError(f"the benchmark gives inputs of several shapes, {sorted(shapes)[:2]}: bring them to one")
+    stacked = torch.stack(tensors) if tensors else torch.empty(0)
+    return stacked if stacked.dtype == torch.uint8 else stacked.to(torch.float32)
+
+
+def is_random(dataset: Any, group: Group) -> bool:
+    """Return whether the transformations of a group show the same row differently from time to time."""
+    index = random.Random(0).sample(range(len(dataset)), min(PROBED, len(dataset)))
+    first = inputs_of(dataset, index, group, seed=0)
+    return any(not torch.equal(first, inputs_of(dataset, index, group, seed=seed)) for seed in TRIES)
+
+
+def dataset_of(x: Tensor, y: Tensor, task_label: int | Tensor, more: Mapping[str, Tensor] | None = None) -> Any:
+    """Return an Avalanche data set of rows ``x [N, …]``, labels ``y [N]`` and task labels (one, or ``[N]``).
+
+    ``more`` holds further tensors ``[N, …]`` that come with every row, by name.
+    """
+    utils = "avalanche.benchmarks.utils"
+    make = attribute(utils, "_make_taskaware_tensor_classification_dataset")
+    labels = [task_label] if isinstance(task_label, int) else task_label.tolist()
+    if len(set(labels)) < 2:
+        found = make(x.cpu(), y.cpu(), task_labels=labels[0] if labels else 0)
+    else:  # in two, the first a constant: Avalanche fails to join a constant to what is one list
+        halves = [
+            make(x[:1].cpu(), y[:1].cpu(), task_labels=labels[0]),
+            make(x[1:].cpu(), y[1:].cpu(), task_labels=labels[1:]),
+        ]
+        found = attribute("avalanche.benchmarks.utils.utils", "concat_datasets")(halves)
+    if not more:
+        return found
+    kind = attribute("avalanche.benchmarks.utils.data_attribute", "TensorDataAttribute")
+    flat = attribute("avalanche.benchmarks.utils.flat_data", "FlatData")
+    given = [kind(flat([list(rows.cpu())]), name=name, use_in_getitem=True) for name, rows in more.items()]
+    return attribute(utils, "make_avalanche_dataset")(found, data_attributes=given)
+
+
+def tensors_of(dataset: Any) -> dict[str, Tensor]:
+    """Return all rows that an Avalanche data set holds: ``x``, ``y``, ``t`` and what else comes with a row, by name."""
+    y, t = torch.from_numpy(labels_of(dataset)), torch.from_numpy(task_labels_of(dataset))
+    x = inputs_of(dataset, range(len(dataset)), "eval")
+    attributes = dataset._data_attributes.values()
+    extra = [a for a in attributes if a.name not in ("targets", "targets_task_labels") and a.use_in_getitem]
+    return {"x": x, "y": y, "t": t, **{a.name: torch.stack([torch.as_tensor(v) for v in a]) for a in extra}}

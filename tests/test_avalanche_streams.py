@@ -1,0 +1,244 @@
+"""Avalanche's benchmarks as our streams, and our streams as its benchmarks."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cl_engine import plugins
+from cl_engine.errors import UsageError
+from cl_engine.experiment import Experiment
+from cl_engine.interop.benchmark_stream import from_avalanche
+from cl_engine.interop.offline import offline
+from cl_engine.interop.tensor_benchmark import to_avalanche
+from cl_engine.results import open_run
+from cl_engine.scenario import Scenario
+from tests import avalanche_of_users as users
+
+USERS = "tests.avalanche_of_users"
+Tiny = Callable[..., Experiment]
+
+
+@pytest.fixture(autouse=True)
+def _same_global_random_state() -> Iterator[None]:
+    before, numpy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    yield
+    assert torch.equal(before, torch.get_rng_state())
+    assert np.array_equal(numpy, np.random.get_state()[1])  # noqa: NPY002
+
+
+def scenario(**stream: Any) -> Scenario:
+    tables = {"stream": {"name": "avalanche", **stream}, "net": {"name": "mlp", "hidden": [8]}, "train": {"batch": 20}}
+    return Scenario.of("guest", tables)
+
+
+def test_experiences_hold_the_benchmarks_rows_in_its_order():
+    benchmark = users.split_digits()
+    stream = from_avalanche(benchmark)
+    for step, theirs in enumerate(benchmark.train_stream):
+        rows = [theirs.dataset[k] for k in range(len(theirs.dataset))]
+        classes = sorted({y for _, y, _ in rows})
+        assert torch.equal(stream[step].train.x, torch.stack([x for x, _, _ in rows]))
+        assert [stream.labels[step][int(y)] for _, y, _ in rows] == stream[step].train.y.tolist()
+        assert stream[step].classes == len(classes) == 2
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "setting", "outputs"),
+    [
+        (users.split_digits, "class", 10),
+        (lambda: users.split_digits(task_labels=True), "task", 2),
+        (users.instances_of_digits, "domain", 10),
+    ],
+)
+def test_the_setting_is_recognised_from_labels(benchmark: Callable[[], Any], setting: str, outputs: int):
+    stream = from_avalanche(benchmark())
+    assert (stream.setting, stream.outputs) == (setting, outputs)
+
+
+def test_an_ambiguous_benchmark_is_asked_about_in_one_sentence():
+    with pytest.raises(UsageError, match=r"stream.setting is missing: the experiences share some classes"):
+        from_avalanche(users.shared_digits())
+    assert from_avalanche(users.shared_digits(), setting="class").outputs == 3
+    assert from_avalanche(users.shared_digits(), setting="domain").outputs == 2
+    with pytest.raises(UsageError, match="mix rows of several task labels"):
+        from_avalanche(users.mixed_digits())
+    with pytest.raises(UsageError, match="mix rows of several task labels"):
+        from_avalanche(users.mixed_digits(), setting="task")
+
+
+def test_a_task_label_that_comes_back_is_the_same_task():
+    stream = from_avalanche(users.repeated_digits())
+    assert [stream.task_id(step) for step in range(3)] == [0, 1, 0]
+    assert (stream.n_tasks, stream.n_steps, stream.setting) == (2, 3, "task")
+    assert stream.classes == [[0, 1, 2], [5, 6]]
+    assert stream[2].train.y.unique().tolist() == [1, 2]
+    assert stream.test(0).y.unique().tolist() == [0, 1, 2]
+
+
+def test_one_test_set_for_all_is_tested_by_the_classes_of_each_task():
+    stream = from_avalanche(users.instances_of_digits())
+    assert [len(stream.test(task)) for task in range(3)] == [200, 200, 200]
+
+
+def test_samples_validation_order_and_return_are_ours_to_choose():
+    benchmark = users.split_digits()
+    stream = from_avalanche(
+        benchmark,
+        samples_per_class=10,
+        test_samples_per_class=4,
+        validation=0.3,
+        task_order=[2, 0, 1, 4, 3],
+        revisit=[1],
+    )
+    first = stream[0]
+    assert (len(first.train), len(first.validation), len(stream.test(0))) == (14, 6, 8)
+    assert first.draw == 2
+    assert stream.n_steps == 6
+    assert stream.task_id(5) == 2
+    rows = {tuple(x.flatten().tolist()) for x in first.train.x}
+    assert not rows & {tuple(x.flatten().tolist()) for x in first.validation.x}
+    plain = from_avalanche(benchmark, samples_per_class=10, validation=0.3)
+    assert torch.equal(plain[2].train.x, first.train.x)
+    assert torch.equal(stream[0].train.x, stream[0].train.x)
+    assert from_avalanche(benchmark, n=2).n_steps == 2
+
+
+def test_random_transformations_are_refused_left_out_or_drawn_once_as_asked():
+    benchmark = users.noisy_digits()
+    with pytest.raises(UsageError, match=r"random.*stream.random_transforms = 'eval'"):
+        from_avalanche(benchmark)[0]
+    raw = from_avalanche(users.split_digits())[0].train.x
+    shown = from_avalanche(benchmark, random_transforms="eval")[0].train.x
+    assert torch.equal(shown, 2 * raw)
+    once = from_avalanche(benchmark, random_transforms="once")
+    assert torch.equal(once[0].train.x, once[0].train.x)
+    assert not torch.equal(once[0].train.x, raw)
+    other = from_avalanche(benchmark, random_transforms="once", seed=1)
+    assert not torch.equal(once[0].train.x, other[0].train.x)
+
+
+def test_a_benchmark_of_the_users_own_runs_from_a_scenario_with_its_arguments(tmp_path: Path):
+    found = scenario(benchmark=f"{USERS}:split_digits", n_experiences=2, seed=3)
+    run = open_run(Experiment.of(found, "finetune").run(tmp_path / "run"))
+    assert run.status == "finished"
+    assert run.results.sizes["task"] == 2
+    assert '"benchmark": "tests.avalanche_of_users:split_digits"' in run.environment["data"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"benchmark": "SplitMNST"},
+            "no benchmark in avalanche.benchmarks.classic named 'SplitMNST' .did you mean 'SplitMNIST'",
+        ),
+        ({"benchmark": "SplitMNIST"}, "stream.n_experiences is missing"),
+        ({"benchmark": "SplitMNIST", "n_experience": 5}, "did you mean 'n_experiences'"),
+        ({"benchmark": "SplitMNIST", "n": 3}, "cannot be made with .*n_experiences = 3|wants to download"),
+        ({"benchmark": f"{USERS}:nothing"}, "cannot be imported"),
+        ({"benchmark": f"{USERS}:not_a_benchmark"}, "returned no benchmark with a train and a test stream"),
+        ({"benchmark": f"{USERS}:split_digits", "samples_per_class": 0}, "samples_per_class"),
+    ],
+)
+def test_what_is_wrong_with_a_benchmark_is_said_in_a_sentence(options: dict[str, Any], sentence: str, tmp_path: Path):
+    with pytest.raises(UsageError, match=sentence):
+        Experiment.of(scenario(**options), "finetune").stream(data_root=tmp_path)
+
+
+def test_data_that_are_not_there_are_not_downloaded(tmp_path: Path):
+    experiment = Experiment.of(scenario(benchmark="SplitFMNIST", n_experiences=5), "finetune")
+    with pytest.raises(UsageError, match="'SplitFMNIST' wants to download its data: they are not under"):
+        experiment.stream(data_root=tmp_path)
+
+
+def test_connections_are_refused_inside_and_possible_again_afterwards():
+    before = socket.create_connection, socket.socket.connect
+    with pytest.raises(UsageError, match="wants to download"), offline("x", "y"):
+        socket.create_connection(("127.0.0.1", 9))
+    assert (socket.create_connection, socket.socket.connect) == before
+
+
+def test_the_number_of_tasks_is_the_number_of_experiences_where_that_is_left_out(data_root: Path):
+    experiment = Experiment.of(scenario(benchmark="SplitMNIST", n=5, samples_per_class=3), "finetune")
+    stream = experiment.stream(data_root=data_root)
+    assert (stream.n_tasks, stream.input_shape, len(stream[4].train)) == (5, (1, 28, 28), 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "setting", "outputs"),
+    [
+        ("SplitMNIST", "class", 10),
+        ("PermutedMNIST", "domain", 10),
+        ("RotatedMNIST", "domain", 10),
+        ("SplitFMNIST", "class", 10),
+        ("SplitCIFAR10", "class", 10),
+    ],
+)
+def test_avalanches_own_benchmarks_run(name: str, setting: str, outputs: int, data_root: Path, tmp_path: Path):
+    found = scenario(
+        benchmark=name, n_experiences=2, samples_per_class=5, test_samples_per_class=3, random_transforms="eval"
+    )
+    experiment = Experiment.of(found, "replay", samples=20)
+    stream = experiment.stream(data_root=data_root)
+    assert (stream.setting, stream.outputs) == (setting, outputs)
+    run = open_run(experiment.run(tmp_path / "run", data_root=data_root))
+    assert np.isfinite(run.final.acc.values).all()
+
+
+@pytest.mark.parametrize("setting", ["task", "domain", "class"])
+def test_a_stream_goes_to_avalanche_and_comes_back_the_same(tiny: Tiny, setting: str):
+    ours = tiny("finetune", **{"stream.setting": setting}).stream()
+    benchmark = to_avalanche(ours)
+    back = from_avalanche(benchmark, setting=setting)
+    assert (back.n_tasks, back.outputs) == (ours.n_tasks, ours.outputs)
+    for step in range(3):
+        scaled = (ours[step].train.x.to(torch.float32) - ours.mean[0]) / ours.std[0]
+        assert torch.equal(back[step].train.x, scaled)
+        assert torch.equal(back[step].train.y, ours[step].train.y)
+        assert torch.equal(back.test(step).y, ours.test(step).y)
+        theirs = benchmark.train_stream[step]
+        assert theirs.task_labels == [step if setting == "task" else 0]
+        assert theirs.classes_in_this_experience == sorted(ours.test(step).y.unique().tolist())
+
+
+def test_experiences_for_avalanche_can_be_sliced_and_know_where_they_are(tiny: Tiny):
+    benchmark = to_avalanche(tiny("finetune", **{"stream.setting": "class", "stream.revisit": [0]}).stream())
+    rest = benchmark.train_stream[1:]
+    assert [experience.current_experience for experience in rest] == [1, 2, 3]
+    assert rest[2].classes_in_this_experience == benchmark.train_stream[0].classes_in_this_experience
+    assert rest[0].previous_classes == list(range(10))
+    assert len(benchmark.test_stream) == 3
+    assert rest[0].origin_stream.name == "train"
+
+
+def test_a_stream_without_end_cannot_go(tiny: Tiny):
+    with pytest.raises(UsageError, match="an Avalanche benchmark has a last experience"):
+        to_avalanche(tiny("finetune", **{"stream.n": None}).stream())
+
+
+def test_the_names_are_listed_without_importing_avalanche():
+    code = (
+        "import sys; from cl_engine.session import listing; "
+        "print(*listing('streams', True), *listing('strategies', True), sep='\\n'); print('avalanche' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "any benchmark of Avalanche" in done.stdout
+    assert "avalanche:EWC" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_unknown_names_are_answered_with_avalanche_among_the_known():
+    with pytest.raises(UsageError, match="there are: avalanche, compositional, ctrl"):
+        plugins.load("streams", "splitt_mnist")
+    with pytest.raises(UsageError, match=r"write name = 'avalanche' and benchmark = 'SplitMNIST'"):
+        plugins.load("streams", "avalanche:SplitMNIST")
