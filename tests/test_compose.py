@@ -143,6 +143,9 @@ def test_strategies_that_learn_from_labels_are_refused_a_stream_without(tiny: Ti
     experiment = tiny("finetune", **{"stream.unlabelled": [1]})
     with pytest.raises(UsageError, match=r"learns from labels, and stream\.unlabelled withholds those of tasks \[1\]"):
         experiment.learner(experiment.stream())
+    experiment = tiny("compose", **{"stream.unlabelled": [3]})
+    with pytest.raises(UsageError, match=r"stream\.unlabelled: there is no task 3 in a stream of 3 tasks"):
+        experiment.learner(experiment.stream())
 
 
 @settings(max_examples=30, deadline=None)
