@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "packnet": {"norm": "frozen"},
     "skill_recall": {"max_passes": 50},
     "mntdp": {"lrs": [0.001], "weight_decays": [0.0]},
+    "compose": {"net.hidden": [64, 64, 64]},  # blocks are hidden layers of equal width
 }
 THEIRS: dict[str, dict[str, Any]] = {
     "Naive": {},

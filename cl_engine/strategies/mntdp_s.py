@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -126,15 +127,16 @@ class MntdpS(Strategy):
             train=train,
             overrides={"choice": train.model_copy(update={"optimizer": "adam", "lr": self.path_lr, "momentum": 0.0})},
             logits=self.logits,
-            curve=Curve(epochs=1),
+            curve=Curve(self.curve.batches, 1),
             side_by_side=False,
             told=lambda epoch, batch, batches: [float(epoch + batch / batches >= self.warm_up * train.epochs)],
         )
         new = torch.tensor([[not one for one in path] for path in self._paths], device=self.net.device)
+        batches = math.ceil(len(rows) / train.batch)
         for event in searching:
-            if not isinstance(event, Midway):
-                yield event
-            elif event.epoch > 0:
+            if not isinstance(event, Midway) or self.curve.wants(event.batch, batches):
+                yield event  # the learning curve is that of the likeliest path, from the start of the search
+            if isinstance(event, Midway) and event.batch and event.batch % batches == 0:
                 found = event.params()
                 chances = torch.softmax(found["choice"]["logits"], dim=1)
                 entropy = torch.special.entr(chances).sum(dim=1)
@@ -147,7 +149,6 @@ class MntdpS(Strategy):
                 )
                 if bool((entropy < self.settled).all()):
                     searching.close()
-        self._fits = 0  # the fit that follows is the one that is tested midway
         return found["choice"]["logits"].argmax(dim=1), found["new"]
 
     def _search_loss(
