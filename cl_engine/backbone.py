@@ -24,9 +24,11 @@ from torch import Tensor, nn
 from cl_engine.checkpoint import replace
 from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded
-from cl_engine.fit import Job, fit
+from cl_engine.fit import fit
 from cl_engine.images import to_shape
-from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net, Params
+from cl_engine.job import Job
+from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.net import Net, Params
 from cl_engine.optimizers import Train
 from cl_engine.options import STRICT, option
 from cl_engine.source_stream import Arrays
@@ -113,10 +115,10 @@ def backbone_of(
 
 
 def scaling(options: BackboneOptions | None, stream: Stream) -> dict[str, tuple[float, ...]]:
-    """Return mean and deviation that inputs are scaled by: the stream's, or those torchvision's weights were trained with."""
+    """Return how inputs are scaled: as the stream says, or as those were that torchvision's weights were trained with."""
     if options is not None and options.torchvision is not None:
-        return IMAGENET
-    return {"mean": stream.mean, "std": stream.std}
+        return {**IMAGENET, "black": stream.black}
+    return {"mean": stream.mean, "std": stream.std, "black": stream.black}
 
 
 def cache() -> Path:
@@ -155,7 +157,8 @@ def _pretrained(
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):  # whoever comes second finds it trained
         if not path.exists():
-            whole = Net(build(len(classes)), stream.input_shape, mean=stream.mean, std=stream.std, device=stream.device)
+            scale: Any = scaling(None, stream)
+            whole = Net(build(len(classes)), stream.input_shape, device=stream.device, **scale)
             params = _trained(whole, options, train_x, train_y)
             right = whole.all(params, test_x)[0].argmax(-1) == test_y
             about = {"accuracy": f"{right.double().mean().item():.4f}", "rows": str(len(train_y))}

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from cl_engine.tree import built, leaves
-
-Tree = dict[str, Any]
+from cl_engine.tree import Tree, built, leaves
 
 
 class Best:

@@ -14,8 +14,8 @@ import torch
 from cl_engine import checkpoint, events
 from cl_engine.agenda import Evaluate, Item, Learn, Save
 from cl_engine.events import Event
-from cl_engine.fit import Curve, Midway
 from cl_engine.flops import Flops
+from cl_engine.job import Curve, Midway
 from cl_engine.ledger import Ledger, Measured
 from cl_engine.memory import bytes_by_part, check_state
 from cl_engine.strategy import Strategy

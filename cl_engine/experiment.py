@@ -23,7 +23,7 @@ from cl_engine.backbone import Backbone, BackboneOptions, backbone_of, checked_b
 from cl_engine.engine import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
-from cl_engine.fit import Curve
+from cl_engine.job import Curve
 from cl_engine.net import Net
 from cl_engine.optimizers import Train, optimizer_class
 from cl_engine.options import checked
@@ -161,7 +161,7 @@ class Experiment:
                 f"the strategy '{self.strategy}' learns from labels, and stream.unlabelled withholds those of tasks "
                 f"{stream.unlabelled}: leave it out, or choose a strategy that does without, such as compose"
             )
-        train = Train(**self.resolved["train"])
+        train = Train(**self.resolved["train"]).shown(stream.augmentation)
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
         return built
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,88 +16,11 @@ from cl_engine.best import Best
 from cl_engine.errors import RunFailed
 from cl_engine.events import EpochEnded, Event, Progress
 from cl_engine.flops import Flops
-from cl_engine.net import Net
-from cl_engine.optimizers import Train, optimizers_for
-from cl_engine.tree import built, leaves, mapped
+from cl_engine.job import Job, Midway
+from cl_engine.optimizers import optimizers_for
+from cl_engine.tree import Tree, built, leaves, mapped
 
-Tree = dict[str, Any]
-Rows = tuple[Tensor, ...]
-Loss = Callable[..., Tensor]
 BREATH = 0.05  # seconds between two looks at whether anybody still reads
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Midway(Event):
-    """Learning is in the middle, and the learner can be tested on the task at hand: `predict` gives ``[S, N, C]``.
-
-    The engine answers it with a `CurvePoint`; it is not logged itself. ``params`` returns a copy of what is being fitted.
-    """
-
-    batch: int
-    epoch: int
-    predict: Callable[[Tensor], Tensor] = field(compare=False)
-    params: Callable[[], Tree] = field(default=dict, compare=False)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """When to be tested in the middle of learning: after each of the first batches, after every k-th epoch."""
-
-    batches: int = 0
-    epochs: int = 0
-
-    def wants(self, batch: int, per_epoch: int) -> bool:
-        """Return whether to be tested after this many batches (0: before the first)."""
-        if batch == 0:
-            return bool(self.batches or self.epochs)
-        epoch, within = divmod(batch, per_epoch)
-        return batch <= self.batches or (self.epochs > 0 and within == 0 and epoch % self.epochs == 0)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One fit: what is fitted to which rows, how, and what its randomness is derived from.
-
-    Attributes:
-        params: tree of tensors ``[S, …]`` to be trained; buffers of the net among them are carried along.
-        loss: ``loss(params, frozen, *batch) -> scalar`` for one seed.
-        rows: tensors ``[N, …]``, the same for all seeds; a batch holds the same rows of each.
-        frozen: tree of tensors ``[S, …]`` handed to the loss and never changed; or None.
-        rehearsal: tensors ``[S, M, …]``, drawn from with replacement: ``rehearsal_batch`` rows join every batch.
-        overrides: other training options for parts of ``params``, by top-level key.
-        logits: ``logits(params, frozen, x) -> [N, C]`` for one seed, to be tested with; None: no curve.
-        index: number of the fit within its experience.
-        draw: number that, with the seed and the lot, all randomness is derived from; None: the step.
-        lot: fits of the same lot see the rows in the same order; None: the index.
-        told: given epoch, batch within it and batches of it, returns numbers handed to the loss after the rows.
-        validation: inputs and labels ``(x [M, …], y [M])`` that decide, after every pass, which weights are kept: those of
-            the pass of greatest accuracy, the first of equals; None: those after the last pass.
-        patience: passes without a better one after which a seed stops; None: it never does.
-        project: called on ``params`` after every step, to bring them back in place to where they are allowed.
-    """
-
-    net: Net
-    params: Tree
-    loss: Loss
-    rows: Rows
-    train: Train
-    seeds: Sequence[int]
-    step: int
-    task_id: int
-    frozen: Tree | None = None
-    rehearsal: Rows | None = None
-    rehearsal_batch: int = 0
-    overrides: Mapping[str, Train] = field(default_factory=dict)
-    logits: Callable[..., Tensor] | None = None
-    curve: Curve = Curve()
-    index: int = 0
-    draw: int | None = None
-    lot: int | None = None
-    told: Callable[[int, int, int], Sequence[float]] = lambda epoch, batch, batches: ()
-    project: Callable[[Tree], None] | None = None
-    validation: Rows | None = None
-    patience: int | None = None
-    side_by_side: bool | None = None
 
 
 def fit(job: Job) -> Generator[Event, None, Tree]:
@@ -192,6 +114,8 @@ class _Learner:
         self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
         self.best = Best(len(members), job.patience)
         self.flops = math.nan  # of a pass of one seed
+        self.augmentation = job.train.augmentation
+        self.black = job.net.black(x.dtype) if self.augmentation else None
         self.loss = job.loss
         self.shared: Any = None
         if together:
@@ -211,6 +135,13 @@ class _Learner:
             size, held = (batches, self.job.rehearsal_batch), self.rehearsal[0].shape[1 if self.together else 0]
             drawn = [torch.randint(held, size, generator=self._draws(seed, "rehearsal", epoch)) for seed in self.seeds]
             self.drawn = torch.stack(drawn).to(device)
+        if self.job.again is not None:
+            shown = [self.job.again(rng.derive(seed, "again", *self.draw, epoch)).to(device) for seed in self.seeds]
+            self.shown = self.job.net.prepare(torch.stack(shown) if self.together else shown[0])
+        if self.augmentation:
+            every = rows + batches * self.job.rehearsal_batch  # those rehearsed come after the rows of the experience
+            changes = [self.augmentation.draw(every, self._draws(seed, "augmentation", epoch)) for seed in self.seeds]
+            self.changes = torch.stack(changes).to(device)
         self.total = torch.zeros(len(self.seeds), device=device)
 
     def step(self, epoch: int, batch: int) -> None:
@@ -218,10 +149,15 @@ class _Learner:
         job, size = self.job, self.job.train.batch
         index = self.order[:, batch * size : (batch + 1) * size]
         rows = [self._pick(rows, index) for rows in self.rows]
+        if job.again is not None:
+            rows[0] = self._pick_own(self.shown, index)
         if self.rehearsal is not None:
             x, *others = (self._pick_own(rows, self.drawn[:, batch]) for rows in self.rehearsal)
             again = (job.net.prepare(x), *others)
             rows = [torch.cat(pair, dim=1 if self.together else 0) for pair in zip(rows, again, strict=True)]
+        if self.augmentation:
+            rows[0] = self._augmented(rows[0], batch)
+        rows[0] = job.net.laid_out(rows[0])
         told = [torch.tensor(number, device=job.net.device) for number in job.told(epoch, batch, self.batches)]
         noise: AbstractContextManager[Any] = nullcontext()
         counted = Flops() if math.isnan(self.flops) else nullcontext()
@@ -259,9 +195,12 @@ class _Learner:
     def logits(self, x: Tensor) -> Tensor:
         """Return ``[S, N, C]`` of the seeds of this learner."""
         assert self.job.logits is not None
+        net, function = self.job.net, self.job.logits
+        ready = [net.laid_out(net.prepare(part)) for part in net.chunks(x)]
         if not self.together:
-            return self.job.logits(self.params, self.frozen, x).unsqueeze(0)
-        return torch.vmap(self.job.logits, in_dims=(0, self.shared, None))(self.params, self.frozen, x)
+            return torch.cat([function(self.params, self.frozen, part) for part in ready]).unsqueeze(0)
+        batched = torch.vmap(function, in_dims=(0, self.shared, None))
+        return torch.cat([batched(self.params, self.frozen, part) for part in ready], dim=1)
 
     def result(self) -> Tree:
         """Return the trained tree, with the axis of seeds in front."""
@@ -278,6 +217,17 @@ class _Learner:
         if not self.together:
             return rows.index_select(0, index[0])
         return torch.stack([own.index_select(0, i) for own, i in zip(rows, index, strict=True)])
+
+    def _augmented(self, x: Tensor, batch: int) -> Tensor:
+        rehearsed, size, rows = self.job.rehearsal_batch, self.job.train.batch, len(self.rows[0])
+        own = self.changes[:, batch * size : min((batch + 1) * size, rows)]
+        again = self.changes[:, rows + batch * rehearsed : rows + (batch + 1) * rehearsed]
+        drawn = torch.cat([own, again], dim=1)
+        assert self.black is not None
+        if not self.together:
+            return self.augmentation.applied(x, drawn[0], self.black)
+        flat: Tensor = self.augmentation.applied(x.flatten(0, 1), drawn.flatten(0, 1), self.black)
+        return flat.reshape(x.shape)
 
     def _draws(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
         return rng.tensors(seed, purpose, *self.draw, epoch)

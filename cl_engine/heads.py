@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from cl_engine.bank import Bank
-from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net, Params
+from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.net import Net, Params
 
 
 def empty_heads(net: Net, seeds: int) -> Bank:

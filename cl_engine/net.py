@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from operator import itemgetter
@@ -14,12 +13,13 @@ from torch.func import functional_call
 
 from cl_engine import rng
 from cl_engine.errors import UsageError
+from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT, head_names, without_head
 from cl_engine.tree import leaves, mapped
 
 Params = dict[str, Tensor]
 Hook = Callable[[nn.Module, Any, Tensor], Tensor]
-HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
 ROWS_AT_ONCE = 2048
+IMAGES_AT_ONCE = 128  # of a convolutional net on a CPU, whose intermediate maps then stay in the cache
 VMAP_BELOW = 20_000  # weights, for each seed that runs beside the others
 
 
@@ -47,11 +47,13 @@ class Net:
         *,
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
+        black: Sequence[float] = (0.0,),
         device: torch.device | str = "cpu",
         pretrained: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Wrap what ``build`` returns; ``mean`` and ``std`` (a channel each, in stored units) scale uint8 inputs.
 
+        ``black`` (a channel each) is what float32 images are padded with where that is asked for.
         ``pretrained`` holds weights and buffers ``{name: […]}``, by the module's names or ours, that every seed starts
         from in place of random ones; the head stays random.
 
@@ -61,11 +63,11 @@ class Net:
         """
         self.device = torch.device(device)
         self._build = build
-        self._mean, self._std = self._channels(mean, input_shape), self._channels(std, input_shape)
+        self._mean, self._std, self._black = (self._channels(values, input_shape) for values in (mean, std, black))
         with rng.ambient(0, "template"):
             module = build().to(self.device).eval().requires_grad_(False)
-        self._rename = _head_names(module)
-        self._module, self._body = module, _without_head(module, next(iter(self._rename)).rsplit(".", 1)[0])
+        self._rename = head_names(module)
+        self._module, self._body = module, without_head(module, next(iter(self._rename)).rsplit(".", 1)[0])
         self._training = False
         self._buffers = frozenset(name for name, _ in module.named_buffers())
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -135,6 +137,20 @@ class Net:
         """Return inputs as float32, uint8 ones scaled by mean and standard deviation; float32 ones as they are."""
         return x if x.dtype == torch.float32 else (x.to(torch.float32) - self._mean) / self._std
 
+    def laid_out(self, x: Tensor) -> Tensor:
+        """Return images ``[N, C, H, W]`` in the layout in memory that this net is fastest with; other inputs as they are."""
+        return x.contiguous(memory_format=torch.channels_last) if self._convolves and x.ndim == 4 else x
+
+    def chunks(self, x: Tensor) -> Sequence[Tensor]:
+        """Return inputs ``[N, …]`` in pieces of as many rows as are answered at once."""
+        few = self._convolves and self.device.type == "cpu"
+        pieces: Sequence[Tensor] = x.split(IMAGES_AT_ONCE if few else ROWS_AT_ONCE)
+        return pieces
+
+    def black(self, dtype: torch.dtype) -> Tensor:
+        """Return what a black pixel of images stored in this type is to the net, ``[C, 1, 1]`` or ``[]``."""
+        return self._black if dtype == torch.float32 else -self._mean / self._std
+
     def one(
         self,
         params: Params,
@@ -203,8 +219,8 @@ class Net:
         """
         seeds = len(next(leaf for _, leaf in leaves(params)))
         chunks = []
-        for part in x.split(ROWS_AT_ONCE):
-            ready = self.prepare(part)
+        for part in self.chunks(x):
+            ready = self.laid_out(self.prepare(part))
             if self.side_by_side(seeds):
                 chunks.append(torch.vmap(lambda p, ready=ready: function(p, ready))(params))
             else:
@@ -227,10 +243,9 @@ class Net:
             for name, part in module.named_modules():
                 if isinstance(part, nn.modules.batchnorm._NormBase) and name not in tracking:
                     part.eval()
-        names = self._body_names if module is self._body else None
         own = {self._original(name): tensor for name, tensor in params.items()}
-        if names is not None:
-            own = {name: tensor for name, tensor in own.items() if name in names}
+        if module is self._body:
+            own = {name: tensor for name, tensor in own.items() if name in self._body_names}
         with ExitStack() as hooked:
             for layer, hook in (hooks or {}).items():
                 hooked.callback(module.get_submodule(layer).register_forward_hook(hook).remove)
@@ -277,20 +292,3 @@ def _gating(gate: Tensor) -> Hook:
         return output * gate.reshape(-1, *[1] * (output.ndim - 2))
 
     return hook
-
-
-def _head_names(module: nn.Module) -> dict[str, str]:
-    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
-    if not linear or not linear[-1]:
-        raise UsageError("the net has no nn.Linear inside that could be its head: end the net with one")
-    name = "head" if "head" in linear else linear[-1]
-    if module.get_submodule(name).bias is None:
-        raise UsageError(f"the net's head '{name}' has no bias: give it one")
-    return {f"{name}.weight": HEAD_WEIGHT, f"{name}.bias": HEAD_BIAS}
-
-
-def _without_head(module: nn.Module, head: str) -> nn.Module:
-    body = copy.deepcopy(module)
-    parent, _, leaf = head.rpartition(".")
-    setattr(body.get_submodule(parent) if parent else body, leaf, nn.Identity())
-    return body

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from cl_engine.augmentation import Augmentation
 from cl_engine.errors import UsageError
 from cl_engine.options import STRICT, option
 from cl_engine.tree import Path
@@ -27,6 +29,19 @@ class Train(BaseModel):
     weight_decay: float = option(0.0, "weight decay", ge=0)
     milestones: list[int] = option([], "epochs after which the learning rate is multiplied by gamma")
     gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1)
+    crop: int = option(0, "images: pixels of black around, before a part of the old size is cut out at random", ge=0)
+    flip: float = option(
+        0.0, "images: probability that left and right change places, drawn anew every time", ge=0, le=1
+    )
+
+    def shown(self, augmentation: Augmentation) -> Train:
+        """Return the same options with a stream's own augmentation where they have none."""
+        return self if self.augmentation else self.model_copy(update=asdict(augmentation))
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What happens to images before every step."""
+        return Augmentation(self.crop, self.flip)
 
 
 def optimizer_class(name: str) -> type[torch.optim.Optimizer]:

@@ -14,13 +14,16 @@ from torch import Tensor
 from cl_engine.bank import Bank
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
-from cl_engine.fit import Curve, Job, Rows, Tree, fit
+from cl_engine.fit import fit
 from cl_engine.heads import empty_heads, head_of, mixed_logits, row_of
+from cl_engine.job import Curve, Job, Rows
 from cl_engine.memory import State
-from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net, Params
+from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.net import Net, Params
 from cl_engine.optimizers import Train
 from cl_engine.options import Configured
 from cl_engine.stream import Experience, Setting
+from cl_engine.tree import Tree
 
 Learning = Generator[Event, None, None]
 
@@ -68,6 +71,7 @@ class Strategy(Configured, ABC):
                 f"tell it: use stream.setting = {' or '.join(self.settings)}"
             )
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
+        self.train.augmentation.check(net.input_shape)
         self.curve = Curve()
         self.state: State = {}
         self._fits = 0
@@ -133,11 +137,13 @@ class Strategy(Configured, ABC):
         """
         train = train or self.train
         self._fits += 1
+        if rows is None:
+            rows = (experience.train.x, experience.train.y)
         job = Job(
             net=self.net,
             params=params,
             loss=loss,
-            rows=rows if rows is not None else (experience.train.x, experience.train.y),
+            rows=rows,
             train=train,
             seeds=self.seeds if seeds is None else seeds,
             step=experience.step,
@@ -156,6 +162,7 @@ class Strategy(Configured, ABC):
             project=project,
             validation=validation,
             patience=patience,
+            again=experience.train.again if rows[0] is experience.train.x else None,
         )
         return (yield from fit(job))
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from cl_engine.augmentation import Augmentation
 from cl_engine.errors import UsageError
 from cl_engine.options import Configured, option
 
 Setting = Literal["task", "domain", "class"]
+BLACK: tuple[float, ...] = (0.0,)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,10 +26,12 @@ class Data:
     Attributes:
         x: inputs ``[N, *shape]``; uint8 as stored for images, float32 otherwise. `Net` scales them.
         y: labels ``[N]``, int64; local to the task, or global in the ``class`` setting.
+        again: given a number to draw from, returns ``x`` as random transformations show it this time; None: always alike.
     """
 
     x: Tensor
     y: Tensor
+    again: Callable[[int], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -73,7 +78,8 @@ class Stream(Configured):
     """A sequence of experiences, lazy and pure in the step: the same step gives the same tensors, whenever asked for.
 
     A kind of stream sets ``n_tasks``, ``n_steps`` (None: without end), ``input_shape``, ``outputs``, ``mean`` and
-    ``std``, and answers `task_id`, `__getitem__` and `test`. It keeps no experience alive that it has given out.
+    ``std``, and answers `task_id`, `__getitem__` and `test`. It keeps no experience alive that it has given out. One whose
+    training images are to be shown at random sets ``augmentation``, and ``black`` (a channel each) where they are float32.
     """
 
     setting: Setting = option("task", "what is told at test time: task, domain or class (incremental)")
@@ -87,6 +93,8 @@ class Stream(Configured):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     device: torch.device
+    black = BLACK  # without annotations, for what has one and a value is an option
+    augmentation = Augmentation()
 
     @abstractmethod
     def task_id(self, step: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
+from torchvision import transforms
 
 from cl_engine.interop.quiet import quietly
 from cl_engine.interop.randomness import seeded
@@ -24,6 +25,17 @@ class Labelled(TensorDataset):
     def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
         super().__init__(x, y)
         self.targets = y.tolist()
+
+
+class Pictures(Labelled):
+    """Digits as PIL images."""
+
+    def __init__(self, rows: slice) -> None:
+        super().__init__(*digits(rows).tensors)
+
+    def __getitem__(self, index: Any) -> Any:
+        x, y = super().__getitem__(index)
+        return transforms.functional.to_pil_image(x), y
 
 
 def digits(rows: slice) -> Labelled:
@@ -46,6 +58,20 @@ def noisy_digits() -> Any:
         return x + torch.randn_like(x)
 
     return split_digits(train_transform=noise, eval_transform=lambda x: 2 * x)
+
+
+def pictured_digits(usual: list[Any], plain: list[Any]) -> Any:
+    """Return digits as pictures, shown in training through all transformations, in evaluation through the plain ones."""
+
+    halves = Pictures(slice(0, 100)), Pictures(slice(100, 200))
+    with quietly(), seeded(0):
+        return nc_benchmark(
+            *halves,
+            5,
+            task_labels=False,
+            train_transform=transforms.Compose([*usual, *plain]),
+            eval_transform=transforms.Compose(plain),
+        )
 
 
 def shared_digits() -> Any:

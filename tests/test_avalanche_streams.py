@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision import transforms
 
 from cl_engine import plugins
+from cl_engine.augmentation import Augmentation
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.interop.benchmark_stream import from_avalanche
@@ -112,18 +114,49 @@ def test_samples_validation_order_and_return_are_ours_to_choose():
     assert from_avalanche(benchmark, n=2).n_steps == 2
 
 
-def test_random_transformations_are_refused_left_out_or_drawn_once_as_asked():
+def test_random_transformations_stay_random_are_left_out_or_drawn_once_as_asked():
     benchmark = users.noisy_digits()
-    with pytest.raises(UsageError, match=r"random.*stream.random_transforms = 'eval'"):
-        from_avalanche(benchmark)[0]
+    kept = from_avalanche(benchmark)[0].train
+    assert kept.again is not None
+    assert torch.equal(kept.again(3), kept.again(3))
+    assert not torch.equal(kept.again(3), kept.again(4))
+    assert kept.again(3).shape == kept.x.shape
     raw = from_avalanche(users.split_digits())[0].train.x
-    shown = from_avalanche(benchmark, random_transforms="eval")[0].train.x
-    assert torch.equal(shown, 2 * raw)
+    shown = from_avalanche(benchmark, random_transforms="eval")[0].train
+    assert torch.equal(shown.x, 2 * raw)
+    assert torch.equal(kept.x, 2 * raw)  # what a memory of past rows would keep
+    assert shown.again is None
     once = from_avalanche(benchmark, random_transforms="once")
     assert torch.equal(once[0].train.x, once[0].train.x)
     assert not torch.equal(once[0].train.x, raw)
     other = from_avalanche(benchmark, random_transforms="once", seed=1)
     assert not torch.equal(once[0].train.x, other[0].train.x)
+
+
+def test_crops_and_mirror_images_are_done_to_batches_where_that_is_what_the_transformations_do():
+    usual = [transforms.RandomCrop(8, padding=2), transforms.RandomHorizontalFlip(0.3)]
+    plain = [transforms.ToTensor(), transforms.Normalize((0.5,), (0.25,))]
+    stream = from_avalanche(users.pictured_digits(usual, plain))
+    assert stream.augmentation == Augmentation(crop=2, flip=0.3)
+    assert stream.black == (-2.0,)
+    assert stream[0].train.again is None
+    assert "crop 2" in str(stream.describe()["random transformations"])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        [transforms.RandomCrop(8, padding=2, fill=255)],
+        [transforms.RandomCrop(8, padding=2, padding_mode="reflect")],
+        [transforms.RandomHorizontalFlip(), transforms.RandomRotation(20)],
+        [transforms.Pad(1), transforms.RandomCrop(8)],
+    ],
+    ids=["white", "reflected", "rotated", "padded before"],
+)
+def test_other_random_transformations_are_drawn_anew_row_by_row(odd: list[Any]):
+    stream = from_avalanche(users.pictured_digits(odd, [transforms.ToTensor()]))
+    assert not stream.augmentation
+    assert stream[0].train.again is not None
 
 
 def test_a_benchmark_of_the_users_own_runs_from_a_scenario_with_its_arguments(tmp_path: Path):

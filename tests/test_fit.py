@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cl_engine import plugins
+from cl_engine.augmentation import Augmentation
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event
-from cl_engine.fit import Curve, Job, Midway, Tree, fit
+from cl_engine.fit import fit
 from cl_engine.heads import mixed_logits
+from cl_engine.job import Curve, Job, Midway
 from cl_engine.net import Net
 from cl_engine.optimizers import Train, optimizer_class
+from cl_engine.tree import Tree
 
 
 def net_of(name: str = "mlp", **options: Any) -> Net:
@@ -237,3 +243,68 @@ def test_a_fit_ends_when_no_seed_gets_better_for_longer_than_its_patience(togeth
     job = job_of(net, side_by_side=together, train=train, validation=hopeless, patience=2)
     _, events = run(job)
     assert sum(isinstance(event, EpochEnded) for event in events) == 4
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_images_are_moved_and_mirrored_anew_in_every_pass_and_for_every_seed(together: bool):
+    net, seen = net_of(), []
+
+    def loss(params: Tree, frozen: None, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(net.one(params, x), y) if together else watched(params, x, y)
+
+    def watched(params: Tree, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        seen.append(x.detach().clone())
+        return F.cross_entropy(net.one(params, x), y)
+
+    how = Train(epochs=2, batch=50, crop=1, flip=0.5)
+    job = job_of(net, train=how, loss=loss, side_by_side=together)
+    trained, _ = run(job)
+    plain, _ = run(job_of(net, train=Train(epochs=2, batch=50), side_by_side=together))
+    assert not torch.allclose(trained["head.weight"], plain["head.weight"])
+    alone, _ = run(job_of(net, [1], train=how, params=net.init([1])))
+    torch.testing.assert_close(trained["head.weight"][1], alone["head.weight"][0], rtol=1e-4, atol=1e-5)
+    if not together:
+        order = [torch.sort(x.flatten(1).sum(dim=1)).values for x in seen]  # of the rows, whatever their order
+        assert not any(torch.allclose(a, b) for a, b in itertools.combinations(order, 2))
+
+
+@given(crop=st.integers(0, 3), flip=st.sampled_from([0.0, 0.5, 1.0]), height=st.integers(3, 6), width=st.integers(3, 6))
+def test_an_augmented_image_is_a_part_of_the_padded_one_or_its_mirror_image(
+    crop: int, flip: float, height: int, width: int
+):
+    how = Augmentation(crop, flip)
+    x = torch.rand(4, 2, height, width)
+    drawn = how.draw(4, torch.Generator().manual_seed(0))
+    black = torch.tensor([-1.0, -2.0]).reshape(2, 1, 1)
+    shown = how.applied(x, drawn, black)
+    padded = torch.cat([F.pad(x[:, c : c + 1], [crop] * 4, value=-1.0 - c) for c in range(2)], dim=1)
+    for row, (down, right, mirrored) in enumerate(drawn.tolist()):
+        part = padded[row, :, down : down + height, right : right + width]
+        assert torch.equal(shown[row], part.flip(-1) if mirrored else part)
+    assert flip not in (0.0, 1.0) or bool((drawn[:, 2] == flip).all())
+
+
+def test_black_is_what_scaling_makes_of_zero_for_stored_pixels_and_what_the_stream_says_for_floats():
+    net = Net(plugins.net_builder("mlp", {"hidden": [4]}, (2, 3, 3), 2), (2, 3, 3), mean=(8.0, 4.0), std=(2.0, 4.0))
+    assert net.black(torch.uint8).flatten().tolist() == [-4.0, -1.0]
+    assert net.black(torch.float32).item() == 0.0
+
+
+def test_rows_shown_through_random_transformations_are_asked_for_before_every_pass():
+    asked = []
+
+    def again(number: int) -> torch.Tensor:
+        asked.append(number)
+        return torch.full((50, 1, 6, 6), float(number % 7))
+
+    net = net_of()
+    run(job_of(net, [0, 1], params=net.init([0, 1]), again=again, side_by_side=False))
+    assert len(asked) == len(set(asked)) == 6  # three passes of two seeds
+    first = list(asked)
+    run(job_of(net, [0, 1], params=net.init([0, 1]), again=again, side_by_side=True))
+    assert asked[6:] == first
+
+
+def test_crops_of_what_is_no_image_are_refused_in_a_sentence():
+    with pytest.raises(UsageError, match=r"train.crop.*for images.*\(8,\)"):
+        Train(crop=1).augmentation.check((8,))

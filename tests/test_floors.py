@@ -13,11 +13,12 @@ PACKAGE = Path(__file__).parents[1] / "cl_engine"
 # the floors of DESIGN.md, from the ground up; a folder stands for all files in it
 FLOORS = [
     ["errors", "formats", "rng", "tree", "bank", "events", "images", "flops"],
-    ["options", "rehearsal", "metrics"],
+    ["options", "rehearsal", "metrics", "augmentation", "module_head"],
     ["stream", "optimizers", "ctrl_tasks", "proxies", "best"],
     ["agenda", "source_stream", "architecture", "memory", "ledger"],
     ["net", "checkpoint", "torchvision_files", "mnist1d_files"],
-    ["heads", "fit"],
+    ["heads", "job"],
+    ["fit"],
     ["recall/", "masks/"],
     ["modules/"],
     ["strategy"],

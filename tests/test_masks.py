@@ -29,7 +29,8 @@ from cl_engine.masks.store import MaskStore
 from cl_engine.masks.superposition import inferred
 from cl_engine.masks.thresholds import HARD, straight_through, top_share
 from cl_engine.masks.told import GatesUsed, LayerMask, MaskOverlap, TaskInferred, WeightsOwned
-from cl_engine.net import HEAD_BIAS, Net
+from cl_engine.module_head import HEAD_BIAS
+from cl_engine.net import Net
 from cl_engine.nets.lenet import Lenet
 from cl_engine.nets.mlp import Mlp
 from cl_engine.nets.resnet18 import Resnet18

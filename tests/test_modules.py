@@ -16,11 +16,12 @@ from cl_engine.engine import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import CurvePoint, Evaluated, Event
 from cl_engine.experiment import Experiment
+from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.division import division
 from cl_engine.modules.library import Library
 from cl_engine.modules.told import CandidateTried, ModuleAdded, PathChosen, PathSampled, PathStep
-from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net
+from cl_engine.net import Net
 from cl_engine.nets.mlp import Mlp
 from tests.conftest import TINY
 

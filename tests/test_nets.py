@@ -12,8 +12,9 @@ from torch import nn
 from cl_engine import plugins
 from cl_engine.architecture import Architecture
 from cl_engine.errors import UsageError
+from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.modules.division import division
-from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net
+from cl_engine.net import Net
 
 SHAPE = (3, 32, 32)
 ARCHITECTURES = plugins.names("nets")

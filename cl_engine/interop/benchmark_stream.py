@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +13,13 @@ import torch
 from torch import Tensor
 
 from cl_engine import rng
+from cl_engine.augmentation import Augmentation
 from cl_engine.errors import UsageError, unknown
 from cl_engine.interop import benchmarks
 from cl_engine.interop.benchmarks import Part
 from cl_engine.interop.open_options import opened
 from cl_engine.interop.quiet import quietly
+from cl_engine.interop.random_transforms import as_augmentation
 from cl_engine.interop.rows import Group, inputs_of, is_random
 from cl_engine.options import checked, option
 from cl_engine.source_stream import ordered
@@ -37,10 +40,10 @@ class Avalanche(Stream):
     samples_per_class: int | None = option(None, "training rows of a class in an experience; left out: all", ge=1)
     test_samples_per_class: int | None = option(None, "test rows of a class in a task; left out: all", ge=1)
     validation: float = option(0.0, "share of the training rows of each class set aside for choices", ge=0, lt=1)
-    random_transforms: Literal["refuse", "eval", "once"] = option(
-        "refuse",
-        "training transformations that are random: refuse them, show training rows as test rows are shown (eval), or "
-        "draw once and keep that in every epoch (once)",
+    random_transforms: Literal["keep", "eval", "once"] = option(
+        "keep",
+        "training transformations that are random: draw anew in every pass (keep), show training rows as test rows are "
+        "shown (eval), or draw once and keep that in every pass (once)",
     )
     revisit: int | list[int] = option(
         0, "how often all tasks come back, in order, or a list of the tasks that come back"
@@ -104,7 +107,7 @@ class Avalanche(Stream):
         own_order = [k for k, kind in enumerate(kinds) if kind < count]
         self.sequence = own_order if order is None else [k for kind in order for k in self.members[kind]]
         self._first = len(self.sequence)
-        self.sequence = [*self.sequence, *self._again(self.sequence)]
+        self.sequence = [*self.sequence, *self._coming_back(self.sequence)]
         first: dict[int, int] = {}
         self._ids = [first.setdefault(kinds[k], len(first)) for k in self.sequence]
         self.kinds = list(first)
@@ -112,8 +115,10 @@ class Avalanche(Stream):
         self._label(count)
         self.input_shape = tuple(inputs_of(self.parts[0].dataset, [0], "eval").shape[1:])
         self.mean, self.std = (0.0,), (1.0,)  # inputs come as the benchmark's transformations leave them
+        known = as_augmentation(self.parts[0].dataset) if self.random_transforms == "keep" else None
+        self.augmentation, self.black = known or (Augmentation(), (0.0,))
 
-    def _again(self, steps: list[int]) -> list[int]:
+    def _coming_back(self, steps: list[int]) -> list[int]:
         if isinstance(self.revisit, int):
             if self.revisit < 0:
                 raise UsageError(f"stream.revisit: found {self.revisit}; allowed are 0, 1, 2, … or a list of tasks")
@@ -150,7 +155,7 @@ class Avalanche(Stream):
         return Experience(
             step=step,
             task_id=task,
-            train=self._data(part, train, kind, self._group(part)),
+            train=self._training(part, train, kind),
             validation=self._data(part, validation, kind, "eval"),
             classes=len(self.classes[kind]),
             draw=step if plain else index,
@@ -171,7 +176,8 @@ class Avalanche(Stream):
         """Return what a reader of the log should know: benchmark, versions, setting, what became of transformations."""
         told = {"benchmark": self.benchmark, "avalanche": version("avalanche-lib"), "setting": str(self.setting)}
         told |= {key: str(value) for key, value in self.arguments.items()}
-        return {**told, "random transformations": self.random_transforms}
+        kept = f"keep: crop {self.augmentation.crop}, flip {self.augmentation.flip}"
+        return {**told, "random transformations": kept if self.augmentation else self.random_transforms}
 
     def name_of(self, task_id: int) -> str:
         """Return the task's classes where they tell it from others, else its number in the benchmark."""
@@ -180,18 +186,20 @@ class Avalanche(Stream):
             return "classes " + ", ".join(map(str, self.classes[kind]))
         return f"experience {self.members[kind][0]}"
 
-    def _group(self, part: Part) -> Group:
-        """Return the transformations that training rows are shown through."""
+    def _training(self, part: Part, rows: np.ndarray, kind: int) -> Data:
+        """Return rows to learn from, shown as test rows are where their random transformations come later."""
         with quietly():
-            if self.random_transforms == "once" or not is_random(part.dataset, "train"):
-                return "train"
-        if self.random_transforms == "eval":
-            return "eval"
-        raise UsageError(
-            f"the training transformations of '{self.benchmark}' are random, and rows are read once here: say "
-            "stream.random_transforms = 'eval' (show training rows as test rows are shown) or 'once' (one draw a row, "
-            "kept in every epoch)"
-        )
+            always_alike = self.random_transforms == "once" or not is_random(part.dataset, "train")
+        if always_alike:
+            return self._data(part, rows, kind, "train")
+        shown = self._data(part, rows, kind, "eval")
+        if self.augmentation or self.random_transforms == "eval":
+            return shown
+        return Data(shown.x, shown.y, partial(self._again, part, rows.tolist()))
+
+    def _again(self, part: Part, rows: list[int], number: int) -> Tensor:
+        with quietly():
+            return inputs_of(part.dataset, rows, "train", number).to(self.device, torch.float32)
 
     def _chosen(self, labels: np.ndarray, rows: np.ndarray, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return training and validation rows, in the benchmark's own order."""

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Progress
-from cl_engine.fit import Midway
 from cl_engine.interop.open_options import opened
 from cl_engine.interop.recipe import NEEDS_NO_TASK, WITH_MASKS, Heads, Recipe
+from cl_engine.job import Midway
 from cl_engine.memory import State
 from cl_engine.net import Net
 from cl_engine.optimizers import Train
@@ -92,6 +92,11 @@ class Guest(Strategy):
         """Train every seed's strategy, side by side, pass by pass."""
         from cl_engine.interop.training import is_joint, trained
 
+        if experience.train.again is not None:
+            raise UsageError(
+                f"{self.name()} is shown tensors, and training transformations other than crops and mirror images cannot "
+                "be drawn anew for it: say stream.random_transforms = 'eval' or 'once'"
+            )
         strategies = self._restored()
         more = self._with(experience, rows=is_joint(strategies[0]))
         if is_joint(strategies[0]):  # it trains once: every arrival is a new beginning on all there is
@@ -230,7 +235,8 @@ class Guest(Strategy):
         def rows(index: int) -> Data:
             return Data(self.net.prepare(prepared[index].x), prepared[index].y)
 
-        return TensorBenchmark(Rows(rows, labels, [*classes, *([rest] if rest else [])])), steps
+        shown = self.train.augmentation.one_by_one(self.net.black(experience.train.x.dtype))
+        return TensorBenchmark(Rows(rows, labels, [*classes, *([rest] if rest else [])], shown)), steps
 
     def _classes_of(self, task_id: int | None) -> list[int]:
         """Return the classes that an evaluated task is known to have; all, for one not yet met."""

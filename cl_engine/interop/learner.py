@@ -287,6 +287,7 @@ def _made(name: str, stream: Avalanche, net: Any, train: Train, seed: int, optio
             raise UsageError("net.name is missing: give a table, as {'name': 'mlp', 'hidden': [64]}")
         build = plugins.net_builder(table.pop("name"), table, stream.input_shape, stream.outputs)
     kind = plugins.load("strategies", name)
-    ours = Net(build, stream.input_shape, device=stream.device)
-    made: Strategy = kind(ours, seeds=(seed,), setting=stream.setting, train=train, **options)
+    ours = Net(build, stream.input_shape, black=stream.black, device=stream.device)
+    shown = train.shown(stream.augmentation)
+    made: Strategy = kind(ours, seeds=(seed,), setting=stream.setting, train=shown, **options)
     return made

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -64,13 +65,20 @@ def is_random(dataset: Any, group: Group) -> bool:
     return any(not torch.equal(first, inputs_of(dataset, index, group, seed=seed)) for seed in TRIES)
 
 
-def dataset_of(x: Tensor, y: Tensor, task_label: int | Tensor, more: Mapping[str, Tensor] | None = None) -> Any:
+def dataset_of(
+    x: Tensor,
+    y: Tensor,
+    task_label: int | Tensor,
+    more: Mapping[str, Tensor] | None = None,
+    shown: Callable[[Tensor], Tensor] | None = None,
+) -> Any:
     """Return an Avalanche data set of rows ``x [N, …]``, labels ``y [N]`` and task labels (one, or ``[N]``).
 
-    ``more`` holds further tensors ``[N, …]`` that come with every row, by name.
+    ``more`` holds further tensors ``[N, …]`` that come with every row, by name; ``shown`` is what training shows of a row.
     """
     utils = "avalanche.benchmarks.utils"
-    make = attribute(utils, "_make_taskaware_tensor_classification_dataset")
+    groups = None if shown is None else {"train": (shown, None), "eval": (None, None)}
+    make = partial(attribute(utils, "_make_taskaware_tensor_classification_dataset"), transform_groups=groups)
     labels = [task_label] if isinstance(task_label, int) else task_label.tolist()
     if len(set(labels)) < 2:
         found = make(x.cpu(), y.cpu(), task_labels=labels[0] if labels else 0)

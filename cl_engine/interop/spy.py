@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_engine.fit import BREATH, Curve
+from cl_engine.fit import BREATH
 from cl_engine.interop.quiet import quietly
+from cl_engine.job import Curve
 
 with quietly():
     from avalanche.core import SupervisedPlugin

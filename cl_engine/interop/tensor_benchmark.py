@@ -68,11 +68,12 @@ class TensorStream(SequenceCLStream):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Rows:
-    """One half of a benchmark: what returns the rows of an experience, and the task label and classes of each."""
+    """One half of a benchmark: what returns the rows of an experience, the task label and classes of each, what is shown."""
 
     of: Callable[[int], Data]
     task_labels: Sequence[int]
     classes: Sequence[Sequence[int]]
+    shown: Callable[[Tensor], Tensor] | None = None
 
 
 class TensorBenchmark(CLScenario):  # type: ignore[misc]
@@ -101,7 +102,7 @@ class TensorBenchmark(CLScenario):  # type: ignore[misc]
 
     def _experience(self, rows: Rows, index: int) -> TensorExperience:
         data, label = rows.of(index), rows.task_labels[index]
-        return TensorExperience(dataset_of(data.x, data.y, label), index, label, self, rows.classes)
+        return TensorExperience(dataset_of(data.x, data.y, label, shown=rows.shown), index, label, self, rows.classes)
 
 
 def to_avalanche(stream: Stream) -> TensorBenchmark:
@@ -122,6 +123,7 @@ def to_avalanche(stream: Stream) -> TensorBenchmark:
         lambda step: scaled(stream[step].train, stream),
         [task if told else 0 for task in arrivals],
         [classes[task] for task in arrivals],
+        stream.augmentation.one_by_one(torch.tensor(stream.black)[:, None, None]),
     )
     labels = [task if told else 0 for task in range(stream.n_tasks)]
     return TensorBenchmark(train, Rows(lambda task: scaled(stream.test(task), stream), labels, classes))

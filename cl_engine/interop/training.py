@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_engine.fit import Curve
 from cl_engine.interop.aside import Aside
 from cl_engine.interop.quiet import quietly
 from cl_engine.interop.randomness import Randomness, seeded
@@ -17,6 +16,7 @@ from cl_engine.interop.restoring import put
 from cl_engine.interop.snapshot import Snapshot
 from cl_engine.interop.spy import AnswerSpy, Going, PassEnded, Reached, TrainingSpy
 from cl_engine.interop.tensor_benchmark import Rows, TensorBenchmark
+from cl_engine.job import Curve
 from cl_engine.rng import derive
 from cl_engine.stream import Data
 

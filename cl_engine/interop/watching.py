@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from cl_engine.fit import Tree
 from cl_engine.strategy import Strategy
+from cl_engine.tree import Tree
 
 
 class Listener(Protocol):

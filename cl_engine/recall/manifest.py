@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Net, Params
+from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.net import Net, Params
 
 Kind = Literal["weight", "head", "statistic"]
 

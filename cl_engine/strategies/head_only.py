@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cl_engine.fit import Tree
 from cl_engine.memory import State
-from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.stream import Experience
+from cl_engine.tree import Tree
 
 
 class HeadOnly(Strategy):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded, Event
-from cl_engine.fit import Midway, Tree
+from cl_engine.job import Midway
 from cl_engine.memory import State
 from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.growth import Growth, divided
@@ -25,6 +25,7 @@ from cl_engine.net import Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.stream import Experience
+from cl_engine.tree import Tree
 
 Trained = tuple[Tree, int, float, dict[int, Tree]]
 POINTS = 64  # of a learning curve, the first ones: weights are held until it is known whose curve counts

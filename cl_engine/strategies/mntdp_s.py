@@ -13,15 +13,17 @@ from torch import Tensor
 
 from cl_engine import rng
 from cl_engine.events import Event
-from cl_engine.fit import Curve, Midway, Tree
+from cl_engine.job import Curve, Midway
 from cl_engine.memory import State
+from cl_engine.module_head import HEAD_BIAS
 from cl_engine.modules.candidates import Prior, Reuse, candidates
 from cl_engine.modules.growth import Growth, divided
 from cl_engine.modules.told import PathSampled
-from cl_engine.net import HEAD_BIAS, Params
+from cl_engine.net import Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.stream import Experience
+from cl_engine.tree import Tree
 
 
 class MntdpS(Strategy):

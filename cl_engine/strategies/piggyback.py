@@ -11,7 +11,6 @@ from torch import Tensor
 
 from cl_engine import rng
 from cl_engine.errors import UsageError
-from cl_engine.fit import Tree
 from cl_engine.heads import empty_heads, head_for, row_of
 from cl_engine.masks import guard
 from cl_engine.masks.layout import Layout, some_maskable
@@ -19,11 +18,13 @@ from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
 from cl_engine.masks.store import MaskStore
 from cl_engine.masks.thresholds import HARD, Kind, for_scores, straight_through
 from cl_engine.memory import State
-from cl_engine.net import HEAD_BIAS, HEAD_WEIGHT, Params
+from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.net import Params
 from cl_engine.optimizers import Train
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.stream import Experience
+from cl_engine.tree import Tree
 
 
 class Piggyback(Strategy):

@@ -13,7 +13,6 @@ from torch import Tensor
 from cl_engine import rng
 from cl_engine.bank import Bank
 from cl_engine.errors import UsageError
-from cl_engine.fit import Tree
 from cl_engine.memory import State, bytes_by_part
 from cl_engine.net import Params
 from cl_engine.optimizers import optimizer_class
@@ -26,6 +25,7 @@ from cl_engine.recall.sketch import Sketches
 from cl_engine.recall.told import Consolidated, RecallVerified, SkillBytes, SkillRecalled, SkillStored
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.stream import Experience
+from cl_engine.tree import Tree
 
 Activation = Literal["tanh", "elu", "relu", "linear"]
 NONE = -1

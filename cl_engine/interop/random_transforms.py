@@ -1,0 +1,83 @@
+"""Random transformations of an Avalanche data set that can be done to whole batches instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_engine.augmentation import Augmentation
+from cl_engine.interop.randomness import drawing
+from cl_engine.interop.rows import PROBED, TRIES, inputs_of
+
+NEAR = 1e-4  # what the same picture may differ by: moved before it is scaled, or after
+
+
+def as_augmentation(dataset: Any) -> tuple[Augmentation, tuple[float, ...]] | None:
+    """Return the crops and mirror images that training rows are shown through, and what black is; None if it is others.
+
+    What the transformations' names say is held against what they do: a few rows, shown through them several times, must
+    be among the crops and mirror images of the same rows as they are shown in evaluation.
+    """
+    from torchvision import transforms as known
+
+    chain = next(_chains(dataset), [])
+    crops = [part for part in chain if isinstance(part, known.RandomCrop)]
+    flips = [part for part in chain if isinstance(part, known.RandomHorizontalFlip)]
+    if len(crops) > 1 or len(flips) > 1 or not (crops or flips):
+        return None
+    padding = crops[0].padding if crops else 0
+    found = Augmentation(padding if isinstance(padding, int) else 0, float(flips[0].p) if flips else 0.0)
+    rest = [part for part in chain if part not in crops + flips]
+    index = np.linspace(0, len(dataset) - 1, min(PROBED, len(dataset))).astype(int).tolist()
+    plain = inputs_of(dataset, index, "eval")
+    if plain.ndim != 4 or plain.dtype != torch.float32 or not found:
+        return None
+    black = _black(rest, plain)
+    if black is None:
+        return None
+    every = _every(found)
+    for number, row in zip(index, plain, strict=True):
+        allowed = found.applied(row.expand(len(every), *row.shape), every, black)
+        for seed in TRIES:
+            shown = inputs_of(dataset, [number], "train", seed)
+            if shown.shape[1:] != row.shape or (allowed - shown).abs().amax(dim=(1, 2, 3)).min() > NEAR:
+                return None
+    return found, tuple(black.flatten().tolist())
+
+
+def _chains(dataset: Any) -> Iterator[list[Any]]:
+    """Yield the training transformations of the data set and of those it is made of, each as a list."""
+    groups = getattr(dataset, "_transform_groups", None)
+    if groups is not None:
+        whole = groups.transform_groups.get("train")
+        for transform in (getattr(whole, "transforms", None) or [])[:1]:
+            if transform is not None:
+                yield list(getattr(transform, "transforms", [transform]))
+    inner = getattr(dataset, "_flat_data", None)
+    for part in [*([inner] if inner is not None else []), *getattr(dataset, "_datasets", [])]:
+        yield from _chains(part)
+
+
+def _black(rest: list[Any], like: Tensor) -> Tensor | None:
+    """Return what the other transformations make of a black picture, ``[C, 1, 1]``; None if they do not take one."""
+    from PIL import Image
+
+    channels, height, width = like.shape[1:]
+    shown: Any = Image.new("L" if channels == 1 else "RGB", (width, height))
+    try:
+        with drawing(0):
+            for part in rest:
+                shown = part(shown)
+    except (TypeError, ValueError, RuntimeError, AttributeError):
+        return None
+    return shown[:, :1, :1] if isinstance(shown, Tensor) and shown.shape == like.shape[1:] else None
+
+
+def _every(augmentation: Augmentation) -> Tensor:
+    """Return all that can be drawn, ``[K, 3]``."""
+    shifts = torch.arange(2 * augmentation.crop + 1)
+    return torch.cartesian_prod(shifts, shifts, torch.arange(2))
