@@ -23,7 +23,7 @@ from cl_engine.scenario import Scenario
 
 NET = {"name": "mlp", "hidden": [64]}
 TRAIN = {"epochs": 3, "batch": 20, "optimizer": "adam", "lr": 0.001}
-FEW = {"samples_per_class": 60, "test_samples_per_class": 30, "n_experiences": 5, "random_transforms": "eval"}
+FEW = {"samples_per_class": 60, "test_samples_per_class": 30, "n_experiences": 5}
 BENCHMARKS: dict[str, dict[str, Any]] = {
     "SplitMNIST": {},
     "PermutedMNIST": {},

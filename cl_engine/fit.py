@@ -36,7 +36,6 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
     together = seeds > 1 and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
     groups = [list(range(seeds))] if together else [[s] for s in range(seeds)]
     learners = [_Learner(job, group, together) for group in groups]
-    frozen_before = _versions(job.frozen)
     batches = math.ceil(len(job.rows[0]) / job.train.batch)
     breath = time.perf_counter()
 
@@ -87,7 +86,7 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
             learner.judge()
         if all(learner.best.enough for learner in learners):
             break
-    if _versions(job.frozen) != frozen_before:
+    if any(_versions(learner.frozen) != learner.frozen_before for learner in learners):
         raise RunFailed(f"the loss changed frozen tensors at step {job.step}: call net.one(…, training=False) on them")
     results = [learner.result() for learner in learners]
     return results[0] if len(results) == 1 else _stacked(results)
@@ -102,14 +101,16 @@ class _Learner:
         self.seeds = [job.seeds[member] for member in members]
         device = job.net.device
         own = (lambda leaf: leaf) if together else (lambda leaf: leaf[min(members[0], len(leaf) - 1)])
+        place = (lambda leaf: leaf) if together else job.net.laid_out
         x, *others = (rows.to(device) for rows in job.rows)
         self.rows = (job.net.prepare(x), *others)
-        pairs = {path: own(leaf).detach().clone() for path, leaf in leaves(job.params)}
+        pairs = {path: place(own(leaf).detach().clone()) for path, leaf in leaves(job.params)}
         weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_buffer(path[-1])}
         for leaf in weights.values():
             leaf.requires_grad_(True)
         self.params = built(pairs)
-        self.frozen = None if job.frozen is None else mapped(own, job.frozen)
+        self.frozen = None if job.frozen is None else mapped(lambda leaf: place(own(leaf)), job.frozen)
+        self.frozen_before = _versions(self.frozen)
         self.rehearsal = None if job.rehearsal is None else tuple(own(rows).to(device) for rows in job.rehearsal)
         self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
         self.best = Best(len(members), job.patience)
@@ -208,7 +209,9 @@ class _Learner:
 
     def whole(self) -> Tree:
         """Return the tree as it is now, with the axis of seeds in front."""
-        return mapped(lambda leaf: leaf.detach() if self.together else leaf.detach().unsqueeze(0), self.params)
+        return mapped(
+            lambda leaf: leaf.detach() if self.together else leaf.detach().contiguous().unsqueeze(0), self.params
+        )
 
     def _pick(self, rows: Tensor, index: Tensor) -> Tensor:
         return rows[index] if self.together else rows.index_select(0, index[0])

@@ -1,4 +1,4 @@
-"""Images of one shape brought to another."""
+"""Images brought to another shape, or to another layout in memory."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ def _brought(x: Tensor, shape: Sequence[int]) -> Tensor:
     if images.shape[1] == 1 and channels > 1:
         images = images.expand(-1, channels, -1, -1)
     return images.round().clamp(0, 255).to(torch.uint8)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return images or kernels ``[N, C, H, W]`` with the channels of a pixel next to each other in memory.
+
+    Unlike ``contiguous(memory_format=…)``, which leaves one channel with strides that convolutions read as channels first.
+    """
+    there = x.stride(1) == 1 and x.is_contiguous(memory_format=torch.channels_last)
+    return x if there else x.clone(memory_format=torch.channels_last)

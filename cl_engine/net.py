@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from operator import itemgetter
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +13,9 @@ from torch.func import functional_call
 
 from cl_engine import rng
 from cl_engine.errors import UsageError
+from cl_engine.images import channels_last
 from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT, head_names, without_head
+from cl_engine.module_mode import Mode
 from cl_engine.tree import leaves, mapped
 
 Params = dict[str, Tensor]
@@ -69,8 +71,11 @@ class Net:
         self._rename = head_names(module)
         self._module, self._body = module, without_head(module, next(iter(self._rename)).rsplit(".", 1)[0])
         self._training = False
+        self._modes = {part: Mode(part) for part in (self._module, self._body)}
         self._buffers = frozenset(name for name, _ in module.named_buffers())
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        self._names = tensors.keys()
+        self._tied = len(list(module.parameters())) < len(list(module.named_parameters(remove_duplicate=False)))
         self.shapes = {self._rename.get(name, name): tuple(tensor.shape) for name, tensor in tensors.items()}
         self._body_names = frozenset(name for name, _ in (*self._body.named_parameters(), *self._body.named_buffers()))
         self.layers = [name for name, _ in module.named_modules()]
@@ -138,8 +143,8 @@ class Net:
         return x if x.dtype == torch.float32 else (x.to(torch.float32) - self._mean) / self._std
 
     def laid_out(self, x: Tensor) -> Tensor:
-        """Return images ``[N, C, H, W]`` in the layout in memory that this net is fastest with; other inputs as they are."""
-        return x.contiguous(memory_format=torch.channels_last) if self._convolves and x.ndim == 4 else x
+        """Return images or kernels ``[N, C, H, W]`` in the layout in memory that the net is fastest with; others as is."""
+        return channels_last(x) if self._convolves and x.ndim == 4 else x
 
     def chunks(self, x: Tensor) -> Sequence[Tensor]:
         """Return inputs ``[N, …]`` in pieces of as many rows as are answered at once."""
@@ -218,14 +223,14 @@ class Net:
         them.
         """
         seeds = len(next(leaf for _, leaf in leaves(params)))
-        chunks = []
+        together, chunks = self.side_by_side(seeds), []
+        each = [] if together else [mapped(partial(self._own, s), params) for s in range(seeds)]
         for part in self.chunks(x):
             ready = self.laid_out(self.prepare(part))
-            if self.side_by_side(seeds):
+            if together:
                 chunks.append(torch.vmap(lambda p, ready=ready: function(p, ready))(params))
             else:
-                one_by_one = [function(mapped(itemgetter(s), params), ready) for s in range(seeds)]
-                chunks.append(torch.stack(one_by_one))
+                chunks.append(torch.stack([function(own, ready) for own in each]))
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)
 
     def _call(
@@ -237,19 +242,16 @@ class Net:
         statistics: bool | Collection[str] = True,
         hooks: Mapping[str, Hook] | None = None,
     ) -> Tensor:
-        module.train(self._training if training is None else training)
-        if module.training and statistics is not True:
-            tracking = statistics or ()
-            for name, part in module.named_modules():
-                if isinstance(part, nn.modules.batchnorm._NormBase) and name not in tracking:
-                    part.eval()
+        self._modes[module].put(self._training if training is None else training, statistics)
         own = {self._original(name): tensor for name, tensor in params.items()}
         if module is self._body:
             own = {name: tensor for name, tensor in own.items() if name in self._body_names}
         with ExitStack() as hooked:
             for layer, hook in (hooks or {}).items():
                 hooked.callback(module.get_submodule(layer).register_forward_hook(hook).remove)
-            logits: Tensor = functional_call(module, own, (self.prepare(x),), strict=True)
+            names = self._body_names if module is self._body else self._names
+            odd = self._tied or own.keys() != names  # then torch looks into it, which takes a walk through the module
+            logits: Tensor = functional_call(module, own, (self.prepare(x),), strict=odd, tie_weights=odd)
         return logits
 
     def _adopted(self, pretrained: Mapping[str, Tensor]) -> Params:
@@ -262,6 +264,9 @@ class Net:
                 here = f"of shape {wanted[name]}" if name in wanted else "not known"
                 raise UsageError(f"the backbone's weights do not fit the net: '{name}' is {there}, in the net {here}")
         return {name: tensor.to(self.device) for name, tensor in found.items()}
+
+    def _own(self, seed: int, leaf: Tensor) -> Tensor:
+        return self.laid_out(leaf[seed])
 
     def _original(self, name: str) -> str:
         return self._back.get(name, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cl_engine.interop.avalanche import seeded, to_avalanche
 from cl_engine.interop.quiet import quietly
 from cl_engine.interop.recipe import BodyAndHead
 from cl_engine.results import open_run
+from cl_engine.stream import Data
 from tests import avalanche_of_users as users
 from tests.conftest import assert_same_facts, facts
 
@@ -310,3 +312,31 @@ def test_reading_stops_training_at_the_batch_at_hand(guest: Guest):
             break
     events.close()
     assert threading.active_count() == before
+
+
+def test_it_crops_and_mirrors_what_it_trains_on_and_nothing_else(guest: Guest):
+    def answers(**overrides: Any) -> torch.Tensor:
+        experiment = guest("Naive", **overrides)
+        stream = experiment.stream()
+        strategy = experiment.learner(stream)
+        strategy.state = strategy.start()
+        before = strategy.predict(stream.test(0).x, None)
+        for _ in strategy.learning(stream[0]):
+            pass
+        return torch.stack([before, strategy.predict(stream.test(0).x, None)])
+
+    plain, moved = answers(), answers(**{"train.crop": 1, "train.flip": 0.5})
+    assert torch.equal(plain[0], moved[0])
+    assert not torch.allclose(plain[1], moved[1])
+    assert torch.equal(moved, answers(**{"train.crop": 1, "train.flip": 0.5}))
+
+
+def test_transformations_that_cannot_be_drawn_anew_for_it_are_refused_in_a_sentence(guest: Guest):
+    experiment = guest("Naive")
+    stream = experiment.stream()
+    strategy = experiment.learner(stream)
+    strategy.state = strategy.start()
+    first = stream[0]
+    random = replace(first, train=Data(first.train.x, first.train.y, lambda number: first.train.x))
+    with pytest.raises(UsageError, match="random_transforms = 'eval' or 'once'"):
+        next(strategy.learning(random))

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "cl_engine"
 # the floors of DESIGN.md, from the ground up; a folder stands for all files in it
 FLOORS = [
     ["errors", "formats", "rng", "tree", "bank", "events", "images", "flops"],
-    ["options", "rehearsal", "metrics", "augmentation", "module_head"],
+    ["options", "rehearsal", "metrics", "augmentation", "module_head", "module_mode"],
     ["stream", "optimizers", "ctrl_tasks", "proxies", "best"],
     ["agenda", "source_stream", "architecture", "memory", "ledger"],
     ["net", "checkpoint", "torchvision_files", "mnist1d_files"],

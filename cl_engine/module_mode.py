@@ -1,0 +1,32 @@
+"""Training mode and evaluation mode of a module, switched where they must be."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from torch import nn
+
+
+class Mode:
+    """The mode a module is in. Switching walks through all its parts, so it is done on a change alone."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._now: tuple[bool, bool | frozenset[str]] | None = None
+
+    def put(self, training: bool, statistics: bool | Collection[str]) -> None:
+        """Put the module in training or evaluation mode.
+
+        ``statistics`` says which normalisations use and update the statistics of the batch while training: all, none,
+        or those in layers of these names.
+        """
+        mode = (training, statistics if isinstance(statistics, bool) else frozenset(statistics))
+        if mode == self._now:
+            return
+        self._now = mode
+        self._module.train(training)
+        if training and statistics is not True:
+            tracking = statistics or ()
+            for name, part in self._module.named_modules():
+                if isinstance(part, nn.modules.batchnorm._NormBase) and name not in tracking:
+                    part.eval()
