@@ -1,0 +1,131 @@
+"""What a training step costs: this engine, a loop written by hand, Avalanche, and the matrix products alone.
+
+    PYTHONPATH=. python benchmarks/training.py | tee benchmarks/output/training.txt
+
+One seed, rows in memory, SGD. The floor replays the matrix products and convolutions of one step, forward and backward,
+recorded from the step itself, and nothing else. Ratios are taken round by round; the numbers are also saved as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.interleaved import machine, saved, table, timed
+from cl_engine import plugins
+from cl_engine.images import channels_last
+from cl_engine.interop.quiet import quietly
+from cl_engine.interop.tensor_benchmark import Rows, TensorBenchmark
+from cl_engine.net import Net
+from cl_engine.optimizers import Train
+from cl_engine.stream import Data, Experience
+
+with quietly():
+    from avalanche.training.supervised import Naive
+
+NETS: dict[str, tuple[str, dict[str, Any], tuple[int, ...], int, int]] = {
+    "MLP 784-256-256-10, batch 128": ("mlp", {"hidden": [256, 256]}, (1, 28, 28), 12_800, 128),
+    "LeNet, 28 × 28, batch 64": ("lenet", {}, (1, 28, 28), 3_200, 64),
+    "ResNet-18 of width 20, 32 × 32 × 3, batch 32": ("resnet18", {"width": 20}, (3, 32, 32), 320, 32),
+}
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward")
+
+
+class Recorded(TorchDispatchMode):
+    """Keeps the matrix products and convolutions that happen inside, to be done again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Callable[[], object]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in PRODUCTS:
+            kept = [arg.detach().clone() if isinstance(arg, Tensor) else arg for arg in args]
+            self.calls.append(lambda: func(*kept, **(kwargs or {})))
+        return func(*args, **(kwargs or {}))
+
+
+def contestants(net: Net, rows: int, batch: int) -> tuple[dict[str, Callable[[], object]], int]:
+    """Return what is timed, by name, and the steps each takes."""
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(rows, *net.input_shape, generator=draw), torch.randint(10, (rows,), generator=draw)
+    images = any(isinstance(part, nn.Conv2d) for part in net.module(0).modules())
+    nothing = Data(x[:0], y[:0])
+    experience = Experience(step=0, task_id=0, train=Data(x, y), validation=nothing, classes=10)
+    train = Train(epochs=1, batch=batch, lr=0.01)
+    kind: Any = plugins.load("strategies", "finetune")
+
+    def ours() -> None:
+        strategy = kind(net, seeds=(0,), setting="domain", train=train)
+        strategy.state = strategy.start()
+        for _ in strategy.learning(experience):
+            pass
+
+    def by_hand(module: nn.Module, inputs: Tensor) -> Callable[[], object]:
+        def loop() -> None:
+            optimizer = torch.optim.SGD(module.parameters(), lr=0.01, fused=True)
+            order, total = torch.randperm(rows), torch.zeros(())
+            for start in range(0, rows, batch):
+                index = order[start : start + batch]
+                loss = F.cross_entropy(module(inputs[index]), y[index])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                total += loss.detach()
+
+        return loop
+
+    def avalanche() -> Callable[[], object]:
+        model = net.module(0)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        common = {"train_mb_size": batch, "train_epochs": 1, "evaluator": None}
+        strategy = Naive(model=model, optimizer=optimizer, criterion=nn.CrossEntropyLoss(), **common)
+        bench = TensorBenchmark(Rows(lambda index: Data(x, y), [0], [list(range(10))]))
+        return lambda: strategy.train(bench.train_stream[0])
+
+    module = net.module(0).train()
+    with Recorded() as recorded:
+        F.cross_entropy(module(channels_last(x[:batch]) if images else x[:batch]), y[:batch]).backward()
+    steps = -(-rows // batch)
+
+    def floor() -> None:
+        with torch.no_grad():
+            for _ in range(steps):
+                for call in recorded.calls:
+                    call()
+
+    first = net.module(0).train()
+    best = net.module(0).train()
+    if images:
+        best = best.to(memory_format=torch.channels_last)
+    found: dict[str, Callable[[], object]] = {
+        "matrix products alone": floor,
+        "by hand": by_hand(best, channels_last(x) if images else x),
+        "this engine": ours,
+        "Avalanche Naive, tensors in memory": avalanche(),
+    }
+    if images:
+        found["by hand, channels first"] = by_hand(first, x)
+    return found, steps
+
+
+def main() -> None:
+    print(f"torch {torch.__version__}, {machine()['cpu']}, {torch.get_num_threads()} threads")
+    results = {}
+    with quietly():
+        for title, (name, options, shape, rows, batch) in NETS.items():
+            net = Net(plugins.net_builder(name, options, shape, 10), shape)
+            found, steps = contestants(net, rows, batch)
+            times = timed(found)
+            results[title] = {"steps": steps, "seconds": times}
+            print("\n" + "\n".join(table(title, times, steps, "by hand")), flush=True)
+    saved("training", {"results": results})
+
+
+if __name__ == "__main__":
+    main()
