@@ -133,15 +133,33 @@ def show(run: Path) -> None:
 @click.option(
     "--format", "kind", type=click.Choice(["svg", "png", "pdf"]), default="svg", help="Of those files.  [svg]"
 )
-def report(runs: tuple[Path, ...], output: Path, pictures: Path | None, kind: str) -> None:
-    """Write one self-contained HTML page about one or several RUNS, from their logs alone."""
-    from cl_engine.analysis.report import save_pictures, write_report
-    from cl_engine.results import open_run
+@click.option(
+    "--size",
+    type=click.Choice(["screen", "column", "text", "page"]),
+    default="screen",
+    help="Width of those pictures: 6.4 in, or 3.25, 5.5, 6.75 in for a paper.  [screen]",
+)
+@click.option("--dark", is_flag=True, help="Those pictures for a dark page (the report suits both as it is).")
+def report(runs: tuple[Path, ...], output: Path, pictures: Path | None, kind: str, size: str, dark: bool) -> None:
+    """Write one self-contained HTML page about RUNS, from their logs alone.
 
-    opened = [open_run(path) for path in runs]
-    click.echo(f"report: {write_report(opened, output)}")
+    RUNS are logs, folders of runs, or folders with runs anywhere below them. Logs that cannot be read are named.
+
+    \b
+    Examples:
+      python run.py report results/permuted_digits-* -o report.html
+      python run.py report results -o all.html --pictures figures --format pdf --size column
+    """
+    from cl_engine.analysis.found import find_runs
+    from cl_engine.analysis.gallery import save_pictures
+    from cl_engine.analysis.report import write_report
+
+    opened, refused = find_runs(runs)
+    for sentence in refused:
+        click.echo(f"left out: {sentence}", err=True)
+    click.echo(f"report: {write_report(opened, output, refused)}")
     if pictures is not None:
-        for path in save_pictures(opened, pictures, kind):
+        for path in save_pictures(opened, pictures, kind, size, dark):
             click.echo(f"picture: {path}")
 
 

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from cl_engine.analysis import pictures
-from cl_engine.analysis.report import save_pictures, write_report
+from cl_engine.analysis import matrices, one_run, pictures
+from cl_engine.analysis.gallery import save_pictures
+from cl_engine.analysis.report import write_report
 from cl_engine.analysis.scores import interval, recomputed, reference, summarised
-from cl_engine.analysis.style import inline, rendered
+from cl_engine.analysis.style import rendered
+from cl_engine.analysis.svg import inline, shared
 from cl_engine.analysis.terminal import print_comparison, print_run
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
@@ -226,18 +228,23 @@ def test_pictures_that_have_nothing_to_show_are_left_out(runs: list[Run], tmp_pa
 def test_a_thousand_tasks_are_still_a_readable_picture_of_moderate_size(tmp_path: Path):
     many = {"stream.n": 400, "stream.samples_per_class": 1, "train.epochs": 1, "agenda.evaluate_every": 40}
     run = open_run(Experiment.of(TINY, "head_only", (0,), **many).run(tmp_path / "run"))
-    assert len(pictures.tasks_over_stream(run).axes[0].lines) < 20
-    assert len(rendered(pictures.matrix(run))) < 600_000
+    assert len(one_run.tasks_over_stream(run).axes[0].lines) < 20
+    assert len(rendered(matrices.matrix(run))) < 600_000
     page = write_report([run], tmp_path / "report.html")
     assert page.stat().st_size < 3_000_000
 
 
-def test_pictures_in_one_page_do_not_share_names(runs: list[Run]):
-    one, other = (inline(pictures.matrix(runs[0]), name) for name in ("one", "two"))
-    names = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, other)]
+def test_pictures_in_one_page_share_their_letters_and_no_other_name(runs: list[Run]):
+    letters: dict[str, str] = {}
+    pair = [inline(matrices.matrix(runs[0]), name, letters) for name in ("one", "two")]
+    names = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in pair]
+    held = set(re.findall(r'\bid="([^"]+)"', shared(letters)))
     assert not names[0] & names[1]
-    for svg, own in zip((one, other), names, strict=True):
-        assert set(re.findall(r'href="#([^"]+)"', svg)) | set(re.findall(r"url\(#([^)]+)\)", svg)) <= own
+    assert not held & (names[0] | names[1])
+    for svg, own in zip(pair, names, strict=True):
+        used = set(re.findall(r'href="#([^"]+)"', svg)) | set(re.findall(r"url\(#([^)]+)\)", svg))
+        assert used <= own | held
+        assert own <= used
 
 
 def test_what_cannot_be_written_is_said_in_a_sentence(runs: list[Run], tmp_path: Path):

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cl_engine import metrics
-from cl_engine.analysis import pictures
+from cl_engine.analysis import drawing, matrices, one_run, pictures
 from cl_engine.analysis.names import names_of, one_line
 from cl_engine.analysis.scores import curve_area, learning_curve, recomputed
 from cl_engine.analysis.style import FORMATS, colour, mark, plain, rendered
@@ -152,34 +152,34 @@ def test_long_names_are_not_cut_off_at_the_edge(runs: dict[str, Run], long: Run,
     named = [renamed(runs["finetune"], tmp_path / str(k), strategy=f"{name}{k}") for k in range(6)]
     drawn = [
         pictures.accuracy_over_stream(named),
-        pictures.tasks_over_stream(named[0]),
-        pictures.matrix(named[0]),
-        pictures.memory_over_stream(named[0]),
-        pictures.tasks_over_stream(long),
+        one_run.tasks_over_stream(named[0]),
+        matrices.matrix(named[0]),
+        one_run.memory_over_stream(named[0]),
+        one_run.tasks_over_stream(long),
     ]
     assert all(inside(fig) for fig in drawn)
     assert len(drawn[0].legends[0].get_texts()) == 6
 
 
 def test_of_many_rows_the_matrix_shows_those_that_tested_everything_and_says_so(long: Run, runs: dict[str, Run]):
-    axes = pictures.matrix(long).axes[0]  # untrained; after 1 (all tasks met are one then), 20, 40, 60, 80, 100
+    axes = matrices.matrix(long).axes[0]  # untrained; after 1 (all tasks met are one then), 20, 40, 60, 80, 100
     assert axes.images[0].get_array().shape == (7, 100)  # type: ignore[union-attr]
     assert "7 of 101 rows" in axes.get_ylabel()
-    assert pictures.matrix(runs["joint"]).axes[0].get_ylabel() == "after experience"
+    assert matrices.matrix(runs["joint"]).axes[0].get_ylabel() == "after experience"
 
 
 def test_seeds_are_counted_from_few_to_many(runs: dict[str, Run]):
     def of(count: int) -> Any:
         return SimpleNamespace(results=SimpleNamespace(sizes={"seed": count}))
 
-    assert pictures._seeds([of(8), of(3), of(5)]) == "3 to 8 seeds"
-    assert pictures._seeds([of(1)]) == "1 seed"
-    assert pictures._seeds([of(2), of(2)]) == "2 seeds"
+    assert drawing.seeds([of(8), of(3), of(5)]) == "3 to 8 seeds"
+    assert drawing.seeds([of(1)]) == "1 seed"
+    assert drawing.seeds([of(2), of(2)]) == "2 seeds"
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_picture_drawn_twice_has_the_same_bytes(runs: dict[str, Run], kind: str):
-    one, other = (rendered(pictures.matrix(runs["joint"]), kind) for _ in range(2))
+    one, other = (rendered(matrices.matrix(runs["joint"]), kind) for _ in range(2))
     assert one == other
 
 
