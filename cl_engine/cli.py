@@ -164,6 +164,29 @@ def report(runs: tuple[Path, ...], output: Path, pictures: Path | None, kind: st
 
 
 @main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--interval", type=click.FloatRange(min=0.05), default=1.0, help="Seconds between two looks at the log.  [1]"
+)
+@click.option("--once", is_flag=True, help="Show what the log says now, and end.")
+def watch(run: Path, interval: float, once: bool) -> None:
+    """Follow a RUN that goes on, from its log alone, also from another machine over a shared disk.
+
+    Shows what is done and how long the rest takes, the last row of the accuracy matrix, how the last task was learned, memory
+    and events; a line an experience where the output is no terminal. Waits for a run that has not begun.
+    Ends with the run: exit code 0 if it finished (and always with --once), 1 if it failed or was stopped, 130 after Ctrl-C.
+    """
+    from cl_engine.analysis.watch import watch as follow
+
+    try:
+        status = follow(run, interval, once)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    if not once and status != "finished":
+        raise SystemExit(1)
+
+
+@main.command()
 @_options
 def check(device: str, data_root: Path | None, **named: Any) -> None:
     """Refuse what would fail; print agenda, sizes, and an estimate of time and disk. Trains for a few seconds."""

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from cl_engine.analysis.style import DARK, rendered
 
+NO_SIGN = re.compile(r'<path id="(DejaVuSans[^"]*)"(?! d=)[^>]*/>')  # a space: nothing to draw
 LETTER = re.compile(r'<path id="(DejaVuSans[^"]*)" d="([^"]*)"([^>]*)/>')
 NUMBER = re.compile(r"-?\d+\.\d+")
 
@@ -23,7 +24,10 @@ def inline(fig: Figure, title: str, letters: dict[str, str]) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     letters.update({_letter(name): _defined(name, d, rest) for name, d, rest in LETTER.findall(text)})
-    text = re.sub(r"<defs>\s*</defs>", "", LETTER.sub("", text))
+    blank = set(NO_SIGN.findall(text))
+    text = NO_SIGN.sub("", LETTER.sub("", text))
+    text = re.sub(r'<use xlink:href="#([^"]*)"[^>]*/>', lambda m: "" if m[1] in blank else m[0], text)
+    text = re.sub(r"<defs>\s*</defs>", "", text)
     text = re.sub(r'href="#(DejaVuSans[^"]*)"', lambda m: f'href="#{_letter(m[1])}"', text)
     text = re.sub(r'(<use [^>]*)transform="translate\(([-\d.]+) 0\)"', r'\1x="\2"', text)
     salt = re.sub(r"\W+", "-", title)
