@@ -21,12 +21,14 @@ from cl_engine.analysis.names import dotted, names_of, one_line
 from cl_engine.analysis.remarks import counted, remarks, unfinished
 from cl_engine.analysis.score_table import DEFINITIONS, Table, options_apart, overview, score_tables
 from cl_engine.analysis.scores import Summary, summarised
+from cl_engine.analysis.style import plain
 from cl_engine.analysis.svg import inline, shared, variables
 from cl_engine.errors import UsageError
 from cl_engine.formats import clean, size
 from cl_engine.results import Run
 
 PICTURED = 20  # runs that have pictures of their own; all are in tables, texts and the pictures of runs together
+LONGEST = 160  # letters of a name; a longer one is shortened in the middle
 OPEN = 3  # runs whose own pictures are shown at once; of more they unfold at a click
 
 
@@ -85,7 +87,8 @@ class _Page:
         for scenario in sorted({run.scenario for run in runs}):
             group = [run for run in runs if run.scenario == scenario]
             summaries = sorted((summarised(run, group) for run in group), key=_rank)
-            self.groups[scenario] = (names_of([summary.run for summary in summaries]), summaries)
+            names = [plain(name, LONGEST) for name in names_of([summary.run for summary in summaries])]
+            self.groups[scenario] = (names, summaries)
         self.runs = [summary.run for _, summaries in self.groups.values() for summary in summaries]
         self.pictured = {id(run) for run in self._chosen()}
 
@@ -107,13 +110,17 @@ class _Page:
         # the only markup that is not escaped is our own style and script, and matplotlib's pictures, in which names are
         # drawn as paths
         return environment.get_template("report.html").render(
-            title=" · ".join(map(one_line, self.groups)) if len(self.groups) <= 3 else f"{len(self.groups)} scenarios",
+            title=self._title(),
+            if len(self.groups) <= 3
+            else f"{len(self.groups)} scenarios",
             subtitle=self._subtitle(),
             style=Markup(self._style()),
             script=Markup(source),
             hash="sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode(),
             state=self._state(refused),
-            overview=overview({one_line(name): group for name, group in self.groups.items()}) if several else None,
+            overview=overview({plain(name, LONGEST): group for name, group in self.groups.items()})
+            if several
+            else None,
             comparison=compared,
             compared=[self._drawn(*each, salt="compared") for each in compared.pictures] if compared else [],
             scenarios=scenarios,
@@ -126,6 +133,10 @@ class _Page:
         text = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
         return text.replace("/* pictures, light */", variables()).replace("/* pictures, dark */", variables(dark=True))
 
+    def _title(self) -> str:
+        few = len(self.groups) <= 3
+        return " · ".join(plain(name, LONGEST) for name in self.groups) if few else f"{len(self.groups)} scenarios"
+
     def _subtitle(self) -> str:
         seeds = " or ".join(map(str, sorted({s.seeds for _, summaries in self.groups.values() for s in summaries})))
         return (
@@ -137,7 +148,7 @@ class _Page:
         """Say what is not there: logs that cannot be read, runs that are not finished, pictures left out."""
         said = [f"Not in this page: {one_line(sentence)}" for sentence in refused]
         for scenario, (names, summaries) in self.groups.items():
-            called = [f"{one_line(scenario)}, {name}" for name in names] if len(self.groups) > 1 else names
+            called = [f"{plain(scenario, LONGEST)}, {name}" for name in names] if len(self.groups) > 1 else names
             said += unfinished(called, summaries)
         left_out = len(self.runs) - len(self.pictured)
         if left_out:
@@ -164,7 +175,7 @@ class _Page:
         runs = [summary.run for summary in summaries]
         return {
             "id": f"scenario-{number}",
-            "name": one_line(scenario),
+            "name": plain(scenario, LONGEST),
             "tables": score_tables(names, summaries),
             "apart": options_apart(names, summaries),
             "remarks": remarks(names, summaries),
