@@ -157,6 +157,10 @@ def test_on_paper_nothing_is_cut_off_and_all_that_was_folded_is_there(browser: B
     folded = "[...document.querySelectorAll('details dl')].filter(each => each.offsetHeight === 0).length"
     assert browser.get(folded) == 0
     assert browser.get("getComputedStyle(document.querySelector('nav')).display") == "none"
+    heads = (
+        "[...document.querySelectorAll('th')].filter(head => head.textContent.trim() && !head.innerText.trim()).length"
+    )
+    assert browser.get(heads) == 0
 
 
 def test_hostile_names_are_text_and_run_nothing(browser: Browser, page: Path):

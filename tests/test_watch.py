@@ -131,17 +131,22 @@ def test_a_file_that_stays_unreadable_is_refused_and_one_that_recovers_is_not(st
 
 
 def test_every_experience_has_one_line_and_the_end_is_said(stages: list[Path], tmp_path: Path):
-    def publish() -> None:
-        for stage in (stages[0], stages[2], stages[-1]):
-            put(stage, tmp_path / "run")
-            time.sleep(0.3)
-
-    writer = threading.Thread(target=publish)
-    writer.start()
     out = Console(file=io.StringIO(), width=60)
+
+    def publish() -> None:
+        for number, stage in enumerate((stages[0], stages[2], stages[-1])):
+            while len(text().splitlines()) < (1, 2, 4)[number]:  # the next one when this one was seen
+                time.sleep(0.01)
+            put(stage, tmp_path / "run")
+
+    def text() -> str:
+        return str(out.file.getvalue())  # type: ignore[attr-defined]
+
+    writer = threading.Thread(target=publish, daemon=True)
+    writer.start()
     assert watch(tmp_path / "run", interval=0.05, out=out) == "finished"
     writer.join()
-    lines = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    lines = text().splitlines()
     assert lines[0].startswith("waiting for ")
     assert [line.split(" ")[2] for line in lines[1:4]] == ["1/3", "2/3", "3/3"]
     assert lines[4:] == ["tiny, replay: finished"]

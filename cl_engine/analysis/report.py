@@ -111,8 +111,6 @@ class _Page:
         # drawn as paths
         return environment.get_template("report.html").render(
             title=self._title(),
-            if len(self.groups) <= 3
-            else f"{len(self.groups)} scenarios",
             subtitle=self._subtitle(),
             style=Markup(self._style()),
             script=Markup(source),

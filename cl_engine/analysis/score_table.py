@@ -102,15 +102,21 @@ def overview(groups: dict[str, tuple[Sequence[str], Sequence[Summary]]]) -> Tabl
 
 
 def options_apart(names: Sequence[str], summaries: Sequence[Summary]) -> Table | None:
-    """Return the options in which runs differ, a column each; None if they differ in none or there is one run."""
-    found = differing([summary.run for summary in summaries])
-    if not found:
+    """Return the options in which runs differ, a column each; None if they differ in none or there is one run.
+
+    Options of strategies are there where runs of one strategy differ in them: no two strategies have the same ones.
+    """
+    runs = [summary.run for summary in summaries]
+    own = {
+        key
+        for strategy in {run.strategy for run in runs}
+        for key in differing([run for run in runs if run.strategy == strategy])
+    }
+    kept = {key: values for key, values in differing(runs).items() if key in own or not key.startswith("strategy.")}
+    if not kept:
         return None
-    rows = [
-        (name, "", [_option(values[k]) for values in found.values()])
-        for k, (name, _) in enumerate(zip(names, summaries, strict=True))
-    ]
-    return Table("options in which the runs differ", "run", list(found), rows)
+    rows = [(name, "", [_option(values[k]) for values in kept.values()]) for k, name in enumerate(names)]
+    return Table("options in which the runs differ", "run", list(kept), rows)
 
 
 def _option(text: str) -> Cell:
