@@ -54,10 +54,10 @@ def transfer_matrix(run: Run) -> Figure | None:
         changes[row, run.results["experience_task"].values[max(0, before + 1) : after + 1]] = np.nan
     if not np.isfinite(changes).any():
         return None
-    most = max(1.0, float(np.nanquantile(np.abs(changes), 0.99)))
+    most = max(1.0, float(np.nanquantile(np.abs(changes), 0.99)))  # the few beyond it have the colour of the end
     fig, axes = figure(side(changes.shape[1]) + 1.7, _height(len(changes)))
     unit = "change (percentage points)"
-    said = [heat_map(fig, axes, np.clip(changes, -most, most), -most, most, unit, "PuOr", "+.0f")]
+    said = [heat_map(fig, axes, changes, -most, most, unit, "PuOr", "+.0f")]
     if (np.diff(steps) > 1).any():
         said.insert(0, f"{len(changes)} changes from one test of all tasks met to the next")
     _label(run, axes, shown[1:], "learning experience", said)
