@@ -12,7 +12,7 @@ from typing import Any
 from cl_engine.formats import clean
 from cl_engine.results import Run
 
-FEW = 3  # options that are named
+FEW, SHORT = 3, 40  # options that are named at the most, and letters that it may take
 
 
 def one_line(text: str) -> str:
@@ -32,10 +32,13 @@ def names_of(runs: Sequence[Run]) -> list[str]:
     names = list(short)
     for group in _alike(names):
         options = differing([runs[k] for k in group])
-        if 0 < len(options) <= FEW:
-            for place, k in enumerate(group):
-                told = ", ".join(f"{_last(key, options)}={values[place]}" for key, values in options.items())
-                names[k] = short[k] = f"{short[k]} ({told})"
+        told = [
+            ", ".join(f"{_last(key, options)}={values[place]}" for key, values in options.items())
+            for place in range(len(group))
+        ]
+        if 0 < len(options) <= FEW and max(map(len, told)) <= SHORT:
+            for k, text in zip(group, told, strict=True):
+                names[k] = short[k] = f"{short[k]} ({text})"
     folder = [one_line(run.path.parent.name or run.path.name) for run in runs]
     whole = [one_line(str(run.path)) for run in runs]
     number = [f"number {place + 1}" for place in range(len(runs))]
