@@ -133,16 +133,57 @@ def show(run: Path) -> None:
 @click.option(
     "--format", "kind", type=click.Choice(["svg", "png", "pdf"]), default="svg", help="Of those files.  [svg]"
 )
-def report(runs: tuple[Path, ...], output: Path, pictures: Path | None, kind: str) -> None:
-    """Write one self-contained HTML page about one or several RUNS, from their logs alone."""
-    from cl_engine.analysis.report import save_pictures, write_report
-    from cl_engine.results import open_run
+@click.option(
+    "--size",
+    type=click.Choice(["screen", "column", "text", "page"]),
+    default="screen",
+    help="Width of those pictures: 6.4 in, or 3.25, 5.5, 6.75 in for a paper.  [screen]",
+)
+@click.option("--dark", is_flag=True, help="Those pictures for a dark page (the report suits both as it is).")
+def report(runs: tuple[Path, ...], output: Path, pictures: Path | None, kind: str, size: str, dark: bool) -> None:
+    """Write one self-contained HTML page about RUNS, from their logs alone.
 
-    opened = [open_run(path) for path in runs]
-    click.echo(f"report: {write_report(opened, output)}")
+    RUNS are logs, folders of runs, or folders with runs anywhere below them. Logs that cannot be read are named.
+
+    \b
+    Examples:
+      python run.py report results/permuted_digits-* -o report.html
+      python run.py report results -o all.html --pictures figures --format pdf --size column
+    """
+    from cl_engine.analysis.found import find_runs
+    from cl_engine.analysis.gallery import save_pictures
+    from cl_engine.analysis.report import write_report
+
+    opened, refused = find_runs(runs)
+    for sentence in refused:
+        click.echo(f"left out: {sentence}", err=True)
+    click.echo(f"report: {write_report(opened, output, refused)}")
     if pictures is not None:
-        for path in save_pictures(opened, pictures, kind):
+        for path in save_pictures(opened, pictures, kind, size, dark):
             click.echo(f"picture: {path}")
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--interval", type=click.FloatRange(min=0.05), default=1.0, help="Seconds between two looks at the log.  [1]"
+)
+@click.option("--once", is_flag=True, help="Show what the log says now, and end.")
+def watch(run: Path, interval: float, once: bool) -> None:
+    """Follow a RUN that goes on, from its log alone, also from another machine over a shared disk.
+
+    Shows what is done and how long the rest takes, the last row of the accuracy matrix, how the last task was learned, memory
+    and events; a line an experience where the output is no terminal. Waits for a run that has not begun.
+    Ends with the run: exit code 0 if it finished (and always with --once), 1 if it failed or was stopped, 130 after Ctrl-C.
+    """
+    from cl_engine.analysis.watch import watch as follow
+
+    try:
+        status = follow(run, interval, once)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    if not once and status != "finished":
+        raise SystemExit(1)
 
 
 @main.command()

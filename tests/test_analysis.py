@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import re
 import shutil
 from collections.abc import Callable
@@ -14,10 +17,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from cl_engine.analysis import pictures
-from cl_engine.analysis.report import save_pictures, write_report
+from cl_engine.analysis import matrices, one_run, pictures
+from cl_engine.analysis.gallery import save_pictures
+from cl_engine.analysis.report import write_report
 from cl_engine.analysis.scores import interval, recomputed, reference, summarised
-from cl_engine.analysis.style import inline, rendered
+from cl_engine.analysis.style import rendered
+from cl_engine.analysis.svg import inline, shared
 from cl_engine.analysis.terminal import print_comparison, print_run
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
@@ -147,7 +152,7 @@ def test_names_from_a_log_cannot_move_the_terminal_or_vanish(changed: Any, capsy
 
 def test_the_report_is_one_page_that_asks_for_nothing_from_outside(runs: list[Run], tmp_path: Path):
     page = Page(write_report(runs, tmp_path / "report.html").read_text())
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
     assert page.tags.count("svg") >= 6 + 3 * len(runs)
     inside = [link[1:] for link in page.links if link.startswith("#")]
     assert set(inside) <= set(page.ids)
@@ -164,9 +169,19 @@ def test_the_same_runs_give_the_same_page_byte_for_byte(runs: list[Run], tmp_pat
     assert one == other
 
 
+def test_the_only_script_of_the_page_is_the_one_its_policy_names(runs: list[Run], tmp_path: Path):
+    text = write_report(runs[:1], tmp_path / "report.html").read_bytes().decode()
+    [script] = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'; ")
+    assert f"script-src 'sha256-{digest}'; " in html.unescape(policy[1])
+
+
 def test_a_hostile_name_is_text_in_the_report(changed: Any, tmp_path: Path):
     page = Page(write_report([changed(hostile)], tmp_path / "report.html").read_text())
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
     assert "<script>alert(1)</script>" in page.text
 
 
@@ -175,7 +190,7 @@ def test_the_report_says_what_is_missing(changed: Any, tmp_path: Path):
         file.attrs["status"] = "stopped"
 
     text = Page(write_report([changed(unfinished)], tmp_path / "report.html").read_text()).text
-    assert "is stopped: 3 experiences are in its log, of 3 tasks" in text
+    assert "was stopped: 3 experiences in its log (3 tasks are known), last saved 20" in text
 
 
 def test_a_run_without_a_test_yet_is_shown_all_the_same(
@@ -212,7 +227,7 @@ def test_pictures_are_written_in_the_format_asked_for(runs: list[Run], tmp_path:
         written = save_pictures(runs[:2], tmp_path / kind, kind)
         assert len(written) >= 10
         assert all(path.read_bytes().startswith(start) for path in written)
-    with pytest.raises(UsageError, match="no picture format 'bmp'; there are: svg, png, pdf"):
+    with pytest.raises(UsageError, match="no picture format named 'bmp'; there are: pdf, png, svg"):
         save_pictures(runs, tmp_path, "bmp")
 
 
@@ -226,18 +241,23 @@ def test_pictures_that_have_nothing_to_show_are_left_out(runs: list[Run], tmp_pa
 def test_a_thousand_tasks_are_still_a_readable_picture_of_moderate_size(tmp_path: Path):
     many = {"stream.n": 400, "stream.samples_per_class": 1, "train.epochs": 1, "agenda.evaluate_every": 40}
     run = open_run(Experiment.of(TINY, "head_only", (0,), **many).run(tmp_path / "run"))
-    assert len(pictures.tasks_over_stream(run).axes[0].lines) < 20
-    assert len(rendered(pictures.matrix(run))) < 600_000
+    assert len(one_run.tasks_over_stream(run).axes[0].lines) < 20
+    assert len(rendered(matrices.matrix(run))) < 600_000
     page = write_report([run], tmp_path / "report.html")
     assert page.stat().st_size < 3_000_000
 
 
-def test_pictures_in_one_page_do_not_share_names(runs: list[Run]):
-    one, other = (inline(pictures.matrix(runs[0]), name) for name in ("one", "two"))
-    names = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, other)]
+def test_pictures_in_one_page_share_their_letters_and_no_other_name(runs: list[Run]):
+    letters: dict[str, str] = {}
+    pair = [inline(matrices.matrix(runs[0]), name, letters) for name in ("one", "two")]
+    names = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in pair]
+    held = set(re.findall(r'\bid="([^"]+)"', shared(letters)))
     assert not names[0] & names[1]
-    for svg, own in zip((one, other), names, strict=True):
-        assert set(re.findall(r'href="#([^"]+)"', svg)) | set(re.findall(r"url\(#([^)]+)\)", svg)) <= own
+    assert not held & (names[0] | names[1])
+    for svg, own in zip(pair, names, strict=True):
+        used = set(re.findall(r'href="#([^"]+)"', svg)) | set(re.findall(r"url\(#([^)]+)\)", svg))
+        assert used <= own | held
+        assert own <= used
 
 
 def test_what_cannot_be_written_is_said_in_a_sentence(runs: list[Run], tmp_path: Path):

@@ -85,6 +85,6 @@ def test_lca_is_the_mean_over_the_first_batches_of_each_experience(runs: dict[st
 def test_the_report_shows_operations_and_lca(runs: dict[str, Run], tmp_path: Path):
     page = write_report([runs["mntdp"], runs["finetune"]], tmp_path / "report.html").read_text()
     assert "training FLOPs" in page
-    assert "growth of the library" in page
+    assert 'aria-label="growth of mntdp"' in page
     assert "LCA" in page
     assert summarised(runs["mntdp"]).training_flops > summarised(runs["finetune"]).training_flops > 0

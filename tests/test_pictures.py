@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -12,14 +13,17 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from cl_engine import metrics
-from cl_engine.analysis import pictures
+from cl_engine.analysis import drawing, matrices, one_run, pictures
 from cl_engine.analysis.names import names_of, one_line
 from cl_engine.analysis.scores import curve_area, learning_curve, recomputed
-from cl_engine.analysis.style import FORMATS, colour, mark, plain, rendered
+from cl_engine.analysis.style import COLOURS, DARK, FORMATS, INK, PAPER, colour, mark, plain, rendered, sized
 from cl_engine.experiment import Experiment
 from cl_engine.results import Run, open_run
 from tests.conftest import TINY
@@ -152,34 +156,34 @@ def test_long_names_are_not_cut_off_at_the_edge(runs: dict[str, Run], long: Run,
     named = [renamed(runs["finetune"], tmp_path / str(k), strategy=f"{name}{k}") for k in range(6)]
     drawn = [
         pictures.accuracy_over_stream(named),
-        pictures.tasks_over_stream(named[0]),
-        pictures.matrix(named[0]),
-        pictures.memory_over_stream(named[0]),
-        pictures.tasks_over_stream(long),
+        one_run.tasks_over_stream(named[0]),
+        matrices.matrix(named[0]),
+        one_run.memory_over_stream(named[0]),
+        one_run.tasks_over_stream(long),
     ]
     assert all(inside(fig) for fig in drawn)
     assert len(drawn[0].legends[0].get_texts()) == 6
 
 
 def test_of_many_rows_the_matrix_shows_those_that_tested_everything_and_says_so(long: Run, runs: dict[str, Run]):
-    axes = pictures.matrix(long).axes[0]  # untrained; after 1 (all tasks met are one then), 20, 40, 60, 80, 100
+    axes = matrices.matrix(long).axes[0]  # untrained; after 1 (all tasks met are one then), 20, 40, 60, 80, 100
     assert axes.images[0].get_array().shape == (7, 100)  # type: ignore[union-attr]
-    assert "7 of 101 rows" in axes.get_ylabel()
-    assert pictures.matrix(runs["joint"]).axes[0].get_ylabel() == "after experience"
+    assert "7 of 101 rows" in axes.get_xlabel()
+    assert matrices.matrix(runs["joint"]).axes[0].get_xlabel() == "on task"
 
 
 def test_seeds_are_counted_from_few_to_many(runs: dict[str, Run]):
     def of(count: int) -> Any:
         return SimpleNamespace(results=SimpleNamespace(sizes={"seed": count}))
 
-    assert pictures._seeds([of(8), of(3), of(5)]) == "3 to 8 seeds"
-    assert pictures._seeds([of(1)]) == "1 seed"
-    assert pictures._seeds([of(2), of(2)]) == "2 seeds"
+    assert drawing.seeds([of(8), of(3), of(5)]) == "3 to 8 seeds"
+    assert drawing.seeds([of(1)]) == "1 seed"
+    assert drawing.seeds([of(2), of(2)]) == "2 seeds"
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_picture_drawn_twice_has_the_same_bytes(runs: dict[str, Run], kind: str):
-    one, other = (rendered(pictures.matrix(runs["joint"]), kind) for _ in range(2))
+    one, other = (rendered(matrices.matrix(runs["joint"]), kind) for _ in range(2))
     assert one == other
 
 
@@ -187,3 +191,102 @@ def test_a_name_the_font_cannot_write_is_no_warning(runs: dict[str, Run], tmp_pa
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rendered(pictures.accuracy_over_stream([renamed(runs["joint"], tmp_path / "run", strategy="数字 🚀")]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 500), st.integers(1, 500), st.integers(0, 10**6))
+def test_averaged_cells_keep_every_number_in_their_block(rows: int, columns: int, seed: int):
+    values = np.random.default_rng(seed).random((rows, columns))
+    shown, by_row, by_column = drawing._averaged(values)
+    assert max(shown.shape) <= drawing.MOST_CELLS
+    row, column = np.random.default_rng(seed + 1).integers(0, shown.shape)
+    block = values[row * by_row : (row + 1) * by_row, column * by_column : (column + 1) * by_column]
+    assert shown[row, column] == pytest.approx(block.mean())
+
+
+def test_a_block_without_a_number_stays_empty():
+    values = np.full((400, 400), np.nan)
+    values[0, 0] = 0.5
+    shown, _, _ = drawing._averaged(values)
+    assert shown[0, 0] == 0.5
+    assert np.isnan(shown).sum() == shown.size - 1
+
+
+def test_who_helped_whom_is_the_change_between_rows_without_the_task_just_learned(runs: dict[str, Run]):
+    run = runs["finetune"]
+    R = run.results["accuracy"].mean("seed").values
+    fig = matrices.transfer_matrix(run)
+    assert fig is not None
+    cells = np.ma.filled(fig.axes[0].images[0].get_array(), np.nan)  # type: ignore[union-attr]
+    assert np.isnan(np.diagonal(cells)).all()
+    assert cells[2, 0] == pytest.approx(100 * (R[3, 0] - R[2, 0]))
+    assert cells[1, 0] == pytest.approx(100 * (R[2, 0] - R[1, 0]))
+    assert cells[0, 1] == pytest.approx(100 * (R[1, 1] - R[0, 1]))  # ahead of its time: forward
+
+
+def test_each_task_has_the_curve_of_its_first_time(runs: dict[str, Run]):
+    table = runs["finetune"].table("curves")
+    fig = one_run.task_curves(runs["finetune"])
+    assert fig is not None
+    for task, line in enumerate(fig.axes[0].lines):
+        rows = table[(table["task"] == task) & (table["batch"] == 0)]
+        assert np.asarray(line.get_ydata())[0] == pytest.approx((rows["n_correct"] / rows["n_total"]).mean())
+
+
+def test_the_timeline_holds_all_seconds_of_the_run(runs: dict[str, Run], long: Run):
+    for run in (runs["finetune"], long):
+        fig = one_run.timeline(run)
+        assert fig is not None
+        total = 0.0
+        for patch in fig.axes[0].patches:
+            corners = patch.get_path().vertices.reshape(-1, 5, 2)
+            widths = (corners[:, 2, 0] - corners[:, 1, 0]) / 0.9
+            total += float(((corners[:, 1, 1] - corners[:, 0, 1]) * widths).sum())
+        assert total == pytest.approx(float(run.results["seconds"].sum()), rel=1e-3)
+
+
+def test_a_front_is_what_no_other_run_beats_in_both():
+    points = [(3.0, 0.5), (1.0, 0.4), (2.0, 0.3), (4.0, 0.9), (1.0, 0.2), (5.0, float("nan"))]
+    assert pictures._front(points) == [(1.0, 0.4), (3.0, 0.5), (4.0, 0.9)]
+
+
+ONE_RUN = (matrices.matrix, matrices.transfer_matrix, one_run.tasks_over_stream, one_run.task_curves, one_run.timeline)
+
+
+@pytest.mark.parametrize("draw", ONE_RUN)
+def test_every_title_says_the_number_of_seeds(runs: dict[str, Run], draw: Any):
+    fig = draw(runs["joint"])
+    assert "2 seeds" in fig.axes[0].get_title(loc="left").replace("\n", " ")
+
+
+@pytest.mark.parametrize(("size", "inches"), [("column", 3.25), ("text", 5.5), ("page", 6.75)])
+def test_a_picture_for_a_paper_is_as_wide_as_it_is_to_be(runs: dict[str, Run], long: Run, size: str, inches: float):
+    with sized(size):
+        assert pictures.accuracy_over_stream([runs["joint"]]).get_figwidth() == inches
+        drawn = [draw(run) for draw in ONE_RUN for run in (runs["joint"], long)]
+    assert all(fig.get_figwidth() <= inches for fig in drawn if fig is not None)
+    assert all(inside(fig) for fig in drawn if fig is not None)
+    assert pictures.accuracy_over_stream([runs["joint"]]).get_figwidth() == 6.4
+
+
+@pytest.mark.parametrize("draw", [*ONE_RUN, one_run.memory_over_stream])
+def test_on_a_dark_page_no_colour_of_the_light_one_is_left(runs: dict[str, Run], draw: Any):
+    text = rendered(draw(runs["joint"]), dark=True).decode()
+    found = {colour.upper() for colour in re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", text)}
+    assert not found & (DARK.keys() - set(DARK.values()))
+    assert DARK[PAPER] in found
+
+
+def test_every_colour_can_be_seen_on_its_page():
+    def light(colour: str) -> float:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+        return float(np.dot((0.2126, 0.7152, 0.0722), linear))
+
+    def contrast(one: str, other: str) -> float:
+        low, high = sorted((light(one), light(other)))
+        return (high + 0.05) / (low + 0.05)
+
+    assert contrast(INK, PAPER) > 7
+    assert contrast(DARK[INK], DARK[PAPER]) > 7
+    assert all(contrast(shade, PAPER) > 2 for shade in COLOURS)
+    assert all(contrast(DARK[shade], DARK[PAPER]) > 3 for shade in COLOURS)

@@ -11,7 +11,8 @@ from pathlib import Path
 import h5py
 import pytest
 
-from cl_engine.analysis import inside
+from cl_engine.analysis import inside, report
+from cl_engine.analysis.found import find_runs
 from cl_engine.analysis.remarks import remarks
 from cl_engine.analysis.report import write_report
 from cl_engine.analysis.scores import summarised
@@ -103,19 +104,93 @@ def test_the_page_of_a_few_runs_is_small(runs: dict[str, Run], tmp_path: Path):
     assert write_report(list(runs.values()), tmp_path / "report.html").stat().st_size < 1_500_000
 
 
+def test_a_folder_stands_for_all_runs_below_it_each_once(runs: dict[str, Run], tmp_path: Path):
+    for place in ("one", "deep/er/two"):
+        copied(runs["joint"], tmp_path / place)
+    found, refused = find_runs([tmp_path, tmp_path / "one", tmp_path / "one" / "log.h5"])
+    assert [run.path.parent.name for run in found] == ["two", "one"]
+    assert refused == []
+
+
+def test_logs_that_cannot_be_read_are_named_and_the_others_shown(runs: dict[str, Run], tmp_path: Path):
+    whole, cut, odd, poor = (copied(runs["joint"], tmp_path / name) for name in ("whole", "cut", "odd", "poor"))
+    (cut / "log.h5").write_bytes((cut / "log.h5").read_bytes()[:2000])
+    with h5py.File(odd / "log.h5", "r+") as file:
+        file.attrs["format_version"] = "9.0"
+    with h5py.File(poor / "log.h5", "r+") as file:
+        del file["curves"]
+    found, refused = find_runs([tmp_path])
+    assert [run.path.parent for run in found] == [whole]
+    assert len(refused) == 3
+    text = text_of(write_report(found, tmp_path / "report.html", refused))
+    for folder in (cut, odd, poor):
+        assert f"Not in this page: {folder / 'log.h5'}" in text
+    with pytest.raises(UsageError, match=r"none of 2 logs can be read; .*cut"):
+        find_runs([cut, odd])
+    with pytest.raises(UsageError, match="nor anywhere below it"):
+        (tmp_path / "empty").mkdir()
+        find_runs([tmp_path / "empty"])
+
+
+def test_several_scenarios_have_a_section_each_and_an_overview(runs: dict[str, Run], tmp_path: Path):
+    folder = copied(runs["joint"], tmp_path / "elsewhere")
+    with h5py.File(folder / "log.h5", "r+") as file:
+        file.attrs["scenario"] = "another"
+    every = [*runs.values(), open_run(folder)]
+    page = write_report(every, tmp_path / "report.html").read_text()
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', page.split('id="scenario-1"')[0])
+    shown = {name: re.findall(r"<td[^>]*>(.*?)</td>", cells) for name, cells in rows}
+    acc = summarised(runs["joint"]).acc.mean
+    assert shown["finetune"][0] == "no run"
+    assert [cell.split(" ")[0] for cell in shown["joint"]] == [f"{acc:.3f}"] * 2
+    assert all(f'id="scenario-{number}-pictures"' in page for number in (1, 2))
+
+
+def test_runs_that_differ_in_an_option_are_called_by_it(tmp_path: Path):
+    runs = [
+        open_run(Experiment.of(TINY, "finetune", (0,), **{"train.lr": lr}).run(tmp_path / str(lr))) for lr in (0.1, 0.2)
+    ]
+    page = write_report(runs, tmp_path / "report.html").read_text()
+    assert {"finetune (lr=0.1)", "finetune (lr=0.2)"} <= set(re.findall(r'<th scope="row">(.*?)</th>', page))
+    assert re.findall(r'<th scope="col">([a-z]+\.[a-z_.]+)</th>', page) == ["train.lr"]
+
+
+def test_options_are_shown_under_the_names_by_which_they_are_set(runs: dict[str, Run], tmp_path: Path):
+    page = write_report([runs["joint"]], tmp_path / "report.html").read_text()
+    for key, value in (
+        ("train.lr", "0.01"),
+        ("stream.n", "3"),
+        ("net.hidden", "[12, 12, 12]"),
+        ("versions.torch", r"\d.*"),
+    ):
+        assert re.search(
+            rf"<dt>{re.escape(key)}</dt><dd>{value if key == 'versions.torch' else re.escape(value)}</dd>", page
+        )
+
+
+def test_of_many_runs_some_have_pictures_of_their_own_and_the_page_says_so(
+    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(report, "PICTURED", 2)
+    text = write_report(list(runs.values()), tmp_path / "report.html").read_text()
+    assert "1 run of 3 have no pictures of their own" in text.replace("\n", " ")
+    assert text.count('aria-label="matrix of') == 2
+
+
 def test_the_report_shows_what_strategies_tell_of_their_inside(tiny: Callable[..., Experiment], tmp_path: Path):
     names = ["piggyback", "packnet", "hat", "skill_recall", "finetune"]
     runs = [open_run(tiny(name).run(tmp_path / name)) for name in names]
     drawn = {
-        name: [inside.layers(r), inside.overlap(r), inside.code_bytes(r)] for name, r in zip(names, runs, strict=True)
+        name: [draw(r) for draw in (inside.layers, inside.overlap, inside.code_bytes, inside.code_drift)]
+        for name, r in zip(names, runs, strict=True)
     }
     shown = {name: [figure is not None for figure in figures] for name, figures in drawn.items()}
     assert shown == {
-        "piggyback": [True, True, False],
-        "packnet": [True, False, False],
-        "hat": [True, False, False],
-        "skill_recall": [False, False, True],
-        "finetune": [False, False, False],
+        "piggyback": [True, True, False, False],
+        "packnet": [True, False, False, False],
+        "hat": [True, False, False, False],
+        "skill_recall": [False, False, True, True],
+        "finetune": [False, False, False, False],
     }
     said = list(inside.remarks_inside(runs[3]))
     assert len(said) == 1

@@ -7,10 +7,22 @@ import pandas as pd
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
+from cl_engine.analysis.drawing import heat_map, ink_on, numbered, seeds, side
 from cl_engine.analysis.inside import told
-from cl_engine.analysis.style import COLOURS, INK, colour, figure, legend, plain, styled, titled, whole_numbers
+from cl_engine.analysis.style import (
+    COLOURS,
+    INK,
+    colour,
+    figure,
+    legend,
+    plain,
+    styled,
+    titled,
+    whole_numbers,
+)
 from cl_engine.results import Run
 
+ADDED, AGAIN = "#2E86C8", "#9BD0F0"  # cells have the same colours on a light and on a dark page
 WRITTEN = 24  # tasks up to which numbers are written into cells
 
 
@@ -31,19 +43,22 @@ def module_graph(run: Run) -> Figure | None:
         for task, module in enumerate(paths[:, depth]):
             grid[task, start + module] = 1 if module in seen else 2
             seen.add(module)
+    shown, by = _thinned(grid)
     fig, axes = figure(width=min(10.0, max(6.4, 0.1 * grid.shape[1])), height=_height(len(paths)))
-    axes.imshow(grid, cmap=ListedColormap(["#FFFFFF", COLOURS[5], COLOURS[0]]), vmin=0, vmax=2, aspect="auto")
+    kinds = ListedColormap(["#00000000", AGAIN, ADDED])
+    extent = (-0.5, grid.shape[1] - 0.5, len(grid) - 0.5, -0.5)
+    axes.imshow(shown, cmap=kinds, vmin=0, vmax=2, aspect="auto", interpolation="none", extent=extent)
     for start in starts[1:-1]:
         axes.axvline(start - 0.5, color=INK, linewidth=0.8)
     middles = (starts[:-1] + starts[1:] - 1) / 2
-    names = [f"{width} at depth {depth}" for depth, width in enumerate(widths)]
-    axes.set_xticks(middles, names, rotation=0 if len(names) < 6 else 30, fontsize=8)
-    axes.set(ylabel="task")
+    axes.set_xticks(middles, [str(width) for width in widths])
+    less = "" if by == (1, 1) else f"\n({by[0]} × {by[1]} cells are drawn as one)"
+    axes.set(ylabel="task", xlabel=f"modules held, depth by depth{less}")
     axes.grid(visible=False)
     whole_numbers(axes, "y")
-    for label, shade in (("added", COLOURS[0]), ("used again", COLOURS[5])):
+    for label, shade in (("added", ADDED), ("used again", AGAIN)):
         axes.plot([], [], "s", color=shade, label=label)
-    titled(fig, axes, run.strategy, f"modules on the path of each task, seed {run.results['seed'].values[0]}")
+    titled(fig, axes, run.strategy, f"modules on the path of each task, {_first_seed(run)}")
     legend(fig, axes)
     return fig
 
@@ -69,7 +84,7 @@ def growth(run: Run) -> Figure | None:
     axes.plot(x, held, color=colour(0), label="modules held")
     axes.set(xlabel="tasks learned", ylabel="modules", ylim=(0, None))
     whole_numbers(axes)
-    titled(fig, axes, run.strategy, "growth of the library")
+    titled(fig, axes, run.strategy, f"growth of the library, mean of {seeds([run])}")
     legend(fig, axes)
     return fig
 
@@ -82,17 +97,18 @@ def orders(run: Run) -> Figure | None:
         return None
     blocks = int(found.max()) + 1
     shades = ListedColormap([COLOURS[k % len(COLOURS)] for k in range(blocks)])
+    scale = BoundaryNorm(np.arange(blocks + 1) - 0.5, blocks)
     fig, axes = figure(height=_height(len(found)))
-    axes.imshow(found, cmap=shades, norm=BoundaryNorm(np.arange(blocks + 1) - 0.5, blocks), aspect="auto", alpha=0.75)
+    axes.imshow(found, cmap=shades, norm=scale, aspect="auto", interpolation="none")
     if len(found) <= WRITTEN:
         for (task, step), block in np.ndenumerate(found):
-            axes.text(step, task, f"{block}", ha="center", va="center", color=INK)
+            axes.text(step, task, f"{block}", ha="center", va="center", color=ink_on(shades(block)))
     steps = list(dict.fromkeys(_rows(run, "OrderLearned", "block")["part"]))
-    axes.set_xticks(range(len(steps)), [plain(str(step)) for step in steps], fontsize=8)
+    axes.set_xticks(range(len(steps)), [plain(str(step)) for step in steps], fontsize="small")
     axes.set(ylabel="task")
     axes.grid(visible=False)
     whole_numbers(axes, "y")
-    titled(fig, axes, run.strategy, f"block at each step, seed {run.results['seed'].values[0]}")
+    titled(fig, axes, run.strategy, f"block at each step, {_first_seed(run)}")
     return fig
 
 
@@ -109,16 +125,16 @@ def sources(run: Run) -> Figure | None:
     square = np.full((int(wide["task_id"].max()) + 1, int(wide[name].max()) - first + 1), np.nan)
     for (task, source), score in wide.groupby(["task_id", name])["score"].mean().items():
         square[int(task), int(source) - first] = score
-    fig, axes = figure(height=4.2)
-    image = axes.imshow(
-        square, cmap="viridis", extent=(first - 0.5, square.shape[1] + first - 0.5, len(square) - 0.5, -0.5)
+    known = square[np.isfinite(square)]
+    fig, axes = figure(side(square.shape[1]) + 1.5, float(np.clip(0.34 * len(square), 2.6, 5.0)) + 0.8)
+    label = "score of the proxy"
+    said = heat_map(fig, axes, square, float(known.min()), float(known.max()) + 1e-9, label, written=".2f")
+    numbered(axes, "x", [str(source) for source in range(first, square.shape[1] + first)])
+    numbered(axes, "y", [str(task) for task in range(len(square))])
+    axes.set(
+        xlabel="source (-1: where all start)" if first < 0 else "source", ylabel=f"task\n({said})" if said else "task"
     )
-    fig.colorbar(image, ax=axes, label="score of the proxy")
-    axes.set(xlabel="source (−1: where all start)" if first < 0 else "source", ylabel="task")
-    axes.grid(visible=False)
-    whole_numbers(axes)
-    whole_numbers(axes, "y")
-    titled(fig, axes, run.strategy, "what past tasks promise for new ones")
+    titled(fig, axes, run.strategy, f"what past tasks promise for new ones, mean of {seeds([run])}")
     return fig
 
 
@@ -143,3 +159,16 @@ def _by_task(run: Run, kind: str, name: str) -> np.ndarray | None:
 
 def _height(tasks: int) -> float:
     return float(np.clip(1.4 + 0.16 * tasks, 2.4, 7.0))
+
+
+def _first_seed(run: Run) -> str:
+    """Say that the picture is of the first seed, and of how many: paths of several cannot be averaged."""
+    return f"seed {run.results['seed'].values[0]} of {seeds([run])}"
+
+
+def _thinned(grid: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return the strongest cell of each block, so many blocks that they can be seen, and the sides of a block."""
+    rows, columns = (-(-count // most) for count, most in zip(grid.shape, (250, 600), strict=True))
+    padded = np.pad(grid, [(0, -grid.shape[0] % rows), (0, -grid.shape[1] % columns)])
+    blocks = padded.reshape(len(padded) // rows, rows, -1, columns)
+    return blocks.max(axis=(1, 3)), (rows, columns)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
-from cl_engine.analysis.style import colour, figure, legend, mark, plain, styled, titled, whole_numbers
+from cl_engine.analysis.drawing import heat_map, log_axis, marks, numbered, seeds, side, thinned
+from cl_engine.analysis.style import colour, figure, legend, plain, styled, titled, whole_numbers
 from cl_engine.formats import size
 from cl_engine.results import Run
 
@@ -23,10 +24,20 @@ BYTES = {
     "in_all": "bytes in all",
     "recall_only": "bytes that recalling reads",
 }
+DRIFT = {
+    "previous": ("to the recollection before, mean of skills", 0, "-"),
+    "previous_worst": ("… of the worst skill", 5, "--"),
+    "original": ("to the net as it was learned, mean of skills", 1, "-"),
+    "original_worst": ("… of the worst skill", 4, "--"),
+}
 
 
+@lru_cache(maxsize=2)
 def told(run: Run) -> pd.DataFrame:
-    """Return the table of what the strategy told, with an empty ``part`` where a log is older than that column."""
+    """Return the table of what the strategy told, with an empty ``part`` where a log is older than that column.
+
+    All pictures of a run look at it, so it is read once; it is not to be changed.
+    """
     table = run.table("events")
     return table if "part" in table else table.assign(part="")
 
@@ -43,12 +54,11 @@ def layers(run: Run) -> Figure | None:
     fig, axes = figure()
     for number, (part, rows) in enumerate(found.groupby("part", sort=False)):
         mean = rows.groupby("step")["value"].mean()
-        axes.plot(
-            mean.index, mean.values, color=colour(number), marker=mark(number), markersize=4, label=plain(str(part))
-        )
+        mean = mean.iloc[thinned(len(mean))]
+        axes.plot(mean.index, mean.values, color=colour(number), label=plain(str(part)), **marks(number, len(mean)))
     axes.set(xlabel="experience", ylabel=label, ylim=(0, 1.02))
     whole_numbers(axes)
-    titled(fig, axes, run.strategy, title)
+    titled(fig, axes, run.strategy, f"{title}, mean of {seeds([run])}")
     legend(fig, axes)
     return fig
 
@@ -65,14 +75,40 @@ def overlap(run: Run) -> Figure | None:
     square = np.full((tasks, tasks), np.nan)
     for (task, other), value in by_event.groupby(["task_id", "other"])["jaccard"].mean().items():
         square[int(task), int(other)] = value
-    fig, axes = figure(height=4.2)
-    image = axes.imshow(square, cmap="viridis", vmin=0, vmax=1)
-    fig.colorbar(image, ax=axes, label="Jaccard index")
-    axes.set(xlabel="earlier task", ylabel="task")
-    axes.grid(visible=False)
+    fig, axes = figure(side(tasks) + 1.5, float(np.clip(0.34 * tasks, 2.6, 5.0)) + 0.8)
+    said = heat_map(fig, axes, square, 0, 1, "Jaccard index", written=".2f")
+    for axis in "xy":
+        numbered(axes, axis, [str(task) for task in range(tasks)])
+    axes.set(xlabel="earlier task", ylabel=f"task\n({said})" if said else "task")
+    titled(fig, axes, run.strategy, f"overlap of masks, mean over layers and {seeds([run])}")
+    return fig
+
+
+@styled
+def code_drift(run: Run) -> Figure | None:
+    """Return how near recalled nets are to what they were, after each consolidation; None if no codes were consolidated.
+
+    The cosine of weights, mean over seeds: of a skill's recollections before and after (how far one consolidation makes codes
+    drift), and of the recollection and the net as it was learned (what all of them lost); over the skills the mean, and
+    the worst.
+    """
+    table = told(run)
+    found = table[(table["kind"] == "Consolidated") & table["name"].isin(list(DRIFT))].dropna(subset=["value"])
+    if found.empty:
+        return None
+    wide = found.pivot_table(index="step", columns="name", values="value", aggfunc="mean")
+    fig, axes = figure()
+    for name in (name for name in DRIFT if name in wide):
+        label, number, dashes = DRIFT[name]
+        values = wide[name].dropna()
+        drawn = {**marks(number, len(values)), "linestyle": dashes}
+        axes.plot(values.index + 1, values, color=colour(number), label=label, **drawn)
+    room = max(1e-4, 1 - float(wide.min().min()))
+    axes.set(xlabel="experiences learned", ylabel="cosine (1: the same net)", ylim=(1 - 1.1 * room, 1 + 0.1 * room))
+    axes.ticklabel_format(axis="y", useOffset=False)
     whole_numbers(axes)
-    whole_numbers(axes, "y")
-    titled(fig, axes, run.strategy, "overlap of masks")
+    titled(fig, axes, run.strategy, f"drift of codes, mean of {seeds([run])}")
+    legend(fig, axes, columns=2)
     return fig
 
 
@@ -85,13 +121,11 @@ def code_bytes(run: Run) -> Figure | None:
     fig, axes = figure()
     for number, (name, label) in enumerate(BYTES.items()):
         values = curves[name]
-        axes.plot(values.index + 1, values.values, color=colour(number), marker=mark(number), markersize=4, label=label)
-    axes.set(xlabel="experiences learned", ylabel="bytes of one seed (logarithmic)", yscale="log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(lambda value, place: size(value))
-    axes.yaxis.set_minor_formatter(lambda value, place: "")
+        axes.plot(values.index + 1, values.values, color=colour(number), label=label, **marks(number, len(values)))
+    log_axis(axes, "y", size)
+    axes.set(xlabel="experiences learned", ylabel="bytes of one seed (logarithmic)")
     whole_numbers(axes)
-    titled(fig, axes, run.strategy, "codes against whole nets")
+    titled(fig, axes, run.strategy, f"codes against whole nets, {seeds([run])}")
     legend(fig, axes)
     return fig
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from cl_engine.formats import clean
 from cl_engine.results import Run
+
+FEW, SHORT = 3, 40  # options that are named at the most, and letters that it may take
 
 
 def one_line(text: str) -> str:
@@ -20,18 +24,61 @@ def one_line(text: str) -> str:
 def names_of(runs: Sequence[Run]) -> list[str]:
     """Return a name for each run, no two the same.
 
-    It is the strategy; where that is not enough, with the scenario before it, and the folder, the path or the place in
-    the list behind it.
+    It is the strategy; where that is not enough, with the scenario before it, and behind it the options in which runs of
+    the strategy differ (if they are few), the folder, the path or the place in the list.
     """
     several = len({run.scenario for run in runs}) > 1
     short = [one_line(f"{run.scenario}, {run.strategy}" if several else run.strategy) for run in runs]
     names = list(short)
+    for group in _alike(names):
+        options = differing([runs[k] for k in group])
+        told = [
+            ", ".join(f"{_last(key, options)}={values[place]}" for key, values in options.items())
+            for place in range(len(group))
+        ]
+        if 0 < len(options) <= FEW and max(map(len, told)) <= SHORT:
+            for k, text in zip(group, told, strict=True):
+                names[k] = short[k] = f"{short[k]} ({text})"
     folder = [one_line(run.path.parent.name or run.path.name) for run in runs]
     whole = [one_line(str(run.path)) for run in runs]
-    place = [f"number {number + 1}" for number in range(len(runs))]
-    for further in (folder, whole, place):
-        again = Counter(names)
-        alike = [k for k, name in enumerate(names) if again[name] > 1]
-        for k in alike:
-            names[k] = f"{short[k]} ({further[k]})"
+    number = [f"number {place + 1}" for place in range(len(runs))]
+    for further in (folder, whole, number):
+        for group in _alike(names):
+            for k in group:
+                names[k] = f"{short[k]} ({further[k]})"
     return names
+
+
+def dotted(tree: Mapping[str, Any], at: str = "") -> dict[str, str]:
+    """Return every value of nested options under its dotted name, as `--set` would be given it."""
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{at}{one_line(str(key))}"
+        if isinstance(value, Mapping) and value:
+            found |= dotted(value, f"{name}.")
+        else:
+            found[name] = one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return found
+
+
+def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Return the options in which runs differ, seeds among them, each with its value in every run; empty: has none."""
+    options = [
+        {**dotted(run.experiment["options"]), "seeds": ", ".join(map(str, run.experiment["seeds"]))} for run in runs
+    ]
+    values = {
+        key: [each.get(key, "") for each in options] for key in dict.fromkeys(key for each in options for key in each)
+    }
+    return {key: found for key, found in values.items() if len(set(found)) > 1}
+
+
+def _alike(names: Sequence[str]) -> list[list[int]]:
+    """Return the places of each name that occurs more than once."""
+    again = Counter(names)
+    return [[k for k, name in enumerate(names) if name == twice] for twice, count in again.items() if count > 1]
+
+
+def _last(key: str, keys: Iterable[str]) -> str:
+    """Return the last part of a dotted name, or the whole name where another one ends alike."""
+    last = key.rsplit(".", 1)[-1]
+    return last if sum(other.rsplit(".", 1)[-1] == last for other in keys) == 1 else key

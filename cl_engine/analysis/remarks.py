@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from cl_engine.analysis.inside import remarks_inside
+from cl_engine.analysis.names import one_line
 from cl_engine.analysis.scores import Summary, reference
 from cl_engine.results import Run
+
+STATES = {"running": "was still running when it was last saved", "stopped": "was stopped", "failed": "failed"}
 
 
 def remarks(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
     """Return sentences about runs, each once with the names of all runs it holds for."""
     runs = [summary.run for summary in summaries]
-    said: dict[str, list[str]] = {}
-    for name, summary in zip(names, summaries, strict=True):
-        for sentence in (*_of_run(summary), *_of_references(summary, runs), *remarks_inside(summary.run)):
-            said.setdefault(sentence, []).append(name)
-    return [f"{', '.join(held)}{sentence}" for sentence, held in said.items()]
+    return _once(
+        (name, sentence)
+        for name, summary in zip(names, summaries, strict=True)
+        for sentence in (*_of_run(summary), *_of_references(summary, runs), *remarks_inside(summary.run))
+    )
+
+
+def unfinished(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
+    """Return sentences about runs that are not finished: how far they are, and when they were saved last."""
+    return _once(
+        (
+            name,
+            f" {STATES.get(s.run.status, f'is {one_line(s.run.status)}')}: {counted(s.experiences, 'experience')} in its log "
+            f"({counted(s.run.results.sizes['task'], 'task')} are known), "
+            f"last saved {one_line(s.run.attributes.get('updated', 'at an unknown time'))}",
+        )
+        for name, s in zip(names, summaries, strict=True)
+        if s.run.status != "finished"
+    )
+
+
+def counted(count: int, thing: str) -> str:
+    """Return a number of things: ``1 task``, ``2 tasks``."""
+    return f"{count} {thing}{'s' if count != 1 else ''}"
+
+
+def _once(said: Iterable[tuple[str, str]]) -> list[str]:
+    """Return each sentence once, after the names of all runs it holds for."""
+    names: dict[str, list[str]] = {}
+    for name, sentence in said:
+        names.setdefault(sentence, []).append(name)
+    return [f"{', '.join(held)}{sentence}" for sentence, held in names.items()]
 
 
 def _of_run(summary: Summary) -> Iterator[str]:
     run = summary.run
-    if run.status != "finished":
-        planned = run.results.sizes["task"]
-        yield f" is {run.status}: {summary.experiences} experiences are in its log, of {planned} tasks"
     if run.final is None:
         yield ": nothing has been tested yet, so there are no scores"
     elif summary.experiences == 1:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import math
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,82 +16,60 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from cl_engine.analysis import composition, inside, pictures
-from cl_engine.analysis.names import names_of, one_line
-from cl_engine.analysis.remarks import remarks
-from cl_engine.analysis.scores import Score, Summary, summarised
-from cl_engine.analysis.style import FORMATS, inline, rendered
+from cl_engine.analysis.gallery import Picture, of_all, of_run
+from cl_engine.analysis.names import dotted, names_of, one_line
+from cl_engine.analysis.remarks import counted, remarks, unfinished
+from cl_engine.analysis.score_table import DEFINITIONS, Table, options_apart, overview, score_tables
+from cl_engine.analysis.scores import Summary, summarised
+from cl_engine.analysis.style import plain
+from cl_engine.analysis.svg import inline, shared, variables
 from cl_engine.errors import UsageError
-from cl_engine.formats import clean, duration, flops, number, size, with_interval
+from cl_engine.formats import clean, size
 from cl_engine.results import Run
 
-DEFINITIONS = {
-    "ACC": "mean accuracy over the tasks met, at the end (Lopez-Paz & Ranzato 2017)",
-    "BWT": "backward transfer: accuracy at the end less that right after learning, mean over the earlier tasks "
-    "(Lopez-Paz & Ranzato 2017)",
-    "forgetting": "best earlier accuracy less that at the end, mean over the earlier tasks (Chaudhry et al. 2018)",
-    "FWT": "forward transfer: accuracy just before learning less that of the untrained learner (Lopez-Paz & Ranzato 2017)",
-    "learning accuracy": "accuracy right after learning, mean over tasks (Riemer et al. 2019)",
-    "curve area": "area under the curve of test accuracy while learning a task, divided by its length",
-    "LCA": "mean accuracy after 0, 1, … β batches of learning a task, β as many as were tested after each "
-    "(Chaudhry et al. 2019)",
-    "transfer": "accuracy right after learning less that of the run `independent`, mean over tasks; the last task's alone is "
-    "the transfer of a stream (Veniat et al. 2021)",
-    "intransigence": "accuracy of the run `joint` right after each task less this run's, mean over tasks "
-    "(Chaudhry et al. 2018)",
-    "memory": "bytes one seed would have to save at the end",
-    "training FLOPs": "multiplications and additions of matrix products and convolutions in all fits, one seed's",
-    "inference FLOPs": "the same for answering one row of the last task",
-    "size efficiency": "mean of memory after the first task over memory after each, at most 1 (Díaz-Rodríguez et al. 2018)",
-}
+PICTURED = 20  # runs that have pictures of their own; all are in tables, texts and the pictures of runs together
+LONGEST = 160  # letters of a name; a longer one is shortened in the middle
+OPEN = 3  # runs whose own pictures are shown at once; of more they unfold at a click
 
 
-TABLES = (
-    ("ACC", "BWT", "forgetting", "FWT", "memory", "time"),
-    ("learning accuracy", "curve area", "LCA", "transfer", "transfer, last task", "intransigence"),
-    ("size efficiency", "training FLOPs", "inference FLOPs"),
-)
-SIGNED = {"BWT", "FWT", "forgetting", "transfer", "transfer, last task", "intransigence"}
+@dataclass(frozen=True)
+class Comparison:
+    """What a page says of all runs side by side, beyond their scores.
+
+    Attributes:
+        tables: shown first.
+        remarks: sentences below them.
+        pictures: name, how to read it, and the picture.
+    """
+
+    tables: Sequence[Table] = ()
+    remarks: Sequence[str] = ()
+    pictures: Sequence[tuple[str, str, Figure]] = ()
 
 
-def write_report(runs: Sequence[Run], output: Path) -> Path:
+def comparison(runs: Sequence[Run]) -> Comparison | None:
+    """Return the section of the page that compares runs; None where there is nothing to compare.
+
+    This is the one place where such a section is put in.
+    """
+    return None
+
+
+def write_report(runs: Sequence[Run], output: Path, refused: Sequence[str] = ()) -> Path:
     """Write one HTML page about the runs to ``output``, replacing it as a whole, and return its path.
+
+    ``refused`` are sentences about logs that could not be read: the page says them first.
 
     Raises:
         UsageError: if there are no runs, or the page cannot be written.
     """
     if not runs:
         raise UsageError("a report needs at least one run")
-    summaries = sorted((summarised(run, runs) for run in runs), key=_rank)
-    runs = [summary.run for summary in summaries]
-    names = names_of(runs)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cl_engine.analysis", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    scenarios = sorted({one_line(run.scenario) for run in runs})
-    page = environment.get_template("report.html").render(
-        title=", ".join(scenarios),
-        tables=[
-            {
-                "heads": heads,
-                "rows": [
-                    {"run": s.run, "name": name, "cells": _cells(s, heads)}
-                    for s, name in zip(summaries, names, strict=True)
-                ],
-            }
-            for heads in TABLES
-        ],
-        count=len(runs),
-        seeds=" or ".join(map(str, sorted({summary.seeds for summary in summaries}))),
-        remarks=remarks(names, summaries),
-        pictures=[_shown(*each) for each in _of_all(runs) if each[2] is not None],
-        runs=[_of_one(summary, runs, names[k], k) for k, summary in enumerate(summaries)],
-        definitions=DEFINITIONS,
-    )
+    page = _Page(runs).written(refused)
     part = output.with_name(output.name + ".part")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(page, encoding="utf-8")
+        part.write_text(page, encoding="utf-8", newline="\n")  # the hash of the script is of these very bytes
         part.replace(output)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -98,80 +78,137 @@ def write_report(runs: Sequence[Run], output: Path) -> Path:
     return output
 
 
-def save_pictures(runs: Sequence[Run], folder: Path, kind: str = "svg") -> list[Path]:
-    """Write the pictures of the report to files in ``folder``, as ``svg``, ``png`` or ``pdf``; return their paths."""
-    if kind not in FORMATS:
-        raise UsageError(f"no picture format '{kind}'; there are: {', '.join(FORMATS)}")
-    drawn = {name: fig for name, _, fig in _of_all(runs)}
-    for k, run in enumerate(runs):
-        prefix = f"{k:02d}-{re.sub(r'[^A-Za-z0-9_-]+', '-', run.strategy)}"
-        drawn |= {f"{prefix}-{name}": fig for name, _, fig in _of_run(run, runs)}
-    written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, fig in drawn.items():
-            if fig is not None:
-                path = folder / f"{name}.{kind}"
-                path.write_bytes(rendered(fig, kind))
-                written.append(path)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written to: {error.strerror or error}") from None
-    return written
+class _Page:
+    """A page while it is made: the runs by scenario, the best first, and the letters that its pictures share."""
 
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.letters: dict[str, str] = {}
+        self.groups: dict[str, tuple[list[str], list[Summary]]] = {}
+        for scenario in sorted({run.scenario for run in runs}):
+            group = [run for run in runs if run.scenario == scenario]
+            summaries = sorted((summarised(run, group) for run in group), key=_rank)
+            names = [plain(name, LONGEST) for name in names_of([summary.run for summary in summaries])]
+            self.groups[scenario] = (names, summaries)
+        self.runs = [summary.run for _, summaries in self.groups.values() for summary in summaries]
+        self.pictured = {id(run) for run in self._chosen()}
 
-Drawn = tuple[str, str, Figure | None]
-
-
-def _of_all(runs: Sequence[Run]) -> list[Drawn]:
-    """Return name, reading aid and picture of what shows all runs together."""
-    tested = [run for run in runs if run.final is not None]
-    if not tested:
-        return []
-    drawn: list[Drawn] = [
-        (
-            "accuracy",
-            "Falling: earlier tasks are lost. The band is 95 % confidence over seeds.",
-            pictures.accuracy_over_stream(tested),
-        ),
-        ("forgetting", "Zero: nothing that was learned is lost.", pictures.forgetting_over_stream(tested)),
-        ("learning", "How fast a task is learned, tested on its own test rows.", pictures.learning_curves(tested)),
-        (
-            "transfer",
-            "Above zero: what was learned before helps. Below: it gets in the way.",
-            pictures.transfer(tested),
-        ),
-    ]
-    if len(tested) > 1:
-        against = pictures.accuracy_against_memory(tested)
-        drawn += [
-            ("memory", "What one seed would have to save, after each experience.", pictures.memory_of_runs(tested)),
-            ("accuracy-memory", "Up and to the left is better.", against),
+    def written(self, refused: Sequence[str]) -> str:
+        """Return the page."""
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("cl_engine.analysis", "."),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        source = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
+        several = len(self.groups) > 1
+        compared = comparison(self.runs)
+        scenarios = [
+            self._scenario(k, name, *group, several) for k, (name, group) in enumerate(self.groups.items(), start=1)
         ]
-    return [*drawn, ("seconds", "Where the time went.", pictures.seconds_of_runs(tested))]
+        # the only markup that is not escaped is our own style and script, and matplotlib's pictures, in which names are
+        # drawn as paths
+        return environment.get_template("report.html").render(
+            title=self._title(),
+            subtitle=self._subtitle(),
+            style=Markup(self._style()),
+            script=Markup(source),
+            hash="sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode(),
+            state=self._state(refused),
+            overview=overview({plain(name, LONGEST): group for name, group in self.groups.items()})
+            if several
+            else None,
+            comparison=compared,
+            compared=[self._drawn(*each, salt="compared") for each in compared.pictures] if compared else [],
+            scenarios=scenarios,
+            definitions=DEFINITIONS,
+            letters=Markup(shared(self.letters)),
+        )
 
+    @staticmethod
+    def _style() -> str:
+        text = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+        return text.replace("/* pictures, light */", variables()).replace("/* pictures, dark */", variables(dark=True))
 
-def _of_run(run: Run, runs: Sequence[Run]) -> list[Drawn]:
-    """Return name, reading aid and picture of what shows one run."""
-    if run.final is None:
-        return []
-    return [
-        ("matrix", "A row is a test after an experience; down a column, a task is kept or lost.", pictures.matrix(run)),
-        ("tasks", "Each line is a task, from when it was learned.", pictures.tasks_over_stream(run)),
-        ("memory-parts", "What one seed would have to save, part by part.", pictures.memory_over_stream(run, runs)),
-        ("codes", "Below the line of whole nets, codes pay.", inside.code_bytes(run)),
-        ("layers", "Layer by layer, mean over seeds.", inside.layers(run)),
-        ("overlap", "1: two tasks use the same weights.", inside.overlap(run)),
-        ("modules", "Down a column, tasks share a module.", composition.module_graph(run)),
-        ("growth", "The further below the line, the more is used again.", composition.growth(run)),
-        ("orders", "The same number: the same weights.", composition.orders(run)),
-        ("sources", "Along a row: whom a task could learn from.", composition.sources(run)),
-    ]
+    def _title(self) -> str:
+        few = len(self.groups) <= 3
+        return " · ".join(plain(name, LONGEST) for name in self.groups) if few else f"{len(self.groups)} scenarios"
 
+    def _subtitle(self) -> str:
+        seeds = " or ".join(map(str, sorted({s.seeds for _, summaries in self.groups.values() for s in summaries})))
+        return (
+            f"{counted(len(self.runs), 'run')}, {seeds} seed{'s' if seeds != '1' else ''} each. "
+            "Mean ± 95 % confidence over seeds (t interval). “–”: undefined or not measured."
+        )
 
-def _shown(name: str, aid: str, fig: Figure | None, salt: str = "") -> dict[str, Any]:
-    assert fig is not None
-    # the only markup that is not escaped: matplotlib's own, in which names are drawn as paths
-    return {"name": name, "aid": aid, "svg": Markup(inline(fig, f"{name}{salt}"))}
+    def _state(self, refused: Sequence[str]) -> list[str]:
+        """Say what is not there: logs that cannot be read, runs that are not finished, pictures left out."""
+        said = [f"Not in this page: {one_line(sentence)}" for sentence in refused]
+        for scenario, (names, summaries) in self.groups.items():
+            called = [f"{plain(scenario, LONGEST)}, {name}" for name in names] if len(self.groups) > 1 else names
+            said += unfinished(called, summaries)
+        left_out = len(self.runs) - len(self.pictured)
+        if left_out:
+            said.append(
+                f"{counted(left_out, 'run')} of {len(self.runs)} have no pictures of their own here, to keep the page small: "
+                f"`run.py report RUN -o FILE` draws them for up to {PICTURED} runs"
+            )
+        return said
+
+    def _chosen(self) -> list[Run]:
+        """Return the runs that have pictures of their own: the best of each strategy and scenario before the next best."""
+        ranked: list[tuple[int, Run]] = []
+        for _, summaries in self.groups.values():
+            met: dict[str, int] = {}
+            for summary in summaries:
+                place = met[summary.run.strategy] = met.get(summary.run.strategy, -1) + 1
+                ranked.append((place, summary.run))
+        ranked.sort(key=lambda pair: pair[0])
+        return [run for _, run in ranked[:PICTURED]]
+
+    def _scenario(
+        self, number: int, scenario: str, names: Sequence[str], summaries: Sequence[Summary], several: bool
+    ) -> dict[str, Any]:
+        runs = [summary.run for summary in summaries]
+        return {
+            "id": f"scenario-{number}",
+            "name": plain(scenario, LONGEST),
+            "tables": score_tables(names, summaries),
+            "apart": options_apart(names, summaries),
+            "remarks": remarks(names, summaries),
+            "pictures": self._shown(of_all(runs), f"s{number}"),
+            "runs": [
+                self._run(f"run-{number}-{k}", name, summary, runs)
+                for k, (name, summary) in enumerate(zip(names, summaries, strict=True), start=1)
+            ],
+        }
+
+    def _run(self, place: str, name: str, summary: Summary, beside: Sequence[Run]) -> dict[str, Any]:
+        run = summary.run
+        drawn = self._shown(of_run(run, beside), place) if id(run) in self.pictured else []
+        return {
+            "id": place,
+            "name": name,
+            "status": run.status,
+            "open": len(self.runs) <= OPEN,
+            "pictures": drawn,
+            "parts": {one_line(part): size(held) for part, held in summary.memory_parts.items()},
+            "options": {
+                one_line(table): dotted(options, f"{one_line(table)}.") if isinstance(options, dict) else {}
+                for table, options in run.experiment["options"].items()
+            },
+            "seeds": ", ".join(map(str, run.experiment["seeds"])),
+            "environment": _environment(run),
+            "scenario": clean(run.environment.get("scenario", "")),
+        }
+
+    def _shown(self, pictures: Sequence[Picture], salt: str) -> list[dict[str, Any]]:
+        drawn = ((picture, picture.draw()) for picture in pictures)
+        return [self._drawn(picture.name, picture.aid, fig, salt) for picture, fig in drawn if fig is not None]
+
+    def _drawn(self, name: str, aid: str, fig: Figure, salt: str) -> dict[str, Any]:
+        return {"name": name, "aid": aid, "svg": Markup(inline(fig, f"{salt}-{name}", self.letters))}
 
 
 def _rank(summary: Summary) -> float:
@@ -179,40 +216,15 @@ def _rank(summary: Summary) -> float:
     return -summary.acc.mean if math.isfinite(summary.acc.mean) else 1.0
 
 
-def _cells(summary: Summary, heads: Sequence[str]) -> list[str]:
-    scores: dict[str, Score] = {
-        "ACC": summary.acc,
-        "BWT": summary.bwt,
-        "forgetting": summary.forgetting,
-        "FWT": summary.fwt,
-        "learning accuracy": summary.learning_accuracy,
-        "curve area": summary.curve_area,
-        "LCA": summary.lca,
-        "transfer": summary.transfer,
-        "transfer, last task": summary.transfer_last,
-        "intransigence": summary.intransigence,
-    }
-    cells = {name: with_interval(score.mean, score.half_width, name in SIGNED) for name, score in scores.items()}
-    cells["memory"], cells["time"] = size(summary.memory), duration(summary.seconds)
-    cells["size efficiency"] = number(summary.size_efficiency)
-    cells["training FLOPs"], cells["inference FLOPs"] = flops(summary.training_flops), flops(summary.inference_flops)
-    return [cells[head] for head in heads]
-
-
-def _of_one(summary: Summary, runs: Sequence[Run], name: str, index: int) -> dict[str, Any]:
-    run = summary.run
-    environment = {key: clean(text) for key, text in run.environment.items() if key not in ("experiment", "scenario")}
-    return {
-        "name": name,
-        "status": run.status,
-        "path": str(run.path),
-        "pictures": [_shown(*each, salt=f"-{index}") for each in _of_run(run, runs) if each[2] is not None],
-        "parts": {one_line(part): size(held) for part, held in summary.memory_parts.items()},
-        "options": {
-            table: {key: json.dumps(value) for key, value in options.items()}
-            for table, options in run.experiment["options"].items()
-        },
-        "seeds": ", ".join(map(str, run.experiment["seeds"])),
-        "environment": {**{key: clean(value) for key, value in run.attributes.items()}, **environment},
-        "scenario": clean(run.environment["scenario"]),
-    }
+def _environment(run: Run) -> dict[str, str]:
+    """Return where and how the run was made, every text that holds several facts taken apart."""
+    found = {"log": str(run.path), **run.attributes}
+    for key, text in run.environment.items():
+        if key in ("experiment", "scenario") or not text:
+            continue
+        try:
+            nested = json.loads(text)
+        except ValueError:
+            nested = None
+        found |= dotted(nested, f"{key}.") if isinstance(nested, dict) else {key: text}
+    return {one_line(key): one_line(text) for key, text in found.items()}

@@ -126,15 +126,8 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
 
 def curve_area(run: Run) -> Score:
     """Return the area under the learning curve by seed, the mean over the experiences tested midway."""
-    table = _curves(run)
-    seeds = run.results["seed"].values
-    if table.empty:
-        return Score(np.full(len(seeds), np.nan))
-    areas = []
-    for _, rows in table.groupby("step"):
-        wide = rows.pivot(index="batch", columns="seed", values="accuracy")[list(seeds)]
-        areas.append(metrics.learning_curve_area(wide.to_numpy(), wide.index.to_numpy()))
-    return Score(np.mean(areas, axis=0))
+    areas = [metrics.learning_curve_area(accuracy, batches) for batches, accuracy in _by_experience(run)]
+    return Score(np.mean(areas, axis=0) if areas else np.full(run.results.sizes["seed"], np.nan))
 
 
 def lca(run: Run) -> Score:
@@ -142,15 +135,12 @@ def lca(run: Run) -> Score:
 
     A fit shorter than β batches, or none at all (a task answered by what is there), is padded with its last value.
     """
-    beta, table = run.experiment["options"]["agenda"]["curve_batches"], _curves(run)
-    seeds = run.results["seed"].values
-    if not beta or table.empty:
-        return Score(np.full(len(seeds), np.nan))
+    beta = run.experiment["options"]["agenda"]["curve_batches"]
     found = []
-    for _, rows in table[table["batch"] <= beta].groupby("step"):
-        wide = rows.pivot(index="batch", columns="seed", values="accuracy")[list(seeds)]
-        found.append(metrics.lca(wide.reindex(range(beta + 1)).ffill().to_numpy()))
-    return Score(np.mean(found, axis=0))
+    for batches, accuracy in _by_experience(run) if beta else ():
+        last = np.searchsorted(batches, np.arange(beta + 1), side="right") - 1  # the newest test at each batch
+        found.append(metrics.lca(np.where(last[:, None] < 0, np.nan, accuracy[last])))
+    return Score(np.mean(found, axis=0) if found else np.full(run.results.sizes["seed"], np.nan))
 
 
 def learning_curve(run: Run) -> tuple[str, Array, Array] | None:
@@ -213,6 +203,19 @@ def _curves(run: Run) -> pd.DataFrame:
     table = table[(table["n_total"] > 0) & (table["step"] < run.results.sizes["experience"])]
     table = table.drop_duplicates(["step", "batch", "seed"], keep="last")
     return table.assign(accuracy=table["n_correct"] / table["n_total"])
+
+
+def _by_experience(run: Run) -> list[tuple[Array, Array]]:
+    """Return for each experience tested midway after how many batches it was ``[P]``, and the accuracy ``[P, S]``."""
+    seeds = {int(seed): place for place, seed in enumerate(run.results["seed"].values)}
+    table = _curves(run)
+    table = table.assign(place=table["seed"].map(seeds)).sort_values(["step", "batch", "place"])
+    # a test is of all seeds at once, so each has as many rows as there are seeds
+    step, batch, accuracy = (table[name].to_numpy().reshape(-1, len(seeds)) for name in ("step", "batch", "accuracy"))
+    cuts = np.flatnonzero(np.diff(step[:, 0])) + 1
+    if not len(step):
+        return []
+    return list(zip(np.split(batch[:, 0], cuts), np.split(accuracy, cuts), strict=True))
 
 
 def _of_experiences(run: Run, column: str) -> Array:

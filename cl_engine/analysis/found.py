@@ -1,0 +1,56 @@
+"""Finding runs: every log at or below the places that are given, and why some cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cl_engine.errors import UsageError
+from cl_engine.results import Run, open_run
+
+LOG = "log.h5"
+
+
+def find_runs(places: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """Open every log that is meant by places: a log, a run's folder, or a folder with runs anywhere below it.
+
+    Returns the runs, each once, and a sentence for every log that cannot be read.
+
+    Raises:
+        UsageError: if nothing can be read; with a single log, in that log's own sentence.
+    """
+    files = dict.fromkeys(file for place in places for file in _logs(place))
+    runs, refused = [], []
+    for file in files:
+        try:
+            runs.append(checked(open_run(file)))
+        except UsageError as error:
+            refused.append(str(error))
+    if not runs:
+        raise UsageError(refused[0] if len(refused) == 1 else f"none of {len(files)} logs can be read; {refused[0]}")
+    return runs, refused
+
+
+def checked(run: Run) -> Run:
+    """Return the run if all of its parts that a report needs can be read.
+
+    Raises:
+        UsageError: if they cannot: the file was damaged, or something else wrote it.
+    """
+    try:
+        _ = run.results["accuracy"].values
+        for table in ("experiences", "epochs", "curves", "events"):
+            run.table(table)
+        _ = (run.experiment["options"], run.experiment["seeds"], run.strategy, run.scenario, run.status)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise UsageError(f"{run.path} is damaged or not whole: {error}") from None
+    return run
+
+
+def _logs(place: Path) -> list[Path]:
+    if not place.is_dir() or (place / LOG).exists():
+        return [place / LOG if place.is_dir() else place]
+    found = sorted(place.rglob(LOG))
+    if not found:
+        raise UsageError(f"there is no {LOG} at {place}, nor anywhere below it: give a run, or a folder with runs")
+    return found
