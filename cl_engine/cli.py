@@ -145,6 +145,38 @@ def report(runs: tuple[Path, ...], output: Path, pictures: Path | None, kind: st
             click.echo(f"picture: {path}")
 
 
+MEASURES = "acc bwt fwt forgetting learning_accuracy curve_area lca transfer intransigence memory seconds training_flops".split()
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--by", default="acc", type=click.Choice(MEASURES), help="What they are compared by.  [acc]")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["terminal", "csv", "latex", "markdown", "json"]),
+    default="terminal",
+    help="[terminal]",
+)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file for it.  [the terminal]")
+@click.option(
+    "--pictures", type=click.Path(file_okay=False, path_type=Path), help="A folder for its pictures (SVG, PNG, PDF)."
+)
+def compare(runs: tuple[str, ...], by: str, kind: str, output: Path | None, pictures: Path | None) -> None:
+    """Compare RUNS: intervals over seeds, paired tests, ranks over streams, fronts against memory and time.
+
+    RUNS are folders of runs, folders that hold many, or patterns in quotes.
+
+    \b
+    Examples:
+      python run.py compare results/permuted_digits-*
+      python run.py compare results/reference --by forgetting --format latex -o table.tex --pictures figures
+    """
+    from cl_engine.analysis.comparing import compare_in_terminal
+
+    compare_in_terminal(runs, by, kind, output, pictures)
+
+
 @main.command()
 @_options
 def check(device: str, data_root: Path | None, **named: Any) -> None:

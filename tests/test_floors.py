@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "cl_engine"
 # the floors of DESIGN.md, from the ground up; a folder stands for all files in it
 FLOORS = [
     ["errors", "formats", "rng", "tree", "bank", "events", "images", "flops"],
-    ["options", "rehearsal", "metrics"],
-    ["stream", "optimizers", "ctrl_tasks", "proxies", "best"],
-    ["agenda", "source_stream", "architecture", "memory", "ledger"],
-    ["net", "checkpoint", "torchvision_files", "mnist1d_files"],
+    ["options", "rehearsal", "metrics", "audit"],
+    ["stream", "optimizers", "ctrl_tasks", "proxies", "best", "log_file"],
+    ["agenda", "source_stream", "architecture", "memory", "ledger", "on_disk"],
+    ["net", "checkpoint", "torchvision_files", "mnist1d_files", "many_runs"],
     ["heads", "fit"],
     ["recall/", "masks/"],
     ["modules/"],
@@ -24,7 +24,7 @@ FLOORS = [
     ["strategies/", "streams/", "sources/", "nets/"],
     ["engine", "log_tables", "console", "plugins", "scenario", "results"],
     ["recorder", "analysis/", "backbone"],
-    ["run_folder"],
+    ["run_folder", "export/"],
     ["experiment"],
     ["estimate", "interop/"],
     ["session"],

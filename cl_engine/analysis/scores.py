@@ -185,17 +185,18 @@ def recomputed(run: Run, rows: int = 64) -> dict[str, Array]:
 
     The counts are read ``rows`` evaluations at a time; what is remembered of them is a few numbers a task.
     """
-    import h5py
-
     from cl_engine.ledger import Ledger
+    from cl_engine.log_file import array, opened, subgroup
 
     found = run.results
     ledger = Ledger(found.sizes["seed"])
     scores: dict[str, list[Array]] = {name: [] for name in SCORES}
     order, tasks = found["evaluation_step"].values, found["experience_task"].values
-    with h5py.File(run.path, "r", locking=False) as file:
+    with opened(run.path) as file:
+        results = subgroup(file, "results")
         for start in range(0, len(order), rows):
-            correct, total = (file["results"][name][start : start + rows] for name in ("n_correct", "n_total"))
+            span = slice(start, start + rows)
+            correct, total = (array(results, name, span) for name in ("n_correct", "n_total"))
             for step, right, count in zip(order[start : start + rows], correct, total, strict=True):
                 if step >= 0:
                     ledger.learned(int(step), int(tasks[step]))
