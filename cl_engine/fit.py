@@ -42,10 +42,14 @@ class Midway(Event):
 
 @dataclass(frozen=True)
 class Curve:
-    """When to be tested in the middle of learning: after each of the first batches, after every k-th epoch."""
+    """When to be tested in the middle of learning: after each of the first batches, after every k-th epoch.
+
+    ``tasks`` is how many of the tasks met first are tested beside the one at hand.
+    """
 
     batches: int = 0
     epochs: int = 0
+    tasks: int = 0
 
     def wants(self, batch: int, per_epoch: int) -> bool:
         """Return whether to be tested after this many batches (0: before the first)."""

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "cl_engine"
 # the floors of DESIGN.md, from the ground up; a folder stands for all files in it
 FLOORS = [
     ["errors", "formats", "rng", "tree", "bank", "events", "images", "flops"],
-    ["options", "rehearsal", "metrics", "audit"],
-    ["stream", "optimizers", "ctrl_tasks", "proxies", "best", "log_file"],
+    ["options", "rehearsal", "metrics", "audit", "stability"],
+    ["stream", "optimizers", "ctrl_tasks", "proxies", "best", "log_file", "lifelong"],
     ["agenda", "source_stream", "architecture", "memory", "ledger", "on_disk"],
     ["net", "checkpoint", "torchvision_files", "mnist1d_files", "many_runs"],
     ["heads", "fit"],

@@ -21,7 +21,7 @@ from cl_engine.errors import unknown
 from cl_engine.formats import UNDEFINED, duration, number, size
 
 TERMINAL_WIDTH = 110  # where the output is no terminal
-SIGNED = ("bwt", "fwt", "forgetting", "transfer", "intransigence")
+SIGNED = ("bwt", "fwt", "forgetting", "transfer", "intransigence", "performance_maintenance")
 FORMULA = re.compile(r"^[=+\-@\t\r]")  # what a spreadsheet would take for a formula (OWASP: CSV injection)
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 

@@ -126,15 +126,20 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
 
 def curve_area(run: Run) -> Score:
     """Return the area under the learning curve by seed, the mean over the experiences tested midway."""
-    table = _curves(run)
-    seeds = run.results["seed"].values
-    if table.empty:
-        return Score(np.full(len(seeds), np.nan))
-    areas = []
-    for _, rows in table.groupby("step"):
-        wide = rows.pivot(index="batch", columns="seed", values="accuracy")[list(seeds)]
-        areas.append(metrics.learning_curve_area(wide.to_numpy(), wide.index.to_numpy()))
+    curves = learning_points(run).values()
+    if not curves:
+        return Score(np.full(run.results.sizes["seed"], np.nan))
+    areas = [metrics.learning_curve_area(wide.to_numpy(), wide.index.to_numpy()) for wide in curves]
     return Score(np.mean(areas, axis=0))
+
+
+def learning_points(run: Run) -> dict[int, pd.DataFrame]:
+    """Return for each experience tested midway its test accuracy: batches learned down, seeds across."""
+    seeds = list(run.results["seed"].values)
+    return {
+        int(step): rows.pivot(index="batch", columns="seed", values="accuracy")[seeds]
+        for step, rows in _curves(run).groupby("step")
+    }
 
 
 def lca(run: Run) -> Score:

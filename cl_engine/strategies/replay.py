@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cl_engine import rng
 from cl_engine.events import StrategyEvent
+from cl_engine.fit import Tree
 from cl_engine.memory import State
 from cl_engine.options import option
 from cl_engine.rehearsal import balanced, reservoir
@@ -65,6 +66,9 @@ class Replay(Strategy):
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self.net_for(task_id), x)
+
+    def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
+        return self.net.all(self.midway_net(params, task_id), x)
 
     def _remember(self, step: int, x: Tensor, y: Tensor, t: Tensor) -> None:
         memory, new = self.state["memory"], {"x": x, "y": y, "t": t}
