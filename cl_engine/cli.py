@@ -175,6 +175,23 @@ def compare(runs: tuple[str, ...], by: str, kind: str, output: Path | None, pict
 
 
 @main.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--to", "kind", required=True, help="csv, parquet, netcdf, tensorboard, wandb-offline or l2logger.")
+@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder.")
+def export(runs: tuple[str, ...], kind: str, output: Path) -> None:
+    """Write RUNS for the tools of others, each into a folder of its own below the one given.
+
+    RUNS are folders of runs, folders that hold many, or patterns in quotes.
+    """
+    from cl_engine.analysis.comparing import readable
+    from cl_engine.export.registry import exported
+    from cl_engine.log_file import logs_in
+
+    for folder in exported(readable(logs_in(*runs)), kind, output):
+        click.echo(f"{kind}: {folder}")
+
+
+@main.command()
 @_options
 def check(device: str, data_root: Path | None, **named: Any) -> None:
     """Refuse what would fail; print agenda, sizes, and an estimate of time and disk. Trains for a few seconds."""

@@ -42,10 +42,7 @@ class Midway(Event):
 
 @dataclass(frozen=True)
 class Curve:
-    """When to be tested in the middle of learning: after each of the first batches, after every k-th epoch.
-
-    ``tasks`` is how many of the tasks met first are tested beside the one at hand.
-    """
+    """When to be tested while learning: after the first batches, every k-th epoch; on how many of the first tasks too."""
 
     batches: int = 0
     epochs: int = 0

@@ -89,7 +89,7 @@ def relative_performance(curve: Array, expert: Array) -> Array:
     """
     length = min(len(curve), len(expert))
     own, alone = (np.sum(np.asarray(each, dtype=float)[:length], axis=0) for each in (curve, expert))
-    return np.divide(own, alone, out=np.full(np.shape(own), np.nan), where=alone != 0)
+    return np.asarray(np.divide(own, alone, out=np.full(np.shape(own), np.nan), where=alone != 0))
 
 
 def saturation(curve: Array) -> tuple[float, int]:
@@ -103,7 +103,7 @@ def saturation(curve: Array) -> tuple[float, int]:
     if window >= 3:
         mirrored = np.concatenate([values[window - 1 : 0 : -1], values, values[-2 : -window - 1 : -1]])
         smooth = np.convolve(np.full(window, 1 / window), mirrored, mode="valid")
-        start = max(0, window // 2 - 1) if window % 2 == 0 else int(np.floor(window / 2 - 1))
+        start = int(np.floor(window / 2 - 1))
         values = smooth[start : len(smooth) - int(np.ceil(window / 2))]
     at = int(np.argmax(values))
     return float(values[at]), at

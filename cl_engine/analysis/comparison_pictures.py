@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from cl_engine.analysis.comparison import ALPHA, Comparison
 from cl_engine.analysis.statistics import bootstrap, front
-from cl_engine.analysis.style import LETTERS, colour, mark, plain, styled
+from cl_engine.analysis.style import LETTERS, PALE, colour, mark, plain, styled
 from cl_engine.formats import duration, size
 
 PANELS = 9  # more streams than this are shown as their mean, in one panel
@@ -144,7 +144,7 @@ def _panel(axes: Axes, points: list[Point], shades: dict[str, int], cost: str) -
     on_front = sorted((point[1], point[2]) for point in points if point[5])
     if on_front:
         x, y = zip(*on_front, strict=True)
-        axes.step(x, y, where="post", color="#888888", linewidth=1, zorder=1)
+        axes.step(x, y, where="post", color=PALE, linewidth=1, zorder=1)
     for name, spent, accuracy, low, high, best in points:
         shade = shades[name]
         if math.isfinite(low):

@@ -18,11 +18,10 @@ from rich.text import Text
 from cl_engine.analysis.comparison import ALPHA, Comparison
 from cl_engine.analysis.names import one_line
 from cl_engine.errors import unknown
-from cl_engine.formats import UNDEFINED, duration, number, size
+from cl_engine.formats import UNDEFINED, cell, duration, number, size
 
 TERMINAL_WIDTH = 110  # where the output is no terminal
 SIGNED = ("bwt", "fwt", "forgetting", "transfer", "intransigence", "performance_maintenance")
-FORMULA = re.compile(r"^[=+\-@\t\r]")  # what a spreadsheet would take for a formula (OWASP: CSV injection)
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 
 
@@ -69,7 +68,7 @@ def csv(comparison: Comparison) -> str:
     table = comparison.table.copy()
     for column in table.columns:
         if not pd.api.types.is_numeric_dtype(table[column]):
-            table[column] = [FORMULA.sub(lambda found: f"'{found[0]}", str(cell)) for cell in table[column]]
+            table[column] = [cell(str(text)) for text in table[column]]
     text: str = table.to_csv(index=False)
     return text
 
@@ -252,7 +251,8 @@ def _markdown(rows: pd.DataFrame, best: Sequence[bool]) -> str:
     lines = [line([str(column) for column in rows.columns]), line(ruler)]
     for cells, bold in zip(rows.itertuples(index=False), best, strict=True):
         shown = [_literal(str(cell)) for cell in cells]
-        lines.append(line([f"**{cell}**" if bold and cell else cell for cell in shown]))
+        strong = (list(rows.columns).index("method"), 3) if bold else ()
+        lines.append(line([f"**{text}**" if at in strong else text for at, text in enumerate(shown)]))
     return "\n".join(lines)
 
 

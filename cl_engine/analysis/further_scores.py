@@ -21,11 +21,13 @@ def courses(run: Run) -> dict[int, Array]:
     as ``agenda.curve_tasks`` says, in logs from format 1.3.
     """
     found, learned = run.results, run.learned
-    steps, values, seeds = found["evaluation_step"].values, found["accuracy"].values, found["seed"].values
+    steps, seeds = found["evaluation_step"].values, found["seed"].values
+    total = found["n_total"].values
+    values = np.divide(found["n_correct"].values, total, out=np.full(total.shape, np.nan), where=total > 0)
     points: dict[int, list[tuple[float, float, Array]]] = {}
     for task in np.flatnonzero(learned >= 0):
         rows = np.flatnonzero((steps >= learned[task]) & np.isfinite(values[:, task]).all(axis=1))
-        points[int(task)] = [(float(steps[row]), np.inf, values[row, task].astype(float)) for row in rows]
+        points[int(task)] = [(float(steps[row]), np.inf, values[row, task]) for row in rows]
     if "stability" in run.tables:
         table = run.table("stability")
         table = table[(table["n_total"] > 0) & (table["step"] < found.sizes["experience"])]

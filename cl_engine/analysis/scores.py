@@ -137,7 +137,7 @@ def learning_points(run: Run) -> dict[int, pd.DataFrame]:
     """Return for each experience tested midway its test accuracy: batches learned down, seeds across."""
     seeds = list(run.results["seed"].values)
     return {
-        int(step): rows.pivot(index="batch", columns="seed", values="accuracy")[seeds]
+        int(step): rows.pivot(index="batch", columns="seed", values="accuracy").reindex(columns=seeds)
         for step, rows in _curves(run).groupby("step")
     }
 
@@ -153,7 +153,7 @@ def lca(run: Run) -> Score:
         return Score(np.full(len(seeds), np.nan))
     found = []
     for _, rows in table[table["batch"] <= beta].groupby("step"):
-        wide = rows.pivot(index="batch", columns="seed", values="accuracy")[list(seeds)]
+        wide = rows.pivot(index="batch", columns="seed", values="accuracy").reindex(columns=seeds)
         found.append(metrics.lca(wide.reindex(range(beta + 1)).ffill().to_numpy()))
     return Score(np.mean(found, axis=0))
 
