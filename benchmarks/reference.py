@@ -2,7 +2,7 @@
 
     python benchmarks/reference.py
 
-makes them (a few minutes on one core; what is there already is kept), and the tables and pictures that compare them.
+from the root of the repository makes them (a few minutes on one core; what is there already is kept), and the tables and pictures that compare them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cl_engine.experiment import Experiment
 from cl_engine.results import open_run
 from cl_engine.scenario import Scenario
 
-OUT = Path(__file__).parents[1] / "results" / "reference"
+OUT = Path("results/reference")
 STRATEGIES = ("finetune", "replay", "piggyback", "independent")
 SEEDS = tuple(range(8))  # with six pairs of strategies, fewer could not be significant after correction
 FEW = {"setting": "task", "samples_per_class": 30, "test_samples_per_class": 30}
