@@ -176,7 +176,7 @@ def test_l2logger_validates_its_directories_and_reads_the_tests(run: Run, tmp_pa
     trained = list(
         dict.fromkeys(n for n, k in zip(blocks["task_name"], blocks["block_type"], strict=True) if k == "train")
     )
-    assert trained == ["task0000-plain", "task0001-permutation-1", "task0002-permutation-2"]
+    assert trained == ["task0000_plain", "task0001_permutation1", "task0002_permutation2"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "netcdf", "tensorboard", "l2logger"])

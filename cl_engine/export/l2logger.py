@@ -84,6 +84,6 @@ def _write(folder: Path, number: int, kind: str, rows: list[Row], first: int) ->
 
 
 def _name(task: int, name: str) -> str:
-    """Return a task's name as l2logger takes it: letters and digits, and no two alike."""
-    plain = re.sub(r"[^0-9A-Za-z]+", "-", one_line(name)).strip("-").lower()
-    return f"task{task:04d}-{plain}" if plain else f"task{task:04d}"
+    """Return a task's name as l2logger takes it, ``<label>_<variant>`` of letters and digits; no two alike."""
+    plain = re.sub(r"[^0-9A-Za-z]+", "", one_line(name)).lower()
+    return f"task{task:04d}_{plain or 'unnamed'}"
