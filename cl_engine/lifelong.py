@@ -25,22 +25,19 @@ def performance_maintenance(R: Array, steps: Steps, tasks: Steps) -> Array:
     Returns ``[…]``.
     """
     R, order, arrivals = np.asarray(R, dtype=float), np.asarray(steps), np.asarray(tasks)
+    by_time = np.argsort(order, kind="stable")
     means = []
     for task in range(R.shape[1]):
-        tested = [e for e in np.argsort(order, kind="stable") if order[e] >= 0 and np.isfinite(R[e, task]).all()]
-        trained = np.flatnonzero(arrivals == task)
-        reference: dict[int, int] = {}
-        for at in trained:
-            after = [e for e in tested if order[e] >= at]
-            if after:
-                reference[int(at)] = after[0]
-        differences = []
-        for e in tested:
-            before = [at for at in reference if order[reference[at]] < order[e]]
-            if before and e not in reference.values():
-                differences.append(R[e, task] - R[reference[max(before)], task])
-        if differences:
-            means.append(np.mean(differences, axis=0))
+        cells = R[by_time, task]
+        whole = (order[by_time] >= 0) & np.isfinite(cells).reshape(len(cells), -1).all(axis=1)
+        when, values = order[by_time][whole], cells[whole]
+        # for each time it was trained, the place of the first test after it; several may have the same
+        first = np.searchsorted(when, np.flatnonzero(arrivals == task), side="left")
+        first = np.unique(first[first < len(when)])
+        later = np.setdiff1d(np.arange(first[0], len(when)), first) if len(first) else np.array([], dtype=int)
+        if len(later):
+            latest = first[np.searchsorted(first, later, side="right") - 1]
+            means.append((values[later] - values[latest]).mean(axis=0))
     return np.asarray(np.mean(means, axis=0)) if means else np.full(R.shape[2:], np.nan)
 
 
@@ -51,10 +48,12 @@ def backward_transfer_all(R: Array, steps: Steps, learned: Steps) -> Array:
     """
     R, order, first = np.asarray(R, dtype=float), np.asarray(steps), np.asarray(learned)
     after = diagonal(R, order, first)
-    cells = [
-        R[e, j] - after[j] for e in range(len(R)) for j in range(R.shape[1]) if first[j] >= 0 and order[e] > first[j]
-    ]
-    return np.asarray(np.mean(cells, axis=0)) if cells else np.full(R.shape[2:], np.nan)
+    total, count = np.zeros(R.shape[2:]), 0
+    for e, row in enumerate(R):
+        old = (first >= 0) & (order[e] > first)
+        total = total + (row[old] - after[old]).sum(axis=0)
+        count += int(old.sum())
+    return np.asarray(total / count) if count else np.full(R.shape[2:], np.nan)
 
 
 def remembering(R: Array, steps: Steps, learned: Steps) -> Array:

@@ -152,7 +152,15 @@ class Run:
             found = json.loads(self.environment["experiment"])
         except (KeyError, ValueError, RecursionError):
             found = None
-        if not isinstance(found, dict) or not isinstance(found.get("options"), dict):
+        options = found.get("options") if isinstance(found, dict) else None
+        if (
+            not isinstance(found, dict)
+            or not isinstance(found.get("seeds"), list)
+            or not isinstance(options, dict)
+            or not all(
+                isinstance(options.get(table), dict) for table in ("stream", "net", "train", "agenda", "strategy")
+            )
+        ):
             raise UsageError(f"{self.path} is not a whole log: environment/experiment does not say what was run")
         return found
 

@@ -135,11 +135,16 @@ def nonsense_experiment(file: h5py.File) -> None:
     file["environment/experiment"] = "{not json"
 
 
+def half_an_experiment(file: h5py.File) -> None:
+    del file["environment/experiment"]
+    file["environment/experiment"] = '{"options": {"stream": {}, "net": []}}'
+
+
 def no_strategy(file: h5py.File) -> None:
     del file.attrs["strategy"]
 
 
-DAMAGES = (missing_array, missing_group, another_shape, nonsense_experiment, no_strategy)
+DAMAGES = (missing_array, missing_group, another_shape, nonsense_experiment, half_an_experiment, no_strategy)
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__)

@@ -62,14 +62,12 @@ def wc_acc(run: Run) -> Score:
 
 def windowed_forgetting(run: Run, window: int = WINDOW) -> Score:
     """Return WF^Δ by seed over the tasks tested midway, Δ counted in tests."""
-    held = courses(run)
-    return _score(run, stability.windowed_forgetting([held[task] for task in _earlier(run)], window))
+    return _score(run, stability.windowed_forgetting(_midway(run), window))
 
 
 def windowed_plasticity(run: Run, window: int = WINDOW) -> Score:
     """Return WP^Δ by seed over the tasks tested midway, Δ counted in tests."""
-    held = courses(run)
-    return _score(run, stability.windowed_plasticity([held[task] for task in _earlier(run)], window))
+    return _score(run, stability.windowed_plasticity(_midway(run), window))
 
 
 def performance_maintenance(run: Run) -> Score:
@@ -119,6 +117,13 @@ def _earlier(run: Run) -> dict[int, Array]:
     tested = set(run.table("stability")["task"].unique())
     last = int(np.argmax(run.learned))
     return {task: course[1:] for task, course in courses(run).items() if task != last and task in tested}
+
+
+def _midway(run: Run) -> list[Array]:
+    """Return the courses of `_earlier`, each with the test right after learning."""
+    earlier = _earlier(run)
+    held = courses(run) if earlier else {}
+    return [held[task] for task in earlier]
 
 
 def _against(run: Run, beside: Sequence[Run]) -> list[tuple[Array, Array]]:

@@ -147,7 +147,7 @@ def lca(run: Run) -> Score:
 
     A fit shorter than β batches, or none at all (a task answered by what is there), is padded with its last value.
     """
-    beta, table = run.experiment["options"]["agenda"]["curve_batches"], _curves(run)
+    beta, table = int(run.experiment["options"]["agenda"].get("curve_batches", 0)), _curves(run)
     seeds = run.results["seed"].values
     if not beta or table.empty:
         return Score(np.full(len(seeds), np.nan))
@@ -166,7 +166,7 @@ def learning_curve(run: Run) -> tuple[str, Array, Array] | None:
     the same experiences. None if learning was not tested midway.
     """
     table = _curves(run)
-    unit = "epoch" if run.experiment["options"]["agenda"]["curve_epochs"] else "batch"
+    unit = "epoch" if run.experiment["options"]["agenda"].get("curve_epochs") else "batch"
     # after a pass come the first batches of the next one: the end of the pass is the earliest point with its number
     table = table.sort_values("batch").drop_duplicates(["step", unit, "seed"], keep="first")
     wide = table.pivot(index=unit, columns=["step", "seed"], values="accuracy").sort_index().dropna()
