@@ -15,6 +15,7 @@ from cl_engine.analysis.statistics import bootstrap, front
 from cl_engine.analysis.style import LETTERS, PALE, colour, mark, plain, styled
 from cl_engine.formats import duration, size
 
+NAME = 30  # letters of a name at the most
 PANELS = 9  # more streams than this are shown as their mean, in one panel
 
 
@@ -34,11 +35,13 @@ def critical_difference(comparison: Comparison) -> Figure | None:
     top, step, gap = 0.62, 0.26, 0.14  # inches: above the scale, between two names, between two bars
     drop = 0.22 + gap * (max(bars, default=-1) + 1)
     height = top + drop + step * rows + 0.3
-    fig = Figure(figsize=(6.4, height))
+    names = [plain(name, NAME) for name in ranking.methods]
+    side = max(1.75, 0.95 + max(map(len, names)) / LETTERS)  # inches beside the scale: the longest name and its rank
+    left, right, width = side, side + 3.0, 2 * side + 3.0
+    fig = Figure(figsize=(width, height))
     axes = fig.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
-    axes.set(xlim=(0, 6.4), ylim=(-height + top, top))
-    left, right = 1.9, 4.5
+    axes.set(xlim=(0, width), ylim=(-height + top, top))
 
     def at(rank: float) -> float:
         return left + (rank - 1) / max(1, k - 1) * (right - left)
@@ -51,12 +54,12 @@ def critical_difference(comparison: Comparison) -> Figure | None:
     for (first, last), level in zip(ranking.groups, bars, strict=True):
         y = -0.16 - gap * level
         axes.plot([at(ranking.ranks[first]) - 0.05, at(ranking.ranks[last]) + 0.05], [y, y], color=ink, linewidth=3.2)
-    for place, (name, rank) in enumerate(zip(ranking.methods, ranking.ranks, strict=True)):
+    for place, (name, rank) in enumerate(zip(names, ranking.ranks, strict=True)):
         on_left = place < rows
         y = -drop - step * (place if on_left else k - 1 - place)
         edge, align = (left - 0.25, "right") if on_left else (right + 0.25, "left")
         axes.plot([at(rank), at(rank), edge], [0, y, y], color=colour(place), linewidth=1)
-        label = f"{plain(name, 20)}  {rank:.2f}" if on_left else f"{rank:.2f}  {plain(name, 20)}"
+        label = f"{name}  {rank:.2f}" if on_left else f"{rank:.2f}  {name}"
         axes.text(edge + (-0.05 if on_left else 0.05), y, label, ha=align, va="center", fontsize=8.5, color=ink)
     axes.set_title("")
     axes.text(
@@ -84,7 +87,7 @@ def pareto(comparison: Comparison, cost: str = "memory") -> Figure | None:
         return None
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    fig = Figure(figsize=(2.6 + 1.9 * columns if columns < 3 else 7.4, 1.2 + 2.1 * rows), layout="constrained")
+    fig = Figure(figsize=(6.4 if columns < 3 else 7.4, 1.2 + 2.1 * rows), layout="constrained")
     grid = fig.subplots(rows, columns, squeeze=False, sharey=True)
     shades = {name: k for k, name in enumerate(comparison.methods)}
     for axes, (title, points) in zip(grid.flat, panels.items(), strict=False):
@@ -128,15 +131,17 @@ def _panels(comparison: Comparison, cost: str) -> dict[str, list[Point]]:
         return held
     common = set.intersection(*({point[0] for point in points} for points in held.values()))
     by_method = {name: [p for points in held.values() for p in points if p[0] == name] for name in common}
-    means = {name: np.mean([point[1:5] for point in points], axis=0) for name, points in by_method.items()}
+    means = {name: np.mean([point[1:3] for point in points], axis=0) for name, points in by_method.items()}
     if not means:
         return {}
     names = [name for name in comparison.methods if name in means]
     best = front(np.array([means[name][1] for name in names]), np.array([means[name][0] for name in names]))
     points: list[Point] = []
     for name, on in zip(names, best, strict=True):
-        spent, accuracy, low, high = map(float, means[name])
-        points.append((name, spent, accuracy, low, high, bool(on)))
+        spent, accuracy = map(float, means[name])
+        points.append(
+            (name, spent, accuracy, math.nan, math.nan, bool(on))
+        )  # seeds of a stream say nothing of a mean of streams
     return {f"mean of {len(held)} streams": points}
 
 
@@ -186,7 +191,8 @@ def _levels(groups: tuple[tuple[int, int], ...]) -> list[int]:
 def _below(comparison: Comparison) -> str:
     ranking = comparison.ranking
     assert ranking is not None
-    said = [f"Bars: no significant difference (Wilcoxon over streams, Holm, {ALPHA:.0%})."]
+    tested = f"(Wilcoxon over streams, Holm, {ALPHA:.0%})"
+    said = [f"Bars: no significant difference {tested}." if ranking.groups else f"All differ significantly {tested}."]
     if math.isfinite(ranking.friedman):
         said.append(f"Friedman p = {ranking.friedman:.2g}.")
     if math.isfinite(ranking.critical_difference):
