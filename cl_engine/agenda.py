@@ -52,6 +52,9 @@ class AgendaOptions(BaseModel):
     )
     curve_batches: int = option(0, "test the current task after each of its first k batches (LCA@k)", ge=0)
     curve_epochs: int = option(0, "test the current task after every k-th epoch; 0: never", ge=0)
+    curve_tasks: int = option(
+        0, "wherever the current task is tested so, test the first k tasks met too (stability gap)", ge=0
+    )
 
 
 def plan(stream: Stream, options: AgendaOptions) -> Iterator[Item]:

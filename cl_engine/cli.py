@@ -187,6 +187,52 @@ def watch(run: Path, interval: float, once: bool) -> None:
 
 
 @main.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--by", default="acc", help="acc, bwt, fwt, forgetting, memory, seconds, …: what decides.  [acc]")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["terminal", "csv", "latex", "markdown", "json"]),
+    default="terminal",
+    help="[terminal]",
+)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file for it.  [the terminal]")
+@click.option(
+    "--pictures", type=click.Path(file_okay=False, path_type=Path), help="A folder for its pictures (SVG, PNG, PDF)."
+)
+def compare(runs: tuple[str, ...], by: str, kind: str, output: Path | None, pictures: Path | None) -> None:
+    """Compare RUNS: intervals over seeds, paired tests, ranks over streams, fronts against memory and time.
+
+    RUNS are folders of runs, folders that hold many, or patterns in quotes.
+
+    \b
+    Examples:
+      python run.py compare results/permuted_digits-*
+      python run.py compare results/reference --by forgetting --format latex -o table.tex --pictures figures
+    """
+    from cl_engine.analysis.comparing import compare_in_terminal
+
+    compare_in_terminal(runs, by, kind, output, pictures)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--to", "kind", required=True, help="csv, parquet, netcdf, tensorboard, wandb-offline or l2logger.")
+@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder.")
+def export(runs: tuple[str, ...], kind: str, output: Path) -> None:
+    """Write RUNS for the tools of others, each into a folder of its own below the one given.
+
+    RUNS are folders of runs, folders that hold many, or patterns in quotes.
+    """
+    from cl_engine.analysis.comparing import readable
+    from cl_engine.export.registry import exported
+    from cl_engine.log_file import logs_in
+
+    for folder in exported(readable(logs_in(*runs)), kind, output):
+        click.echo(f"{kind}: {folder}")
+
+
+@main.command()
 @_options
 def check(device: str, data_root: Path | None, **named: Any) -> None:
     """Refuse what would fail; print agenda, sizes, and an estimate of time and disk. Trains for a few seconds."""

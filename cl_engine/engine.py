@@ -97,7 +97,11 @@ class _Simulation:
         yield events.TaskStarted(step=item.step, task_id=task, rows=len(experience.train))
         began = time.perf_counter()
         for event in self.strategy.learning(experience):
-            yield self._curve_point(event, task) if isinstance(event, Midway) else event
+            if isinstance(event, Midway):
+                yield self._curve_point(event, task)
+                yield from self._earlier(event, task)
+            else:
+                yield event
         self.ledger.learned(item.step, task)
         check_state(self.strategy.state, len(self.strategy.seeds), self.strategy.name())
         yield events.TaskLearned(
@@ -129,6 +133,27 @@ class _Simulation:
             n_total=len(test),
             seconds=time.perf_counter() - began,
         )
+
+    def _earlier(self, event: Midway, task: int) -> Iterator[Event]:
+        """Test the first tasks met with the weights as they are now, where the strategy can say what they answer."""
+        wanted = range(min(self.strategy.curve.tasks, len(self.ledger.first_learned)))
+        met = [other for other in wanted if other != task and self.ledger.first_learned[other] >= 0]
+        params = event.params() if met else {}
+        for other in met:
+            began = time.perf_counter()
+            test, told = self._test(other), other if self.stream.setting == "task" else None
+            logits = self.strategy.predict_midway(params, test.x, told)
+            if logits is None:
+                return
+            yield events.EarlierTested(
+                step=event.step,
+                task_id=other,
+                batch=event.batch,
+                epoch=event.epoch,
+                n_correct=_correct(logits, test),
+                n_total=len(test),
+                seconds=time.perf_counter() - began,
+            )
 
     def _evaluate(self, item: Evaluate) -> Iterator[Event]:
         began = time.perf_counter()

@@ -72,6 +72,18 @@ class CurvePoint(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierTested(Event):
+    """Test accuracy of a task learned before, measured in the middle of learning another, after ``batch`` batches."""
+
+    task_id: int
+    batch: int
+    epoch: int
+    n_correct: tuple[int, ...]
+    n_total: int
+    seconds: Seconds = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskLearned(Event):
     """An experience has been learned; ``memory`` is the bytes one seed holds, by part of its state.
 

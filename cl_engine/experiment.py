@@ -177,7 +177,7 @@ class Experiment:
     @property
     def curve(self) -> Curve:
         """When to test in the middle of learning."""
-        return Curve(self.agenda.curve_batches, self.agenda.curve_epochs)
+        return Curve(self.agenda.curve_batches, self.agenda.curve_epochs, self.agenda.curve_tasks)
 
     def run(
         self,

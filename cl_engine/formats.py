@@ -7,12 +7,18 @@ import re
 from collections.abc import Sequence
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+FORMULA = re.compile(r"[=+\-@\t\r]")  # how formulas begin (OWASP: CSV injection)
 UNDEFINED = "–"
 
 
 def clean(text: str) -> str:
     """Return a text from a log without control characters, so that it cannot move a terminal's cursor."""
     return CONTROL.sub("", text)
+
+
+def cell(text: str) -> str:
+    """Return a text that a spreadsheet shows and does not run: what it would take for a formula begins with ``'``."""
+    return f"'{text}" if FORMULA.match(text) else text
 
 
 def number(value: float, digits: int = 3, signed: bool = False) -> str:

@@ -31,10 +31,11 @@ class Midway(Event):
 
 @dataclass(frozen=True)
 class Curve:
-    """When to be tested in the middle of learning: after each of the first batches, after every k-th epoch."""
+    """When to be tested while learning: after the first batches, every k-th epoch; on how many of the first tasks too."""
 
     batches: int = 0
     epochs: int = 0
+    tasks: int = 0
 
     def wants(self, batch: int, per_epoch: int) -> bool:
         """Return whether to be tested after this many batches (0: before the first)."""

@@ -18,7 +18,8 @@ from cl_engine import events
 from cl_engine.stream import Stream
 
 string = h5py.string_dtype()
-NUMBERS = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
+SMALL = {"compression": "gzip", "compression_opts": 4, "shuffle": True}  # a chunk that is hardly filled takes no room
+NUMBERS = {**SMALL, "fletcher32": True}
 SCORES = {
     "acc": "average accuracy over the tasks met so far (Lopez-Paz & Ranzato 2017)",
     "bwt": "backward transfer (Lopez-Paz & Ranzato 2017)",
@@ -190,7 +191,7 @@ class Matrix:
 
 def scale(group: h5py.Group, name: str, kind: str, meaning: str, length: int) -> h5py.Dataset:
     """Create a dimension with its coordinate: numbers from 0, unless values are written to it."""
-    dataset = group.create_dataset(name, (length,), dtype=_dtype(kind), maxshape=(None,), chunks=(1024,))
+    dataset = group.create_dataset(name, (length,), dtype=_dtype(kind), maxshape=(None,), chunks=(1024,), **SMALL)
     if kind != "str":
         dataset[:] = np.arange(length)
     dataset.make_scale(name)
@@ -207,7 +208,7 @@ def variable(
     chunks: tuple[int, ...],
 ) -> h5py.Dataset:
     """Create a growing array over dimensions; floats are NaN and integers 0 where nothing was written."""
-    extra: dict[str, Any] = {} if kind == "str" else dict(NUMBERS)
+    extra: dict[str, Any] = dict(SMALL if kind == "str" else NUMBERS)
     if kind.startswith("f"):
         extra["fillvalue"] = np.nan
     shape = tuple(len(axis) for axis in axes)

@@ -17,7 +17,7 @@ from cl_engine.checkpoint import replace
 from cl_engine.log_tables import Column, Matrix, Table, describe, grow, string
 from cl_engine.stream import Stream
 
-FORMAT, FORMAT_VERSION = "cl-engine-run", "1.2"
+FORMAT, FORMAT_VERSION = "cl-engine-run", "1.3"
 LOG, WORKING = "log.h5", ".log.working.h5"
 PHASES = ("learn", "evaluate", "save")
 
@@ -42,6 +42,16 @@ EXPERIENCES = (
 CURVES = (
     Column("step", "i4", "1", "experience being learned"),
     Column("task", "i4", "1", "its task, the one tested"),
+    Column("batch", "i8", "1", "batches learned so far"),
+    Column("epoch", "i4", "1", "passes completed so far"),
+    Column("seed", "i8", "1", "seed"),
+    Column("n_correct", "i8", "1", "test rows answered correctly"),
+    Column("n_total", "i8", "1", "test rows"),
+    Column("seconds", "f8", "s", "duration of the test, all seeds together"),
+)
+STABILITY = (
+    Column("step", "i4", "1", "experience being learned"),
+    Column("task", "i4", "1", "the task tested, one learned before"),
     Column("batch", "i8", "1", "batches learned so far"),
     Column("epoch", "i4", "1", "passes completed so far"),
     Column("seed", "i8", "1", "seed"),
@@ -75,6 +85,7 @@ class Recorder:
             "epochs": Table("epochs", EPOCHS),
             "experiences": Table("experiences", EXPERIENCES),
             "curves": Table("curves", CURVES),
+            "stability": Table("stability", STABILITY),
             "events": Table("events", EVENTS),
         }
         self.matrix = Matrix(len(seeds))
@@ -105,7 +116,10 @@ class Recorder:
             grow(results, "evaluation", kept)
             grow(results, "experience", step + 1)
             for table in self.tables.values():
-                table.truncate(file, step)
+                if table.name in file:
+                    table.truncate(file, step)
+                else:  # begun before there was such a table
+                    table.create(file)
             numbers = file["events/event"]
             self.next_event = int(numbers[-1]) + 1 if len(numbers) else 0
 
@@ -117,10 +131,11 @@ class Recorder:
                 for seed, loss in zip(self.seeds, event.loss, strict=True):
                     where = (event.step, event.task_id, event.fit, event.epoch)
                     self._add("epochs", (*where, seed, loss, event.seconds))
-            case events.CurvePoint():
+            case events.CurvePoint() | events.EarlierTested():
+                table = "curves" if isinstance(event, events.CurvePoint) else "stability"
                 for seed, right in zip(self.seeds, event.n_correct, strict=True):
                     point = (event.step, event.task_id, event.batch, event.epoch)
-                    self._add("curves", (*point, seed, right, event.n_total, event.seconds))
+                    self._add(table, (*point, seed, right, event.n_total, event.seconds))
             case events.TaskStarted():
                 self.training_rows, self.training_flops = event.rows, 0.0
             case events.TaskLearned():

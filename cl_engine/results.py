@@ -1,8 +1,10 @@
-"""Reading logs: labelled arrays and tables from the HDF5 file alone, without torch."""
+"""Reading logs: labelled arrays and tables from HDF5 files alone, without torch, also while a run writes them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,45 +12,75 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from cl_engine.audit import audit, member
 from cl_engine.errors import UsageError
+from cl_engine.log_file import LOG, array, attributes_of, logs_in, opened, subgroup
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-FORMAT, MAJOR = "cl-engine-run", 1
+CELLS = {"n_correct": 0, "n_total": 0, "accuracy": np.nan}  # the large arrays, each with what stands where nothing is
+AXES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(CELLS, ("evaluation", "task", "seed")),
+    "evaluation_step": ("evaluation",),
+    **dict.fromkeys(("acc", "bwt", "fwt", "forgetting"), ("evaluation", "seed")),
+    "memory": ("experience", "part"),
+    "seconds": ("experience", "phase"),
+    "experience_task": ("experience",),
+    "task_name": ("task",),
+}
+DIMENSIONS = ("evaluation", "experience", "task", "seed", "part", "phase")
 
 
 def open_run(path: str | Path) -> Run:
     """Open the log of a run: its folder, or the ``log.h5`` in it.
 
+    All that is small is read at once, so that what is said of a run that goes on is of one moment; the accuracy matrix
+    and the tables are read when they are asked for. No file is held open, and none is locked.
+
     Raises:
-        UsageError: if there is none, it is not one of ours, or a newer program wrote it.
+        UsageError: if there is none, it is not one of ours, a newer program wrote it, or it is not to be trusted
+            (`cl_engine.audit`).
     """
     file = Path(path)
-    file = file / "log.h5" if file.is_dir() else file
-    if not file.is_file():
-        raise UsageError(f"there is no log at {file}: give a run's folder or its log.h5")
-    try:
-        with h5py.File(file, "r", locking=False) as opened:
-            attributes = {name: value for name, value in opened.attrs.items() if isinstance(value, str)}
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read as HDF5: {error}") from None
-    if attributes.get("format") != FORMAT:
-        raise UsageError(f"{file} is not the log of a cl-engine run: its format is {attributes.get('format')!r}")
-    major = attributes.get("format_version", "").split(".")[0]
-    if not major.isdigit() or int(major) > MAJOR:
-        raise UsageError(
-            f"{file} has format version {attributes.get('format_version')!r}; this program reads up to {MAJOR}: update it"
-        )
-    return Run(file, attributes)
+    file = file / LOG if file.is_dir() else file
+    with opened(file) as log:
+        attributes = attributes_of(log)
+        audit(log)
+        return Run(file, attributes, _held(log))
+
+
+def open_runs(*places: str | Path | Sequence[str | Path], strict: bool = False) -> xr.Dataset:
+    """Open many logs as one dataset: see `cl_engine.many_runs.open_runs`, whose arguments these are."""
+    from cl_engine.many_runs import scanned  # imports xarray, which takes a second
+
+    return scanned(logs_in(*places), strict)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is read of a log when it is opened.
+
+    Attributes:
+        small: the small arrays of ``results``: dimensions, data, attributes.
+        large: shape and type of the others, dimensions, and attributes.
+        environment: texts.
+        rows: the tables and their lengths.
+    """
+
+    small: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, Any]]]
+    large: dict[str, tuple[tuple[str, ...], tuple[int, ...], np.dtype[Any], dict[str, Any]]]
+    environment: dict[str, str]
+    rows: dict[str, int]
 
 
 class Run:
     """A log: what was measured (``results``), tables, and the experiment that was run."""
 
-    def __init__(self, path: Path, attributes: dict[str, str]) -> None:
+    def __init__(self, path: Path, attributes: dict[str, str], held: Held) -> None:
         self.path, self.attributes = path, attributes
+        self._held = held
 
     @property
     def strategy(self) -> str:
@@ -65,33 +97,71 @@ class Run:
 
     @cached_property
     def results(self) -> xr.Dataset:
-        """The group ``results``, in memory: R, scores, memory and seconds, labelled."""
+        """The group ``results``, labelled: R, scores, memory and seconds; R stays on disk until it is asked for.
+
+        Raises:
+            UsageError: if its arrays do not fit each other.
+        """
         import xarray as xr  # 1 s to import: only when used
 
-        with xr.open_dataset(self.path, engine="h5netcdf", group="results") as opened:
-            return opened.load()
+        from cl_engine.on_disk import OneRun, Place, lazily
+
+        found = {name: xr.Variable(*parts) for name, parts in self._held.small.items()}
+        for name, (axes, shape, dtype, attributes) in self._held.large.items():
+            place = Place(self.path, self.attributes["run_id"], name, shape, CELLS[name])
+            found[name] = xr.Variable(axes, lazily(OneRun(place, dtype)), attributes)
+        try:
+            return xr.Dataset(found)
+        except ValueError as error:
+            raise UsageError(f"{self.path} is damaged: {error}") from None
 
     def table(self, name: str) -> pd.DataFrame:
-        """Return a flat table: ``epochs``, ``experiences``, ``curves`` or ``events``."""
+        """Return a flat table: ``epochs``, ``experiences``, ``curves``, ``events``; rows of when the run was opened.
+
+        Raises:
+            UsageError: if the log has none of that name.
+        """
         import pandas as pd
 
-        with h5py.File(self.path, "r", locking=False) as file:
-            if name not in file or "row" not in file[name]:
-                tables = [key for key in file if "row" in file[key]]
-                raise UsageError(f"{self.path} has no table '{name}'; there are: {', '.join(tables)}")
-            columns = {key: _column(data) for key, data in file[name].items() if key != "row"}
+        if name not in self._held.rows:
+            raise UsageError(f"{self.path} has no table '{name}'; there are: {', '.join(self._held.rows)}")
+        rows = slice(0, self._held.rows[name])
+        with opened(self.path) as file:
+            group = subgroup(file, name)
+            columns = {key: array(group, key, rows) for key in group if key != "row"}
         return pd.DataFrame(columns)
 
-    @cached_property
+    @property
+    def tables(self) -> dict[str, int]:
+        """The tables that there are, and how many rows each has."""
+        return dict(self._held.rows)
+
+    @property
     def environment(self) -> dict[str, str]:
         """Versions, device, command, and the experiment and scenario as text."""
-        with h5py.File(self.path, "r", locking=False) as file:
-            return {name: data[()].decode() for name, data in file["environment"].items()}
+        return self._held.environment
 
     @cached_property
     def experiment(self) -> dict[str, Any]:
-        """The experiment in full, every option resolved."""
-        found: dict[str, Any] = json.loads(self.environment["experiment"])
+        """The experiment in full, every option resolved.
+
+        Raises:
+            UsageError: if the log does not say it.
+        """
+        try:
+            found = json.loads(self.environment["experiment"])
+        except (KeyError, ValueError, RecursionError):
+            found = None
+        options = found.get("options") if isinstance(found, dict) else None
+        if (
+            not isinstance(found, dict)
+            or not isinstance(found.get("seeds"), list)
+            or not isinstance(options, dict)
+            or not all(
+                isinstance(options.get(table), dict) for table in ("stream", "net", "train", "agenda", "strategy")
+            )
+        ):
+            raise UsageError(f"{self.path} is not a whole log: environment/experiment does not say what was run")
         return found
 
     @cached_property
@@ -109,5 +179,30 @@ class Run:
         return self.results.isel(evaluation=int(measured[-1])) if len(measured) else None
 
 
-def _column(data: h5py.Dataset) -> Any:
-    return data.asstr()[:] if h5py.check_string_dtype(data.dtype) else data[:]
+def _held(log: h5py.File) -> Held:
+    """Read what is small; all of it was audited."""
+    results = subgroup(log, "results")
+    small, large = {}, {}
+    for name in (*DIMENSIONS, *AXES, *(set(results) - set(DIMENSIONS) - set(AXES))):
+        data = member(results, name)
+        axes = (name,) if name in DIMENSIONS else AXES.get(name) or tuple(_axis(dim) for dim in data.dims)
+        if len(axes) != data.ndim:
+            raise UsageError(f"{log.filename} is damaged: results/{name} has {data.ndim} axes, not {len(axes)}")
+        about = {key: data.attrs[key] for key in ("units", "long_name") if isinstance(data.attrs.get(key), str)}
+        if name in CELLS:
+            large[name] = (axes, data.shape, data.dtype, about)
+        else:
+            small[name] = (axes, array(results, name), about)
+    environment = subgroup(log, "environment")
+    texts = {name: str(array(environment, name)) for name in environment}
+    rows = {
+        name: group["row"].shape[0]
+        for name in log
+        if isinstance(group := member(log, name), h5py.Group) and "row" in group
+    }
+    return Held(small, large, texts, rows)
+
+
+def _axis(dim: Any) -> str:
+    """Return the name of a dimension of an array that this version does not know."""
+    return str(dim[0].name).rpartition("/")[2] if len(dim) else "?"

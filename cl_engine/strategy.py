@@ -101,6 +101,14 @@ class Strategy(Configured, ABC):
         """
         return None
 
+    def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor | None:
+        """Return logits ``[S, N, C]`` on a task met before, while ``params`` are being fitted; None: it cannot be said.
+
+        The default answers for strategies whose `fingerprint` says what answers depend on: what is being fitted is no part
+        of it. One that changes the weights of earlier tasks says here what they would answer now (`midway_net`).
+        """
+        return self.predict(x, task_id) if self.fingerprint(task_id) is not None else None
+
     def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
         """Return logits ``[N, C]`` of one seed while it is being fitted; the default runs the net on ``params``."""
         return self.net.one(params, x)
@@ -201,6 +209,13 @@ class Strategy(Configured, ABC):
             untrained = {name: self.state["net"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
             params = {**params, **untrained}
         self.state["net"] = params
+
+    def midway_net(self, params: Tree, task_id: int | None) -> Params:
+        """Return the weights that answer a task met before, from a shared net (or a `tasks_net`) that is being fitted."""
+        net, heads = (params["net"], params.get("heads")) if "net" in params else (params, None)
+        if "heads" not in self.state or task_id is None:
+            return dict(net)
+        return {**net, **head_of(self.state["heads"][task_id] if heads is None else heads[:, task_id])}
 
     # The same net trained on rows of several tasks at once, each row under the head of its own task.
 

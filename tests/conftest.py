@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,15 @@ def data_root() -> Path:
             "(and fashion_mnist, cifar10) and set CL_DATA_ROOT=DIR"
         )
     return root
+
+
+def old_log(version: str, folder: Path) -> Path:
+    """Put the archived log of a format version into a folder, as a run's, and return its path."""
+    packed = Path(__file__).parent / "logs" / f"format-{version}.h5.gz"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "log.h5"
+    path.write_bytes(gzip.decompress(packed.read_bytes()))
+    return path
 
 
 def facts(log: Path) -> dict[str, Any]:

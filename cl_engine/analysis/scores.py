@@ -130,12 +130,21 @@ def curve_area(run: Run) -> Score:
     return Score(np.mean(areas, axis=0) if areas else np.full(run.results.sizes["seed"], np.nan))
 
 
+def learning_points(run: Run) -> dict[int, pd.DataFrame]:
+    """Return for each experience tested midway its test accuracy: batches learned down, seeds across."""
+    seeds = list(run.results["seed"].values)
+    return {
+        int(step): rows.pivot(index="batch", columns="seed", values="accuracy").reindex(columns=seeds)
+        for step, rows in _curves(run).groupby("step")
+    }
+
+
 def lca(run: Run) -> Score:
     """Return LCA@β by seed, β being ``agenda.curve_batches``, the mean over the experiences tested midway.
 
     A fit shorter than β batches, or none at all (a task answered by what is there), is padded with its last value.
     """
-    beta = run.experiment["options"]["agenda"]["curve_batches"]
+    beta = int(run.experiment["options"]["agenda"].get("curve_batches", 0))
     found = []
     for batches, accuracy in _by_experience(run) if beta else ():
         last = np.searchsorted(batches, np.arange(beta + 1), side="right") - 1  # the newest test at each batch
@@ -151,7 +160,7 @@ def learning_curve(run: Run) -> tuple[str, Array, Array] | None:
     the same experiences. None if learning was not tested midway.
     """
     table = _curves(run)
-    unit = "epoch" if run.experiment["options"]["agenda"]["curve_epochs"] else "batch"
+    unit = "epoch" if run.experiment["options"]["agenda"].get("curve_epochs") else "batch"
     # after a pass come the first batches of the next one: the end of the pass is the earliest point with its number
     table = table.sort_values("batch").drop_duplicates(["step", unit, "seed"], keep="first")
     wide = table.pivot(index=unit, columns=["step", "seed"], values="accuracy").sort_index().dropna()
@@ -175,17 +184,18 @@ def recomputed(run: Run, rows: int = 64) -> dict[str, Array]:
 
     The counts are read ``rows`` evaluations at a time; what is remembered of them is a few numbers a task.
     """
-    import h5py
-
     from cl_engine.ledger import Ledger
+    from cl_engine.log_file import array, opened, subgroup
 
     found = run.results
     ledger = Ledger(found.sizes["seed"])
     scores: dict[str, list[Array]] = {name: [] for name in SCORES}
     order, tasks = found["evaluation_step"].values, found["experience_task"].values
-    with h5py.File(run.path, "r", locking=False) as file:
+    with opened(run.path) as file:
+        results = subgroup(file, "results")
         for start in range(0, len(order), rows):
-            correct, total = (file["results"][name][start : start + rows] for name in ("n_correct", "n_total"))
+            span = slice(start, start + rows)
+            correct, total = (array(results, name, span) for name in ("n_correct", "n_total"))
             for step, right, count in zip(order[start : start + rows], correct, total, strict=True):
                 if step >= 0:
                     ledger.learned(int(step), int(tasks[step]))

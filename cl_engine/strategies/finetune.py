@@ -7,6 +7,7 @@ from torch import Tensor
 from cl_engine.memory import State
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.stream import Experience
+from cl_engine.tree import Tree
 
 
 class Finetune(Strategy):
@@ -24,3 +25,6 @@ class Finetune(Strategy):
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self.net_for(task_id), x)
+
+    def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
+        return self.net.all(self.midway_net(params, task_id), x)

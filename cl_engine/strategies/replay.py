@@ -16,6 +16,7 @@ from cl_engine.options import option
 from cl_engine.rehearsal import balanced, reservoir
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.stream import Experience
+from cl_engine.tree import Tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,9 @@ class Replay(Strategy):
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self.net_for(task_id), x)
+
+    def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
+        return self.net.all(self.midway_net(params, task_id), x)
 
     def _remember(self, step: int, x: Tensor, y: Tensor, t: Tensor) -> None:
         memory, new = self.state["memory"], {"x": x, "y": y, "t": t}

@@ -1,0 +1,91 @@
+"""The command `compare`: from places on disk to a table, on the terminal or in a file, and pictures beside it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from cl_engine.analysis.comparison import Comparison, compared
+from cl_engine.analysis.comparison_pictures import critical_difference, pareto
+from cl_engine.analysis.comparison_tables import written
+from cl_engine.analysis.style import FORMATS, rendered
+from cl_engine.errors import UsageError
+from cl_engine.log_file import logs_in
+from cl_engine.results import Run, open_run
+
+
+def compare_in_terminal(places: Sequence[str], by: str, kind: str, output: Path | None, pictures: Path | None) -> None:
+    """Compare the runs in places; print the table, or write it to a file; write pictures to a folder.
+
+    A log that cannot be read is named on standard error, and left out.
+
+    Raises:
+        UsageError: if no log can be read, or a file cannot be written.
+    """
+    comparison = compared(readable(logs_in(*places)), by)
+    text = written(comparison, kind)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        _write(output, text.encode())
+        click.echo(f"comparison: {output}")
+    if pictures is not None:
+        for path in save_comparison_pictures(comparison, pictures):
+            click.echo(f"picture: {path}", err=True)
+
+
+def readable(paths: Sequence[Path]) -> list[Run]:
+    """Open the logs that can be read, and name on standard error those that cannot.
+
+    Raises:
+        UsageError: if none can.
+    """
+    runs, refused = [], []
+    for path in paths:
+        try:
+            run = open_run(path)
+            _ = run.results, run.experiment
+            runs.append(run)
+        except UsageError as error:
+            refused.append(str(error))
+            click.echo(f"left out: {error}", err=True)
+    if not runs:
+        raise UsageError(f"none of {len(refused)} logs can be read")
+    return runs
+
+
+def save_comparison_pictures(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write the critical-difference diagram and the fronts, as far as there are any, as SVG, PNG and PDF.
+
+    Raises:
+        UsageError: if the folder cannot be written to.
+    """
+    drawn = {
+        f"critical-difference-{comparison.by.name}": critical_difference(comparison),
+        "front-memory": pareto(comparison, "memory"),
+        "front-time": pareto(comparison, "seconds"),
+    }
+    written_to = []
+    for name, fig in drawn.items():
+        for kind in FORMATS if fig is not None else ():
+            assert fig is not None
+            path = folder / f"{name}.{kind}"
+            _write(path, rendered(fig, kind))
+            written_to.append(path)
+    return written_to
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put a file in place as a whole, or leave what was there."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None

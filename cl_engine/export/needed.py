@@ -1,0 +1,21 @@
+"""Packages that a format needs and that may not be installed."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from cl_engine.errors import UsageError
+
+
+def needed(module: str) -> Any:
+    """Return a module of another package.
+
+    Raises:
+        UsageError: if it cannot be imported, with the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise UsageError(f"this needs {package}: install it with  pip install 'cl-engine[export]'  ({error})") from None

@@ -1,0 +1,29 @@
+"""Parquet: a file a table, R long with a row a measured cell, for pandas, Polars, DuckDB, Spark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cl_engine.export import frames
+from cl_engine.export.needed import needed
+from cl_engine.results import Run
+
+
+def export(run: Run, folder: Path) -> None:
+    """Write ``accuracy.parquet``, ``scores.parquet``, … into a folder; what was run is in the metadata of each, as JSON.
+
+    Raises:
+        UsageError: if pyarrow is not installed.
+    """
+    arrow, parquet = needed("pyarrow"), needed("pyarrow.parquet")
+    metadata = {"cl-engine-run": frames.about(run)}
+    writer = None
+    for block in frames.accuracy(run):
+        table = arrow.Table.from_pandas(block, preserve_index=False).replace_schema_metadata(metadata)
+        writer = writer or parquet.ParquetWriter(folder / "accuracy.parquet", table.schema)
+        writer.write_table(table.cast(writer.schema))
+    if writer is not None:
+        writer.close()
+    for name, frame in frames.tables(run).items():
+        table = arrow.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(metadata)
+        parquet.write_table(table, folder / f"{name}.parquet")

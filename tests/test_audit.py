@@ -1,0 +1,170 @@
+"""Logs of somebody else's: what points outside the file, loads code or lies is refused in a sentence, before it is read."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from cl_engine.audit import audit
+from cl_engine.errors import UsageError
+from cl_engine.results import open_run, open_runs
+from tests.conftest import old_log
+
+SECRET = b"not for the eyes of a log"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return old_log("1.2", tmp_path)
+
+
+def soft_link(file: h5py.File, folder: Path) -> None:
+    del file["results/acc"]
+    file["results/acc"] = h5py.SoftLink("/results/bwt")
+
+
+def external_link(file: h5py.File, folder: Path) -> None:
+    shutil.copy(file.filename, folder / "other.h5")
+    del file["results"]
+    file["results"] = h5py.ExternalLink(str(folder / "other.h5"), "/results")
+
+
+def raw_bytes_of_another_file(file: h5py.File, folder: Path) -> None:
+    (folder / "secret").write_bytes(SECRET)
+    del file["results/experience_task"]
+    where = [(str(folder / "secret"), 0, len(SECRET))]
+    file["results"].create_dataset("experience_task", (len(SECRET),), "i1", external=where)
+
+
+def virtual(file: h5py.File, folder: Path) -> None:
+    del file["results/acc"]
+    layout = h5py.VirtualLayout(shape=(4, 2), dtype="f8")
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "results/acc", shape=(4, 2))
+    file["results"].create_virtual_dataset("acc", layout)
+
+
+def unknown_filter(file: h5py.File, folder: Path) -> None:
+    del file["results/acc"]
+    file["results"].create_dataset("acc", data=np.zeros((4, 2)), compression="lzf")
+
+
+def compound(file: h5py.File, folder: Path) -> None:
+    file["results"].create_dataset("odd", data=np.zeros(3, dtype=[("a", "i4"), ("b", "f8")]))
+
+
+def references(file: h5py.File, folder: Path) -> None:
+    file["results"].create_dataset("odd", data=np.array([file["results"].ref], dtype=h5py.ref_dtype))
+
+
+def terabytes(file: h5py.File, folder: Path) -> None:
+    del file["results/accuracy"]
+    file["results"].create_dataset("accuracy", (10**6, 10**6, 2), "f4", chunks=(1, 1024, 2))
+
+
+def cycle(file: h5py.File, folder: Path) -> None:
+    file["results/again"] = file["results"]
+
+
+ATTACKS = {
+    soft_link: "is a link to elsewhere",
+    external_link: "is a link to elsewhere",
+    raw_bytes_of_another_file: "takes its data from other files",
+    virtual: "takes its data from other files",
+    unknown_filter: "needs the HDF5 filter",
+    compound: "is neither of integers nor of floats nor of strings",
+    references: "is neither of integers nor of floats nor of strings",
+    terabytes: "declares 8000000000000 bytes",
+    cycle: "linked within itself",
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_what_is_not_plain_is_refused_in_a_sentence(attack: Callable[[h5py.File, Path], None], log: Path):
+    with h5py.File(log, "r+") as file:
+        attack(file, log.parent)
+    with pytest.raises(UsageError, match=ATTACKS[attack]):
+        open_run(log)
+
+
+@pytest.mark.parametrize("attack", [soft_link, virtual, unknown_filter], ids=lambda attack: attack.__name__)
+def test_many_logs_are_looked_at_as_closely_as_one(attack: Callable[[h5py.File, Path], None], log: Path):
+    with h5py.File(log, "r+") as file:
+        attack(file, log.parent)
+    with pytest.raises(UsageError, match=ATTACKS[attack]):
+        open_runs(log, strict=True)
+
+
+def test_a_log_that_turns_bad_after_it_was_opened_is_refused_when_it_is_read_again(log: Path):
+    run = open_run(log)
+    with h5py.File(log, "r+") as file:
+        table = file["events"]
+        del table["value"]
+        table["value"] = h5py.SoftLink("/events/seed")
+    with pytest.raises(UsageError, match="is a link to elsewhere"):
+        run.table("events")
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
+def test_our_own_logs_pass(version: str, tmp_path: Path):
+    with h5py.File(old_log(version, tmp_path), "r") as file:
+        audit(file)
+
+
+def missing_array(file: h5py.File) -> None:
+    del file["results/memory"]
+
+
+def missing_group(file: h5py.File) -> None:
+    del file["environment"]
+
+
+def another_shape(file: h5py.File) -> None:
+    del file["results/acc"]
+    file["results"].create_dataset("acc", data=np.zeros((7, 5)))
+
+
+def nonsense_experiment(file: h5py.File) -> None:
+    del file["environment/experiment"]
+    file["environment/experiment"] = "{not json"
+
+
+def half_an_experiment(file: h5py.File) -> None:
+    del file["environment/experiment"]
+    file["environment/experiment"] = '{"options": {"stream": {}, "net": []}}'
+
+
+def no_strategy(file: h5py.File) -> None:
+    del file.attrs["strategy"]
+
+
+DAMAGES = (missing_array, missing_group, another_shape, nonsense_experiment, half_an_experiment, no_strategy)
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__)
+def test_what_is_missing_or_does_not_fit_is_a_sentence(damage: Callable[[h5py.File], Any], log: Path):
+    with h5py.File(log, "r+") as file:
+        damage(file)
+    with pytest.raises(UsageError, match=r"log\.h5 is (damaged|not a whole log)"):
+        run = open_run(log)
+        _ = run.results, run.experiment
+
+
+def test_bytes_turned_at_random_give_a_log_or_a_sentence(log: Path):
+    whole, draw = log.read_bytes(), random.Random(0)
+    for _ in range(60):
+        turned = bytearray(whole)
+        for _ in range(8):
+            turned[draw.randrange(len(turned))] = draw.randrange(256)
+        log.write_bytes(turned)
+        try:
+            run = open_run(log)
+            _ = run.results.load(), run.experiment, [run.table(name) for name in run.tables]
+        except UsageError as error:
+            assert str(log) in str(error)

@@ -1,0 +1,46 @@
+"""Pages that are made from the code are up to date, and what pages show can be run."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_page_of_events_is_what_the_code_says():
+    spec = importlib.util.spec_from_file_location("make_events", ROOT / "docs" / "make_events.py")
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    assert made.PAGE.read_text(encoding="utf-8") == made.page(), "run: python docs/make_events.py"
+
+
+def test_the_examples_of_analysis_run_one_after_the_other(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "analysis.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 4
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/analysis.md", "exec"), names)
+    assert all(figure is not None for figure in names["figures"])  # type: ignore[attr-defined]
+
+
+def test_what_analysis_says_of_the_reference_runs_is_so(monkeypatch: pytest.MonkeyPatch):
+    from cl_engine.many_runs import grid
+    from cl_engine.results import open_runs
+
+    cube = grid(open_runs(ROOT / "results" / "reference", strict=True))
+    assert dict(cube.sizes) == {"scenario": 8, "strategy": 4, "seed": 8}
+    assert set(cube["status"].values.ravel()) == {"finished"}
+    assert not cube["acc"].isnull().any()
+
+
+def test_links_between_pages_lead_somewhere():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "results").rglob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
