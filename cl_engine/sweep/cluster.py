@@ -185,7 +185,7 @@ class Cluster:
             self.ray.init(address=address, runtime_env=runtime, **quiet)
             return
         cores = min(joblib.cpu_count(), (self.resources.jobs or 10**6) * self.resources.threads)
-        store = {"object_store_memory": STORE, "include_dashboard": False, "_temp_dir": str(self.own / "ray")}
+        store = {"object_store_memory": STORE, "include_dashboard": False, "_temp_dir": f"{self.own}/ray"}
         self.ray.init(address="local", num_cpus=cores, runtime_env=runtime, **store, **quiet)
 
     def _outcome(self, reference: Any) -> Outcome:

@@ -152,8 +152,11 @@ class SweepFolder:
         folder = self.path / name
         folder.mkdir(parents=True, exist_ok=True)
         line = {"outcome": outcome, "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **about}
-        with (folder / ATTEMPTS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with (folder / ATTEMPTS).open("ab+") as file:
+            end = file.seek(0, 2)
+            file.seek(max(0, end - 1))
+            torn = end and file.read(1) != b"\n"  # a crash cut the last line short
+            file.write((b"\n" if torn else b"") + json.dumps(line).encode() + b"\n")
 
     def attempts(self, name: str) -> list[dict[str, Any]]:
         """Return what was noted about a run; a line that a crash cut short is left out."""

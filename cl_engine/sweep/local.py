@@ -99,6 +99,7 @@ class _Slot:
         if self.process is not None and self.done >= RUNS_A_PROCESS:
             self.end()
         if not self.alive:
+            self.end()
             self._launch()
         self.job = job
         assert self.process is not None and self.process.stdin is not None
@@ -133,6 +134,9 @@ class _Slot:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
         self.process = None
 
     def _launch(self) -> None:

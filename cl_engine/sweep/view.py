@@ -64,11 +64,11 @@ class View:
 def print_status(tally: Tally, out: Console | None = None) -> None:
     """Print how a sweep stands: counts, errors of what failed, and its runs, the best first."""
     out = out or _console()
-    out.print(Text(_line(tally), style="bold"))
+    out.print(Text(_line(tally), style="bold"), soft_wrap=True)
     if tally.entries:
         _print_runs(tally, out)
     for name, error in list(tally.failed.items())[:SHOWN_FAILED]:
-        out.print(Text(f"failed   {label(tally.entries[name])}: {one_line(error)}", style="red"))
+        out.print(Text(f"failed   {label(tally.entries[name])}: {one_line(error)}", style="red"), soft_wrap=True)
     if len(tally.failed) > SHOWN_FAILED:
         out.print(Text(f"         and {len(tally.failed) - SHOWN_FAILED} more", style="red"))
 

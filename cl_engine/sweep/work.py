@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import torch
 
 from cl_engine import events
@@ -92,7 +93,7 @@ def _done(job: Job, folder: Path, hear: Hear) -> Outcome:
             if job.measure:
                 need(experiment, job.device, _root(job))  # what is imported and compiled on the way counts only once
                 about = vars(need(experiment, job.device, _root(job)))
-                about["memory"] = _peak()
+                about["memory"] = _peak() - _shared()
                 said = "measured"
             else:
                 _run(experiment, job, folder, hear)
@@ -156,6 +157,11 @@ def _peak() -> int:
     """Return the most memory this process has held, in bytes."""
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return held if sys.platform == "darwin" else held * 1024
+
+
+def _shared() -> int:
+    """Return the bytes of this process that its neighbours hold as well: libraries, where the system tells."""
+    return int(getattr(psutil.Process().memory_info(), "shared", 0))
 
 
 @contextmanager
