@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
+from cl_engine.cli import main
+from cl_engine.results import open_run
+from cl_engine.sweep import cluster
 
 pytest.importorskip("ray", reason="needs Ray: pip install -e '.[ray]'")
 
@@ -135,7 +140,7 @@ print(json.dumps({{"done": tally.done, "failed": tally.failed, "dropped": tally.
 """
     trace = tmp_path / "trace"
     wanted = options(trace, set={"train.lr": [1e-5, 1e-2, 2e-5], "train.epochs": [15]}, halving={"tasks": 1})
-    found = done(code, wanted, tmp_path / "out", TMPDIR=str(tmp_path))
+    found = done(code, wanted, tmp_path / "out", TMPDIR=str(tmp_path), RAY_TMPDIR="/tmp")
     assert (len(found["done"]), len(found["dropped"]), found["failed"]) == (1, 2, {})
     logs = list((tmp_path / "out").glob("*/log.h5"))
     assert len(logs) == 3
@@ -144,6 +149,47 @@ print(json.dumps({{"done": tally.done, "failed": tally.failed, "dropped": tally.
     code = code.replace(
         "tally = Sweep", f"import shutil; shutil.rmtree('{tmp_path}/cl-engine-{os.getuid()}')\ntally = Sweep"
     )
-    found = done(code, {**wanted, "halving": None}, tmp_path / "out", TMPDIR=str(tmp_path))
+    found = done(code, {**wanted, "halving": None}, tmp_path / "out", TMPDIR=str(tmp_path), RAY_TMPDIR="/tmp")
     assert len(found["done"]) == 3
     assert [step for lr, step in begun(trace) if lr == 1e-5] in ([0, 1, 2], [0, 0, 1, 2])
+
+
+def test_a_driver_on_ray_that_is_asked_to_stop_saves_its_runs_and_leaves_no_process(tmp_path: Path):
+    code = """
+import psutil
+from cl_engine.experiment import Stopped
+
+def interrupt():
+    trace = Path(options.set["trace"][0])
+    while not trace.exists() or len(trace.read_text().splitlines()) < 3:
+        time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    Sweep(options, out, on="ray", device="cpu", quiet=True).run()
+except Stopped as stop:
+    left = [p.name() for p in psutil.Process().children(recursive=True)]
+    print(json.dumps({"signal": stop.signal, "left": left}))
+"""
+    wanted = options(tmp_path / "trace", set={"train.lr": [0.001], "trouble": ["slow"], "stream.n": [30]})
+    assert done(code, wanted, tmp_path / "out") == {"signal": 2, "left": []}
+    (log,) = (tmp_path / "out").glob("*/log.h5")
+    assert open_run(log).status == "stopped"
+
+
+def test_a_cluster_that_does_not_answer_is_refused_in_a_sentence(tmp_path: Path):
+    for address, sentence in (("127.0.0.1:1", "nobody answers there"), ("nowhere", "write HOST:PORT")):
+        typed = ["sweep", str(TINY), "-s", "finetune", "--on", "ray", "--address", address, "--out", str(tmp_path)]
+        result = CliRunner().invoke(main, typed)
+        assert result.exit_code == 2
+        assert sentence in result.stderr
+
+
+def test_a_token_that_others_could_read_is_made_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    token = tmp_path / "auth_token"
+    token.write_text("secret")
+    token.chmod(0o644)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    cluster.guard_token()
+    assert token.stat().st_mode & 0o777 == 0o600

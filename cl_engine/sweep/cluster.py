@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 import secrets
 import shutil
+import socket
 import stat
 import tempfile
 import time
@@ -34,7 +36,10 @@ SETTINGS = {
 }
 ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0" keeps a single node's sockets on 127.0.0.1, on Linux too
 TOKEN = Path("~/.ray/auth_token")
+ROOM_FOR_SOCKETS = 20  # letters that a folder may have for Ray's sockets to fit
 HEARD_TIMEOUT = 10.0
+PATIENCE = 30.0  # seconds in which runs hear that they are to stop; those that wait for a node never do
+REACHED = 5.0  # seconds in which a cluster must answer
 
 
 class Bell:
@@ -88,9 +93,11 @@ class Cluster:
     def __init__(self, resources: ResourceOptions, address: str | None = None) -> None:
         if importlib.util.find_spec("ray") is None:
             raise UsageError("--on ray needs Ray: pip install -e '.[ray]'")
+        if address is not None and address != "auto":
+            _reach(address)
         self.resources, self.environment = resources, dict(os.environ)
         # Ray lets everybody write to its own folder: it gets one within a folder that nobody else may enter
-        self.own = Path(tempfile.mkdtemp(prefix="cl-ray-")) if address is None else None
+        self.own = Path(tempfile.mkdtemp(prefix="cl-ray-", dir=_short_folder())) if address is None else None
         os.environ.update({key: os.environ.get(key, value) for key, value in SETTINGS.items()})
         if self.own is not None:
             os.environ[ON_LOOPBACK] = "0"
@@ -104,7 +111,8 @@ class Cluster:
             self._connect(address)
         except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
             self.close()
-            raise UsageError(f"--address {address}: Ray does not answer there: {_first_line(error)}") from None
+            failed = f"--address {address}: Ray does not answer there" if address else "--on ray: Ray does not start"
+            raise UsageError(f"{failed}: {_first_line(error)}") from None
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
@@ -113,7 +121,7 @@ class Cluster:
         self.gpus = resources.gpus or 0.0
         self.fit(resources.memory * 1e9 if resources.memory else 0.0, {})
         self.jobs: dict[Any, Job] = {}
-        self.stopping = False
+        self.stopping, self.patience = False, math.inf
         self.asked = time.monotonic()
 
     def fit(self, memory: float, needs: Mapping[str, Mapping[str, Any]]) -> None:
@@ -150,6 +158,10 @@ class Cluster:
         if not self.jobs:
             time.sleep(seconds)
             return []
+        if time.monotonic() > self.patience:
+            self.patience = math.inf
+            for reference in self.jobs:
+                self.ray.cancel(reference, force=False)
         ended, _ = self.ray.wait(list(self.jobs), num_returns=len(self.jobs), timeout=seconds / 10)
         if not ended:
             ended, _ = self.ray.wait(list(self.jobs), num_returns=1, timeout=seconds)
@@ -164,11 +176,9 @@ class Cluster:
         return found
 
     def stop(self) -> None:
-        """Ask all jobs to stop where they can go on from; those that have not begun are taken back."""
-        self.stopping = True
+        """Ask all jobs to stop where they can go on from; those that do not hear it are taken back after a while."""
+        self.stopping, self.patience = True, time.monotonic() + PATIENCE
         self.bell.ring.remote()
-        for reference in self.jobs:
-            self.ray.cancel(reference, force=False)
 
     def close(self) -> None:
         """Leave the cluster; what runs there for this sweep ends. End Ray if it was started here."""
@@ -212,6 +222,23 @@ def guard_token() -> None:
             raise UsageError(
                 f"{path} can be read by others, who could run code on the cluster: chmod 600 {path}"
             ) from None
+
+
+def _reach(address: str) -> None:
+    """Refuse an address where nobody listens: Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"--address {address}: write HOST:PORT, as `ray start --head` prints it, or auto")
+    try:
+        socket.create_connection((host, int(port)), timeout=REACHED).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"--address {address}: nobody answers there ({error}); is the cluster up?") from None
+
+
+def _short_folder() -> str:
+    """Return a folder for temporary files in which the paths of sockets, 107 letters at the most, have room."""
+    usual = tempfile.gettempdir()
+    return usual if len(usual) < ROOM_FOR_SOCKETS else "/tmp"
 
 
 def _private_token(folder: Path) -> Path:
