@@ -100,44 +100,83 @@ def on_nodes(steps: int, folder: Path) -> None:
 
 def cost(folder: Path) -> None:
     """Print what runs cost beside training, for the plan of a large sweep."""
+    print(
+        f"{'tasks':>6}{'all tested':>12}{'s':>7}{'ms a task':>11}{'events':>9}{'µs an event':>13}{'log':>11}{'checkpoint':>12}"
+    )
+    for steps, every in ((100, 100), (1000, 100), (1000, 10), (1000, 1)):
+        _one_run(folder / f"run-{steps}-{every}", steps, every)
+    _driver(folder / "driven", folder / "run-100-100")
+
+
+def _one_run(out: Path, steps: int, every: int) -> None:
     from cl_engine.events import Event
     from cl_engine.experiment import Experiment
-    from cl_engine.stream import Stream
+
+    settings: dict[str, Any] = {
+        "stream.n": steps,
+        "stream.samples_per_class": 6,
+        "stream.test_samples_per_class": 5,
+        "train.epochs": 1,
+        "agenda.evaluate_every": every,
+        "agenda.evaluate_ahead": 0,
+        "net.hidden": [32],
+    }
+    counted: Counter[str] = Counter()
+
+    def count(event: Event) -> None:
+        counted[type(event).__name__] += 1
+
+    began = time.perf_counter()
+    experiment = Experiment.of(SCENARIO, "finetune", (0,), **settings, **{"stream.setting": "domain"})
+    experiment.run(out, device="cpu", listeners=lambda stream: [count])
+    took, events = time.perf_counter() - began, sum(counted.values())
+    log, checkpoint = ((out / name).stat().st_size for name in ("log.h5", "checkpoint.safetensors"))
+    print(
+        f"{steps:>6}{f'every {every}':>12}{took:>7.1f}{1000 * took / steps:>11.1f}{events:>9}{1e6 * took / events:>13.0f}"
+        f"{log:>11,}{checkpoint:>12,}",
+        flush=True,
+    )
+
+
+def _driver(folder: Path, finished: Path, count: int = 10_000) -> None:
+    """Print what the driver takes for each of many runs, at a place where every run is finished at once."""
+    from cl_engine.sweep.axes import axes_of
+    from cl_engine.sweep.combinations import expanded
+    from cl_engine.sweep.driver import Driver
     from cl_engine.sweep.folder import SweepFolder
+    from cl_engine.sweep.place import Job, Outcome
+    from cl_engine.sweep.request import SweepOptions
+    from cl_engine.sweep.search import points
 
-    for steps in (100, 1000):
-        counted: Counter[str] = Counter()
-        settings: dict[str, Any] = {
-            "stream.n": steps,
-            "stream.samples_per_class": 6,
-            "stream.test_samples_per_class": 5,
-            "train.epochs": 1,
-            "agenda.evaluate_every": 100,
-            "agenda.evaluate_ahead": 0,
-            "net.hidden": [32],
-        }
+    class AtOnce:
+        room = 1
 
-        def count(event: Event, counted: Counter[str] = counted) -> None:
-            counted[type(event).__name__] += 1
+        def start(self, job: Job) -> None:
+            (job.folder / "log.h5").hardlink_to(finished / "log.h5")
+            self.name = job.name
 
-        def listeners(stream: Stream, count: Any = count) -> list[Any]:
-            return [count]
+        def wait(self, seconds: float) -> list[Any]:
+            return [Outcome(self.name, "finished")]
 
-        out = folder / f"run-{steps}"
-        began = time.perf_counter()
-        Experiment.of(SCENARIO, "head_only", (0,), **settings).run(out, device="cpu", listeners=listeners)
-        took = time.perf_counter() - began
-        events = sum(counted.values())
-        files = {path.name: path.stat().st_size for path in out.iterdir() if path.is_file()}
-        began = time.perf_counter()
-        for _ in range(10):
-            SweepFolder(folder).look(out.name, "acc")
-        look = (time.perf_counter() - began) / 10
-        rate = f"{1000 * took / steps:.1f} ms a task, {1e6 * took / events:.0f} µs an event"
-        print(
-            f"{steps} tasks: {took:.1f} s, {rate}, {events} events; {files}; its log is looked at in {1000 * look:.1f} ms"
-        )
-        print(f"  {dict(counted)}")
+        def stop(self) -> None: ...
+        def close(self) -> None: ...
+
+    rates = [round(1e-6 * k, 6) for k in range(1, count + 1)]
+    options = SweepOptions(scenarios=[SCENARIO], strategies=["finetune"], set={"train.lr": rates})
+    marks = [time.perf_counter()]
+    runs = expanded(options, points(options, axes_of(options.set)))
+    marks.append(time.perf_counter())
+    for _ in range(2):  # to its end, and once more when everything is done
+        with SweepFolder(folder) as held:
+            driver = Driver(options, held, AtOnce())
+            driver.add(runs)
+            marks.append(time.perf_counter())
+            driver.drive()
+            marks.append(time.perf_counter())
+    names = ("checked", "entered", "driven", "found again", "driven again")
+    for name, one, other in zip(names, marks, marks[1:], strict=False):
+        print(f"{count} runs {name}: {other - one:.1f} s, {1000 * (other - one) / count:.2f} ms each", flush=True)
+    print(f"sweep.json: {(folder / 'sweep.json').stat().st_size:,} bytes")
 
 
 def main() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ from cl_engine.sweep.capacity import share_of_gpu, slots
 from cl_engine.sweep.combinations import check_keys, expanded, own, restored
 from cl_engine.sweep.folder import Entry, Look, SweepFolder
 from cl_engine.sweep.halving import goals
+from cl_engine.sweep.local import Local
 from cl_engine.sweep.request import HalvingOptions, ResourceOptions, SweepOptions, requested
 from cl_engine.sweep.search import points
 from tests.conftest import TINY
@@ -284,3 +287,28 @@ def test_runs_at_a_time_are_limited_by_what_is_scarce():
     assert share_of_gpu(ResourceOptions(gpus=0.25), {}, 1e9) == 0.25
     assert share_of_gpu(ResourceOptions(), {"a": {"gpu": 1e9}, "b": {"gpu": 4e9}}, 24e9) == 1 / 3
     assert share_of_gpu(ResourceOptions(), {"a": {"gpu": 1e6}}, 80e9) == 1 / 8
+
+
+def test_a_share_of_a_gpu_puts_that_many_runs_on_each_and_each_process_sees_its_own(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda n: SimpleNamespace(total_memory=24e9))
+    monkeypatch.setattr("joblib.cpu_count", lambda: 64)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert slots(ResourceOptions(gpus=0.5, memory=0.001), "auto", {}).devices == ("0", "1", "0", "1")
+    assert slots(ResourceOptions(gpus=2, memory=0.001), "auto", {}).devices == ("0,1",)
+    assert slots(ResourceOptions(memory=0.001), "cuda:1", {"a": {"gpu": 4e9}}).devices == ("1",) * 3
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    found = slots(ResourceOptions(memory=0.001), "auto", {})
+    assert (found.count, found.devices) == (2, ("5", "7"))
+    place = Local(3, 1, found.devices)
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in place.slots] == ["5", "7", "5"]
+    hidden = slots(ResourceOptions(gpus=0, memory=0.001), "auto", {})
+    assert (hidden.count, hidden.devices) == (64, ("",))
+    with pytest.raises(UsageError, match="a run would take 3 GPUs, and there are 2"):
+        slots(ResourceOptions(gpus=3, memory=0.001), "auto", {})
+
+
+def test_threads_of_a_process_are_set_for_every_library_that_has_some():
+    place = Local(1, 3)
+    assert {place.slots[0].environment[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} == {"3"}

@@ -52,7 +52,7 @@ def slots(resources: ResourceOptions, device: str, needs: Mapping[str, Mapping[s
         free = SPARE * psutil.virtual_memory().available
         limits[f"{free / 1e9:.1f} GB of free memory, {memory / 1e9:.1f} GB for each"] = max(1, int(free // memory))
     devices = _devices(resources, device, needs)
-    if devices:
+    if any(devices):
         limits[f"{len(set(devices))} GPU(s), {len(devices)} place(s) on them"] = len(devices)
     if resources.jobs is not None:
         limits[f"resources.jobs = {resources.jobs}"] = resources.jobs
@@ -78,7 +78,9 @@ def share_of_gpu(resources: ResourceOptions, needs: Mapping[str, Mapping[str, An
 
 
 def _devices(resources: ResourceOptions, device: str, needs: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    if device == "cpu" or resources.gpus == 0 or not torch.cuda.is_available():
+    if resources.gpus == 0:
+        return ("",)  # there may be some, and none is to be seen
+    if device == "cpu" or not torch.cuda.is_available():
         if resources.gpus:
             raise UsageError(f"resources.gpus: a run would take {resources.gpus} GPU(s), and there is none here")
         return ()

@@ -85,17 +85,18 @@ class Cluster:
     Args:
         resources: what a run takes.
         address: of a cluster (``HOST:PORT``, or ``auto``: the one this machine is part of); None: this machine alone.
+        device: on which runs are asked to run.
 
     Raises:
         UsageError: if Ray is not installed, or there is no such cluster.
     """
 
-    def __init__(self, resources: ResourceOptions, address: str | None = None) -> None:
+    def __init__(self, resources: ResourceOptions, address: str | None = None, device: str = "auto") -> None:
         if importlib.util.find_spec("ray") is None:
             raise UsageError("--on ray needs Ray: pip install -e '.[ray]'")
         if address is not None and address != "auto":
             _reach(address)
-        self.resources, self.environment = resources, dict(os.environ)
+        self.resources, self.device, self.environment = resources, device, dict(os.environ)
         # Ray lets everybody write to its own folder: it gets one within a folder that nobody else may enter
         self.own = Path(tempfile.mkdtemp(prefix="cl-ray-", dir=_short_folder())) if address is None else None
         os.environ.update({key: os.environ.get(key, value) for key, value in SETTINGS.items()})
@@ -126,7 +127,7 @@ class Cluster:
 
     def fit(self, memory: float, needs: Mapping[str, Mapping[str, Any]]) -> None:
         """Reserve so many bytes of memory for each run, and the share of a GPU that was measured."""
-        if self.resources.gpus is None and self.ray.cluster_resources().get("GPU", 0) >= 1:
+        if self.resources.gpus is None and self.device != "cpu" and self.ray.cluster_resources().get("GPU", 0) >= 1:
             # Ray does not say how much memory a GPU has: of those that are alike, this machine's tells
             import torch
 
@@ -151,7 +152,8 @@ class Cluster:
 
     def start(self, job: Job) -> None:
         """Start a job somewhere."""
-        self.jobs[self.task.remote(job.json, self.bell)] = job
+        given = job.json | ({"device": "cpu"} if not self.gpus and job.device == "auto" else {})
+        self.jobs[self.task.remote(given, self.bell)] = job
 
     def wait(self, seconds: float) -> list[Outcome | Heard]:
         """Return what has happened, waiting for it so long at the most."""

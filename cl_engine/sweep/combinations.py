@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -190,18 +190,6 @@ def check_keys(axes: Axes, strategies: Iterable[str]) -> None:
             )
     if wrong:
         raise UsageError("; ".join(wrong))
-
-
-def changed(combinations: Iterable[Combination]) -> Iterator[str]:
-    """Yield the keys in which the combinations differ, in the order in which they are met."""
-    values: dict[str, set[str]] = {}
-    combinations = list(combinations)
-    for each in combinations:
-        for key, value in each.changes.items():
-            values.setdefault(key, set()).add(json.dumps(value))
-    for key, met in values.items():
-        if len(met) > 1 or any(key not in each.changes for each in combinations):
-            yield key
 
 
 def _scenario_of(experiment: Experiment) -> Scenario:

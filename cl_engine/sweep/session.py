@@ -120,7 +120,7 @@ class Sweep:
             return Local(limit.count, self.options.resources.threads, limit.devices)
         from cl_engine.sweep.cluster import Cluster
 
-        return Cluster(self.options.resources, self.address)
+        return Cluster(self.options.resources, self.address, self.device)
 
     def _fitted(self, place: Place, limit: Slots, needs: dict[str, dict[str, Any]]) -> Place:
         """Return the place as it is once it is known what a run takes."""

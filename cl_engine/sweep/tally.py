@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +47,8 @@ class Tally:
         self.times: dict[str, list[float]] = {}
         self.began = time.monotonic()
         self.most = 1
-        self._done: list[str] | None = None  # sorted anew only when something has changed
+        self._done: list[str] | None = None  # found anew only when something has changed
+        self._varied: list[str] | None = None
 
     @classmethod
     def of(cls, folder: SweepFolder) -> Tally:
@@ -72,7 +75,7 @@ class Tally:
 
     def enter(self, entry: Entry, group: str, look: Look) -> None:
         """Take in a run."""
-        self._done = None
+        self._done = self._varied = None
         self.entries[entry.name], self.groups[entry.name], self.looks[entry.name] = entry, group, look
         if look.status == "finished":
             self.times.setdefault(_kind(entry), []).append(look.seconds)
@@ -102,6 +105,28 @@ class Tally:
             found = [name for name, look in self.looks.items() if look.status == "finished"]
             self._done = sorted(found, key=lambda name: _worse(self.looks[name].score, self.options.better))
         return self._done
+
+    @property
+    def varied(self) -> list[str]:
+        """The keys in which runs differ, ``seeds`` the last of them if they do."""
+        if self._varied is None:
+            met: dict[str, set[str]] = {}
+            counts: Counter[str] = Counter()
+            for entry in self.entries.values():
+                for key, value in entry.changes.items():
+                    met.setdefault(key, set()).add(json.dumps(value))
+                    counts[key] += 1
+            self._varied = [key for key in met if len(met[key]) > 1 or counts[key] < len(self.entries)]
+            if len({tuple(entry.seeds) for entry in self.entries.values()}) > 1:
+                self._varied.append("seeds")
+        return self._varied
+
+    def label(self, name: str) -> str:
+        """Return what a run is called for people: scenario, strategy, and in what it differs from others."""
+        entry = self.entries[name]
+        own = [f"{key} = {value}" for key, value in entry.changes.items() if key in self.varied]
+        own += [f"seed {', '.join(map(str, entry.seeds))}"] if "seeds" in self.varied else []
+        return one_line(", ".join([entry.scenario, entry.strategy, *own, *(["reference"] if entry.reference else [])]))
 
     @property
     def waiting(self) -> int:
@@ -144,9 +169,7 @@ class Tally:
         """Return the best run so far with its objective, in words; empty before there is one."""
         if self.best is None:
             return ""
-        return (
-            f"best {self.options.objective} {self.shown(self.looks[self.best].score)}: {label(self.entries[self.best])}"
-        )
+        return f"best {self.options.objective} {self.shown(self.looks[self.best].score)}: {self.label(self.best)}"
 
     def shown(self, score: float) -> str:
         """Return a value of the objective as people read it."""
@@ -156,7 +179,7 @@ class Tally:
     def sentence(self, outcome: Outcome) -> str:
         """Return a line about what became of a run; empty if there is nothing to say."""
         name = outcome.name
-        what = label(self.entries[name])
+        what = self.label(name)
         counted = f"{len(self.done)}/{len(self.entries)}"
         if outcome.said == "finished":
             score = f"{self.options.objective} {self.shown(self.looks[name].score)}"
@@ -169,14 +192,6 @@ class Tally:
         if outcome.said == "stopped":
             return f"{counted} {what}: stopped after {self.looks[name].learned} experience(s)"
         return ""
-
-
-def label(entry: Entry) -> str:
-    """Return what a run is called for people: scenario, strategy, what was varied."""
-    changes = ", ".join(f"{key} = {value}" for key, value in entry.changes.items())
-    seeds = f"seed {entry.seeds[0]}" if len(entry.seeds) == 1 else ""
-    parts = [entry.scenario, entry.strategy, changes, seeds, "reference" if entry.reference else ""]
-    return one_line(", ".join(part for part in parts if part))
 
 
 def _kind(entry: Entry) -> str:

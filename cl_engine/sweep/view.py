@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from rich.text import Text
 from cl_engine.analysis.names import one_line
 from cl_engine.formats import duration, size
 from cl_engine.sweep.folder import Entry
-from cl_engine.sweep.tally import Tally, label
+from cl_engine.sweep.tally import Tally
 
 SHOWN_RUNNING, SHOWN_FAILED, SHOWN_ROWS, SHOWN_COLUMNS = 8, 10, 30, 5
 NARROW = 100  # width where the output is no terminal
@@ -68,7 +67,7 @@ def print_status(tally: Tally, out: Console | None = None) -> None:
     if tally.entries:
         _print_runs(tally, out)
     for name, error in list(tally.failed.items())[:SHOWN_FAILED]:
-        out.print(Text(f"failed   {label(tally.entries[name])}: {one_line(error)}", style="red"), soft_wrap=True)
+        out.print(Text(f"failed   {tally.label(name)}: {one_line(error)}", style="red"), soft_wrap=True)
     if len(tally.failed) > SHOWN_FAILED:
         out.print(Text(f"         and {len(tally.failed) - SHOWN_FAILED} more", style="red"))
 
@@ -106,13 +105,13 @@ def print_needs(
 def _picture(tally: Tally) -> Group:
     bar = ProgressBar(total=max(1, len(tally.entries)), completed=len(tally.done) + len(tally.dropped), width=30)
     head = Table.grid(padding=(0, 2, 0, 0))
-    head.add_row(Text("sweep", style="bold"), bar, Text(_line(tally)))
+    head.add_row(Text("sweep", style="bold"), bar, Text(_line(tally, best=False)))
     running = Table.grid(padding=(0, 2, 0, 0))
     for name, each in list(tally.running.items())[:SHOWN_RUNNING]:
         heard = each.heard
         far = f"{heard.learned}/{heard.of}" if heard and heard.of else (str(heard.learned) if heard else "starting")
         took = duration(round(time.monotonic() - each.since))
-        running.add_row(Text("  " + far, style="cyan"), Text(label(tally.entries[name])), Text(took, style="dim"))
+        running.add_row(Text("  " + far, style="cyan"), Text(tally.label(name)), Text(took, style="dim"))
     parts = [head, running]
     if len(tally.running) > SHOWN_RUNNING:
         parts.append(Text(f"  and {len(tally.running) - SHOWN_RUNNING} more", style="dim"))  # type: ignore[arg-type]
@@ -121,16 +120,16 @@ def _picture(tally: Tally) -> Group:
     return Group(*parts)
 
 
-def _line(tally: Tally) -> str:
+def _line(tally: Tally, best: bool = True) -> str:
     left = tally.left
     going = bool(tally.running or tally.waiting)
     ending = f"about {duration(round(left))} left" if math.isfinite(left) and going else ""
-    return "; ".join(part for part in (tally.counts(), ending, tally.shown_best()) if part)
+    return "; ".join(part for part in (tally.counts(), ending, tally.shown_best() if best else "") if part)
 
 
 def _print_runs(tally: Tally, out: Console) -> None:
     entries = tally.entries
-    varied = _varied(list(entries.values()))
+    varied = tally.varied[-SHOWN_COLUMNS:]
     several = len({entry.scenario for entry in entries.values()}) > 1
     table = _table(
         *(["scenario"] if several else []), "strategy", *varied, tally.options.objective, "learned", "time", "status"
@@ -146,14 +145,6 @@ def _print_runs(tally: Tally, out: Console) -> None:
     out.print(table)
     if len(names) > SHOWN_ROWS:
         out.print(Text(f"{SHOWN_ROWS} of {len(names)} runs are shown, the best first", style="dim"))
-
-
-def _varied(entries: list[Entry]) -> list[str]:
-    """Return the keys in which runs differ, the first few."""
-    keys = dict.fromkeys(key for entry in entries for key in entry.changes)
-    differ = [key for key in keys if len({json.dumps(entry.changes.get(key)) for entry in entries}) > 1]
-    seeds = ["seeds"] if len({tuple(entry.seeds) for entry in entries}) > 1 else []
-    return [*differ[:SHOWN_COLUMNS], *seeds]
 
 
 def _value(entry: Entry, key: str) -> str:
