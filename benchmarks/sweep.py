@@ -152,10 +152,12 @@ def _driver(folder: Path, finished: Path, count: int = 10_000) -> None:
         room = 1
 
         def start(self, job: Job) -> None:
+            self.room = 0
             (job.folder / "log.h5").hardlink_to(finished / "log.h5")
             self.name = job.name
 
         def wait(self, seconds: float) -> list[Any]:
+            self.room = 1
             return [Outcome(self.name, "finished")]
 
         def stop(self) -> None: ...

@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from cl_engine import plugins
@@ -37,7 +38,7 @@ class Combination:
     changes: Point = field(default_factory=dict)
     reference: bool = False
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Name of the run's folder: scenario, strategy, changes, seed if it has one, hash."""
         seeds = self.experiment.seeds
@@ -46,7 +47,7 @@ class Combination:
         said = re.sub(r"[^A-Za-z0-9.=+-]+", "_", "-".join(parts))[:80]
         return "-".join(part for part in (self.experiment.folder.name[: -len(self.hash) - 1], said, self.hash) if part)
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """The experiment's."""
         return self.experiment.hash

@@ -53,6 +53,7 @@ class Driver:
         self.combinations: dict[str, Combination] = {}
         self.tally = Tally(options)
         self.ready: deque[tuple[str, int | None]] = deque()
+        self.queued: set[str] = set()  # what is in it
         self.groups: dict[str, list[str]] = {}
         self.carried: set[str] = set()  # runs whose files a node has asked for
         self.adaptive: Adaptive | None = None
@@ -197,7 +198,6 @@ class Driver:
         else:
             looks = {name: tally.looks[name] for name in names}
             decided = goals(names, looks, set(tally.failed), self.options.halving, self.options.better)
-        waiting = {name for name, _ in self.ready}
         for name, goal in decided.items():
             if tally.looks[name].status == "finished" or name in tally.failed or name in tally.running:
                 continue
@@ -205,10 +205,12 @@ class Driver:
                 if name not in tally.dropped:
                     self.folder.note(name, "dropped", after=goal.dropped_at)
                 tally.dropped[name] = goal.dropped_at
-            elif not goal.waits and name not in waiting:
+            elif not goal.waits and name not in self.queued:
                 self.ready.append((name, goal.until))
+                self.queued.add(name)
 
     def _start(self, name: str, until: int | None) -> None:
+        self.queued.discard(name)
         job = self._job(name, self.combinations[name], until=until)
         self.folder.note(name, "started", until=until)
         self.tally.started(name)

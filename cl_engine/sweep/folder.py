@@ -19,7 +19,6 @@ from filelock import FileLock, Timeout
 from cl_engine.disk import write
 from cl_engine.errors import UsageError
 from cl_engine.formats import clean
-from cl_engine.results import open_run
 
 FORMAT = "cl-engine-sweep/1"
 PLAN, ATTEMPTS, OUTPUT, LOG = "sweep.json", "attempts.jsonl", "output.txt", "log.h5"
@@ -195,10 +194,9 @@ class SweepFolder:
         if not log.exists():
             return Look()
         try:
-            status = open_run(log).status
             with h5py.File(log, "r", locking=False) as file:
-                return _looked(file["results"], status, objective)
-        except (UsageError, OSError, KeyError):
+                return _looked(file["results"], str(file.attrs["status"]), objective)
+        except (OSError, KeyError, IndexError, ValueError):
             return Look("damaged")
 
 

@@ -28,7 +28,7 @@ class Tally:
     """Counts the runs of a sweep, from their folders and from what a place says.
 
     Attributes:
-        entries, looks: the runs, and what their logs say, by name.
+        entries, looks: the runs, and what their logs say, by name; ``finished`` those that are.
         groups: the group of each run.
         running, failed, dropped: those that run; the errors of those given up; the experiences after which a run was
             dropped.
@@ -47,6 +47,7 @@ class Tally:
         self.times: dict[str, list[float]] = {}
         self.began = time.monotonic()
         self.most = 1
+        self.finished: set[str] = set()
         self._done: list[str] | None = None  # found anew only when something has changed
         self._varied: list[str] | None = None
 
@@ -78,6 +79,7 @@ class Tally:
         self._done = self._varied = None
         self.entries[entry.name], self.groups[entry.name], self.looks[entry.name] = entry, group, look
         if look.status == "finished":
+            self.finished.add(entry.name)
             self.times.setdefault(_kind(entry), []).append(look.seconds)
 
     def started(self, name: str) -> None:
@@ -95,15 +97,15 @@ class Tally:
         self._done = None
         self.running.pop(outcome.name, None)
         self.looks[outcome.name] = look
-        if outcome.said == "finished":
+        if look.status == "finished":
+            self.finished.add(outcome.name)
             self.times.setdefault(_kind(self.entries[outcome.name]), []).append(look.seconds)
 
     @property
     def done(self) -> list[str]:
         """The runs that are finished, the best first; references among them."""
         if self._done is None:
-            found = [name for name, look in self.looks.items() if look.status == "finished"]
-            self._done = sorted(found, key=lambda name: _worse(self.looks[name].score, self.options.better))
+            self._done = sorted(self.finished, key=lambda name: _worse(self.looks[name].score, self.options.better))
         return self._done
 
     @property
@@ -131,7 +133,7 @@ class Tally:
     @property
     def waiting(self) -> int:
         """How many runs neither have ended nor run."""
-        return len(self.entries) - len({*self.done, *self.running, *self.failed, *self.dropped})
+        return len(self.entries) - len({*self.finished, *self.running, *self.failed, *self.dropped})
 
     @property
     def best(self) -> str | None:
@@ -148,7 +150,7 @@ class Tally:
         mean = sum(every) / len(every)
         total = 0.0
         for name, entry in self.entries.items():
-            if self.looks[name].status == "finished" or name in self.failed or name in self.dropped:
+            if name in self.finished or name in self.failed or name in self.dropped:
                 continue
             known = self.times.get(_kind(entry))
             share = 1.0
@@ -159,7 +161,7 @@ class Tally:
 
     def counts(self) -> str:
         """Return the counts in words: ``12 of 24 done, 2 running, 1 failed, 9 waiting``."""
-        parts = [f"{len(self.done)} of {len(self.entries)} done"]
+        parts = [f"{len(self.finished)} of {len(self.entries)} done"]
         named = (("running", self.running), ("failed", self.failed), ("dropped", self.dropped))
         parts += [f"{len(names)} {word}" for word, names in named if names]
         parts += [f"{self.waiting} waiting"] if self.waiting else []
@@ -180,7 +182,7 @@ class Tally:
         """Return a line about what became of a run; empty if there is nothing to say."""
         name = outcome.name
         what = self.label(name)
-        counted = f"{len(self.done)}/{len(self.entries)}"
+        counted = f"{len(self.finished)}/{len(self.entries)}"
         if outcome.said == "finished":
             score = f"{self.options.objective} {self.shown(self.looks[name].score)}"
             return f"{counted} {what}: {score}, {duration(outcome.seconds)}"
