@@ -193,6 +193,10 @@ def test_a_file_is_checked_as_a_whole_and_flags_go_before_it(tmp_path: Path):
         ((TINY, "-s", "finetune", "--set", "train.lr="), "write KEY=VALUE,VALUE"),
         ((TINY, "-s", "finetune", "--search", "optuna"), "needs something to vary"),
         ((TINY, "-s", "finetune", "--search", "optuna", "--set", "lr=1..2", "--halving", "2"), "not with optuna"),
+        (
+            (TINY, "-s", "finetune", "--halving", "2", "--set", "agenda.evaluate_every=3"),
+            "all tasks must have been tested",
+        ),
         ((TINY, "-s", "finetune", "--threads", "10000"), "a run would take 10000 cores"),
         ((TINY, "-s", "finetune", "--device", "cpu", "--gpus", "1"), "there is none here"),
         ((TINY, "-s", "finetune", "--address", "nowhere:1"), "only --on ray"),

@@ -14,7 +14,7 @@ from cl_engine.disk import write
 from cl_engine.experiment import Stopped, asked_to_stop
 from cl_engine.sweep.axes import Axes
 from cl_engine.sweep.combinations import Combination, references
-from cl_engine.sweep.folder import LOG, Entry, Look, SweepFolder
+from cl_engine.sweep.folder import LOG, OUTPUT, Entry, Look, SweepFolder
 from cl_engine.sweep.halving import Goal, goals
 from cl_engine.sweep.place import Heard, Job, Outcome, Place
 from cl_engine.sweep.request import SweepOptions
@@ -23,7 +23,8 @@ from cl_engine.sweep.tally import Tally
 
 TICK = 0.25  # seconds between two looks at whether to stop
 SETTLES = 20  # looks, half a second apart, until a file written elsewhere is seen here
-GOES_ON_FROM = (LOG, "checkpoint.safetensors")
+GOES_ON_FROM = (LOG, "checkpoint.safetensors")  # the log before the checkpoint that goes with it
+COME_BACK = (*GOES_ON_FROM, OUTPUT)
 
 
 class Driver:
@@ -243,7 +244,7 @@ class Driver:
             tally.heard(what)
             return
         name = what.name
-        for file in sorted(what.files, reverse=True):  # the log before the checkpoint that goes with it
+        for file in (each for each in COME_BACK if each in what.files):
             write(self.folder.path / name / file, what.files[file])
         tally.ended(what, self._look(name, what.said))
         if what.said == "unseen":

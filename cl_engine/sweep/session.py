@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cl_engine.errors import RunFailed
+from cl_engine.errors import RunFailed, UsageError
 from cl_engine.results import open_run
 from cl_engine.sweep.axes import axes_of, random
 from cl_engine.sweep.capacity import Slots, needed_memory, slots
@@ -63,6 +63,7 @@ class Sweep:
         # of an adaptive search, one point stands for all where only kinds of runs matter, and shows what is wrong
         some = random(self.axes, 1, options.search_seed) if self.adaptive else points(options, self.axes)
         self.runs = expanded(options, some)
+        self._check_cuts()
 
     def run(self, retry_failed: bool = False) -> Tally:
         """Run the sweep, or go on with it; return how it stands at the end.
@@ -86,6 +87,16 @@ class Sweep:
             counts = Counter(each.kind for each in self.runs)
         print_needs(counts, tally.needs, self.options.resources.threads, limit.count, limit.why)
         return limit
+
+    def _check_cuts(self) -> None:
+        halving = self.options.halving
+        for run in self.runs if halving else ():
+            every = run.experiment.agenda.evaluate_every
+            if halving and not 0 < every <= halving.tasks:
+                raise UsageError(
+                    f"halving.tasks: after {halving.tasks} experience(s) all tasks must have been tested, and "
+                    f"agenda.evaluate_every is {every} in {run.kind}; cut later, or test more often"
+                )
 
     def _driven(self, go: Any, measuring: bool = False) -> Tally:
         view = View(quiet=self.quiet)
