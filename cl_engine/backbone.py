@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cl_engine.checkpoint import replace
+from cl_engine.disk import replace
 from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded
 from cl_engine.fit import fit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cl_engine.bank import Bank
+from cl_engine.disk import replace
 from cl_engine.errors import UsageError
 from cl_engine.tree import built, leaves
 
@@ -84,18 +84,6 @@ def load(path: Path, device: torch.device | None = None) -> dict[str, Any]:
         else:
             found[name] = stored.to(device)
     return built({tuple(name.split("/")): leaf for name, leaf in found.items()})
-
-
-def replace(part: Path, path: Path) -> None:
-    """Put ``part`` in the place of ``path`` so that a reader, or a crash, finds either the old file or the new one."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _crc(tensor: Tensor) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cl_engine import typed
 from cl_engine.errors import RunFailed, UsageError
+from cl_engine.sweep.commands import status, sweep
 
 if TYPE_CHECKING:
     from cl_engine.experiment import Experiment
@@ -33,18 +33,6 @@ class Commands(click.Group):
             raise SystemExit(1) from None
 
 
-def _seeds(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
-    try:
-        numbers = [int(part) for part in value.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"'{value}' is neither a number of seeds (5) nor a list of them (0,3,7)") from None
-    if "," not in value:
-        if numbers[0] < 1:
-            raise click.BadParameter(f"there must be at least one seed, found {value}")
-        numbers = list(range(numbers[0]))
-    return tuple(numbers)
-
-
 def _options(function: Any) -> Any:
     """Add the options that name an experiment and where it runs."""
     root = click.Path(file_okay=False, path_type=Path)
@@ -52,7 +40,9 @@ def _options(function: Any) -> Any:
         (
             click.argument("scenario"),
             click.option("-s", "--strategy", required=True, help="A name of `list strategies`, or module:Class."),
-            click.option("--seeds", default="1", callback=_seeds, help="How many seeds (5), or which (0,3,7).  [1]"),
+            click.option(
+                "--seeds", default="1", callback=typed.seeds, help="How many seeds (5), or which (0,3,7).  [1]"
+            ),
             click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=_SET_HELP),
             click.option("--device", default="auto", help="auto, cpu, cuda or cuda:n.  [auto]"),
             click.option(
@@ -96,9 +86,9 @@ def run(out: Path | None, fresh: bool, quiet: bool, device: str, data_root: Path
 
     experiment = _experiment(**named)
     try:
-        folder = run_in_terminal(experiment, out, fresh, quiet, device, data_root, _command())
+        folder = run_in_terminal(experiment, out, fresh, quiet, device, data_root, typed.command())
     except Stopped as stop:
-        again = _command(without="--fresh")
+        again = typed.command(without="--fresh")
         click.echo(f"Stopped. To go on from the last save: {again}", err=True)
         raise SystemExit(128 + stop.signal) from None
     _show(folder)
@@ -114,7 +104,7 @@ def demo(out: Path, fresh: bool) -> None:
     """
     from cl_engine.session import run_demo
 
-    run_demo(out, fresh, _command())
+    run_demo(out, fresh, typed.command())
 
 
 @main.command()
@@ -270,11 +260,8 @@ def fetch(source: str, data_root: Path | None) -> None:
     click.echo(f"{source} is under {root}")
 
 
-def _command(without: str = "") -> str:
-    """Return what was typed, so that it can be typed again."""
-    program, *arguments = sys.argv
-    start = ["python", program] if program.endswith(".py") else [Path(program).name]
-    return shlex.join([*start, *(argument for argument in arguments if argument != without)])
+main.add_command(sweep)
+main.add_command(status)
 
 
 def _experiment(scenario: str, strategy: str, seeds: tuple[int, ...], settings: tuple[str, ...]) -> Experiment:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from cl_engine.agenda import Evaluate, Item, Learn, Save, plan
 from cl_engine.engine import simulate
@@ -27,6 +30,37 @@ class Cost:
     learn: float
     test: float
     state: dict[str, int] | None
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a run would take, as far as its first experience tells.
+
+    Attributes:
+        seconds: from start to end; NaN where the stream has no end.
+        experiences: how many there are; 0 where the stream has no end.
+        log, checkpoint: bytes on disk at the most, and at the first experience.
+        gpu: most bytes of the GPU held by tensors; 0 on a CPU.
+    """
+
+    seconds: float
+    experiences: int
+    log: int
+    checkpoint: int
+    gpu: int
+
+
+def need(experiment: Experiment, device: str, data_root: Path | None) -> Need:
+    """Return what a run would take; a `UsageError` for what would fail. Trains for a few seconds."""
+    stream = experiment.stream(resolved_device(device), data_root)
+    strategy = experiment.learner(stream, experiment.backbone(stream, data_root))
+    cost = measured(stream, strategy)
+    gpu = torch.cuda.max_memory_allocated(stream.device) if stream.device.type == "cuda" else 0
+    if stream.n_steps is None:
+        return Need(math.nan, 0, 0, _state(cost, strategy), gpu)
+    items = list(plan(stream, experiment.agenda))
+    learning, testing = _seconds(items, stream, strategy, cost)
+    return Need(learning + testing, stream.n_steps, _log(items, strategy), _state(cost, strategy), gpu)
 
 
 def check_experiment(experiment: Experiment, device: str, data_root: Path | None) -> list[tuple[str, str]]:
@@ -105,21 +139,35 @@ def _memory(cost: Cost, strategy: Strategy) -> str:
 
 
 def _time(items: list[Item], stream: Stream, strategy: Strategy, cost: Cost) -> str:
-    steps = sum(isinstance(item, Learn) for item in items)
-    growing = strategy.cost == "growing"
-    learning = cost.learn * (steps * (steps + 1) / 2 if growing else steps)
-    reused = stream.setting == "task" and strategy.fingerprint(0) is not None
-    cells = min(_cells(items), 3 * steps) if reused else _cells(items)
-    text = f"about {duration(learning + cells * cost.test)} ({duration(learning)} learning)"
-    if growing:
+    learning, testing = _seconds(items, stream, strategy, cost)
+    text = f"about {duration(learning + testing)} ({duration(learning)} learning)"
+    if strategy.cost == "growing":
         text += "; the cost of a task grows with the number of tasks before it"
-    if reused:
+    if _reused(stream, strategy):
         text += "; tests of tasks whose answers cannot have changed are reused"
     return text
 
 
+def _seconds(items: list[Item], stream: Stream, strategy: Strategy, cost: Cost) -> tuple[float, float]:
+    """Return the seconds that learning and testing would take."""
+    steps = sum(isinstance(item, Learn) for item in items)
+    learning = cost.learn * (steps * (steps + 1) / 2 if strategy.cost == "growing" else steps)
+    cells = min(_cells(items), 3 * steps) if _reused(stream, strategy) else _cells(items)
+    return learning, cells * cost.test
+
+
+def _reused(stream: Stream, strategy: Strategy) -> bool:
+    return stream.setting == "task" and strategy.fingerprint(0) is not None
+
+
 def _disk(items: list[Item], cost: Cost, strategy: Strategy) -> str:
-    seeds = len(strategy.seeds)
-    log = 60_000 + _cells(items) * seeds * CELL_BYTES
-    state = seeds * sum((cost.state or bytes_by_part(strategy.state)).values())
+    log, state = _log(items, strategy), _state(cost, strategy)
     return f"log at most {size(log)}; checkpoint {size(state)} at the first task, and as much more as the state grows"
+
+
+def _log(items: list[Item], strategy: Strategy) -> int:
+    return 60_000 + _cells(items) * len(strategy.seeds) * CELL_BYTES
+
+
+def _state(cost: Cost, strategy: Strategy) -> int:
+    return len(strategy.seeds) * sum((cost.state or bytes_by_part(strategy.state)).values())

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from cl_engine import events
-from cl_engine.checkpoint import replace
+from cl_engine.disk import replace
 from cl_engine.log_tables import Column, Matrix, Table, describe, grow, string
 from cl_engine.stream import Stream
 

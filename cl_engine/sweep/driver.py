@@ -1,0 +1,277 @@
+"""The loop of a sweep: what is ready is started where there is room, what ends is noted, until nothing is left."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from cl_engine.disk import write
+from cl_engine.experiment import Stopped, asked_to_stop
+from cl_engine.sweep.axes import Axes
+from cl_engine.sweep.combinations import Combination, references
+from cl_engine.sweep.folder import LOG, OUTPUT, Entry, Look, SweepFolder
+from cl_engine.sweep.halving import Goal, goals
+from cl_engine.sweep.place import Heard, Job, Outcome, Place
+from cl_engine.sweep.request import SweepOptions
+from cl_engine.sweep.search import Adaptive
+from cl_engine.sweep.tally import Tally
+
+TICK = 0.25  # seconds between two looks at whether to stop
+SETTLES = 20  # looks, half a second apart, until a file written elsewhere is seen here
+GOES_ON_FROM = (LOG, "checkpoint.safetensors")  # the log before the checkpoint that goes with it
+COME_BACK = (*GOES_ON_FROM, OUTPUT)
+
+
+class Driver:
+    """Drives the runs of a sweep to their end, in a folder that it holds.
+
+    Args:
+        options: what was asked for.
+        folder: where the sweep's state is.
+        place: where runs run.
+        watch: told the tally whenever it may have changed, with a sentence where something has happened.
+        device, data_root, command: how runs are run, and what was typed.
+    """
+
+    def __init__(
+        self,
+        options: SweepOptions,
+        folder: SweepFolder,
+        place: Place,
+        watch: Callable[[Tally, str], None] = lambda tally, said: None,
+        *,
+        device: str = "auto",
+        data_root: Path | None = None,
+        command: str = "",
+    ) -> None:
+        self.options, self.folder, self.place, self.watch = options, folder, place, watch
+        self.device, self.data_root, self.command = device, data_root, command
+        self.combinations: dict[str, Combination] = {}
+        self.tally = Tally(options)
+        self.ready: deque[tuple[str, int | None]] = deque()
+        self.queued: set[str] = set()  # what is in it
+        self.groups: dict[str, list[str]] = {}
+        self.carried: set[str] = set()  # runs whose files a node has asked for
+        self.adaptive: Adaptive | None = None
+        self.identity = ""
+        self._names = folder.known()
+
+    def add(self, combinations: Iterable[Combination]) -> None:
+        """Take runs into the sweep, as they stand in its folder."""
+        for each in combinations:
+            self._enter(each)
+        self._keep()
+
+    def adapt(self, axes: Axes) -> None:
+        """Take in the trials that an adaptive search has asked for, and let it ask for more as results come in."""
+        known = self.folder.entries if (self.folder.path / "sweep.json").exists() else []
+        scores = {}
+        for entry in known:
+            look = self.folder.look(entry.name, self.options.objective)
+            if look.status == "finished":
+                scores[entry.name] = look.score
+            elif self.folder.given_up(entry.name, self.options.retries) is not None:
+                scores[entry.name] = math.nan
+        self.adaptive = Adaptive(self.options, axes, known, scores)
+        for combination, trial in self.adaptive.restored:
+            self._enter(combination, trial)
+        self._keep()
+
+    def measure(self, combinations: Iterable[Combination]) -> dict[str, dict[str, Any]]:
+        """Find out what one run of each scenario and strategy takes, where it is not known; return all that is known."""
+        file = self.folder.path / "needs.json"
+        needs: dict[str, dict[str, Any]] = json.loads(file.read_bytes()) if file.exists() else {}
+        waiting: dict[str, Combination] = {}
+        for each in combinations:
+            if each.kind not in needs:
+                waiting.setdefault(each.kind, each)
+        jobs = deque(
+            self._job(f".needs/{kind.replace(':', '-')}", each, measure=True) for kind, each in waiting.items()
+        )
+        kinds = {job.name: kind for job, kind in zip(jobs, waiting, strict=True)}
+        if waiting:
+            self.watch(self.tally, f"measuring what a run takes, for {len(waiting)} kind(s) of them")
+        with asked_to_stop() as asked:
+            running = 0
+            while jobs or running:
+                if asked:
+                    raise Stopped(asked[0])
+                while jobs and self.place.room > 0:
+                    self.place.start(jobs.popleft())
+                    running += 1
+                self.watch(self.tally, "")
+                for what in self.place.wait(TICK):
+                    if isinstance(what, Outcome):
+                        running -= 1
+                        if what.said == "measured":
+                            needs[kinds[what.name]] = what.about
+        if waiting:
+            write(file, json.dumps(needs, indent=1).encode())
+        self.tally.needs = needs
+        return needs
+
+    def drive(self) -> Tally:
+        """Run what is to be run; return what became of it.
+
+        Raises:
+            Stopped: if SIGINT or SIGTERM asked for it, when all runs have stopped where they can go on from.
+        """
+        for group in self.groups:
+            self._plan(group)
+        with asked_to_stop() as asked:
+            while True:
+                if asked:
+                    self._stop()
+                    raise Stopped(asked[0])
+                self._propose()
+                while self.ready and self.place.room > 0:
+                    self._start(*self.ready.popleft())
+                self.watch(self.tally, "")
+                if not self.tally.running and not self.ready:
+                    return self.tally
+                for what in self.place.wait(TICK):
+                    self._take(what)
+
+    def _stop(self) -> None:
+        self.place.stop()
+        self.watch(self.tally, f"stopping {len(self.tally.running)} run(s), each where it can go on from")
+        self.ready.clear()
+        while self.tally.running:
+            for what in self.place.wait(TICK):
+                self._take(what)
+
+    def _enter(self, each: Combination, trial: dict[str, Any] | None = None) -> Entry:
+        name = self._names.setdefault(each.hash, each.name)
+        known = self.tally.entries.get(name)
+        if known is not None:
+            if trial:
+                known.trial.setdefault("cell", trial["cell"])
+                known.trial.setdefault("params", []).extend(trial["params"])
+            return known
+        experiment = each.experiment
+        what = [experiment.scenario, experiment.strategy, experiment.resolved["stream"], experiment.seeds]
+        group = json.dumps(what, sort_keys=True) if self.options.halving and not each.reference else name
+        entry = Entry(
+            name,
+            each.hash,
+            experiment.scenario,
+            experiment.strategy,
+            list(experiment.seeds),
+            each.changes,
+            each.reference,
+            trial or {},
+        )
+        self.combinations[name] = each
+        self.groups.setdefault(group, []).append(name)
+        self.tally.enter(entry, group, self.folder.look(name, self.options.objective))
+        error = self.folder.given_up(name, self.options.retries)
+        if error is not None:
+            self.tally.failed[name] = error
+        return entry
+
+    def _keep(self) -> None:
+        self.identity = self.folder.keep(self.options.model_dump(), self.tally.entries.values(), self.command)
+
+    def _propose(self) -> None:
+        """Ask the search for as much as there is room for."""
+        while self.adaptive is not None and len(self.ready) < self.place.room:
+            proposed = self.adaptive.proposed()
+            if proposed is None:
+                return
+            combination, trial = proposed
+            entry = self._enter(combination, trial)
+            for reference in references([combination]) if self.options.reference else []:
+                self._plan(self.tally.groups[self._enter(reference).name])
+            self._keep()
+            self._tell(entry.name)
+            self._plan(self.tally.groups[entry.name])
+
+    def _plan(self, group: str) -> None:
+        """Make ready what of a group can go on now."""
+        tally, names = self.tally, self.groups[group]
+        if self.options.halving is None or len(names) == 1:
+            decided = {name: Goal() for name in names}
+        else:
+            looks = {name: tally.looks[name] for name in names}
+            decided = goals(names, looks, set(tally.failed), self.options.halving, self.options.better)
+        for name, goal in decided.items():
+            if tally.looks[name].status == "finished" or name in tally.failed or name in tally.running:
+                continue
+            if goal.dropped_at is not None:
+                if name not in tally.dropped:
+                    self.folder.note(name, "dropped", after=goal.dropped_at)
+                tally.dropped[name] = goal.dropped_at
+            elif not goal.waits and name not in self.queued:
+                self.ready.append((name, goal.until))
+                self.queued.add(name)
+
+    def _start(self, name: str, until: int | None) -> None:
+        self.queued.discard(name)
+        job = self._job(name, self.combinations[name], until=until)
+        self.folder.note(name, "started", until=until)
+        self.tally.started(name)
+        self.place.start(job)
+
+    def _job(self, name: str, combination: Combination, until: int | None = None, measure: bool = False) -> Job:
+        folder = self.folder.path.resolve() / name
+        files = {}
+        if name in self.carried:
+            files = {file: (folder / file).read_bytes() for file in GOES_ON_FROM if (folder / file).exists()}
+        return Job(
+            name,
+            str(self.folder.path.resolve()),
+            self.identity,
+            {**json.loads(combination.experiment.json), "text": combination.experiment.text},
+            until=until,
+            measure=measure,
+            begun=(folder / LOG).exists(),
+            files=files or None,
+            threads=self.options.resources.threads,
+            device=self.device,
+            data_root=str(self.data_root.resolve()) if self.data_root else None,
+            command=self.command,
+        )
+
+    def _take(self, what: Outcome | Heard) -> None:
+        """Take in what a place says."""
+        tally = self.tally
+        if isinstance(what, Heard):
+            tally.heard(what)
+            return
+        name = what.name
+        for file in (each for each in COME_BACK if each in what.files):
+            write(self.folder.path / name / file, what.files[file])
+        tally.ended(what, self._look(name, what.said))
+        if what.said == "unseen":
+            self.carried.add(name)
+        else:
+            self.folder.note(name, what.said, error=what.error, seconds=round(what.seconds, 3), where=what.where)
+        error = self.folder.given_up(name, self.options.retries)
+        if error is not None:
+            tally.failed[name] = error
+        self.watch(tally, tally.sentence(what))
+        self._tell(name)
+        self._plan(tally.groups[name])
+
+    def _look(self, name: str, said: str) -> Look:
+        """Return what the log of a run says now; waits for it where another node says that it has written it."""
+        for _ in range(SETTLES):
+            look = self.folder.look(name, self.options.objective)
+            if said != "finished" or look.status == "finished":
+                return look
+            time.sleep(0.5)
+        return look
+
+    def _tell(self, name: str) -> None:
+        """Tell the search what became of a run, once that is known."""
+        if self.adaptive is None:
+            return
+        if self.tally.looks[name].status == "finished":
+            self.adaptive.tell(self.tally.entries[name].hash, self.tally.looks[name].score)
+        elif name in self.tally.failed:
+            self.adaptive.tell(self.tally.entries[name].hash, math.nan)

@@ -1,0 +1,214 @@
+"""The state of a sweep is its folder: what is to be run, each run's own folder, and what became of every attempt."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from filelock import FileLock, Timeout
+
+from cl_engine.disk import write
+from cl_engine.errors import UsageError
+from cl_engine.formats import clean
+
+FORMAT = "cl-engine-sweep/1"
+PLAN, ATTEMPTS, OUTPUT, LOG = "sweep.json", "attempts.jsonl", "output.txt", "log.h5"
+FAILURES = ("failed", "died")  # outcomes that count against the number of retries
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of the sweep: its folder's name, its experiment's hash, and what was varied.
+
+    ``trial`` is what an adaptive search keeps about it.
+    """
+
+    name: str
+    hash: str
+    scenario: str
+    strategy: str
+    seeds: list[int]
+    changes: dict[str, Any]
+    reference: bool = False
+    trial: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a run's log says: its status (``new`` without one), experiences learned, seconds, and the objective.
+
+    ``scores`` are the objective after each evaluation that tested all tasks met, as (experiences learned, value).
+    """
+
+    status: str = "new"
+    learned: int = 0
+    seconds: float = 0.0
+    scores: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def score(self) -> float:
+        """The objective at the last such evaluation; NaN without one."""
+        return self.scores[-1][1] if self.scores else math.nan
+
+    def at(self, learned: int) -> float:
+        """Return the objective at the last such evaluation up to so many experiences; NaN without one."""
+        found = [value for count, value in self.scores if count <= learned]
+        return found[-1] if found else math.nan
+
+
+class SweepFolder:
+    """A sweep's folder, held by one driver: ``with SweepFolder(path) as folder``; reading needs no holding.
+
+    Raises:
+        UsageError: if another driver holds it, or it cannot be written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(path / ".lock", timeout=1)
+        self._identity = ""
+
+    def __enter__(self) -> SweepFolder:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise UsageError(
+                f"another process drives the sweep in {self.path}: wait for it, or give another --out"
+            ) from None
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be written to: {error.strerror or error}") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    @property
+    def driven(self) -> bool:
+        """Whether a driver holds the folder now."""
+        try:
+            with self._lock.acquire(timeout=0):
+                return False
+        except (Timeout, OSError):
+            return True
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What was written by `keep`.
+
+        Raises:
+            UsageError: if there is none, or it is not one of ours.
+        """
+        file = self.path / PLAN
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(f"there is no sweep in {self.path}: give the folder of one (it holds {PLAN})") from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{file} cannot be read: {error}") from None
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise UsageError(f"{file} was not written by this version: its format is not {FORMAT}")
+        return found
+
+    def keep(self, options: Mapping[str, Any], entries: Iterable[Entry], command: str) -> str:
+        """Write down what is to be run; return the sweep's identity, which stays when other runs are asked for."""
+        self._identity = self._identity or (self.plan["id"] if (self.path / PLAN).exists() else uuid.uuid4().hex)
+        content = {
+            "format": FORMAT,
+            "id": self._identity,
+            "command": command,
+            "options": dict(options),
+            "runs": [asdict(entry) for entry in entries],
+        }
+        write(self.path / PLAN, json.dumps(content, indent=1).encode())
+        return self._identity
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The runs of the sweep, as written down."""
+        try:
+            return [Entry(**entry) for entry in self.plan["runs"]]
+        except (TypeError, KeyError) as error:
+            raise UsageError(f"{self.path / PLAN} is damaged: {error}") from None
+
+    def known(self) -> dict[str, str]:
+        """Return the names of run folders that are there, by the hash of their experiment."""
+        return {path.name.rpartition("-")[2]: path.name for path in self.path.glob("*-*") if path.is_dir()}
+
+    def note(self, name: str, outcome: str, **about: Any) -> None:
+        """Add a line about an attempt at a run to its folder."""
+        folder = self.path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        line = {"outcome": outcome, "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **about}
+        with (folder / ATTEMPTS).open("ab+") as file:
+            end = file.seek(0, 2)
+            file.seek(max(0, end - 1))
+            torn = end and file.read(1) != b"\n"  # a crash cut the last line short
+            file.write((b"\n" if torn else b"") + json.dumps(line).encode() + b"\n")
+
+    def attempts(self, name: str) -> list[dict[str, Any]]:
+        """Return what was noted about a run; a line that a crash cut short is left out."""
+        try:
+            lines = (self.path / name / ATTEMPTS).read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                noted = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(noted, dict):
+                found.append(noted)
+        return found
+
+    def given_up(self, name: str, retries: int) -> str | None:
+        """Return the last error of a run that is not tried again; None where it may be.
+
+        Counted are failures since the run was last pardoned; a refusal is final at once.
+        """
+        failures: list[str] = []
+        refused = False
+        for noted in self.attempts(name):
+            if noted.get("outcome") == "pardoned":
+                failures, refused = [], False
+            elif noted.get("outcome") in (*FAILURES, "refused"):
+                failures.append(clean(str(noted.get("error", ""))))
+                refused |= noted.get("outcome") == "refused"
+        return failures[-1] if refused or len(failures) > retries else None
+
+    def look(self, name: str, objective: str) -> Look:
+        """Return what the log of a run says; ``new`` if there is none, ``damaged`` if it cannot be read."""
+        log = self.path / name / LOG
+        if not log.exists():
+            return Look()
+        try:
+            with h5py.File(log, "r", locking=False) as file:
+                return _looked(file["results"], str(file.attrs["status"]), objective)
+        except (OSError, KeyError, IndexError, ValueError):
+            return Look("damaged")
+
+
+def _looked(results: h5py.Group, status: str, objective: str) -> Look:
+    seconds = np.nan_to_num(results["seconds"][:])
+    steps, acc = results["evaluation_step"][:], results["acc"][:]
+    full = np.flatnonzero(np.isfinite(acc).all(axis=1) & (steps >= 0))
+    if objective == "memory":
+        values = results["memory"][:].sum(axis=1)[steps[full]]
+    elif objective == "seconds":
+        values = seconds.sum(axis=1).cumsum()[steps[full]]
+    else:
+        values = results[objective][:][full].mean(axis=1)
+    scores = tuple((int(step) + 1, float(value)) for step, value in zip(steps[full], values, strict=True))
+    return Look(status, len(seconds), float(seconds.sum()), scores)

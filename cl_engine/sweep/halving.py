@@ -1,0 +1,57 @@
+"""Successive halving over tasks: which runs go on after how many experiences, told from their logs alone.
+
+Jamieson & Talwalkar (2016), Algorithm 1, with experiences of the stream as the budget: all learn ``tasks`` of them, the
+best one in ``factor`` goes on to ``factor`` times as many, and so forth, until one is left, which goes on to the end.
+What is decided depends on logs only, so that a driver that starts again decides the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cl_engine.sweep.folder import Look
+from cl_engine.sweep.request import HalvingOptions
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a run is to do next: go on until so many experiences (None: to the end), wait for others, or be dropped."""
+
+    until: int | None = None
+    waits: bool = False
+    dropped_at: int | None = None
+
+
+def goals(
+    group: Sequence[str], looks: Mapping[str, Look], out: set[str], options: HalvingOptions, better: int
+) -> dict[str, Goal]:
+    """Return the goal of every run of a group.
+
+    Args:
+        group: names of the runs that are compared with each other.
+        looks: what their logs say.
+        out: those that are given up: they fill no place and are waited for no longer.
+        options: when to cut, and how much.
+        better: 1 if more of the objective is better, −1 if less is.
+    """
+    found: dict[str, Goal] = {}
+    left, rung = [name for name in group if name not in out], options.tasks
+    while len(left) > 1:
+        waiting = [name for name in left if looks[name].learned < rung and looks[name].status != "finished"]
+        if waiting:
+            return {**found, **{name: Goal(until=rung, waits=name not in waiting) for name in left}}
+        if all(looks[name].status == "finished" and looks[name].learned <= rung for name in left):
+            break  # the stream is no longer than this
+        kept = max(1, len(left) // options.factor)
+        ranked = sorted(left, key=lambda name: (_rank(looks[name].at(rung), better), group.index(name)))
+        found |= {name: Goal(dropped_at=rung) for name in ranked[kept:]}
+        left = [name for name in left if name in ranked[:kept]]
+        rung *= options.factor
+    return {**found, **{name: Goal() for name in left}}
+
+
+def _rank(score: float, better: int) -> float:
+    """Return a number that is smaller for what is better; untested is worst."""
+    return math.inf if math.isnan(score) else -better * score

@@ -1,0 +1,179 @@
+"""A sweep as people see it: one view while it goes on, a table when it is over or asked about."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cl_engine.analysis.names import one_line
+from cl_engine.formats import duration, size
+from cl_engine.sweep.folder import Entry
+from cl_engine.sweep.tally import Tally
+
+SHOWN_RUNNING, SHOWN_FAILED, SHOWN_ROWS, SHOWN_COLUMNS = 8, 10, 30, 5
+NARROW = 100  # width where the output is no terminal
+TICK = 0.2  # seconds between two pictures
+FILES = 4  # of a run: log, checkpoint, lock, attempts
+EVERY = 10.0  # seconds between two lines about counts where the output is no terminal
+
+
+class View:
+    """Counts, what runs and what is best, kept up to date on a terminal; a line a run where the output is a file."""
+
+    def __init__(self, terminal: Console | None = None, quiet: bool = False) -> None:
+        self.terminal = terminal or Console(stderr=True, highlight=False)
+        self.quiet = quiet
+        self.live = Live(console=self.terminal, transient=True, refresh_per_second=4) if self._may_move else None
+        self.started = False
+        self.counted = time.monotonic()
+
+    @property
+    def _may_move(self) -> bool:
+        return self.terminal.is_terminal and not self.quiet
+
+    def __call__(self, tally: Tally, said: str) -> None:
+        """Show how the sweep stands, and what has happened."""
+        now = time.monotonic()
+        if said and not self.quiet:
+            self.terminal.print(Text(said), soft_wrap=True)
+        if self.live is not None and now - self.counted > TICK:
+            self.counted = now
+            if not self.started:
+                self.live.start()
+                self.started = True
+            self.live.update(_picture(tally))
+        elif self.live is None and not self.quiet and now - self.counted > EVERY:
+            self.counted = now
+            self.terminal.print(Text(_line(tally)), soft_wrap=True)
+
+    def close(self) -> None:
+        """Leave the terminal as it should be."""
+        if self.live is not None and self.started:
+            self.live.update(Text(""))
+            self.live.stop()
+
+
+def print_status(tally: Tally, out: Console | None = None) -> None:
+    """Print how a sweep stands: counts, errors of what failed, and its runs, the best first."""
+    out = out or _console()
+    out.print(Text(_line(tally), style="bold"), soft_wrap=True)
+    if tally.entries:
+        _print_runs(tally, out)
+    for name, error in list(tally.failed.items())[:SHOWN_FAILED]:
+        out.print(Text(f"failed   {tally.label(name)}: {one_line(error)}", style="red"), soft_wrap=True)
+    if len(tally.failed) > SHOWN_FAILED:
+        out.print(Text(f"         and {len(tally.failed) - SHOWN_FAILED} more", style="red"))
+
+
+def print_needs(
+    counts: Mapping[str, int], needs: Mapping[str, Mapping[str, float]], threads: int, slots: int, why: str
+) -> None:
+    """Print what a sweep would take, kind by kind and in all, as far as was measured.
+
+    Args:
+        counts: runs of each kind.
+        needs: what was measured of a kind: ``seconds``, and bytes of ``memory``, ``log`` and ``checkpoint``.
+        threads: CPU threads of a run.
+        slots: runs at a time on this machine, and ``why`` no more.
+    """
+    out = _console()
+    table = _table("", "runs", "a run", "memory", "log", "checkpoint", "core-hours")
+    seconds = disk = 0.0
+    for kind, count in counts.items():
+        need = needs.get(kind)
+        if need is None:
+            table.add_row(one_line(kind), str(count), *["–"] * 5)
+            continue
+        seconds += 0 if math.isnan(need["seconds"]) else count * need["seconds"]
+        disk += count * (need["log"] + need["checkpoint"])
+        sizes = (size(need[key]) for key in ("memory", "log", "checkpoint"))
+        hours = f"{count * need['seconds'] * threads / 3600:.3f}"
+        table.add_row(one_line(kind), str(count), duration(need["seconds"]), *sizes, hours)
+    out.print(table)
+    total = sum(counts.values())
+    out.print(Text(f"{total} runs: {seconds * threads / 3600:.3f} core-hours, {size(disk)} in {FILES * total} files"))
+    out.print(Text(f"{slots} at a time ({why}): about {duration(round(seconds / slots))}"))
+
+
+def _picture(tally: Tally) -> Group:
+    bar = ProgressBar(total=max(1, len(tally.entries)), completed=len(tally.done) + len(tally.dropped), width=30)
+    head = Table.grid(padding=(0, 2, 0, 0))
+    head.add_row(Text("sweep", style="bold"), bar, Text(_line(tally, best=False)))
+    running = Table.grid(padding=(0, 2, 0, 0))
+    for name, each in list(tally.running.items())[:SHOWN_RUNNING]:
+        heard = each.heard
+        far = f"{heard.learned}/{heard.of}" if heard and heard.of else (str(heard.learned) if heard else "starting")
+        took = duration(round(time.monotonic() - each.since))
+        running.add_row(Text("  " + far, style="cyan"), Text(tally.label(name)), Text(took, style="dim"))
+    parts = [head, running]
+    if len(tally.running) > SHOWN_RUNNING:
+        parts.append(Text(f"  and {len(tally.running) - SHOWN_RUNNING} more", style="dim"))  # type: ignore[arg-type]
+    if tally.best is not None:
+        parts.append(Text("  " + tally.shown_best(), style="green"))  # type: ignore[arg-type]
+    return Group(*parts)
+
+
+def _line(tally: Tally, best: bool = True) -> str:
+    left = tally.left
+    going = bool(tally.running or tally.waiting)
+    ending = f"about {duration(round(left))} left" if math.isfinite(left) and going else ""
+    return "; ".join(part for part in (tally.counts(), ending, tally.shown_best() if best else "") if part)
+
+
+def _print_runs(tally: Tally, out: Console) -> None:
+    entries = tally.entries
+    varied = tally.varied[-SHOWN_COLUMNS:]
+    several = len({entry.scenario for entry in entries.values()}) > 1
+    table = _table(
+        *(["scenario"] if several else []), "strategy", *varied, tally.options.objective, "learned", "time", "status"
+    )
+    rest = [name for name in entries if tally.looks[name].status != "finished"]
+    names = [*tally.done, *rest]
+    for name in names[:SHOWN_ROWS]:
+        entry, look = entries[name], tally.looks[name]
+        cells = [*([entry.scenario] if several else []), entry.strategy]
+        cells += [_value(entry, key) for key in varied]
+        cells += [tally.shown(look.score), str(look.learned), duration(look.seconds), _status(tally, name)]
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
+    out.print(table)
+    if len(names) > SHOWN_ROWS:
+        out.print(Text(f"{SHOWN_ROWS} of {len(names)} runs are shown, the best first", style="dim"))
+
+
+def _value(entry: Entry, key: str) -> str:
+    if key == "seeds":
+        return ", ".join(map(str, entry.seeds))
+    return str(entry.changes[key]) if key in entry.changes else ""
+
+
+def _status(tally: Tally, name: str) -> str:
+    if name in tally.running:
+        return "running"
+    if name in tally.failed:
+        return "failed"
+    if name in tally.dropped:
+        return f"dropped after {tally.dropped[name]}"
+    status = tally.looks[name].status
+    words = {"new": "waiting", "running": "interrupted"}
+    reference = " (reference)" if tally.entries[name].reference and status == "finished" else ""
+    return words.get(status, status) + reference
+
+
+def _table(*heads: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for head in heads:
+        words = head in ("", "scenario", "strategy", "status")
+        table.add_column(one_line(head), justify="left" if words else "right", overflow="fold")
+    return table
+
+
+def _console() -> Console:
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=max(NARROW, out.width))
