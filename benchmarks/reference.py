@@ -2,7 +2,8 @@
 
     python benchmarks/reference.py
 
-from the root of the repository makes them (a few minutes on one core; what is there already is kept), and the tables and pictures that compare them.
+from the root of the repository makes them (a few minutes on one core; what is there already is kept), and the tables and
+pictures that compare them.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def show(run: Path) -> None:
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The HTML file.")
 @click.option(
     "--pictures", type=click.Path(file_okay=False, path_type=Path), help="A folder for the pictures as files."
@@ -130,10 +130,10 @@ def show(run: Path) -> None:
     help="Width of those pictures: 6.4 in, or 3.25, 5.5, 6.75 in for a paper.  [screen]",
 )
 @click.option("--dark", is_flag=True, help="Those pictures for a dark page (the report suits both as it is).")
-def report(runs: tuple[Path, ...], output: Path, pictures: Path | None, kind: str, size: str, dark: bool) -> None:
+def report(runs: tuple[str, ...], output: Path, pictures: Path | None, kind: str, size: str, dark: bool) -> None:
     """Write one self-contained HTML page about RUNS, from their logs alone.
 
-    RUNS are logs, folders of runs, or folders with runs anywhere below them. Logs that cannot be read are named.
+    RUNS are folders of runs, folders that hold many, or patterns in quotes. Logs that cannot be read are named.
 
     \b
     Examples:
@@ -216,9 +216,8 @@ def export(runs: tuple[str, ...], kind: str, output: Path) -> None:
     """
     from cl_engine.analysis.comparing import readable
     from cl_engine.export.registry import exported
-    from cl_engine.log_file import logs_in
 
-    for folder in exported(readable(logs_in(*runs)), kind, output):
+    for folder in exported(readable(runs), kind, output):
         click.echo(f"{kind}: {folder}")
 
 

@@ -11,10 +11,10 @@ import click
 from cl_engine.analysis.comparison import Comparison, compared
 from cl_engine.analysis.comparison_pictures import critical_difference, pareto
 from cl_engine.analysis.comparison_tables import written
+from cl_engine.analysis.found import find_runs
 from cl_engine.analysis.style import FORMATS, rendered
 from cl_engine.errors import UsageError
-from cl_engine.log_file import logs_in
-from cl_engine.results import Run, open_run
+from cl_engine.results import Run
 
 
 def compare_in_terminal(places: Sequence[str], by: str, kind: str, output: Path | None, pictures: Path | None) -> None:
@@ -25,7 +25,7 @@ def compare_in_terminal(places: Sequence[str], by: str, kind: str, output: Path 
     Raises:
         UsageError: if no log can be read, or a file cannot be written.
     """
-    comparison = compared(readable(logs_in(*places)), by)
+    comparison = compared(readable(places), by)
     text = written(comparison, kind)
     if output is None:
         click.echo(text, nl=False)
@@ -37,23 +37,15 @@ def compare_in_terminal(places: Sequence[str], by: str, kind: str, output: Path 
             click.echo(f"picture: {path}", err=True)
 
 
-def readable(paths: Sequence[Path]) -> list[Run]:
-    """Open the logs that can be read, and name on standard error those that cannot.
+def readable(places: Sequence[str]) -> list[Run]:
+    """Open the runs in places, and name on standard error the logs that cannot be read.
 
     Raises:
         UsageError: if none can.
     """
-    runs, refused = [], []
-    for path in paths:
-        try:
-            run = open_run(path)
-            _ = run.results, run.experiment
-            runs.append(run)
-        except UsageError as error:
-            refused.append(str(error))
-            click.echo(f"left out: {error}", err=True)
-    if not runs:
-        raise UsageError(f"none of {len(refused)} logs can be read")
+    runs, refused = find_runs(places)
+    for sentence in refused:
+        click.echo(f"left out: {sentence}", err=True)
     return runs
 
 

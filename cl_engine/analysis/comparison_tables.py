@@ -52,12 +52,12 @@ def terminal(comparison: Comparison) -> str:
     if len(comparison.overall):
         out.print(_text(f"over {len(comparison.streams)} streams", "bold"))
         out.print(_rich(_over_streams(comparison), [False] * len(comparison.overall)))
-        for sentence in _of_ranking(comparison):
+        for sentence in said_of_ranking(comparison):
             out.print(_text(sentence))
         out.print()
     for remark in comparison.remarks:
         out.print(_text(f"note: {remark}"))
-    out.print(_text(_legend(comparison), "dim"))
+    out.print(_text(legend(comparison), "dim"))
     file = out.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
@@ -86,10 +86,10 @@ def latex(comparison: Comparison) -> str:
     start = lines.index(r"\midrule") + 1
     for at in sorted((start + k for k in np.flatnonzero(~blank.to_numpy()) if k), reverse=True):
         lines.insert(at, r"\midrule")
-    parts = [f"% {one_line(_legend(comparison))}", *lines]
+    parts = [f"% {one_line(legend(comparison))}", *lines]
     if len(comparison.overall):
         parts += ["", *_latex(_over_streams(comparison, "--"), [False] * len(comparison.overall)).splitlines()]
-    parts += [f"% {one_line(sentence)}" for sentence in (*_of_ranking(comparison), *comparison.remarks)]
+    parts += [f"% {one_line(sentence)}" for sentence in (*said_of_ranking(comparison), *comparison.remarks)]
     return "\n".join(parts) + "\n"
 
 
@@ -99,7 +99,7 @@ def markdown(comparison: Comparison) -> str:
     parts = [_markdown(_people(comparison), best)]
     if len(comparison.overall):
         parts.append(_markdown(_over_streams(comparison), [False] * len(comparison.overall)))
-    said = [*_of_ranking(comparison), *comparison.remarks, _legend(comparison)]
+    said = [*said_of_ranking(comparison), *comparison.remarks, legend(comparison)]
     parts.append("\n".join(f"- {_literal(sentence)}" for sentence in said))
     return "\n\n".join(parts) + "\n"
 
@@ -151,7 +151,7 @@ def _people(comparison: Comparison, between: str = "–") -> pd.DataFrame:
                 "method": row["method"],
                 "seeds": str(row["n"]),
                 comparison.by.title: _value(comparison, row["mean"]),
-                "95 % interval": _span(comparison, row["low"], row["high"], between),
+                "95 % interval": spanned(comparison, row["low"], row["high"], between),
                 "memory": size(row["memory"]),
                 "time": duration(row["seconds"]),
                 "front": ", ".join(fronts),
@@ -167,7 +167,7 @@ def _over_streams(comparison: Comparison, between: str = "–") -> pd.DataFrame:
             "method": row["method"],
             "streams": str(row["streams"]),
             comparison.by.title: _value(comparison, row["mean"]),
-            "95 % interval": _span(comparison, row["low"], row["high"], between),
+            "95 % interval": spanned(comparison, row["low"], row["high"], between),
             "average rank": number(row["rank"], 2),
         }
         for row in ordered.to_dict("records")
@@ -185,7 +185,8 @@ def _value(comparison: Comparison, value: float) -> str:
     return f"{value:.3g}" if large else number(value, signed=comparison.by.name in SIGNED)
 
 
-def _span(comparison: Comparison, low: float, high: float, between: str) -> str:
+def spanned(comparison: Comparison, low: float, high: float, between: str = "–") -> str:
+    """Return an interval as people read it."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return UNDEFINED
     return f"{_value(comparison, low)} {between} {_value(comparison, high)}"
@@ -200,7 +201,8 @@ def _of_pairs(comparison: Comparison, stream: str) -> list[str]:
     ]
 
 
-def _of_ranking(comparison: Comparison) -> list[str]:
+def said_of_ranking(comparison: Comparison) -> list[str]:
+    """Return what the tests over streams say, a sentence each."""
     ranking = comparison.ranking
     if ranking is None:
         return []
@@ -215,7 +217,8 @@ def _of_ranking(comparison: Comparison) -> list[str]:
     return said
 
 
-def _legend(comparison: Comparison) -> str:
+def legend(comparison: Comparison) -> str:
+    """Return what the columns are."""
     way = "higher" if comparison.by.higher else "lower"
     return (
         f"{comparison.by.title}: mean over seeds, {way} is better. Interval: percentile bootstrap over seeds. Memory: bytes a "

@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cl_engine.errors import UsageError
+from cl_engine.log_file import logs_in
 from cl_engine.results import Run, open_run
 
-LOG = "log.h5"
 
-
-def find_runs(places: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """Open every log that is meant by places: a log, a run's folder, or a folder with runs anywhere below it.
+def find_runs(places: Sequence[str | Path]) -> tuple[list[Run], list[str]]:
+    """Open every log that is meant by places: a log, a run's folder, a folder with runs below it, or a pattern.
 
     Returns the runs, each once, and a sentence for every log that cannot be read.
 
     Raises:
         UsageError: if nothing can be read; with a single log, in that log's own sentence.
     """
-    files = dict.fromkeys(file for place in places for file in _logs(place))
+    files = logs_in(*places)
     runs, refused = [], []
     for file in files:
         try:
@@ -45,12 +44,3 @@ def checked(run: Run) -> Run:
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise UsageError(f"{run.path} is damaged or not whole: {error}") from None
     return run
-
-
-def _logs(place: Path) -> list[Path]:
-    if not place.is_dir() or (place / LOG).exists():
-        return [place / LOG if place.is_dir() else place]
-    found = sorted(place.rglob(LOG))
-    if not found:
-        raise UsageError(f"there is no {LOG} at {place}, nor anywhere below it: give a run, or a folder with runs")
-    return found

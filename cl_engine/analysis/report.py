@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from cl_engine.analysis.comparison_section import section
 from cl_engine.analysis.gallery import Picture, of_all, of_run
 from cl_engine.analysis.names import dotted, names_of, one_line
 from cl_engine.analysis.remarks import counted, remarks, unfinished
-from cl_engine.analysis.score_table import DEFINITIONS, Table, options_apart, overview, score_tables
+from cl_engine.analysis.score_table import DEFINITIONS, options_apart, overview, score_tables
 from cl_engine.analysis.scores import Summary, summarised
 from cl_engine.analysis.style import plain
 from cl_engine.analysis.svg import inline, shared, variables
@@ -30,29 +30,6 @@ from cl_engine.results import Run
 PICTURED = 20  # runs that have pictures of their own; all are in tables, texts and the pictures of runs together
 LONGEST = 160  # letters of a name; a longer one is shortened in the middle
 OPEN = 3  # runs whose own pictures are shown at once; of more they unfold at a click
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What a page says of all runs side by side, beyond their scores.
-
-    Attributes:
-        tables: shown first.
-        remarks: sentences below them.
-        pictures: name, how to read it, and the picture.
-    """
-
-    tables: Sequence[Table] = ()
-    remarks: Sequence[str] = ()
-    pictures: Sequence[tuple[str, str, Figure]] = ()
-
-
-def comparison(runs: Sequence[Run]) -> Comparison | None:
-    """Return the section of the page that compares runs; None where there is nothing to compare.
-
-    This is the one place where such a section is put in.
-    """
-    return None
 
 
 def write_report(runs: Sequence[Run], output: Path, refused: Sequence[str] = ()) -> Path:
@@ -103,7 +80,7 @@ class _Page:
         )
         source = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
         several = len(self.groups) > 1
-        compared = comparison(self.runs)
+        compared = section(self.runs)
         scenarios = [
             self._scenario(k, name, *group, several) for k, (name, group) in enumerate(self.groups.items(), start=1)
         ]
