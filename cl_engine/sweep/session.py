@@ -24,7 +24,7 @@ from cl_engine.sweep.tally import Tally
 from cl_engine.sweep.view import View, print_needs, print_status
 
 WORTH_MEASURING = 4  # runs of a kind, from which on what one of them takes is measured first
-REPORTED = 60  # runs in a report at the most, the best
+REPORTED = 60  # runs in a report at the most, the best; references are there in any case
 
 
 class Sweep:
@@ -160,9 +160,9 @@ def finish(tally: Tally, out: Path, report: bool) -> None:
     print_status(tally)
     names = tally.done
     if report and names:
-        shown = names[:REPORTED]
+        shown = [name for rank, name in enumerate(names) if rank < REPORTED or tally.entries[name].reference]
         if len(names) > len(shown):
-            click.echo(f"the report shows the {len(shown)} best of {len(names)} runs", err=True)
+            click.echo(f"the report shows the {REPORTED} best of {len(names)} runs, and references", err=True)
         click.echo(f"report: {written(shown, out)}")
     click.echo(f"logs:   {out}/*/log.h5")
     if tally.failed:

@@ -105,7 +105,8 @@ class Tally:
     def done(self) -> list[str]:
         """The runs that are finished, the best first; references among them."""
         if self._done is None:
-            self._done = sorted(self.finished, key=lambda name: _worse(self.looks[name].score, self.options.better))
+            found = [name for name in self.entries if name in self.finished]  # those alike stay in order
+            self._done = sorted(found, key=lambda name: _worse(self.looks[name].score, self.options.better))
         return self._done
 
     @property
