@@ -72,7 +72,7 @@ def test_a_file_has_a_floor_and_imports_from_lower_floors_only(path: Path):
         file
         for file in of_ours(path)
         if file.parent == path.parent
-        and path.parent.name in ("analysis", "recall", "masks", "modules", "interop", "export")
+        and path.parent.name in ("analysis", "recall", "masks", "modules", "interop", "export", "sweep")
     }
     assert not {file.name for file in of_ours(path) - inside_folder if floor_of(file) >= own}
 
