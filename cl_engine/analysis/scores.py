@@ -220,7 +220,8 @@ def _by_experience(run: Run) -> list[tuple[Array, Array]]:
     seeds = {int(seed): place for place, seed in enumerate(run.results["seed"].values)}
     table = _curves(run)
     table = table.assign(place=table["seed"].map(seeds)).sort_values(["step", "batch", "place"])
-    # a test is of all seeds at once, so each has as many rows as there are seeds
+    # a test is of all seeds at once; what is not is no test of this run
+    table = table[table.groupby(["step", "batch"])["place"].transform("count") == len(seeds)]
     step, batch, accuracy = (table[name].to_numpy().reshape(-1, len(seeds)) for name in ("step", "batch", "accuracy"))
     cuts = np.flatnonzero(np.diff(step[:, 0])) + 1
     if not len(step):
