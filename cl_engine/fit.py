@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cl_engine import rng
 from cl_engine.best import Best
-from cl_engine.errors import RunFailed
+from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event, Progress
 from cl_engine.flops import Flops
 from cl_engine.job import Job, Midway
@@ -30,8 +30,14 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
     A seed's batches are the same either way, and its result within rounding.
 
     Raises:
+        UsageError: if there are no rows to learn from.
         RunFailed: if a loss is not finite at the end of an epoch, or the loss changed a frozen tensor.
     """
+    if not len(job.rows[0]):
+        raise UsageError(
+            f"there are no rows to learn task {job.task_id} from, at step {job.step}: let the stream have more rows a class, "
+            "or set fewer aside for validation"
+        )
     seeds = len(job.seeds)
     together = seeds > 1 and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
     groups = [list(range(seeds))] if together else [[s] for s in range(seeds)]

@@ -308,3 +308,9 @@ def test_rows_shown_through_random_transformations_are_asked_for_before_every_pa
 def test_crops_of_what_is_no_image_are_refused_in_a_sentence():
     with pytest.raises(UsageError, match=r"train.crop.*for images.*\(8,\)"):
         Train(crop=1).augmentation.check((8,))
+
+
+def test_nothing_to_learn_from_is_refused_in_a_sentence():
+    nothing = torch.zeros(0, 1, 6, 6), torch.zeros(0, dtype=torch.int64)
+    with pytest.raises(UsageError, match="no rows to learn task 0 from, at step 0"):
+        run(job_of(net_of(), rows=nothing))

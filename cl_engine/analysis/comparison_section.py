@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cl_engine.analysis.comparison import Comparison, compared
 from cl_engine.analysis.comparison_pictures import critical_difference
-from cl_engine.analysis.comparison_tables import legend, said_of_ranking, spanned
+from cl_engine.analysis.comparison_tables import said_of_ranking, spanned
 from cl_engine.analysis.score_table import Cell, Table
 from cl_engine.formats import number
 from cl_engine.results import Run
@@ -42,7 +42,7 @@ def section(runs: Sequence[Run]) -> Section | None:
     pairs, left_out = _pairs(comparison)
     return Section(
         tables=[*_overall(comparison), *pairs],
-        remarks=[*said_of_ranking(comparison), *left_out, *comparison.remarks, legend(comparison)],
+        remarks=[*said_of_ranking(comparison), *left_out, *comparison.remarks],
         pictures=[("critical-difference", aid, drawn)] if drawn is not None else [],
     )
 
