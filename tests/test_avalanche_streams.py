@@ -150,8 +150,9 @@ def test_crops_and_mirror_images_are_done_to_batches_where_that_is_what_the_tran
         [transforms.RandomCrop(8, padding=2, padding_mode="reflect")],
         [transforms.RandomHorizontalFlip(), transforms.RandomRotation(20)],
         [transforms.Pad(1), transforms.RandomCrop(8)],
+        [transforms.RandomHorizontalFlip(), transforms.RandomGrayscale(0.001)],
     ],
-    ids=["white", "reflected", "rotated", "padded before"],
+    ids=["white", "reflected", "rotated", "padded before", "hardly ever grey"],
 )
 def test_other_random_transformations_are_drawn_anew_row_by_row(odd: list[Any]):
     stream = from_avalanche(users.pictured_digits(odd, [transforms.ToTensor()]))

@@ -19,7 +19,7 @@ from cl_engine.interop import benchmarks
 from cl_engine.interop.benchmarks import Part
 from cl_engine.interop.open_options import opened
 from cl_engine.interop.quiet import quietly
-from cl_engine.interop.random_transforms import as_augmentation
+from cl_engine.interop.random_transforms import as_augmentation, shown_alike
 from cl_engine.interop.rows import Group, inputs_of, is_random
 from cl_engine.options import checked, option
 from cl_engine.source_stream import ordered
@@ -115,7 +115,8 @@ class Avalanche(Stream):
         self._label(count)
         self.input_shape = tuple(inputs_of(self.parts[0].dataset, [0], "eval").shape[1:])
         self.mean, self.std = (0.0,), (1.0,)  # inputs come as the benchmark's transformations leave them
-        known = as_augmentation(self.parts[0].dataset) if self.random_transforms == "keep" else None
+        wanted = self.random_transforms == "keep" and shown_alike([part.dataset for part in self.parts])
+        known = as_augmentation(self.parts[0].dataset) if wanted else None
         self.augmentation, self.black = known or (Augmentation(), (0.0,))
 
     def _coming_back(self, steps: list[int]) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ def as_augmentation(dataset: Any) -> tuple[Augmentation, tuple[float, ...]] | No
     padding = crops[0].padding if crops else 0
     found = Augmentation(padding if isinstance(padding, int) else 0, float(flips[0].p) if flips else 0.0)
     rest = [part for part in chain if part not in crops + flips]
+    if not all(isinstance(part, _fixed()) for part in rest):  # one that hardly ever does anything is not seen below
+        return None
     index = np.linspace(0, len(dataset) - 1, min(PROBED, len(dataset))).astype(int).tolist()
     plain = inputs_of(dataset, index, "eval")
     if plain.ndim != 4 or plain.dtype != torch.float32 or not found:
@@ -47,6 +49,27 @@ def as_augmentation(dataset: Any) -> tuple[Augmentation, tuple[float, ...]] | No
             if shown.shape[1:] != row.shape or (allowed - shown).abs().amax(dim=(1, 2, 3)).min() > NEAR:
                 return None
     return found, tuple(black.flatten().tolist())
+
+
+def shown_alike(datasets: Sequence[Any]) -> bool:
+    """Return whether the data sets name the same training transformations, so that what holds for one holds for all."""
+    return len({repr([list(map(repr, chain)) for chain in _chains(dataset)]) for dataset in datasets}) <= 1
+
+
+def _fixed() -> tuple[type, ...]:
+    """Return the transformations that are known to show a row always alike."""
+    from torchvision import transforms as known
+
+    return (
+        known.ToTensor,
+        known.PILToTensor,
+        known.ConvertImageDtype,
+        known.Normalize,
+        known.Resize,
+        known.CenterCrop,
+        known.Pad,
+        known.Grayscale,
+    )
 
 
 def _chains(dataset: Any) -> Iterator[list[Any]]:
