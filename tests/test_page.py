@@ -170,3 +170,19 @@ def test_hostile_names_are_text_and_run_nothing(browser: Browser, page: Path):
     text = browser.get("document.body.textContent")
     assert "alert(1)" in text
     assert not {"\x1b", "\u202e", "\x07"} & set(text)
+
+
+@pytest.mark.parametrize("width", [1400, 1150, 390])
+def test_an_overview_of_many_scenarios_does_not_widen_the_page(
+    browser: Browser, page: Path, tmp_path: Path, width: int
+):
+    for number in range(12):
+        log = tmp_path / str(number) / "log.h5"
+        log.parent.mkdir()
+        shutil.copy(page.parent / "runs" / "one" / "replay" / "log.h5", log)
+        with h5py.File(log, "r+") as file:
+            file.attrs["scenario"] = f"a_scenario_of_some_length_{number}"
+    runs, _ = find_runs([tmp_path])
+    browser.open(write_report(runs, tmp_path / "wide.html"), width)
+    assert browser.get("document.documentElement.scrollWidth") <= width
+    assert browser.get("document.querySelector('main').getBoundingClientRect().right") <= width
