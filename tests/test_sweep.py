@@ -273,6 +273,13 @@ def test_attempts_are_counted_in_the_runs_folder_and_a_torn_line_is_left_out(tmp
     assert folder.given_up("run", 100) == "never"
 
 
+def test_a_run_that_finished_in_the_end_has_not_failed(tmp_path: Path):
+    folder = SweepFolder(tmp_path)
+    for outcome in ("started", "failed", "started", "finished"):
+        folder.note("run", outcome)
+    assert folder.given_up("run", 0) is None
+
+
 def test_a_plan_is_kept_whole_with_an_identity_that_stays(tmp_path: Path):
     entry = Entry("x-1", "1", "tiny", "finetune", [0], {"lr": 1})
     first = SweepFolder(tmp_path).keep({}, [entry], "typed")

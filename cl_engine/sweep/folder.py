@@ -176,12 +176,12 @@ class SweepFolder:
     def given_up(self, name: str, retries: int) -> str | None:
         """Return the last error of a run that is not tried again; None where it may be.
 
-        Counted are failures since the run was last pardoned; a refusal is final at once.
+        Counted are failures since the run was last pardoned or finished; a refusal is final at once.
         """
         failures: list[str] = []
         refused = False
         for noted in self.attempts(name):
-            if noted.get("outcome") == "pardoned":
+            if noted.get("outcome") in ("pardoned", "finished"):
                 failures, refused = [], False
             elif noted.get("outcome") in (*FAILURES, "refused"):
                 failures.append(clean(str(noted.get("error", ""))))
