@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
-from cl_engine.sweep.axes import Range, assigned, axes_of, grid, random
+from cl_engine.sweep.axes import Range, assigned, axes_of, covering, grid, random
 from cl_engine.sweep.capacity import share_of_gpu, slots
 from cl_engine.sweep.combinations import check_keys, expanded, own, restored
 from cl_engine.sweep.folder import Entry, Look, SweepFolder
@@ -24,6 +24,7 @@ from cl_engine.sweep.halving import goals
 from cl_engine.sweep.local import Local
 from cl_engine.sweep.request import HalvingOptions, ResourceOptions, SweepOptions, requested
 from cl_engine.sweep.search import points
+from cl_engine.sweep.session import Sweep
 from tests.conftest import TINY
 
 VALUES = st.lists(st.integers(0, 9), min_size=1, max_size=4)
@@ -62,6 +63,23 @@ def test_what_is_drawn_from_a_range_lies_in_it(low: float, ratio: float, log: bo
     assert all(axis.low <= point["x"] <= axis.high for point in random({"x": axis}, 5, seed))
     whole = Range(1, 1 + round(ratio), log, whole=True)
     assert all(isinstance(point["x"], int) and 1 <= point["x"] <= whole.high for point in random({"x": whole}, 5, seed))
+
+
+@given(AXES, st.integers(1, 5), st.integers(6, 9))
+def test_points_that_cover_the_axes_have_every_value_and_both_ends(axes: dict[str, list[int]], low: int, high: int):
+    found = list(covering({**axes, "range": Range(low, high, whole=True)}))
+    assert {point["range"] for point in found} == {low, high}
+    assert all({point[key] for point in found} == set(values) for key, values in axes.items())
+
+
+@pytest.mark.parametrize("axis", [{"train.lr": {"from": -1.0, "to": 1.0}}, {"net.hidden": [[8], "nonsense"]}])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_wrong_at_an_end_or_in_a_list_is_refused_before_an_adaptive_search_runs(
+    axis: dict[str, Any], seed: int, tmp_path: Path
+):
+    options = sweep(set={"train.epochs": [1, 2], **axis}, search="optuna", search_seed=seed)
+    with pytest.raises(UsageError, match=next(iter(axis))):
+        Sweep(options, tmp_path)
 
 
 @pytest.mark.parametrize(

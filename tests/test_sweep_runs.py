@@ -15,7 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cl_engine.cli import main
+from cl_engine.errors import UsageError
 from cl_engine.results import open_run
+from cl_engine.sweep.combinations import Cell, Combination
 from cl_engine.sweep.folder import SweepFolder
 from cl_engine.sweep.request import SweepOptions
 from cl_engine.sweep.session import Sweep
@@ -172,6 +174,29 @@ def test_optuna_asks_for_no_more_than_its_trials_and_a_driver_that_starts_again_
     more = run(options.model_copy(update={"trials": 5}), tmp_path)
     assert names <= set(more.done)
     assert sum(len(entry.trial["params"]) for entry in more.entries.values()) == 5
+
+
+def test_values_that_go_alone_and_not_together_cost_an_adaptive_search_that_trial_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("optuna")
+    combination = Cell.combination
+
+    def picky(self: Cell, point: dict[str, Any], strategies: Any) -> Combination:
+        if point["train.batch"] != round(point["train.epochs"]) * 10:
+            raise UsageError("not together")
+        return combination(self, point, strategies)
+
+    axes = {"train.batch": [10, 20], "train.epochs": [1, 2]}
+    options = SweepOptions(
+        scenarios=[str(TINY)], strategies=["finetune"], set=axes, search="optuna", trials=6, resources={"jobs": 1}
+    )
+    wanted = Sweep(options, tmp_path, device="cpu", quiet=True)
+    monkeypatch.setattr(Cell, "combination", picky)
+    tally = wanted.run()
+    assert tally.done
+    assert not tally.failed
+    assert sum(len(entry.trial["params"]) for entry in tally.entries.values()) < 6
 
 
 def test_check_says_what_a_sweep_would_take_and_runs_nothing(tmp_path: Path):
