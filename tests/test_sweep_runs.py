@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import h5py
 import psutil
 import pytest
 from click.testing import CliRunner, Result
@@ -96,6 +98,28 @@ def test_the_same_command_again_runs_nothing_and_status_says_the_same(swept: tup
     status = call("status", out)
     assert status.stdout.splitlines()[:7] == again.stdout.splitlines()[:7]
     assert "finished (reference)" in status.stdout
+
+
+def test_a_log_that_points_elsewhere_is_damaged_and_a_disk_that_stutters_is_not(
+    swept: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = next(swept[0].glob("*/log.h5"))
+    folder, log = SweepFolder(tmp_path), tmp_path / "run" / "log.h5"
+    log.parent.mkdir()
+    shutil.copy(source, log)
+    real, failures = h5py.File, iter([OSError("stale file handle")])
+
+    def stutters(*arguments: Any, **named: Any) -> h5py.File:
+        for failure in failures:
+            raise failure
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(h5py, "File", stutters)
+    assert folder.look("run", "acc").status == "finished"
+    with real(log, "a") as file:
+        del file["results/acc"]
+        file["results/acc"] = h5py.ExternalLink(str(source), "/results/acc")
+    assert folder.look("run", "acc").status == "damaged"
 
 
 def test_a_killed_worker_loses_nothing_but_the_experience_at_hand(tmp_path: Path):
