@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
+from cl_engine.sweep import work
 from cl_engine.sweep.axes import Range, assigned, axes_of, covering, grid, random
 from cl_engine.sweep.capacity import share_of_gpu, slots
 from cl_engine.sweep.combinations import check_keys, expanded, own, restored
@@ -296,6 +299,34 @@ def test_a_run_that_finished_in_the_end_has_not_failed(tmp_path: Path):
     for outcome in ("started", "failed", "started", "finished"):
         folder.note("run", outcome)
     assert folder.given_up("run", 0) is None
+
+
+def test_whether_a_folder_is_driven_is_found_out_without_making_anything_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert not SweepFolder(tmp_path).driven
+    assert not list(tmp_path.iterdir())
+    with SweepFolder(tmp_path):
+        assert SweepFolder(tmp_path).driven
+
+    def refused(*arguments: Any, **named: Any) -> Any:
+        raise PermissionError
+
+    monkeypatch.setattr(FileLock, "acquire", refused)
+    assert not SweepFolder(tmp_path).driven
+
+
+def test_a_nodes_own_folder_is_closed_to_others_and_a_link_in_its_place_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    own = work._private()
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
+    own.rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    own.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="is a link"):
+        work._private()
 
 
 def test_a_plan_is_kept_whole_with_an_identity_that_stays(tmp_path: Path):
