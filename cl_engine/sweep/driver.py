@@ -13,9 +13,10 @@ from typing import Any
 from cl_engine.disk import write
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Stopped, asked_to_stop
+from cl_engine.log_file import LOG
 from cl_engine.sweep.axes import Axes
 from cl_engine.sweep.combinations import Combination, references
-from cl_engine.sweep.folder import LOG, OUTPUT, Entry, Look, SweepFolder
+from cl_engine.sweep.folder import OUTPUT, Entry, Look, SweepFolder
 from cl_engine.sweep.halving import Goal, goals
 from cl_engine.sweep.place import Heard, Job, Outcome, Place
 from cl_engine.sweep.request import SweepOptions
@@ -213,6 +214,7 @@ class Driver:
                     self.folder.note(name, "dropped", after=goal.dropped_at)
                 tally.dropped[name] = goal.dropped_at
             elif not goal.waits and name not in self.queued:
+                tally.dropped.pop(name, None)
                 self.ready.append((name, goal.until))
                 self.queued.add(name)
 
