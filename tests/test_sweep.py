@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
-from cl_engine.sweep.axes import Range, assigned, axes_of, grid, random
+from cl_engine.sweep import work
+from cl_engine.sweep.axes import Range, assigned, axes_of, covering, grid, random
 from cl_engine.sweep.capacity import share_of_gpu, slots
 from cl_engine.sweep.combinations import check_keys, expanded, own, restored
 from cl_engine.sweep.folder import Entry, Look, SweepFolder
@@ -24,6 +27,7 @@ from cl_engine.sweep.halving import goals
 from cl_engine.sweep.local import Local
 from cl_engine.sweep.request import HalvingOptions, ResourceOptions, SweepOptions, requested
 from cl_engine.sweep.search import points
+from cl_engine.sweep.session import Sweep
 from tests.conftest import TINY
 
 VALUES = st.lists(st.integers(0, 9), min_size=1, max_size=4)
@@ -62,6 +66,23 @@ def test_what_is_drawn_from_a_range_lies_in_it(low: float, ratio: float, log: bo
     assert all(axis.low <= point["x"] <= axis.high for point in random({"x": axis}, 5, seed))
     whole = Range(1, 1 + round(ratio), log, whole=True)
     assert all(isinstance(point["x"], int) and 1 <= point["x"] <= whole.high for point in random({"x": whole}, 5, seed))
+
+
+@given(AXES, st.integers(1, 5), st.integers(6, 9))
+def test_points_that_cover_the_axes_have_every_value_and_both_ends(axes: dict[str, list[int]], low: int, high: int):
+    found = list(covering({**axes, "range": Range(low, high, whole=True)}))
+    assert {point["range"] for point in found} == {low, high}
+    assert all({point[key] for point in found} == set(values) for key, values in axes.items())
+
+
+@pytest.mark.parametrize("axis", [{"train.lr": {"from": -1.0, "to": 1.0}}, {"net.hidden": [[8], "nonsense"]}])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_wrong_at_an_end_or_in_a_list_is_refused_before_an_adaptive_search_runs(
+    axis: dict[str, Any], seed: int, tmp_path: Path
+):
+    options = sweep(set={"train.epochs": [1, 2], **axis}, search="optuna", search_seed=seed)
+    with pytest.raises(UsageError, match=next(iter(axis))):
+        Sweep(options, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -271,6 +292,41 @@ def test_attempts_are_counted_in_the_runs_folder_and_a_torn_line_is_left_out(tmp
     assert folder.given_up("run", 0) is None
     folder.note("run", "refused", error="never")
     assert folder.given_up("run", 100) == "never"
+
+
+def test_a_run_that_finished_in_the_end_has_not_failed(tmp_path: Path):
+    folder = SweepFolder(tmp_path)
+    for outcome in ("started", "failed", "started", "finished"):
+        folder.note("run", outcome)
+    assert folder.given_up("run", 0) is None
+
+
+def test_whether_a_folder_is_driven_is_found_out_without_making_anything_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert not SweepFolder(tmp_path).driven
+    assert not list(tmp_path.iterdir())
+    with SweepFolder(tmp_path):
+        assert SweepFolder(tmp_path).driven
+
+    def refused(*arguments: Any, **named: Any) -> Any:
+        raise PermissionError
+
+    monkeypatch.setattr(FileLock, "acquire", refused)
+    assert not SweepFolder(tmp_path).driven
+
+
+def test_a_nodes_own_folder_is_closed_to_others_and_a_link_in_its_place_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    own = work._private()
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
+    own.rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    own.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="is a link"):
+        work._private()
 
 
 def test_a_plan_is_kept_whole_with_an_identity_that_stays(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import h5py
 import psutil
 import pytest
 from click.testing import CliRunner, Result
 
 from cl_engine.cli import main
+from cl_engine.errors import UsageError
 from cl_engine.results import open_run
+from cl_engine.sweep.combinations import Cell, Combination
 from cl_engine.sweep.folder import SweepFolder
 from cl_engine.sweep.request import SweepOptions
 from cl_engine.sweep.session import Sweep
@@ -96,6 +100,28 @@ def test_the_same_command_again_runs_nothing_and_status_says_the_same(swept: tup
     assert "finished (reference)" in status.stdout
 
 
+def test_a_log_that_points_elsewhere_is_damaged_and_a_disk_that_stutters_is_not(
+    swept: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = next(swept[0].glob("*/log.h5"))
+    folder, log = SweepFolder(tmp_path), tmp_path / "run" / "log.h5"
+    log.parent.mkdir()
+    shutil.copy(source, log)
+    real, failures = h5py.File, iter([OSError("stale file handle")])
+
+    def stutters(*arguments: Any, **named: Any) -> h5py.File:
+        for failure in failures:
+            raise failure
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(h5py, "File", stutters)
+    assert folder.look("run", "acc").status == "finished"
+    with real(log, "a") as file:
+        del file["results/acc"]
+        file["results/acc"] = h5py.ExternalLink(str(source), "/results/acc")
+    assert folder.look("run", "acc").status == "damaged"
+
+
 def test_a_killed_worker_loses_nothing_but_the_experience_at_hand(tmp_path: Path):
     tally = run(troubled(tmp_path / "trace", "kill", set={"only": [LR[0]]}), tmp_path / "out")
     assert len(tally.done) == 2
@@ -172,6 +198,29 @@ def test_optuna_asks_for_no_more_than_its_trials_and_a_driver_that_starts_again_
     more = run(options.model_copy(update={"trials": 5}), tmp_path)
     assert names <= set(more.done)
     assert sum(len(entry.trial["params"]) for entry in more.entries.values()) == 5
+
+
+def test_values_that_go_alone_and_not_together_cost_an_adaptive_search_that_trial_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("optuna")
+    combination = Cell.combination
+
+    def picky(self: Cell, point: dict[str, Any], strategies: Any) -> Combination:
+        if point["train.batch"] != round(point["train.epochs"]) * 10:
+            raise UsageError("not together")
+        return combination(self, point, strategies)
+
+    axes = {"train.batch": [10, 20], "train.epochs": [1, 2]}
+    options = SweepOptions(
+        scenarios=[str(TINY)], strategies=["finetune"], set=axes, search="optuna", trials=6, resources={"jobs": 1}
+    )
+    wanted = Sweep(options, tmp_path, device="cpu", quiet=True)
+    monkeypatch.setattr(Cell, "combination", picky)
+    tally = wanted.run()
+    assert tally.done
+    assert not tally.failed
+    assert sum(len(entry.trial["params"]) for entry in tally.entries.values()) < 6
 
 
 def test_check_says_what_a_sweep_would_take_and_runs_nothing(tmp_path: Path):

@@ -18,4 +18,4 @@ def needed(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise UsageError(f"this needs {package}: install it with  pip install 'cl-engine[export]'  ({error})") from None
+        raise UsageError(f"this needs {package}: install it with  pip install -e '.[export]'  ({error})") from None

@@ -119,6 +119,19 @@ def random(axes: Axes, trials: int, seed: int) -> Iterator[Point]:
             return
 
 
+def covering(axes: Axes) -> Iterator[Point]:
+    """Yield a few points that have among them both ends of every range, the upper ones first, and every listed value."""
+    values = [
+        [_whole(axis, axis.high), _whole(axis, axis.low)] if isinstance(axis, Range) else axis for axis in axes.values()
+    ]
+    for number in range(max(map(len, values), default=1)):
+        yield {key: listed[number % len(listed)] for key, listed in zip(axes, values, strict=True)}
+
+
+def _whole(axis: Range, value: float) -> float | int:
+    return int(value) if axis.whole else value
+
+
 def _range(table: Mapping[str, Any], place: str) -> Range:
     unknown = table.keys() - {"from", "to", "log"}
     ends = [table.get("from"), table.get("to")]

@@ -199,7 +199,8 @@ def _scenario_of(experiment: Experiment) -> Scenario:
 
 def _compared(experiment: Experiment) -> str:
     """Return what must be the same for one run to be the reference of another, as text."""
-    parts = [experiment.resolved["stream"], experiment.resolved["net"], experiment.seeds]
+    options = experiment.resolved
+    parts = [options["stream"], options["net"], options.get("backbone"), experiment.seeds]
     return json.dumps(parts, sort_keys=True)
 
 

@@ -13,6 +13,7 @@ _SET = (
     "Values of an option: train.lr=1e-3,3e-3 (all of them), or a range to draw from: train.lr=log:1e-4..1e-1. Without a "
     "dot: an option of the strategies that have it, else of [train]. STRATEGY.KEY: of that strategy. Repeatable."
 )
+_TRIALS = "Points that random and optuna try, for each scenario, strategy and order, and, with --spread, seed.  [20]"
 
 
 @click.command()
@@ -23,7 +24,7 @@ _SET = (
 @click.option("--spread/--together", default=None, help="Each seed a run of its own.  [together]")
 @click.option("--orders", type=int, help="Task orders 0 (the stream's own) to K − 1 as an axis (stream.task_order).")
 @click.option("--search", type=click.Choice(["grid", "random", "optuna"]), help="Which combinations.  [grid]")
-@click.option("--trials", type=int, help="Points that random and optuna try, for each scenario and strategy.  [20]")
+@click.option("--trials", type=int, help=_TRIALS)
 @click.option("--objective", help="acc, bwt, fwt, forgetting, memory or seconds.  [acc]")
 @click.option("--with-reference/--without-reference", "reference", default=None, help="Also run `independent` once.")
 @click.option(

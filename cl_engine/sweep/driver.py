@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from cl_engine.disk import write
+from cl_engine.errors import UsageError
 from cl_engine.experiment import Stopped, asked_to_stop
+from cl_engine.log_file import LOG
 from cl_engine.sweep.axes import Axes
 from cl_engine.sweep.combinations import Combination, references
-from cl_engine.sweep.folder import LOG, OUTPUT, Entry, Look, SweepFolder
+from cl_engine.sweep.folder import OUTPUT, Entry, Look, SweepFolder
 from cl_engine.sweep.halving import Goal, goals
 from cl_engine.sweep.place import Heard, Job, Outcome, Place
 from cl_engine.sweep.request import SweepOptions
@@ -180,12 +182,17 @@ class Driver:
     def _propose(self) -> None:
         """Ask the search for as much as there is room for."""
         while self.adaptive is not None and len(self.ready) < self.place.room:
-            proposed = self.adaptive.proposed()
-            if proposed is None:
-                return
-            combination, trial = proposed
+            try:
+                proposed = self.adaptive.proposed()
+                if proposed is None:
+                    return
+                combination, trial = proposed
+                added = references([combination]) if self.options.reference else []
+            except UsageError as error:  # values that go alone and not together: the other trials know nothing of it
+                self.watch(self.tally, f"a trial was refused: {error}")
+                continue
             entry = self._enter(combination, trial)
-            for reference in references([combination]) if self.options.reference else []:
+            for reference in added:
                 self._plan(self.tally.groups[self._enter(reference).name])
             self._keep()
             self._tell(entry.name)
@@ -207,6 +214,7 @@ class Driver:
                     self.folder.note(name, "dropped", after=goal.dropped_at)
                 tally.dropped[name] = goal.dropped_at
             elif not goal.waits and name not in self.queued:
+                tally.dropped.pop(name, None)
                 self.ready.append((name, goal.until))
                 self.queued.add(name)
 

@@ -16,12 +16,14 @@ import h5py
 import numpy as np
 from filelock import FileLock, Timeout
 
+from cl_engine.audit import audit
 from cl_engine.disk import write
 from cl_engine.errors import UsageError
 from cl_engine.formats import clean
+from cl_engine.log_file import LOG, array, attributes_of, opened, subgroup
 
 FORMAT = "cl-engine-sweep/1"
-PLAN, ATTEMPTS, OUTPUT, LOG = "sweep.json", "attempts.jsonl", "output.txt", "log.h5"
+PLAN, ATTEMPTS, OUTPUT = "sweep.json", "attempts.jsonl", "output.txt"
 FAILURES = ("failed", "died")  # outcomes that count against the number of retries
 
 
@@ -96,12 +98,16 @@ class SweepFolder:
 
     @property
     def driven(self) -> bool:
-        """Whether a driver holds the folder now."""
+        """Whether a driver holds the folder now; nothing is made to find out."""
+        if not (self.path / ".lock").exists():
+            return False
         try:
             with self._lock.acquire(timeout=0):
                 return False
-        except (Timeout, OSError):
+        except Timeout:
             return True
+        except OSError:  # a folder that may be read alone
+            return False
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -176,12 +182,12 @@ class SweepFolder:
     def given_up(self, name: str, retries: int) -> str | None:
         """Return the last error of a run that is not tried again; None where it may be.
 
-        Counted are failures since the run was last pardoned; a refusal is final at once.
+        Counted are failures since the run was last pardoned or finished; a refusal is final at once.
         """
         failures: list[str] = []
         refused = False
         for noted in self.attempts(name):
-            if noted.get("outcome") == "pardoned":
+            if noted.get("outcome") in ("pardoned", "finished"):
                 failures, refused = [], False
             elif noted.get("outcome") in (*FAILURES, "refused"):
                 failures.append(clean(str(noted.get("error", ""))))
@@ -189,26 +195,28 @@ class SweepFolder:
         return failures[-1] if refused or len(failures) > retries else None
 
     def look(self, name: str, objective: str) -> Look:
-        """Return what the log of a run says; ``new`` if there is none, ``damaged`` if it cannot be read."""
+        """Return what the log of a run says; ``new`` if there is none, ``damaged`` if it is not to be trusted."""
         log = self.path / name / LOG
         if not log.exists():
             return Look()
         try:
-            with h5py.File(log, "r", locking=False) as file:
-                return _looked(file["results"], str(file.attrs["status"]), objective)
-        except (OSError, KeyError, IndexError, ValueError):
+            with opened(log) as file:
+                status = attributes_of(file)["status"]
+                audit(file)
+                return _looked(subgroup(file, "results"), status, objective)
+        except (UsageError, IndexError):
             return Look("damaged")
 
 
 def _looked(results: h5py.Group, status: str, objective: str) -> Look:
-    seconds = np.nan_to_num(results["seconds"][:])
-    steps, acc = results["evaluation_step"][:], results["acc"][:]
+    seconds = np.nan_to_num(array(results, "seconds"))
+    steps, acc = array(results, "evaluation_step"), array(results, "acc")
     full = np.flatnonzero(np.isfinite(acc).all(axis=1) & (steps >= 0))
     if objective == "memory":
-        values = results["memory"][:].sum(axis=1)[steps[full]]
+        values = array(results, "memory").sum(axis=1)[steps[full]]
     elif objective == "seconds":
         values = seconds.sum(axis=1).cumsum()[steps[full]]
     else:
-        values = results[objective][:][full].mean(axis=1)
+        values = array(results, objective)[full].mean(axis=1)
     scores = tuple((int(step) + 1, float(value)) for step, value in zip(steps[full], values, strict=True))
     return Look(status, len(seconds), float(seconds.sum()), scores)

@@ -31,7 +31,9 @@ class ResourceOptions(BaseModel):
 
     model_config = STRICT
     threads: int = option(1, "CPU threads of a run", ge=1)
-    gpus: float | None = option(None, "GPUs of a run, or a share of one; left out: a whole one if there is any", ge=0)
+    gpus: float | None = option(
+        None, "GPUs of a run, or a share of one; left out: by measured memory, else a whole one", ge=0
+    )
     memory: float | None = option(None, "memory of a run in GB; left out: measured on its first experience", gt=0)
     jobs: int | None = option(None, "runs at a time; left out: as many as cores, GPUs and memory allow", ge=1)
 
@@ -49,7 +51,9 @@ class SweepOptions(BaseModel):
     )
     set: dict[str, Any] = option({}, "what is varied: a list of values, or { from, to, log }, by key")
     search: Literal["grid", "random", "optuna"] = option("grid", "all combinations, some at random, or adaptively")
-    trials: int = option(20, "points that random and optuna try, for each scenario, strategy and order", ge=1)
+    trials: int = option(
+        20, "points that random and optuna try, for each scenario, strategy, order, and, if spread, seed", ge=1
+    )
     search_seed: int = option(0, "seed of what is drawn", ge=0)
     objective: Objective = option("acc", "what halving, optuna and `best so far` go by; a mean over seeds, at the end")
     reference: bool = option(False, "also run `independent` once for each stream and net, for transfer")

@@ -51,13 +51,20 @@ class Adaptive:
         """Return the next proposal, and what is to be kept about it; None when all trials are asked for.
 
         A proposal may be one that was made before: whoever knows its result tells it again.
+
+        Raises:
+            UsageError: if what is proposed cannot be run; the next call proposes something else.
         """
         counts = [len(study.trials) for study in self.studies]
         number = min(range(len(counts)), key=lambda k: counts[k])
         if counts[number] >= self.options.trials:
             return None
         trial = self.studies[number].ask(self.distributions)
-        combination = self._combination(number, trial.params)
+        try:
+            combination = self._combination(number, trial.params)
+        except UsageError:
+            self.studies[number].tell(trial, state=self.optuna.trial.TrialState.FAIL)
+            raise
         self.asked.setdefault(combination.hash, []).append((number, trial))
         return combination, {"cell": number, "params": [trial.params]}
 

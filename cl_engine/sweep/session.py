@@ -11,7 +11,7 @@ import click
 
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.results import open_run
-from cl_engine.sweep.axes import axes_of, random
+from cl_engine.sweep.axes import axes_of, covering
 from cl_engine.sweep.capacity import Slots, needed_memory, slots
 from cl_engine.sweep.combinations import cells, check_keys, expanded
 from cl_engine.sweep.driver import Driver
@@ -60,8 +60,9 @@ class Sweep:
         self.axes = axes_of(options.set)
         check_keys(self.axes, options.strategies)
         self.adaptive = options.search == "optuna"
-        # of an adaptive search, one point stands for all where only kinds of runs matter, and shows what is wrong
-        some = random(self.axes, 1, options.search_seed) if self.adaptive else points(options, self.axes)
+        # of an adaptive search, a few points stand for all: they show what is wrong with any value, and the first of
+        # them, where ranges are at their upper ends, is what is measured
+        some = covering(self.axes) if self.adaptive else points(options, self.axes)
         self.runs = expanded(options, some)
         self._check_cuts()
 

@@ -1,7 +1,8 @@
 """A process that does one job after the other: ``python -m cl_engine.sweep.slot``.
 
 Jobs come as lines of JSON on standard input, outcomes go as lines of JSON to standard output. torch is imported once.
-When the input ends, because the driver is done or is dead, the run at hand is told to stop, which saves it.
+When the input ends, because the driver is done or is dead, the run at hand is told to stop; it goes on from its
+last save.
 """
 
 from __future__ import annotations

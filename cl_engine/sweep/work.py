@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
 import socket
+import stat
 import sys
 import tempfile
 import time
@@ -22,11 +24,12 @@ from cl_engine.disk import write
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.estimate import need
 from cl_engine.experiment import Experiment, Stopped
+from cl_engine.log_file import LOG
 from cl_engine.results import open_run
 from cl_engine.run_folder import CHECKPOINT
 from cl_engine.stream import Stream
 from cl_engine.sweep.combinations import restored
-from cl_engine.sweep.folder import LOG, OUTPUT, PLAN, SweepFolder
+from cl_engine.sweep.folder import OUTPUT, PLAN, SweepFolder
 from cl_engine.sweep.place import Heard, Job, Outcome, Said
 
 HEARD_EVERY = 0.5  # seconds between two words about how far a run is
@@ -52,10 +55,11 @@ def work(job: Job, hear: Hear = lambda heard: False) -> Outcome:
     """
     if _seen(job):
         return _done(job, job.folder, hear)
-    own = Path(tempfile.gettempdir()) / f"cl-engine-{os.getuid()}" / job.identity / job.name
-    own.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if own.parents[1].stat().st_uid != os.getuid():
-        return Outcome(job.name, "refused", f"{own.parents[1]} belongs to somebody else")
+    try:
+        own = _private() / job.identity / job.name
+    except UsageError as refused:
+        return Outcome(job.name, "refused", str(refused))
+    own.mkdir(parents=True, exist_ok=True)
     if not job.measure and job.begun and job.files is None and not (own / LOG).exists():
         return Outcome(job.name, "unseen")
     if job.files is not None and _learned(own) == 0:
@@ -73,6 +77,22 @@ def _seen(job: Job) -> bool:
         return bool((Path(job.sweep) / PLAN).exists() and SweepFolder(Path(job.sweep)).plan["id"] == job.identity)
     except UsageError:
         return False
+
+
+def _private() -> Path:
+    """Return this user's folder among temporary files, which nobody else may enter.
+
+    Raises:
+        UsageError: if somebody else has made what is there.
+    """
+    path = Path(tempfile.gettempdir()) / f"cl-engine-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)  # by itself: mkdir(parents=True) leaves parents open to all
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise UsageError(f"{path} is a link or belongs to somebody else: remove it, or set TMPDIR")
+    path.chmod(0o700)
+    return path
 
 
 def _learned(folder: Path) -> int:
@@ -155,6 +175,9 @@ def _root(job: Job) -> Path | None:
 
 def _peak() -> int:
     """Return the most memory this process has held, in bytes."""
+    with contextlib.suppress(OSError, StopIteration):  # getrusage goes on from what the parent held before exec
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return held if sys.platform == "darwin" else held * 1024
 
