@@ -274,6 +274,14 @@ def test_many_streams_are_one_panel_of_means(tmp_path: Path):
     assert fig.axes[0].get_title(loc="left") == "mean of 10 streams"
 
 
+def test_pairs_that_are_undefined_do_not_count_in_what_can_be_significant(tmp_path: Path):
+    better = np.linspace(0.5, 0.6, 6)
+    scores = {"a": better, "b": better - np.linspace(0.1, 0.2, 6), "c": np.full(6, np.nan)}
+    found = compared([synthetic(tmp_path, name, acc) for name, acc in scores.items()])
+    assert found.pairs["significant"].sum() == 1
+    assert not [remark for remark in found.remarks if "cannot go below" in remark]
+
+
 def test_the_command_writes_a_table_and_pictures(folder: Path, tmp_path: Path):
     out, pictures = tmp_path / "a" / "table.tex", tmp_path / "figures"
     asked = ["compare", str(folder), "--format", "latex", "-o", str(out), "--pictures", str(pictures)]
