@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -106,6 +107,17 @@ def test_transfer_and_intransigence_are_against_the_runs_beside(runs: list[Run])
     assert np.isnan(summarised(finetune).transfer.mean)
     assert summarised(independent, runs).transfer.values == pytest.approx(np.zeros(3))
     assert joint.strategy == "joint"
+
+
+def test_a_run_that_starts_from_another_backbone_is_no_reference(
+    runs: list[Run], changed: Callable[[Callable[[h5py.File], Any]], Run]
+):
+    def pretrained(file: h5py.File) -> None:
+        found = json.loads(file["environment/experiment"][()])
+        found["options"]["backbone"] = {"source": "mnist1d"}
+        file["environment/experiment"][()] = json.dumps(found)
+
+    assert reference(changed(pretrained), runs, "independent") is None
 
 
 def test_a_run_of_other_seeds_or_another_stream_is_no_reference(runs: list[Run], tmp_path: Path):
