@@ -201,7 +201,7 @@ def _environment(run: Run) -> dict[str, str]:
             continue
         try:
             nested = json.loads(text)
-        except ValueError:
-            nested = None
-        found |= dotted(nested, f"{key}.") if isinstance(nested, dict) else {key: text}
+            found |= dotted(nested, f"{key}.") if isinstance(nested, dict) else {key: text}
+        except (ValueError, RecursionError):  # no JSON, or nested to break whoever reads it
+            found[key] = text
     return {one_line(key): one_line(text) for key, text in found.items()}
