@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from cl_engine import disk
 from cl_engine.analysis import matrices, one_run, pictures
 from cl_engine.analysis.gallery import save_pictures
 from cl_engine.analysis.report import write_report
@@ -270,6 +271,19 @@ def test_pictures_in_one_page_share_their_letters_and_no_other_name(runs: list[R
         used = set(re.findall(r'href="#([^"]+)"', svg)) | set(re.findall(r"url\(#([^)]+)\)", svg))
         assert used <= own | held
         assert own <= used
+
+
+def test_no_half_a_picture_is_left(runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save_pictures(runs[:1], tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(part: Path, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(disk, "replace", full)
+    with pytest.raises(UsageError, match=r"cannot be written: No space left"):
+        save_pictures(runs[:1], tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_what_cannot_be_written_is_said_in_a_sentence(runs: list[Run], tmp_path: Path):
