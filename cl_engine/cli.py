@@ -140,13 +140,11 @@ def report(runs: tuple[str, ...], output: Path, pictures: Path | None, kind: str
       python run.py report results/permuted_digits-* -o report.html
       python run.py report results -o all.html --pictures figures --format pdf --size column
     """
-    from cl_engine.analysis.found import find_runs
+    from cl_engine.analysis.comparing import readable
     from cl_engine.analysis.gallery import save_pictures
     from cl_engine.analysis.report import write_report
 
-    opened, refused = find_runs(runs)
-    for sentence in refused:
-        click.echo(f"left out: {sentence}", err=True)
+    opened, refused = readable(runs)
     click.echo(f"report: {write_report(opened, output, refused)}")
     if pictures is not None:
         for path in save_pictures(opened, pictures, kind, size, dark):
@@ -217,7 +215,7 @@ def export(runs: tuple[str, ...], kind: str, output: Path) -> None:
     from cl_engine.analysis.comparing import readable
     from cl_engine.export.registry import exported
 
-    for folder in exported(readable(runs), kind, output):
+    for folder in exported(readable(runs)[0], kind, output):
         click.echo(f"{kind}: {folder}")
 
 

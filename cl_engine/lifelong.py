@@ -69,7 +69,9 @@ def transfer_matrix(R: Array, steps: Steps, normalised: bool = True) -> Array:
     backward transfer. NaN where a test is missing.
     """
     R, order = np.asarray(R, dtype=float), np.asarray(steps)
-    rows = {int(step): R[e] for e, step in enumerate(order)}
+    rows: dict[int, Array] = {}
+    for e, step in enumerate(order):  # in a stream without end, tasks are tested untrained as they come into view
+        rows[int(step)] = np.fmax(rows[-1], R[e]) if step == -1 and -1 in rows else R[e]
     count = int(order.max(initial=-1)) + 1
     found = np.full((count, *R.shape[1:]), np.nan)
     for step in range(count):

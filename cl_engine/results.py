@@ -193,6 +193,9 @@ def _held(log: h5py.File) -> Held:
             large[name] = (axes, data.shape, data.dtype, about)
         else:
             small[name] = (axes, array(results, name), about)
+    arrivals, tasks = small["experience_task"][1], len(small["task"][1])
+    if not np.issubdtype(arrivals.dtype, np.integer) or ((arrivals < 0) | (arrivals >= tasks)).any():
+        raise UsageError(f"{log.filename} is damaged: an experience is of a task that is none of its {tasks}")
     environment = subgroup(log, "environment")
     texts = {name: str(array(environment, name)) for name in environment}
     rows = {

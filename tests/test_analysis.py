@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from cl_engine import disk
 from cl_engine.analysis import matrices, one_run, pictures
 from cl_engine.analysis.gallery import save_pictures
 from cl_engine.analysis.report import write_report
@@ -106,6 +108,17 @@ def test_transfer_and_intransigence_are_against_the_runs_beside(runs: list[Run])
     assert np.isnan(summarised(finetune).transfer.mean)
     assert summarised(independent, runs).transfer.values == pytest.approx(np.zeros(3))
     assert joint.strategy == "joint"
+
+
+def test_a_run_that_starts_from_another_backbone_is_no_reference(
+    runs: list[Run], changed: Callable[[Callable[[h5py.File], Any]], Run]
+):
+    def pretrained(file: h5py.File) -> None:
+        found = json.loads(file["environment/experiment"][()])
+        found["options"]["backbone"] = {"source": "mnist1d"}
+        file["environment/experiment"][()] = json.dumps(found)
+
+    assert reference(changed(pretrained), runs, "independent") is None
 
 
 def test_a_run_of_other_seeds_or_another_stream_is_no_reference(runs: list[Run], tmp_path: Path):
@@ -258,6 +271,19 @@ def test_pictures_in_one_page_share_their_letters_and_no_other_name(runs: list[R
         used = set(re.findall(r'href="#([^"]+)"', svg)) | set(re.findall(r"url\(#([^)]+)\)", svg))
         assert used <= own | held
         assert own <= used
+
+
+def test_no_half_a_picture_is_left(runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save_pictures(runs[:1], tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(part: Path, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(disk, "replace", full)
+    with pytest.raises(UsageError, match=r"cannot be written: No space left"):
+        save_pictures(runs[:1], tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_what_cannot_be_written_is_said_in_a_sentence(runs: list[Run], tmp_path: Path):

@@ -12,6 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
+from cl_engine.analysis.report import write_report
+from cl_engine.analysis.terminal import print_run
 from cl_engine.audit import audit
 from cl_engine.errors import UsageError
 from cl_engine.results import open_run, open_runs
@@ -168,3 +170,23 @@ def test_bytes_turned_at_random_give_a_log_or_a_sentence(log: Path):
             _ = run.results.load(), run.experiment, [run.table(name) for name in run.tables]
         except UsageError as error:
             assert str(log) in str(error)
+
+
+@pytest.mark.parametrize("task", [-1, 999])
+def test_an_experience_of_no_task_is_refused_when_the_log_is_opened(log: Path, task: int):
+    with h5py.File(log, "r+") as file:
+        file["results/experience_task"][0] = task
+    with pytest.raises(UsageError, match="an experience is of a task that is none of its"):
+        open_run(log)
+
+
+def test_a_text_nested_to_break_its_reader_is_shown_as_it_is(log: Path, capsys: pytest.CaptureFixture[str]):
+    nested = "[" * 5000
+    with h5py.File(log, "r+") as file:
+        for name in ("versions", "backbone"):
+            if name in file["environment"]:
+                del file["environment"][name]
+            file["environment"][name] = nested
+    assert "[" * 50 in write_report([open_run(log)], log.with_name("report.html")).read_text()
+    print_run(open_run(log))
+    assert "[" * 50 in capsys.readouterr().out

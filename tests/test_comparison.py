@@ -274,6 +274,27 @@ def test_many_streams_are_one_panel_of_means(tmp_path: Path):
     assert fig.axes[0].get_title(loc="left") == "mean of 10 streams"
 
 
+def test_a_method_that_is_behind_is_in_no_mean_of_many_streams(tmp_path: Path):
+    made = [
+        synthetic(tmp_path, name, np.array([level, level]), scenario=f"s{k}")
+        for k in range(10)
+        for name, level in (("good", 0.8), ("poor", 0.3))
+    ]
+    with h5py.File(made[0].path, "r+") as file:
+        file["results/acc"][-1] = np.nan  # tested last after an experience less
+    fig = pareto(compared([open_run(made[0].path), *made[1:]]))
+    assert fig is not None
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["poor"]
+
+
+def test_pairs_that_are_undefined_do_not_count_in_what_can_be_significant(tmp_path: Path):
+    better = np.linspace(0.5, 0.6, 6)
+    scores = {"a": better, "b": better - np.linspace(0.1, 0.2, 6), "c": np.full(6, np.nan)}
+    found = compared([synthetic(tmp_path, name, acc) for name, acc in scores.items()])
+    assert found.pairs["significant"].sum() == 1
+    assert not [remark for remark in found.remarks if "cannot go below" in remark]
+
+
 def test_the_command_writes_a_table_and_pictures(folder: Path, tmp_path: Path):
     out, pictures = tmp_path / "a" / "table.tex", tmp_path / "figures"
     asked = ["compare", str(folder), "--format", "latex", "-o", str(out), "--pictures", str(pictures)]

@@ -194,6 +194,18 @@ def test_older_logs_and_hostile_names_are_exported_below_the_folder_given(kind: 
         assert not names.str.contains("\x1b").any()
 
 
+def test_heads_are_no_formulas_and_no_table_takes_the_name_of_ours(tmp_path: Path):
+    path = old_log("1.0", tmp_path / "in")
+    with h5py.File(path, "r+") as file:
+        for name in ("scores", "Accuracy", "more"):
+            group = file.create_group(name)
+            group["row"], group["=1+1"] = np.arange(2), np.arange(2)
+    folder = written(open_run(path), "csv", tmp_path / "out")
+    assert (folder / "more.csv").read_text().startswith("'=1+1")
+    assert "acc" in pd.read_csv(folder / "scores.csv")
+    assert not (folder / "Accuracy.csv").exists()
+
+
 def test_what_is_there_is_not_written_over_and_a_failure_leaves_nothing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -87,6 +87,13 @@ def test_the_transfer_matrix_is_the_contrast_of_the_tests_around_an_experience()
     assert np.isnan(lifelong.transfer_matrix(R[1:], STEPS[1:])[0]).all()
 
 
+def test_tasks_that_come_into_view_one_by_one_have_their_untrained_test():
+    nothing = float("nan")
+    rows = np.array([[0.1, nothing], [nothing, 0.2], [0.9, 0.4]])
+    found = lifelong.transfer_matrix(rows, [-1, -1, 0], normalised=False)
+    assert found[0] == pytest.approx([0.8, 0.2])
+
+
 def test_against_an_expert_level_and_speed_count():
     own, expert = np.array([0.1, 0.4, 0.7]), np.array([0.1, 0.2, 0.5, 0.9])
     assert lifelong.relative_performance(own, expert) == pytest.approx(1.2 / 0.8)

@@ -23,6 +23,7 @@ from cl_engine import metrics
 from cl_engine.analysis import drawing, matrices, one_run, pictures
 from cl_engine.analysis.names import names_of, one_line
 from cl_engine.analysis.scores import curve_area, learning_curve, recomputed
+from cl_engine.analysis.statistics import front
 from cl_engine.analysis.style import COLOURS, DARK, FORMATS, INK, PAPER, colour, mark, plain, rendered, sized
 from cl_engine.experiment import Experiment
 from cl_engine.results import Run, open_run
@@ -246,8 +247,8 @@ def test_the_timeline_holds_all_seconds_of_the_run(runs: dict[str, Run], long: R
 
 
 def test_a_front_is_what_no_other_run_beats_in_both():
-    points = [(3.0, 0.5), (1.0, 0.4), (2.0, 0.3), (4.0, 0.9), (1.0, 0.2), (5.0, float("nan"))]
-    assert pictures._front(points) == [(1.0, 0.4), (3.0, 0.5), (4.0, 0.9)]
+    cost, gain = [3.0, 1.0, 2.0, 4.0, 1.0, 5.0], [0.5, 0.4, 0.3, 0.9, 0.2, float("nan")]
+    assert front(np.array(gain), np.array(cost)).tolist() == [True, True, False, True, False, False]
 
 
 ONE_RUN = (matrices.matrix, matrices.transfer_matrix, one_run.tasks_over_stream, one_run.task_curves, one_run.timeline)

@@ -14,6 +14,7 @@ import pytest
 
 from cl_engine import log_file, on_disk
 from cl_engine.analysis.comparison import compared
+from cl_engine.analysis.found import find_runs
 from cl_engine.analysis.report import write_report
 from cl_engine.analysis.scores import recomputed, summarised
 from cl_engine.errors import UsageError
@@ -51,6 +52,16 @@ def test_the_matrix_is_read_when_it_is_asked_for_and_not_before(folder: Path, mo
     last = run.results["accuracy"].isel(evaluation=-1)
     assert not read
     assert last.values.shape == (3, 2)
+    assert read == ["accuracy"]
+
+
+def test_a_run_that_was_found_leaves_its_matrix_on_disk(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (run,), refused = find_runs([folder / "finetune-3"])
+    assert not refused
+    read: list[str] = []
+    real = on_disk.array
+    monkeypatch.setattr(on_disk, "array", lambda group, name, index: (read.append(name), real(group, name, index))[1])
+    assert run.results["accuracy"].values.shape == (4, 3, 2)
     assert read == ["accuracy"]
 
 

@@ -49,7 +49,7 @@ def test_where_nothing_is_missing_nothing_is_remarked(runs: dict[str, Run]):
 
 def test_a_missing_reference_is_named_once_for_all_runs_that_lack_it(runs: dict[str, Run]):
     assert said(runs["finetune"], runs["independent"]) == [
-        "finetune, independent: no run of `joint` with the same stream, net and seeds is beside it, "
+        "finetune, independent: no run of `joint` with the same stream, net, backbone and seeds is beside it, "
         "so there is no intransigence"
     ]
 

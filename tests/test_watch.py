@@ -130,6 +130,17 @@ def test_a_file_that_stays_unreadable_is_refused_and_one_that_recovers_is_not(st
             follower.news()
 
 
+def test_a_log_whose_parts_do_not_fit_is_refused_in_a_sentence(stages: list[Path], tmp_path: Path):
+    put(stages[0], tmp_path)
+    with h5py.File(tmp_path / "log.h5", "r+") as file:
+        del file["environment/experiment"]
+        file["environment/experiment"] = '{"options": {"stream": [], "agenda": []}}'
+    follower = Follower(tmp_path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        for _ in range(ATTEMPTS):
+            follower.news()
+
+
 def test_every_experience_has_one_line_and_the_end_is_said(stages: list[Path], tmp_path: Path):
     out = Console(file=io.StringIO(), width=60)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from cl_engine.analysis.comparison_pictures import critical_difference, pareto
 from cl_engine.analysis.comparison_tables import written
 from cl_engine.analysis.found import find_runs
 from cl_engine.analysis.style import FORMATS, rendered
-from cl_engine.errors import UsageError
+from cl_engine.disk import put
 from cl_engine.results import Run
 
 
@@ -25,20 +24,20 @@ def compare_in_terminal(places: Sequence[str], by: str, kind: str, output: Path 
     Raises:
         UsageError: if no log can be read, or a file cannot be written.
     """
-    comparison = compared(readable(places), by)
+    comparison = compared(readable(places)[0], by)
     text = written(comparison, kind)
     if output is None:
         click.echo(text, nl=False)
     else:
-        _write(output, text.encode())
+        put(output, text.encode())
         click.echo(f"comparison: {output}")
     if pictures is not None:
         for path in save_comparison_pictures(comparison, pictures):
             click.echo(f"picture: {path}", err=True)
 
 
-def readable(places: Sequence[str]) -> list[Run]:
-    """Open the runs in places, and name on standard error the logs that cannot be read.
+def readable(places: Sequence[str]) -> tuple[list[Run], list[str]]:
+    """Open the runs in places; name on standard error the logs that cannot be read, and return those sentences too.
 
     Raises:
         UsageError: if none can.
@@ -46,7 +45,7 @@ def readable(places: Sequence[str]) -> list[Run]:
     runs, refused = find_runs(places)
     for sentence in refused:
         click.echo(f"left out: {sentence}", err=True)
-    return runs
+    return runs, refused
 
 
 def save_comparison_pictures(comparison: Comparison, folder: Path) -> list[Path]:
@@ -65,19 +64,6 @@ def save_comparison_pictures(comparison: Comparison, folder: Path) -> list[Path]
         for kind in FORMATS if fig is not None else ():
             assert fig is not None
             path = folder / f"{name}.{kind}"
-            _write(path, rendered(fig, kind))
+            put(path, rendered(fig, kind))
             written_to.append(path)
     return written_to
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Put a file in place as a whole, or leave what was there."""
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None

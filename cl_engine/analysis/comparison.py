@@ -258,9 +258,10 @@ def _of_seeds(cases: Sequence[Case], pairs: pd.DataFrame) -> list[str]:
         said.append("where there is one seed only, there is no interval and no test")
     least = {}
     for _, rows in pairs.groupby("stream", sort=False):
-        held = rows[(rows["n"] > 1)]
-        if len(held) and float(held["smallest"].min()) * len(rows) >= ALPHA:
-            least[int(held["n"].max()), len(rows)] = float(held["smallest"].min())
+        tested = rows[rows["p"].notna()]  # Holm counts no other
+        held = tested[tested["n"] > 1]
+        if len(held) and float(held["smallest"].min()) * len(tested) >= ALPHA:
+            least[int(held["n"].max()), len(tested)] = float(held["smallest"].min())
     for (n, asked), p in sorted(least.items()):
         times = f", times {asked} pairs by Holm" if asked > 1 else ""
         said.append(

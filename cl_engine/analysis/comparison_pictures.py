@@ -121,16 +121,21 @@ Point = tuple[str, float, float, float, float, bool]  # method, cost, ACC, its i
 
 def _panels(comparison: Comparison, cost: str) -> dict[str, list[Point]]:
     held: dict[str, list[Point]] = {}
+    level: dict[str, list[Point]] = {}  # without the cases that are behind: no mean of theirs is beside the others'
+    furthest = comparison.table.groupby("stream")["experiences"].max()
     flag = "memory_front" if cost == "memory" else "time_front"
     for case, on_front in zip(comparison.cases, comparison.table[flag], strict=True):
         accuracy, spent = float(case.values["acc"].mean()), float(case.values[cost].mean())
         if math.isfinite(accuracy) and math.isfinite(spent):
             low, high = bootstrap(case.values["acc"])
-            held.setdefault(case.stream, []).append((case.method, spent, accuracy, low, high, bool(on_front)))
-    if len(held) <= PANELS:
-        return held
-    common = set.intersection(*({point[0] for point in points} for points in held.values()))
-    by_method = {name: [p for points in held.values() for p in points if p[0] == name] for name in common}
+            point = (case.method, spent, accuracy, low, high, bool(on_front))
+            held.setdefault(case.stream, []).append(point)
+            if case.experiences == furthest[case.stream]:
+                level.setdefault(case.stream, []).append(point)
+    if len(held) <= PANELS or not level:
+        return held if len(held) <= PANELS else {}
+    common = set.intersection(*({point[0] for point in points} for points in level.values()))
+    by_method = {name: [p for points in level.values() for p in points if p[0] == name] for name in common}
     means = {name: np.mean([point[1:3] for point in points], axis=0) for name, points in by_method.items()}
     if not means:
         return {}
@@ -142,7 +147,7 @@ def _panels(comparison: Comparison, cost: str) -> dict[str, list[Point]]:
         points.append(
             (name, spent, accuracy, math.nan, math.nan, bool(on))
         )  # seeds of a stream say nothing of a mean of streams
-    return {f"mean of {len(held)} streams": points}
+    return {f"mean of {len(level)} streams": points}
 
 
 def _panel(axes: Axes, points: list[Point], shades: dict[str, int], cost: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cl_engine.analysis.names import dotted
 from cl_engine.errors import UsageError
 from cl_engine.log_file import logs_in
 from cl_engine.results import Run, open_run
@@ -31,16 +32,16 @@ def find_runs(places: Sequence[str | Path]) -> tuple[list[Run], list[str]]:
 
 
 def checked(run: Run) -> Run:
-    """Return the run if all of its parts that a report needs can be read.
+    """Return the run if all of its parts that a report needs can be read; of R, the last row: the rest stays on disk.
 
     Raises:
         UsageError: if they cannot: the file was damaged, or something else wrote it.
     """
     try:
-        _ = run.results["accuracy"].values
+        _ = run.results["accuracy"][-1:].values
         for table in ("experiences", "epochs", "curves", "events"):
             run.table(table)
-        _ = (run.experiment["options"], run.experiment["seeds"], run.strategy, run.scenario, run.status)
+        _ = (dotted(run.experiment["options"]), run.experiment["seeds"], run.strategy, run.scenario, run.status)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise UsageError(f"{run.path} is damaged or not whole: {error}") from None
     return run

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from cl_engine.analysis import composition, inside, matrices, one_run, pictures
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.style import FORMATS, SIZES, rendered, sized
-from cl_engine.errors import UsageError, unknown
+from cl_engine.disk import put
+from cl_engine.errors import unknown
 from cl_engine.results import Run
 
 
@@ -123,17 +124,13 @@ def save_pictures(
     if size not in SIZES:
         raise unknown("size of pictures", size, SIZES)
     written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with sized(size):
-            for name, picture in _named(runs):
-                drawn = picture.draw()
-                if drawn is not None:
-                    path = folder / f"{name}.{kind}"
-                    path.write_bytes(rendered(drawn, kind, dark))
-                    written.append(path)
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written to: {error.strerror or error}") from None
+    with sized(size):
+        for name, picture in _named(runs):
+            drawn = picture.draw()
+            if drawn is not None:
+                path = folder / f"{name}.{kind}"
+                put(path, rendered(drawn, kind, dark))
+                written.append(path)
     return written
 
 

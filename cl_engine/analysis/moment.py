@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 
 from cl_engine.analysis.names import one_line
-from cl_engine.results import open_run
+from cl_engine.audit import audit
+from cl_engine.log_file import attributes_of, opened
 
 RECENT = 10  # experiences whose mean duration tells how long the next ones take
 TAIL = 4000  # rows at the end of a table that are looked at
@@ -78,12 +79,12 @@ def moment(path: Path) -> Moment:
     """Read what a log says now.
 
     Raises:
-        UsageError: if there is no log, or it is not one of ours.
-        OSError, KeyError, ValueError, RuntimeError: if the file is being replaced; a moment later it can be read.
+        UsageError: if there is no log, it is not one of ours, or it cannot be read, perhaps for a moment only.
+        IndexError, AttributeError: if its parts do not fit each other.
     """
-    attributes = open_run(path).attributes
-    with h5py.File(path, "r", locking=False) as file:
-        attributes = {**attributes, **{key: value for key, value in file.attrs.items() if isinstance(value, str)}}
+    with opened(path) as file:
+        attributes = attributes_of(file)
+        audit(file)
         found = file["results"]
         options = json.loads(file["environment/experiment"][()].decode())["options"]
         done = len(found["experience"])

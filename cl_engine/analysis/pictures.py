@@ -12,6 +12,7 @@ from cl_engine import metrics
 from cl_engine.analysis.drawing import byte_unit, line, log_axis, marks, seeds
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.scores import Score, learning_curve, reference
+from cl_engine.analysis.statistics import front
 from cl_engine.analysis.style import INK, colour, figure, legend, mark, plain, styled, titled, whole_numbers
 from cl_engine.formats import duration, size
 from cl_engine.results import Run
@@ -197,19 +198,12 @@ def _accuracy_against(runs: Sequence[Run], price: Callable[[Run], float]) -> tup
             label="" if name in axes.get_legend_handles_labels()[1] else plain(name),
         )
         points.append((paid, mean))
-    front = _front(points)
-    if len(front) > 1:
-        paid_, means = zip(*front, strict=True)
-        axes.step(paid_, means, where="post", color=INK, linewidth=0.9, linestyle=":", label="front", zorder=1)
+    paid_, means = np.array(sorted(set(points)), dtype=float).reshape(-1, 2).T
+    best = front(means, paid_)
+    if best.sum() > 1:
+        axes.step(
+            paid_[best], means[best], where="post", color=INK, linewidth=0.9, linestyle=":", label="front", zorder=1
+        )
     axes.set(ylabel="ACC", ylim=(0, 1.02))
     legend(fig, axes)
     return fig, axes
-
-
-def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points, cheapest first, that no other beats in both: less paid and more reached."""
-    front: list[tuple[float, float]] = []
-    for paid, reached in sorted(points, key=lambda point: (point[0], -point[1])):
-        if np.isfinite(reached) and (not front or reached > front[-1][1]):
-            front.append((paid, reached))
-    return front

@@ -88,6 +88,6 @@ def _of_references(summary: Summary, beside: Sequence[Run]) -> Iterator[str]:
         if not np.isnan(score.mean):
             continue
         if reference(summary.run, beside, strategy) is None:
-            yield f": no run of `{strategy}` with the same stream, net and seeds is beside it, so there is no {name}"
+            yield f": no run of `{strategy}` with the same stream, net, backbone and seeds is beside it, so there is no {name}"
         else:
             yield f": the run of `{strategy}` beside it has not been tested on all of its tasks, so there is no {name}"

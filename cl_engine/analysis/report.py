@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import math
@@ -23,6 +22,7 @@ from cl_engine.analysis.score_table import DEFINITIONS, options_apart, overview,
 from cl_engine.analysis.scores import Summary, summarised
 from cl_engine.analysis.style import plain
 from cl_engine.analysis.svg import inline, shared, variables
+from cl_engine.disk import put
 from cl_engine.errors import UsageError
 from cl_engine.formats import clean, size
 from cl_engine.results import Run
@@ -43,15 +43,7 @@ def write_report(runs: Sequence[Run], output: Path, refused: Sequence[str] = ())
     if not runs:
         raise UsageError("a report needs at least one run")
     page = _Page(runs).written(refused)
-    part = output.with_name(output.name + ".part")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(page, encoding="utf-8", newline="\n")  # the hash of the script is of these very bytes
-        part.replace(output)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise UsageError(f"{output} cannot be written: {error.strerror or error}") from None
+    put(output, page.encode())  # the hash of the script is of these very bytes
     return output
 
 
@@ -201,7 +193,7 @@ def _environment(run: Run) -> dict[str, str]:
             continue
         try:
             nested = json.loads(text)
-        except ValueError:
-            nested = None
-        found |= dotted(nested, f"{key}.") if isinstance(nested, dict) else {key: text}
+            found |= dotted(nested, f"{key}.") if isinstance(nested, dict) else {key: text}
+        except (ValueError, RecursionError):  # no JSON, or nested to break whoever reads it
+            found[key] = text
     return {one_line(key): one_line(text) for key, text in found.items()}

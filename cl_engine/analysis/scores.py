@@ -171,9 +171,9 @@ def learning_curve(run: Run) -> tuple[str, Array, Array] | None:
 
 
 def reference(run: Run, beside: Sequence[Run], strategy: str) -> Run | None:
-    """Return the run of this strategy on the same stream with the same net and seeds, if it is there."""
+    """Return the run of this strategy on the same stream with the same net, backbone and seeds, if it is there."""
     for other in beside:
-        same = all(_about(other, key) == _about(run, key) for key in ("stream", "net"))
+        same = all(_about(other, key) == _about(run, key) for key in ("stream", "net", "backbone"))
         if other.strategy == strategy and same and other.experiment["seeds"] == run.experiment["seeds"]:
             return other
     return None
@@ -236,7 +236,7 @@ def _of_experiences(run: Run, column: str) -> Array:
 
 
 def _about(run: Run, table: str) -> str:
-    return json.dumps(run.experiment["options"][table], sort_keys=True)
+    return json.dumps(run.experiment["options"].get(table), sort_keys=True)
 
 
 def _diagonal_beside(run: Run, beside: Sequence[Run], strategy: str) -> Array | None:

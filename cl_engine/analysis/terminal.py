@@ -35,14 +35,21 @@ def print_run(run: Run) -> None:
         _print_matrix(out, run)
         _print_scores(out, summary)
     if "backbone" in run.environment:
-        about = json.loads(run.environment["backbone"])
-        out.print(_text("start   " + one_line(", ".join(f"{key} {value}" for key, value in about.items()))))
+        out.print(_text(f"start   {_start(run.environment['backbone'])}"))
     if not summary.experiences:
         return
     parts = ", ".join(f"{one_line(name)} {size(held)}" for name, held in summary.memory_parts.items())
     out.print(_text(f"memory  {size(summary.memory)} a seed at the end ({parts})"))
     phases = ", ".join(f"{name} {duration(seconds)}" for name, seconds in summary.seconds_phases.items())
     out.print(_text(f"time    {duration(summary.seconds)} ({phases})"))
+
+
+def _start(text: str) -> str:
+    """Return what is said of the backbone, as it stands where it is not as we write it."""
+    try:
+        return ", ".join(f"{key} {value}" for key, value in json.loads(text).items())
+    except (ValueError, RecursionError, AttributeError):
+        return text
 
 
 def print_comparison(runs: Sequence[Run]) -> None:

@@ -52,7 +52,7 @@ class Follower:
             return None
         try:
             news = moment(self.file)
-        except (UsageError, OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        except (UsageError, OSError, LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             self._failed += 1
             if self._failed < ATTEMPTS:
                 return None

@@ -12,7 +12,7 @@ from cl_engine.results import Run
 
 
 def export(run: Run, folder: Path) -> None:
-    """Write ``accuracy.csv``, ``scores.csv``, … and ``run.json`` into a folder; no text begins like a formula."""
+    """Write ``accuracy.csv``, ``scores.csv``, … and ``run.json`` into a folder; no text and no head begins like a formula."""
     for number, block in enumerate(frames.accuracy(run)):
         _write(block, folder / "accuracy.csv", first=number == 0)
     for name, table in frames.tables(run).items():
@@ -25,4 +25,5 @@ def _write(table: pd.DataFrame, path: Path, first: bool) -> None:
     for column in shown.columns:
         if not pd.api.types.is_numeric_dtype(shown[column]):
             shown[column] = [cell(str(text)) for text in shown[column]]
+    shown.columns = pd.Index([cell(str(column)) for column in shown.columns])
     shown.to_csv(path, mode="w" if first else "a", header=first, index=False)

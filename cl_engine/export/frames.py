@@ -12,6 +12,7 @@ from cl_engine.analysis.names import one_line
 from cl_engine.results import Run
 
 ROWS = 64  # evaluations at a time
+OURS = ("accuracy", "scores", "memory", "time")  # names of tables that no table of a log takes
 
 
 def accuracy(run: Run) -> Iterator[pd.DataFrame]:
@@ -51,7 +52,8 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     for frame, column in ((memory, "part"), (time, "phase")):
         frame[column] = [one_line(str(name)) for name in frame[column]]
         frame.insert(1, "task", found["experience_task"].values[frame["experience"]])
-    return {"scores": scores, "memory": memory, "time": time, **{name: run.table(name) for name in run.tables}}
+    further = {name: run.table(name) for name in run.tables if name.casefold() not in OURS}
+    return {"scores": scores, "memory": memory, "time": time, **further}
 
 
 def about(run: Run) -> str:
