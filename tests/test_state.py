@@ -113,7 +113,17 @@ def test_a_checkpoint_with_any_byte_changed_or_cut_off_is_refused_and_never_misr
 
 def test_no_module_on_a_loading_path_can_unpickle():
     code = "\n".join(path.read_text() for path in (Path(__file__).parents[1] / "cl_engine").rglob("*.py"))
-    for word in ("import pickle", "torch.load", "allow_pickle=True", "joblib.load", "joblib.dump", "Memory(", "read_hdf", "shelve", "marshal"):
+    for word in (
+        "import pickle",
+        "torch.load",
+        "allow_pickle=True",
+        "joblib.load",
+        "joblib.dump",
+        "Memory(",
+        "read_hdf",
+        "shelve",
+        "marshal",
+    ):
         assert word not in code
 
 

@@ -272,7 +272,7 @@ def test_a_driver_that_is_ended_leaves_no_process_and_the_same_command_goes_on(t
     else:
         assert process.returncode == 128 + number
         assert "Stopped. To go on: " in said
-    # each run was saved where it was stopped, by its own process
+    # each run has what its last save holds, by its own process
     statuses = {open_run(path).status for path in out.glob("*/log.h5")}
     assert statuses == {"stopped"}
     assert call("status", out).stdout.startswith("0 of 2 done, 2 waiting")
