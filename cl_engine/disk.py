@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
-
-from cl_engine.errors import UsageError
 
 
 def replace(part: Path, path: Path) -> None:
@@ -26,18 +23,3 @@ def write(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     replace(part, path)
-
-
-def put(path: Path, content: bytes) -> None:
-    """Write a file that somebody asked for whole, with the folders above it, or leave what was there.
-
-    Raises:
-        UsageError: if it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, content)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            path.with_name(path.name + ".part").unlink(missing_ok=True)
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None

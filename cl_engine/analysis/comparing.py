@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
+from cl_engine.analysis.asked_for import put
 from cl_engine.analysis.comparison import Comparison, compared
 from cl_engine.analysis.comparison_pictures import critical_difference, pareto
 from cl_engine.analysis.comparison_tables import written
 from cl_engine.analysis.found import find_runs
 from cl_engine.analysis.style import FORMATS, rendered
-from cl_engine.disk import put
 from cl_engine.results import Run
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from cl_engine.analysis import composition, inside, matrices, one_run, pictures
+from cl_engine.analysis.asked_for import put
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.style import FORMATS, SIZES, rendered, sized
-from cl_engine.disk import put
 from cl_engine.errors import unknown
 from cl_engine.results import Run
 

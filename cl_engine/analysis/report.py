@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from cl_engine.analysis.asked_for import put
 from cl_engine.analysis.comparison_section import section
 from cl_engine.analysis.gallery import Picture, of_all, of_run
 from cl_engine.analysis.names import dotted, names_of, one_line
@@ -22,7 +23,6 @@ from cl_engine.analysis.score_table import DEFINITIONS, options_apart, overview,
 from cl_engine.analysis.scores import Summary, summarised
 from cl_engine.analysis.style import plain
 from cl_engine.analysis.svg import inline, shared, variables
-from cl_engine.disk import put
 from cl_engine.errors import UsageError
 from cl_engine.formats import clean, size
 from cl_engine.results import Run
