@@ -231,12 +231,11 @@ class _Learner:
         rehearsed, size, rows = self.job.rehearsal_batch, self.job.train.batch, len(self.rows[0])
         own = self.changes[:, batch * size : min((batch + 1) * size, rows)]
         again = self.changes[:, rows + batch * rehearsed : rows + (batch + 1) * rehearsed]
-        drawn = torch.cat([own, again], dim=1)
+        drawn = torch.cat([own, again], dim=1).flatten(0, 1)
+        images = x.reshape(-1, *x.shape[-3:])  # a row may be several images, of several tasks: all are changed alike
         assert self.black is not None
-        if not self.together:
-            return self.augmentation.applied(x, drawn[0], self.black)
-        flat: Tensor = self.augmentation.applied(x.flatten(0, 1), drawn.flatten(0, 1), self.black)
-        return flat.reshape(x.shape)
+        shown = self.augmentation.applied(images, drawn.repeat_interleave(len(images) // len(drawn), dim=0), self.black)
+        return shown.reshape(x.shape)
 
     def _draws(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
         return rng.tensors(seed, purpose, *self.draw, epoch)

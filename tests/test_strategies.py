@@ -200,6 +200,17 @@ def test_it_runs_with_batchnorm_and_dropout(tiny: Tiny, name: str):
 
 
 @every_strategy
+def test_it_learns_from_images_that_are_moved_and_mirrored(tiny: Tiny, name: str):
+    def answers(**overrides: Any) -> torch.Tensor:
+        *_, (stream, strategy) = after_each_task(tiny(name, (0, 1), **overrides))
+        return strategy.predict(stream.test(0).x, told(stream, 0))
+
+    moved = answers(**{"train.crop": 1, "train.flip": 0.5})
+    assert bool(moved.isfinite().all())
+    assert not torch.allclose(moved, answers())
+
+
+@every_strategy
 def test_every_option_says_what_it_means(name: str):
     kind = plugins.load("strategies", name)
     assert all(info.description for info in kind.Options.model_fields.values())
