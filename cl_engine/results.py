@@ -169,7 +169,8 @@ class Run:
         """The experience at which each task was learned first, −1 if not yet; ``[T]``."""
         first = np.full(self.results.sizes["task"], -1)
         for step, task in reversed(list(enumerate(self.results["experience_task"].values))):
-            first[task] = step
+            if task < len(first):  # one that was learned and never tested has no place yet
+                first[task] = step
         return first
 
     @property
@@ -193,7 +194,8 @@ def _held(log: h5py.File) -> Held:
             large[name] = (axes, data.shape, data.dtype, about)
         else:
             small[name] = (axes, array(results, name), about)
-    arrivals, tasks = small["experience_task"][1], len(small["task"][1])
+    arrivals = small["experience_task"][1]
+    tasks = max(len(small["task"][1]), len(arrivals))  # those learned and not yet tested count too
     if not np.issubdtype(arrivals.dtype, np.integer) or ((arrivals < 0) | (arrivals >= tasks)).any():
         raise UsageError(f"{log.filename} is damaged: an experience is of a task that is none of its {tasks}")
     environment = subgroup(log, "environment")

@@ -376,7 +376,9 @@ def test_a_script_that_fails_leaves_a_log_that_says_so(tmp_path: Path):
         )
         learner.train(benchmark.train_stream[0])
         raise ZeroDivisionError
-    assert open_run(tmp_path / "run").status == "failed"
+    run = open_run(tmp_path / "run")
+    assert run.status == "failed"
+    assert len(run.learned) == 0  # learned, and not tested before the end
 
 
 def test_repeated_task_labels_are_one_task_in_the_log(tmp_path: Path):

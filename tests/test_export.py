@@ -222,7 +222,7 @@ def test_what_is_there_is_not_written_over_and_a_failure_leaves_nothing(
         raise ImportError(name)
 
     monkeypatch.setattr(needed.importlib, "import_module", missing)
-    with pytest.raises(UsageError, match=r"this needs wandb: install it with  pip install 'cl-engine\[export\]'"):
+    with pytest.raises(UsageError, match=r"this needs wandb: install it with  pip install -e '.\[export\]'"):
         needed.needed("wandb")
 
 
