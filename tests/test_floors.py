@@ -18,6 +18,7 @@ FLOORS = [
     ["agenda", "source_stream", "architecture", "memory", "ledger", "on_disk"],
     ["net", "checkpoint", "torchvision_files", "mnist1d_files", "many_runs"],
     ["heads", "job"],
+    ["learner"],
     ["fit"],
     ["recall/", "masks/"],
     ["modules/"],
