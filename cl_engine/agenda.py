@@ -47,6 +47,9 @@ class AgendaOptions(BaseModel):
     )
     evaluate_ahead: int = option(0, "test this many tasks not yet met as well (1 or more for forward transfer)", ge=0)
     save_every: int = option(1, "save after every k-th experience; 0: after the last only", ge=0)
+    save_every_epochs: int = option(
+        0, "save after every k-th pass over the training rows too, in the middle of an experience; 0: never", ge=0
+    )
     save_share: float = option(
         0.05, "put a save off while saving has taken more than this share of the run", gt=0, le=1
     )

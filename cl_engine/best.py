@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cl_engine.tree import Tree, built, leaves
+from cl_engine.tree import Tree, built, leaves, mapped
 
 
 class Best:
@@ -40,3 +40,12 @@ class Best:
     def enough(self) -> bool:
         """Whether every seed has waited for longer than its patience."""
         return self._patience is not None and bool((self._waited > self._patience).all())
+
+    def state(self) -> Tree:
+        """Return what a checkpoint keeps of it."""
+        kept = {"accuracy": self._accuracy.clone(), "waited": self._waited.clone()}
+        return kept if self.params is None else {**kept, "params": mapped(Tensor.clone, self.params)}
+
+    def restore(self, state: Tree) -> None:
+        """Go on from what `state` returned."""
+        self.params, self._accuracy, self._waited = state.get("params"), state["accuracy"].cpu(), state["waited"].cpu()

@@ -81,8 +81,8 @@ def run(out: Path | None, fresh: bool, quiet: bool, device: str, data_root: Path
       python run.py run permuted_digits -s replay --seeds 3
       python run.py run permuted_mnist -s piggyback --set stream.n=5 --set mask_lr=1e-3
     """
-    from cl_engine.experiment import Stopped
     from cl_engine.session import run_in_terminal
+    from cl_engine.stopping import Stopped
 
     experiment = _experiment(**named)
     try:

@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 
-from cl_engine import checkpoint, events
-from cl_engine.agenda import Evaluate, Item, Learn, Save
-from cl_engine.events import Event
+from cl_engine import events
+from cl_engine.agenda import Evaluate, Item, Learn
+from cl_engine.events import CurvePoint, EarlierTested, Event
+from cl_engine.fit_journal import Resumable
 from cl_engine.flops import Flops
 from cl_engine.job import Curve, Midway
 from cl_engine.ledger import Ledger, Measured
 from cl_engine.memory import bytes_by_part, check_state
+from cl_engine.saves import Saves
 from cl_engine.strategy import Strategy
 from cl_engine.stream import Data, Experience, Stream
 
@@ -32,6 +34,7 @@ def simulate(
     resume: dict[str, Any] | None = None,
     save_to: Path | None = None,
     save_share: float | None = None,
+    save_every_epochs: int = 0,
     curve: Curve | None = None,
 ) -> Iterator[Event]:
     """Walk the agenda and yield what happens. To stop a run, stop reading.
@@ -43,23 +46,22 @@ def simulate(
         resume: what `cl_engine.checkpoint.load` returned, to go on from there.
         save_to: where `Save` writes the checkpoint; None: nothing is saved.
         save_share: put a save off while saving has taken more than this share of the run; None: never.
+        save_every_epochs: save in the middle of an experience too, after every k-th pass; 0: never.
         curve: when to test in the middle of learning.
 
     Raises:
         UsageError: if the strategy's first state is not one that can be saved.
         RunFailed: if learning cannot go on.
     """
-    return _Simulation(stream, strategy, save_to, save_share, curve or Curve()).events(agenda, resume)
+    saves = Saves(save_to, save_share, save_every_epochs)
+    return _Simulation(stream, strategy, saves, curve or Curve()).events(agenda, resume)
 
 
 class _Simulation:
     """One walk along an agenda."""
 
-    def __init__(
-        self, stream: Stream, strategy: Strategy, save_to: Path | None, save_share: float | None, curve: Curve
-    ) -> None:
-        self.stream, self.strategy = stream, strategy
-        self.save_to, self.save_share = save_to, save_share
+    def __init__(self, stream: Stream, strategy: Strategy, saves: Saves, curve: Curve) -> None:
+        self.stream, self.strategy, self.saves = stream, strategy, saves
         strategy.curve = curve
         self.ledger = Ledger(len(strategy.seeds))
         self.place = 0
@@ -67,7 +69,6 @@ class _Simulation:
         self.cached = 0
         self.untrained: Strategy | None = None
         self.began = time.perf_counter()
-        self.saving = 0.0
 
     def events(self, agenda: Iterable[Item], resume: dict[str, Any] | None) -> Iterator[Event]:
         step = -1
@@ -78,6 +79,7 @@ class _Simulation:
             self.strategy.state = resume["strategy"]
             self.ledger = Ledger.restored(resume["ledger"])
             self.place, step = resume["place"], resume["step"]
+            self.saves.resumed(resume)
         n_steps, n_tasks = self.stream.n_steps, self.stream.n_tasks
         yield events.StreamStarted(step=step, place=self.place, n_steps=n_steps, n_tasks=n_tasks)
         for item in islice(iter(agenda), self.place, None):
@@ -86,22 +88,33 @@ class _Simulation:
                 yield from self._learn(item)
             elif isinstance(item, Evaluate):
                 yield from self._evaluate(item)
-            else:
-                yield from self._save(item)
+            elif item.last or not self.saves.behind:
+                yield from self._save(item.step, self.place + 1)
             self.place += 1
         yield events.StreamEnded(step=step, seconds=time.perf_counter() - self.began)
 
     def _learn(self, item: Learn) -> Iterator[Event]:
+        if self.saves.every_epochs and not self.saves.has_state:
+            yield from self._save(item.step - 1, self.place)  # what learning starts from, to be taken up in its middle
         experience = self.stream.arrival(item.step)
         task = experience.task_id
+        journal = self.strategy.journal = self.saves.journal(item.step)
         yield events.TaskStarted(step=item.step, task_id=task, rows=len(experience.train))
-        began = time.perf_counter()
+        began = time.perf_counter() - (journal.seconds if journal else 0.0)
         for event in self.strategy.learning(experience):
             if isinstance(event, Midway):
-                yield self._curve_point(event, task)
-                yield from self._earlier(event, task)
+                for fact in self._tested(event, task):
+                    if event.record is not None:
+                        event.record.note(fact)
+                    yield fact
+            elif isinstance(event, Resumable):
+                if journal and self.saves.due():
+                    saving = time.perf_counter()
+                    yield events.Saving(step=item.step, place=self.place)
+                    yield self.saves.midway(journal, item.step, self.place, saving - began, saving)
             else:
                 yield event
+        self.saves.has_state = False
         self.ledger.learned(item.step, task)
         check_state(self.strategy.state, len(self.strategy.seeds), self.strategy.name())
         yield events.TaskLearned(
@@ -120,11 +133,15 @@ class _Simulation:
         flops: int = counted.total
         return flops / len(self.strategy.seeds)
 
-    def _curve_point(self, event: Midway, task: int) -> Event:
+    def _tested(self, event: Midway, task: int) -> Iterator[CurvePoint | EarlierTested]:
+        yield self._curve_point(event, task)
+        yield from self._earlier(event, task)
+
+    def _curve_point(self, event: Midway, task: int) -> CurvePoint:
         began = time.perf_counter()
         test = self._test(task)
         n_correct = _correct(event.predict(test.x), test)
-        return events.CurvePoint(
+        return CurvePoint(
             step=event.step,
             task_id=task,
             batch=event.batch,
@@ -134,7 +151,7 @@ class _Simulation:
             seconds=time.perf_counter() - began,
         )
 
-    def _earlier(self, event: Midway, task: int) -> Iterator[Event]:
+    def _earlier(self, event: Midway, task: int) -> Iterator[EarlierTested]:
         """Test the first tasks met with the weights as they are now, where the strategy can say what they answer."""
         wanted = range(min(self.strategy.curve.tasks, len(self.ledger.first_learned)))
         met = [other for other in wanted if other != task and self.ledger.first_learned[other] >= 0]
@@ -145,7 +162,7 @@ class _Simulation:
             logits = self.strategy.predict_midway(params, test.x, told)
             if logits is None:
                 return
-            yield events.EarlierTested(
+            yield EarlierTested(
                 step=event.step,
                 task_id=other,
                 batch=event.batch,
@@ -199,25 +216,13 @@ class _Simulation:
             self.cached -= _bytes(self.tests.popitem(last=False)[1])
         return test
 
-    def _save(self, item: Save) -> Iterator[Event]:
-        if self.save_to is None or (not item.last and self._behind()):
+    def _save(self, step: int, place: int) -> Iterator[Event]:
+        if not self.saves.possible:
             return
-        began = time.perf_counter()
-        yield events.Saving(step=item.step, place=self.place)
-        content = {
-            "strategy": self.strategy.state,
-            "ledger": self.ledger.state(),
-            "place": self.place + 1,
-            "step": item.step,
-        }
-        size = checkpoint.save(self.save_to, content)
-        seconds = time.perf_counter() - began
-        self.saving += seconds
-        yield events.Saved(step=item.step, place=self.place, bytes=size, seconds=seconds)
-
-    def _behind(self) -> bool:
-        elapsed = time.perf_counter() - self.began
-        return self.save_share is not None and self.saving > self.save_share * elapsed
+        saving = time.perf_counter()
+        yield events.Saving(step=step, place=self.place)
+        state = {"strategy": self.strategy.state, "ledger": self.ledger.state(), "place": place, "step": step}
+        yield self.saves.whole(state, self.place, saving)
 
 
 def _bytes(data: Data) -> int:

@@ -128,10 +128,11 @@ class Saving(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved(Event):
-    """The checkpoint is on disk."""
+    """The checkpoint is on disk; ``midway``: that of the fits of an experience that is still being learned."""
 
     place: int
     bytes: int
+    midway: bool = False
     seconds: Seconds = field(compare=False)
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import torch
@@ -30,18 +27,11 @@ from cl_engine.options import checked
 from cl_engine.run_folder import RunFolder
 from cl_engine.scenario import Scenario
 from cl_engine.source_stream import Arrays
+from cl_engine.stopping import Stopped, asked_to_stop
 from cl_engine.strategy import Strategy
 from cl_engine.stream import Stream
 
 Listener = Callable[[Event], None]
-
-
-class Stopped(Exception):
-    """The run was asked to stop; ``signal`` is the number of the signal that asked."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.signal = number
 
 
 @dataclass(frozen=True)
@@ -216,6 +206,7 @@ class Experiment:
                 resume=resume,
                 save_to=folder.checkpoint,
                 save_share=agenda.save_share,
+                save_every_epochs=agenda.save_every_epochs,
                 curve=self.curve,
             )
             attributes = {"strategy": self.strategy, "scenario": self.scenario}
@@ -275,26 +266,3 @@ def resolved_device(name: str) -> str:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device: there is no '{name}' here: torch sees {torch.cuda.device_count()} GPUs")
     return name
-
-
-@contextmanager
-def asked_to_stop() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second one interrupts at once."""
-    asked: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    try:
-        before = {number: signal.signal(number, note) for number in numbers}
-    except ValueError:  # not in the main thread: whoever owns that decides
-        yield asked
-        return
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

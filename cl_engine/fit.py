@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event, Progress
+from cl_engine.fit_journal import FitRecord, Resumable
 from cl_engine.job import Job, Midway
 from cl_engine.learner import Learner
 from cl_engine.tree import Tree, built, leaves, mapped
@@ -33,6 +34,10 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
             f"there are no rows to learn task {job.task_id} from, at step {job.step}: let the stream have more rows a class, "
             "or set fewer aside for validation"
         )
+    record = job.record or FitRecord()
+    if record.result is not None:
+        yield from record.told
+        return mapped(Tensor.clone, record.result)
     seeds = len(job.seeds)
     together = seeds > 1 and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
     groups = [list(range(seeds))] if together else [[s] for s in range(seeds)]
@@ -48,10 +53,16 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
                 epoch=batch // batches,
                 predict=lambda x: _logits(learners, x),
                 params=lambda: _stacked([mapped(Tensor.clone, learner.whole()) for learner in learners]),
+                record=record if job.record is not None else None,
             )
 
-    yield from midway(0)
-    for epoch in range(job.train.epochs):
+    first = _taken_up(record, learners)
+    yield from list(record.told)
+    if not first:
+        yield from midway(0)
+    for epoch in range(first, job.train.epochs):
+        if all(learner.best.enough for learner in learners):
+            break
         started = time.perf_counter()
         for learner in learners:
             learner.start_epoch(epoch, batches)
@@ -66,7 +77,7 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
             if batch + 1 < batches:
                 yield from midway(done)
         loss = tuple(value for learner in learners for value in learner.end_epoch())
-        yield EpochEnded(
+        ended = EpochEnded(
             step=job.step,
             task_id=job.task_id,
             fit=job.index,
@@ -76,6 +87,8 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
             flops=learners[0].flops,
             seconds=time.perf_counter() - started,
         )
+        record.note(ended)
+        yield ended
         for seed, value in zip(job.seeds, loss, strict=True):
             if not math.isfinite(value):
                 raise RunFailed(
@@ -85,12 +98,29 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
         yield from midway((epoch + 1) * batches)
         for learner in learners:
             learner.judge()
-        if all(learner.best.enough for learner in learners):
-            break
+        if job.record is not None:
+            record.reached(epoch, lambda: [learner.state() for learner in learners])
+            yield Resumable(step=job.step, fit=job.index)
     for learner in learners:
         learner.check()
     results = [learner.result() for learner in learners]
-    return results[0] if len(results) == 1 else _stacked(results)
+    trained = results[0] if len(results) == 1 else _stacked(results)
+    if job.record is not None:
+        record.over(trained)
+    return trained
+
+
+def _taken_up(record: FitRecord, learners: list[Learner]) -> int:
+    """Bring the learners to where the record says, and return the pass to go on with."""
+    saved = record.learners
+    if len(saved) != len(learners) or not all(
+        learner.fits(state) for learner, state in zip(learners, saved, strict=True)
+    ):
+        record.forget()
+        return 0
+    for learner, state in zip(learners, saved, strict=True):
+        learner.restore(state)
+    return record.epoch + 1
 
 
 @torch.no_grad()

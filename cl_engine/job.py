@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from cl_engine.events import Event
+from cl_engine.fit_journal import FitRecord
 from cl_engine.net import Net
 from cl_engine.optimizers import Train
 from cl_engine.tree import Tree
@@ -21,12 +22,14 @@ class Midway(Event):
     """Learning is in the middle, and the learner can be tested on the task at hand: `predict` gives ``[S, N, C]``.
 
     The engine answers it with a `CurvePoint`; it is not logged itself. ``params`` returns a copy of what is being fitted.
+    ``record`` is where the answer is to be noted, if the fit keeps one.
     """
 
     batch: int
     epoch: int
     predict: Callable[[Tensor], Tensor] = field(compare=False)
     params: Callable[[], Tree] = field(default=dict, compare=False)
+    record: FitRecord | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Job:
         project: called on ``params`` after every step, to bring them back in place to where they are allowed.
         again: given a number to draw from, returns the inputs ``[N, …]`` as random transformations show them this time,
             called before every pass; None: they are always the same.
+        record: what the fit has come to so far, to go on from, and where it notes how it goes on; None: none is kept.
     """
 
     net: Net
@@ -92,3 +96,4 @@ class Job:
     patience: int | None = None
     side_by_side: bool | None = None
     again: Callable[[int], Tensor] | None = None
+    record: FitRecord | None = None

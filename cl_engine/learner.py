@@ -14,7 +14,7 @@ from cl_engine.best import Best
 from cl_engine.errors import RunFailed
 from cl_engine.flops import Flops
 from cl_engine.job import Job
-from cl_engine.optimizers import optimizers_for
+from cl_engine.optimizers import optimizer_state, optimizers_for, restore_optimizer
 from cl_engine.tree import Tree, built, leaves, mapped
 
 
@@ -34,6 +34,7 @@ class Learner:
         weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_buffer(path[-1])}
         for leaf in weights.values():
             leaf.requires_grad_(True)
+        self.weights = weights
         self.params = built(pairs)
         self.frozen = None if job.frozen is None else mapped(lambda leaf: place(own(leaf)), job.frozen)
         self.untouched = _versions(self.frozen)
@@ -125,6 +126,36 @@ class Learner:
         with torch.no_grad():
             right = self.logits(x).argmax(dim=-1) == y
         self.best.look(right.float().mean(dim=-1), self.whole())
+
+    def state(self) -> Tree:
+        """Return all that a learner is at the end of a pass, as a checkpoint keeps it."""
+        return {
+            "params": mapped(lambda leaf: leaf.detach().clone(memory_format=torch.contiguous_format), self.params),
+            "optimizers": {
+                str(k): optimizer_state(optimizer, self.weights) for k, optimizer in enumerate(self.optimizers)
+            },
+            "passes": [schedule.last_epoch for schedule in self.schedules],
+            "best": self.best.state(),
+            "flops": self.flops,
+        }
+
+    def restore(self, state: Tree) -> None:
+        """Go on from what `state` returned, of a learner of the same job."""
+        saved = dict(leaves(state["params"]))
+        with torch.no_grad():
+            for path, leaf in leaves(self.params):
+                leaf.copy_(saved[path])
+        for k, optimizer in enumerate(self.optimizers):
+            restore_optimizer(optimizer, self.weights, state["optimizers"][str(k)])
+        for schedule, passes in zip(self.schedules, state["passes"], strict=True):
+            schedule.load_state_dict({**schedule.state_dict(), "last_epoch": passes, "_step_count": passes + 1})
+        self.best.restore(state["best"])
+        self.flops = state["flops"]
+
+    def fits(self, state: Tree) -> bool:
+        """Return whether a state is one of a learner of the same job, and of as many seeds."""
+        mine, theirs = dict(leaves(self.params)), dict(leaves(state["params"]))
+        return {p: t.shape for p, t in mine.items()} == {p: t.shape for p, t in theirs.items()}
 
     def logits(self, x: Tensor) -> Tensor:
         """Return ``[S, N, C]`` of the seeds of this learner."""

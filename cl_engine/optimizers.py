@@ -14,7 +14,7 @@ from torch import Tensor
 from cl_engine.augmentation import Augmentation
 from cl_engine.errors import UsageError
 from cl_engine.options import STRICT, option
-from cl_engine.tree import Path
+from cl_engine.tree import Path, Tree, built, leaves
 
 
 class Train(BaseModel):
@@ -85,3 +85,34 @@ def optimizers_for(
             steps = torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], how.milestones, how.gamma)
             schedules.append(steps)
     return optimizers, schedules
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Tensor]) -> Tree:
+    """Return what an optimiser remembers, as a checkpoint keeps it: lists of numbers, and tensors by the weight's name."""
+    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    remembered = {
+        (*path, name): value
+        for path, weight in weights.items()
+        for name, value in optimizer.state.get(weight, {}).items()
+    }
+    return {"groups": groups, "state": built(remembered)}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Tensor], state: Tree) -> None:
+    """Let an optimiser of weights of the same names remember what `optimizer_state` returned."""
+    for group, saved in zip(optimizer.param_groups, state["groups"], strict=True):
+        group.update(saved)
+    own = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+    remembered: dict[Path, dict[str, Any]] = {}
+    for path, value in leaves(state.get("state", {})):
+        remembered.setdefault(path[:-1], {})[path[-1]] = value
+    for path, weight in weights.items():
+        if id(weight) in own and path in remembered:
+            optimizer.state[weight] = {name: _beside(weight, value) for name, value in remembered[path].items()}
+
+
+def _beside(weight: Tensor, value: Any) -> Any:
+    """Return what belongs to a weight as fused steps take it for granted: in memory it lies as the weight does."""
+    if isinstance(value, Tensor) and value.ndim and value.shape == weight.shape:
+        return torch.empty_like(weight, dtype=value.dtype, requires_grad=False).copy_(value)
+    return value

@@ -92,6 +92,7 @@ class Recorder:
         self.rows = 0
         self.training_rows = 0
         self.training_flops = 0.0
+        self.saving_midway = 0.0
         self.next_event = 0
 
     def begin(self, attributes: Mapping[str, str], environment: Mapping[str, str]) -> None:
@@ -137,12 +138,14 @@ class Recorder:
                     point = (event.step, event.task_id, event.batch, event.epoch)
                     self._add(table, (*point, seed, right, event.n_total, event.seconds))
             case events.TaskStarted():
-                self.training_rows, self.training_flops = event.rows, 0.0
+                self.training_rows, self.training_flops, self.saving_midway = event.rows, 0.0, 0.0
             case events.TaskLearned():
                 total = sum(event.memory.values())
                 row = (event.step, event.task_id, self.training_rows, total, self.training_flops, event.flops)
                 self._add("experiences", (*row, event.seconds))
                 self.matrix.learned(event)
+                if self.saving_midway:
+                    self.matrix.seconds(event.step, "save", self.saving_midway)
             case events.Evaluated():
                 self.matrix.cell(event)
             case events.Scored():
@@ -150,7 +153,10 @@ class Recorder:
             case events.Saving():
                 self.publish("running")
             case events.Saved():
-                self.matrix.seconds(event.step, "save", event.seconds)
+                if event.midway:  # the experience has no row yet
+                    self.saving_midway += event.seconds
+                else:
+                    self.matrix.seconds(event.step, "save", event.seconds + self.saving_midway)
             case events.StreamEnded():
                 self.publish("finished")
             case events.StrategyEvent():

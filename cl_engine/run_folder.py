@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from cl_engine import checkpoint
 from cl_engine.errors import UsageError
 from cl_engine.recorder import LOG, WORKING, Recorder
 from cl_engine.results import open_run
+from cl_engine.saves import MIDWAY, saved
 from cl_engine.stream import Stream
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -68,7 +68,7 @@ class RunFolder:
     @classmethod
     def cleared(cls, path: Path) -> list[Path]:
         """Remove a run's files from a folder that nobody writes to, whatever experiment they are of; return which."""
-        found = [file for name in (LOG, CHECKPOINT, WORKING) if (file := path / name).exists()]
+        found = [file for name in (LOG, CHECKPOINT, MIDWAY, WORKING) if (file := path / name).exists()]
         if found:
             folder = cls(path, "")
             folder.hold()
@@ -81,7 +81,7 @@ class RunFolder:
         """Return the checkpoint to go on from; None if nothing was saved yet."""
         if not (self.path / LOG).exists() or not self.checkpoint.exists():
             return None
-        return checkpoint.load(self.checkpoint, device)
+        return saved(self.checkpoint, device)
 
     def recorder(
         self,

@@ -15,6 +15,7 @@ from cl_engine.bank import Bank
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.fit import fit
+from cl_engine.fit_journal import FitJournal
 from cl_engine.heads import empty_heads, head_of, mixed_logits, row_of
 from cl_engine.job import Curve, Job, Rows
 from cl_engine.memory import State
@@ -73,6 +74,7 @@ class Strategy(Configured, ABC):
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
         self.curve = Curve()
+        self.journal: FitJournal | None = None  # of the experience being learned, where the engine keeps one
         self.state: State = {}
         self._fits = 0
 
@@ -141,10 +143,12 @@ class Strategy(Configured, ABC):
         """Fit ``params`` to the experience (or to other ``rows``) and return the new ones; see `cl_engine.fit.Job`.
 
         The first fit of an experience is the one that is tested midway, where the agenda asks for curves; a ``curve``
-        given here is for a strategy that reads `Midway` itself.
+        given here is for a strategy that reads `Midway` itself. Such a fit is run anew when a run is taken up in the
+        middle of an experience; others go on from where they were, and what is done between fits is done again.
         """
         train = train or self.train
         self._fits += 1
+        own_curve = curve is not None and bool(curve.batches or curve.epochs)
         if rows is None:
             rows = (experience.train.x, experience.train.y)
         job = Job(
@@ -171,6 +175,7 @@ class Strategy(Configured, ABC):
             validation=validation,
             patience=patience,
             again=experience.train.again if rows[0] is experience.train.x else None,
+            record=None if self.journal is None or own_curve else self.journal.record(self._fits - 1),
         )
         return (yield from fit(job))
 

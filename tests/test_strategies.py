@@ -19,7 +19,7 @@ from cl_engine.bank import Bank
 from cl_engine.checkpoint import load, save
 from cl_engine.engine import simulate
 from cl_engine.errors import UsageError
-from cl_engine.events import Event, Progress, TaskLearned
+from cl_engine.events import EpochEnded, Event, Progress, Saved, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.memory import bytes_by_part, check_state
 from cl_engine.strategy import Strategy
@@ -143,6 +143,40 @@ def test_a_cut_after_any_event_and_a_resume_give_the_same_log(tiny: Tiny, name: 
         with pytest.raises(Cut):
             experiment.run(tmp_path / f"cut {cut}", listeners=lambda stream: [cutting])
         assert_same_facts(facts(experiment.run(tmp_path / f"cut {cut}") / "log.h5"), whole)
+
+
+@every_strategy
+@pytest.mark.parametrize("curves", [0, 1])
+def test_a_cut_in_the_middle_of_an_experience_goes_on_from_the_last_pass_saved(
+    tiny: Tiny, name: str, curves: int, tmp_path: Path
+):
+    class Cut(BaseException):
+        pass
+
+    setting = plugins.load("strategies", name).settings[-1]
+    often = {"agenda.save_every_epochs": 1, "agenda.save_every": 2, "agenda.curve_batches": curves, "train.epochs": 3}
+    experiment = tiny(name, **{"stream.setting": setting, "stream.n": 2, "agenda.curve_tasks": curves, **often})
+    whole = facts(experiment.run(tmp_path / "whole") / "log.h5")
+    saved, passes, kills = 0, [0], 0
+
+    def cutting(event: Event) -> None:
+        nonlocal saved
+        passes[-1] += isinstance(event, EpochEnded)
+        if isinstance(event, Saved) and event.midway:
+            saved += 1
+            if saved % 3 == 2:
+                raise Cut
+
+    while True:
+        try:
+            experiment.run(tmp_path / "cut", listeners=lambda stream: [cutting])
+            break
+        except Cut:
+            kills += 1
+            passes.append(0)
+            assert kills < 10, f"passes made between two kills: {passes}"
+    assert kills or curves  # fits whose strategy reads the tests in their middle are run anew
+    assert_same_facts(facts(tmp_path / "cut" / "log.h5"), whole)
 
 
 def walk_saving(experiment: Experiment, folder: Path) -> Iterator[Event]:

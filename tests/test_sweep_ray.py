@@ -157,7 +157,7 @@ print(json.dumps({{"done": tally.done, "failed": tally.failed, "dropped": tally.
 def test_a_driver_on_ray_that_is_asked_to_stop_saves_its_runs_and_leaves_no_process(tmp_path: Path):
     code = """
 import psutil
-from cl_engine.experiment import Stopped
+from cl_engine.stopping import Stopped
 
 def interrupt():
     trace = Path(options.set["trace"][0])

@@ -70,7 +70,7 @@ def sweep(
       python run.py sweep paper.toml --on ray --address 10.0.0.1:6379
     """
     from cl_engine.errors import UsageError
-    from cl_engine.experiment import Stopped
+    from cl_engine.stopping import Stopped
     from cl_engine.sweep.request import requested
     from cl_engine.sweep.session import Sweep, finish
 

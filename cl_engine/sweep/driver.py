@@ -12,8 +12,8 @@ from typing import Any
 
 from cl_engine.disk import write
 from cl_engine.errors import UsageError
-from cl_engine.experiment import Stopped, asked_to_stop
 from cl_engine.log_file import LOG
+from cl_engine.stopping import Stopped, asked_to_stop
 from cl_engine.sweep.axes import Axes
 from cl_engine.sweep.combinations import Combination, references
 from cl_engine.sweep.folder import OUTPUT, Entry, Look, SweepFolder

@@ -23,10 +23,11 @@ from cl_engine import events
 from cl_engine.disk import write
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.estimate import need
-from cl_engine.experiment import Experiment, Stopped
+from cl_engine.experiment import Experiment
 from cl_engine.log_file import LOG
 from cl_engine.results import open_run
 from cl_engine.run_folder import CHECKPOINT
+from cl_engine.stopping import Stopped
 from cl_engine.stream import Stream
 from cl_engine.sweep.combinations import restored
 from cl_engine.sweep.folder import OUTPUT, PLAN, SweepFolder
