@@ -208,6 +208,7 @@ class Experiment:
                 save_share=agenda.save_share,
                 save_every_epochs=agenda.save_every_epochs,
                 curve=self.curve,
+                spot_checks=agenda.spot_checks,
             )
             attributes = {"strategy": self.strategy, "scenario": self.scenario}
             texts = {"scenario": self.text, "command": command}
