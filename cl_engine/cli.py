@@ -31,6 +31,9 @@ class Commands(click.Group):
         except RunFailed as error:
             click.echo(f"Failed: {error}", err=True)
             raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            raise SystemExit(130) from None
 
 
 def _options(function: Any) -> Any:

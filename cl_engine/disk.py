@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
 
@@ -23,3 +25,13 @@ def write(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     replace(part, path)
+
+
+def need_room(folder: Path, size: int) -> None:
+    """Raise the error of a full disk ahead of time: HDF5 cannot let go of a file that it could not finish writing.
+
+    Raises:
+        OSError: with ``ENOSPC``, if there are fewer than so many bytes free.
+    """
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

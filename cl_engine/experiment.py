@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from cl_engine.backbone import Backbone, BackboneOptions, backbone_of, checked_b
 from cl_engine.engine import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
+from cl_engine.exhaustion import explained
 from cl_engine.job import Curve
 from cl_engine.net import Net
 from cl_engine.optimizers import Train, optimizer_class
@@ -27,7 +29,7 @@ from cl_engine.options import checked
 from cl_engine.run_folder import RunFolder
 from cl_engine.scenario import Scenario
 from cl_engine.source_stream import Arrays
-from cl_engine.stopping import Stopped, asked_to_stop
+from cl_engine.stopping import Stopped, asked_to_stop, stopping_at_once
 from cl_engine.strategy import Strategy
 from cl_engine.stream import Stream
 
@@ -192,7 +194,12 @@ class Experiment:
             RunFailed: if it cannot go on; what was measured is in the log, with the status ``failed``.
             Stopped: if SIGINT or SIGTERM asked it to; the same call goes on from the last save.
         """
-        with RunFolder(out or self.folder, self.json) as folder:
+        where = out or self.folder
+        with (
+            stopping_at_once(),
+            RunFolder(where, self.json) as folder,
+            explained(Train(**self.resolved["train"]), len(self.seeds), where),
+        ):
             if folder.status == "finished":
                 return folder.path
             stream = self.stream(resolved_device(device), data_root)
@@ -226,7 +233,8 @@ class Experiment:
                 recorder.publish("stopped")
                 raise
             except Exception:
-                recorder.publish("failed")
+                with suppress(OSError, RuntimeError):  # on a full disk what was published before is what remains
+                    recorder.publish("failed")
                 raise
             finally:
                 recorder.close()

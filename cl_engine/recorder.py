@@ -13,12 +13,13 @@ import h5py
 import numpy as np
 
 from cl_engine import events
-from cl_engine.disk import replace
+from cl_engine.disk import need_room, replace
 from cl_engine.log_tables import Column, Matrix, Table, describe, grow, string
 from cl_engine.stream import Stream
 
 FORMAT, FORMAT_VERSION = "cl-engine-run", "1.3"
 LOG, WORKING = "log.h5", ".log.working.h5"
+ROOM = 2**20  # bytes that one more save may take at most, beside its rows
 PHASES = ("learn", "evaluate", "save")
 
 EPOCHS = (
@@ -194,6 +195,7 @@ class Recorder:
         self.rows += 1
 
     def _flush(self, status: str) -> None:
+        need_room(self.path.parent, ROOM + 256 * (self.rows + self.matrix.cells * len(self.seeds)))
         with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
             for table in self.tables.values():
                 table.flush(file)

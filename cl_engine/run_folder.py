@@ -6,7 +6,8 @@ import json
 import platform
 import subprocess
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from cl_engine.errors import UsageError
+from cl_engine.log_file import read_whole
 from cl_engine.recorder import LOG, WORKING, Recorder
 from cl_engine.results import open_run
 from cl_engine.saves import MIDWAY, saved
@@ -50,6 +52,7 @@ class RunFolder:
         self.hold()
         try:
             self._check_owner()
+            self._remove_parts()
         except BaseException:
             self._lock.release()
             raise
@@ -58,7 +61,14 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._remove_parts()
         self._lock.release()
+
+    def _remove_parts(self) -> None:
+        """Remove what a kill, or a full disk, left in the middle of being written."""
+        for part in self.path.glob("*.part"):
+            with suppress(OSError):
+                part.unlink()
 
     @property
     def status(self) -> str:
@@ -81,6 +91,8 @@ class RunFolder:
         """Return the checkpoint to go on from; None if nothing was saved yet."""
         if not (self.path / LOG).exists() or not self.checkpoint.exists():
             return None
+        with self._named_if_damaged():
+            read_whole(self.path / LOG)
         return saved(self.checkpoint, device)
 
     def recorder(
@@ -106,12 +118,24 @@ class RunFolder:
     def _check_owner(self) -> None:
         if not (self.path / LOG).exists():
             return
-        found = open_run(self.path).environment["experiment"]
+        with self._named_if_damaged():
+            found = open_run(self.path).environment["experiment"]
         if found != self.experiment:
             raise UsageError(
                 f"{self.path} holds the run of another experiment ({_difference(found, self.experiment)}); "
                 "give another --out, or --fresh to replace it"
             )
+
+    @contextmanager
+    def _named_if_damaged(self) -> Iterator[None]:
+        """Say what a log that cannot be read means for the run, and how to go on."""
+        try:
+            yield
+        except (UsageError, KeyError) as error:
+            raise UsageError(
+                f"{error}: what was measured so far is lost with it, and the run cannot go on. Put a copy of the file in "
+                "its place, or start over with --fresh, or with another --out"
+            ) from None
 
 
 def _difference(found: str, wanted: str) -> str:

@@ -13,6 +13,7 @@ from cl_engine import plugins
 from cl_engine.analysis.report import write_report
 from cl_engine.analysis.terminal import print_comparison
 from cl_engine.console import Console
+from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.options import described
 from cl_engine.results import open_run
@@ -103,7 +104,10 @@ def _announce(path: Path) -> str:
     """Say what the folder holds already, and return its status."""
     if not (path / "log.h5").exists():
         return "new"
-    status = open_run(path).status
+    try:
+        status = open_run(path).status
+    except UsageError:
+        return "damaged"  # the run itself says what that means
     if status == "finished":
         click.echo(f"{path} is finished; --fresh runs it again", err=True)
     elif (path / "checkpoint.safetensors").exists():

@@ -15,7 +15,7 @@ FLOORS = [
     ["errors", "formats", "rng", "tree", "bank", "events", "images", "flops", "disk", "typed"],
     ["options", "rehearsal", "metrics", "augmentation", "module_head", "module_mode", "audit", "stability"],
     ["stream", "optimizers", "ctrl_tasks", "proxies", "best", "log_file", "lifelong", "fit_journal", "stopping"],
-    ["agenda", "source_stream", "architecture", "memory", "ledger", "on_disk"],
+    ["agenda", "exhaustion", "source_stream", "architecture", "memory", "ledger", "on_disk"],
     ["net", "checkpoint", "torchvision_files", "mnist1d_files", "many_runs"],
     ["heads", "job", "saves"],
     ["learner"],
