@@ -37,6 +37,7 @@ class Ledger:
         self.first_learned: list[int] = []
         self.before_at: list[int] = []
         self.measured: dict[int, Measured] = {}
+        self.stopped: set[int] = set()  # places of seeds that are measured no longer
         self._table = {name: np.full((0, seeds), np.nan) for name in self.ARRAYS}
 
     def learned(self, step: int, task_id: int) -> None:
@@ -58,6 +59,7 @@ class Ledger:
         """Enter a cell of the open row."""
         self._reach(task_id)
         accuracy = np.asarray(n_correct, dtype=float) / n_total if n_total else np.full(self.seeds, np.nan)
+        accuracy[sorted(self.stopped)] = np.nan
         table, first = self._table, self.first_learned[task_id]
         table["now"][task_id] = accuracy
         if self.step < 0:
@@ -89,6 +91,7 @@ class Ledger:
         return {
             "step": self.step,
             "from_untrained": int(self.from_untrained),
+            "stopped": sorted(self.stopped),
             "first_learned": list(self.first_learned),
             "before_at": list(self.before_at),
             "measured": [[t, m.fingerprint, list(m.n_correct), m.n_total] for t, m in sorted(self.measured.items())],
@@ -101,6 +104,7 @@ class Ledger:
         ledger = cls(state["now"].shape[1])
         ledger.step, ledger.from_untrained = state["step"], bool(state["from_untrained"])
         ledger.first_learned, ledger.before_at = list(state["first_learned"]), list(state["before_at"])
+        ledger.stopped = set(state.get("stopped", ()))
         ledger.measured = {t: Measured(f, tuple(c), n) for t, f, c, n in state["measured"]}
         ledger._table = {name: np.array(state[name]) for name in cls.ARRAYS}
         return ledger

@@ -164,6 +164,8 @@ class Matrix:
             cells = [row[task] for task in tasks[start:end]]
             correct = np.array([cell.n_correct for cell in cells], dtype="i4")
             total = np.repeat(np.array([[cell.n_total] for cell in cells], dtype="i4"), self.seeds, axis=1)
+            total[correct == events.NOT_MEASURED] = 0
+            correct[correct == events.NOT_MEASURED] = 0
             with np.errstate(invalid="ignore"):
                 accuracy = (correct / total).astype("f4")
             for name, values in zip(CELLS, (correct, total, accuracy), strict=True):

@@ -137,7 +137,8 @@ class Recorder:
                 table = "curves" if isinstance(event, events.CurvePoint) else "stability"
                 for seed, right in zip(self.seeds, event.n_correct, strict=True):
                     point = (event.step, event.task_id, event.batch, event.epoch)
-                    self._add(table, (*point, seed, right, event.n_total, event.seconds))
+                    counts = (right, event.n_total) if right != events.NOT_MEASURED else (0, 0)
+                    self._add(table, (*point, seed, *counts, event.seconds))
             case events.TaskStarted():
                 self.training_rows, self.training_flops, self.saving_midway = event.rows, 0.0, 0.0
             case events.TaskLearned():
