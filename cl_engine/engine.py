@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from cl_engine import checkpoint, events
+from cl_engine import events
 from cl_engine.agenda import Evaluate, Item, Learn, Save
+from cl_engine.checkpoint_store import Store
 from cl_engine.events import Event
 from cl_engine.flops import Flops
 from cl_engine.job import Curve, Midway
@@ -30,7 +31,7 @@ def simulate(
     agenda: Iterable[Item],
     *,
     resume: dict[str, Any] | None = None,
-    save_to: Path | None = None,
+    save_to: Path | Store | None = None,
     save_share: float | None = None,
     curve: Curve | None = None,
 ) -> Iterator[Event]:
@@ -40,8 +41,8 @@ def simulate(
         stream: what is learned and tested on.
         strategy: what learns; its state is set here.
         agenda: all that is to be done, from the start (`cl_engine.agenda.plan`).
-        resume: what `cl_engine.checkpoint.load` returned, to go on from there.
-        save_to: where `Save` writes the checkpoint; None: nothing is saved.
+        resume: what was loaded from a checkpoint, to go on from there.
+        save_to: where `Save` writes checkpoints, or the store that ``resume`` was loaded from; None: nothing is saved.
         save_share: put a save off while saving has taken more than this share of the run; None: never.
         curve: when to test in the middle of learning.
 
@@ -56,10 +57,11 @@ class _Simulation:
     """One walk along an agenda."""
 
     def __init__(
-        self, stream: Stream, strategy: Strategy, save_to: Path | None, save_share: float | None, curve: Curve
+        self, stream: Stream, strategy: Strategy, save_to: Path | Store | None, save_share: float | None, curve: Curve
     ) -> None:
         self.stream, self.strategy = stream, strategy
-        self.save_to, self.save_share = save_to, save_share
+        self.store = Store(save_to) if isinstance(save_to, Path) else save_to
+        self.save_share = save_share
         strategy.curve = curve
         self.ledger = Ledger(len(strategy.seeds))
         self.place = 0
@@ -90,6 +92,8 @@ class _Simulation:
                 yield from self._save(item)
             self.place += 1
         yield events.StreamEnded(step=step, seconds=time.perf_counter() - self.began)
+        if self.store is not None:
+            self.store.keep_newest_only()
 
     def _learn(self, item: Learn) -> Iterator[Event]:
         experience = self.stream.arrival(item.step)
@@ -200,7 +204,7 @@ class _Simulation:
         return test
 
     def _save(self, item: Save) -> Iterator[Event]:
-        if self.save_to is None or (not item.last and self._behind()):
+        if self.store is None or (not item.last and self._behind()):
             return
         began = time.perf_counter()
         yield events.Saving(step=item.step, place=self.place)
@@ -210,7 +214,7 @@ class _Simulation:
             "place": self.place + 1,
             "step": item.step,
         }
-        size = checkpoint.save(self.save_to, content)
+        size = self.store.save(content)
         seconds = time.perf_counter() - began
         self.saving += seconds
         yield events.Saved(step=item.step, place=self.place, bytes=size, seconds=seconds)
