@@ -48,9 +48,13 @@ MOMENTS = {
     "writing the log": "cl_engine.log_tables:Table.flush",
     "copying the log": "shutil:copyfile",
     "writing the checkpoint": "cl_engine.checkpoint:save_file",
+    "appending to the log": "cl_engine.log_journal:Journal.append",
+    "appending a block": "cl_engine.blocks:Appending.write",
     "renaming": "pathlib:Path.replace",
     "deleting": "pathlib:Path.unlink",
 }
+# what makes a log and a state large, so that they are appended to and not written anew; half of the runs are of each kind
+LARGE = {"cl_engine.recorder:COPIED": (2**21, 0), "cl_engine.checkpoint_store:LARGE": (2**16, 64)}
 PASSES = "cl_engine.learner:Learner.end_epoch"
 
 
@@ -87,13 +91,13 @@ def _place(dotted: str) -> tuple[Any, str]:
     return owner, last
 
 
-def _hooked(dotted: str, before: Callable[[Callable[..., Any], tuple[Any, ...]], None]) -> None:
-    """Let ``before(original, arguments)`` be called ahead of a function."""
+def _hooked(dotted: str, before: Callable[[Callable[[], Any], tuple[Any, ...]], object]) -> None:
+    """Let ``before(call, arguments)`` be called ahead of a function; ``call()`` is the call itself."""
     owner, name = _place(dotted)
     original = getattr(owner, name)
 
     def hooked(*arguments: Any, **named: Any) -> Any:
-        before(original, arguments)
+        before(lambda: original(*arguments, **named), arguments)
         return original(*arguments, **named)
 
     setattr(owner, name, hooked)
@@ -103,11 +107,18 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _as_if(large: int) -> None:
+    """Let this process take logs and states for large ones, or for what they are."""
+    for dotted, sizes in LARGE.items():
+        owner, name = _place(dotted)
+        setattr(owner, name, sizes[large])
+
+
 def _bomb(moment: str, number: int, draw: random.Random) -> None:
     """Kill this process when the function of a moment is called for the n-th time, torn in its middle if it writes."""
     calls = 0
 
-    def before(original: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    def before(call: Callable[[], Any], arguments: tuple[Any, ...]) -> None:
         nonlocal calls
         calls += 1
         if calls < number:
@@ -116,10 +127,15 @@ def _bomb(moment: str, number: int, draw: random.Random) -> None:
             content = Path(arguments[0]).read_bytes()
             Path(arguments[1]).write_bytes(content[: draw.randrange(len(content))])
         elif moment == "writing the checkpoint":
-            original(*arguments)
+            call()
             os.truncate(arguments[1], draw.randrange(Path(arguments[1]).stat().st_size))
-        elif moment in ("renaming", "deleting") and draw.random() < 0.5:
-            original(*arguments)  # just after it instead of just before
+        elif moment == "appending to the log":
+            held = arguments[0].path
+            size = held.stat().st_size if held.exists() else 0
+            call()
+            os.truncate(held, draw.randint(size, held.stat().st_size))
+        elif moment in ("renaming", "deleting", "appending a block") and draw.random() < 0.5:
+            call()  # just after it instead of just before
         _die()
 
     _hooked(MOMENTS[moment], before)
@@ -170,18 +186,24 @@ class Runs:
         self.command = [sys.executable, str(ROOT / "run.py"), *arguments]
         self.tally = Tally()
         began = time.monotonic()
-        self.calls = self._counted(folder / "whole")
-        self.seconds = time.monotonic() - began
+        self.calls = [self._counted(folder / "whole", large) for large in (0, 1)]
+        self.seconds = (time.monotonic() - began) / 2
         self.whole = facts(folder / "whole" / "log.h5")
 
-    def _counted(self, out: Path) -> Counter[str]:
+    def moments(self, large: int) -> list[str]:
+        """Return what goes on in a run."""
+        return [*(moment for moment in MOMENTS if self.calls[large][moment]), ANY]
+
+    def _counted(self, out: Path, large: int) -> Counter[str]:
         """Run undisturbed; return how often the function of each moment was called."""
         notes = self.folder / "calls"
+        shutil.rmtree(out, ignore_errors=True)
 
         def work() -> None:
             calls: Counter[str] = Counter()
+            _as_if(large)
             for moment, dotted in {**MOMENTS, "passes": PASSES}.items():
-                _hooked(dotted, lambda original, arguments, moment=moment: calls.update([moment]))
+                _hooked(dotted, lambda call, arguments, moment=moment: calls.update([moment]))
             self.experiment.run(out)
             notes.write_text("\n".join(f"{count} {moment}" for moment, count in calls.items()))
 
@@ -190,13 +212,13 @@ class Runs:
         lines = (line.partition(" ") for line in notes.read_text().splitlines())
         return Counter({moment: int(count) for count, _, moment in lines})
 
-    def kill(self, moment: str, number: int) -> None:
+    def kill(self, moment: str, large: int) -> None:
         """Kill a run at a moment, sometimes again at others, take it up, and compare its end."""
-        out = self.folder / f"{moment} {number}"
+        out = self.folder / f"{moment} {large}"
         passes, kills = 0, 0
         for attempt in range(4):
             again = ANY if attempt else moment
-            killed, made = self._once(out, again if attempt == 0 or self.draw.random() < 0.3 else None)
+            killed, made = self._once(out, large, again if attempt == 0 or self.draw.random() < 0.3 else None)
             passes += made
             if not killed:
                 break
@@ -204,21 +226,22 @@ class Runs:
             self.tally.kills[again] += 1
             self._look(out)
         else:
-            passes += self._once(out, None)[1]
+            passes += self._once(out, large, None)[1]
         if kills:
             self._compare(out, kills, passes)
         shutil.rmtree(out, ignore_errors=True)
 
-    def _once(self, out: Path, moment: str | None) -> tuple[bool, int]:
+    def _once(self, out: Path, large: int, moment: str | None) -> tuple[bool, int]:
         """Run until it is killed or done; return whether it was killed, and the passes of a seed it made."""
         notes, bomb = self.folder / "passes", random.Random(self.draw.random())
         notes.unlink(missing_ok=True)
 
         def work() -> None:
+            _as_if(large)
             with notes.open("ab", buffering=0) as made:
-                _hooked(PASSES, lambda original, arguments: made.write(b"." * len(arguments[0].seeds)) and None)
+                _hooked(PASSES, lambda call, arguments: made.write(b"." * len(arguments[0].seeds)))
                 if moment not in (None, ANY):
-                    _bomb(moment, bomb.randint(1, self.calls[moment]), bomb)
+                    _bomb(moment, bomb.randint(1, self.calls[large][moment]), bomb)
                 self.experiment.run(out)
 
         after = self.draw.uniform(0.0, self.seconds) if moment == ANY else None
@@ -283,9 +306,9 @@ def tallied(strategies: Iterable[str], kills: int, typed: int, seed: int = 0) ->
         with tempfile.TemporaryDirectory() as folder:
             Experiment.of(TINY, strategy).run(Path(folder) / "warm")  # imports happen here, and not in every child
             runs = Runs(strategy, Path(folder), draw)
-            for moment in [*(moment for moment in MOMENTS if runs.calls[moment]), ANY]:
-                for number in range(kills):
-                    runs.kill(moment, number)
+            for number in range(kills):
+                for moment in runs.moments(number % 2):
+                    runs.kill(moment, number % 2)
             for number in range(typed):
                 runs.type_and_kill(number)
             found[strategy] = runs.tally

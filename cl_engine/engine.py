@@ -14,6 +14,7 @@ import torch
 
 from cl_engine import events
 from cl_engine.agenda import Evaluate, Item, Learn
+from cl_engine.checkpoint_store import Store
 from cl_engine.errors import RunFailed
 from cl_engine.events import CurvePoint, EarlierTested, Event, NotFinite
 from cl_engine.fit_journal import Resumable
@@ -36,7 +37,7 @@ def simulate(
     agenda: Iterable[Item],
     *,
     resume: dict[str, Any] | None = None,
-    save_to: Path | None = None,
+    save_to: Path | Store | None = None,
     save_share: float | None = None,
     save_every_epochs: int = 0,
     curve: Curve | None = None,
@@ -47,8 +48,8 @@ def simulate(
         stream: what is learned and tested on.
         strategy: what learns; its state is set here.
         agenda: all that is to be done, from the start (`cl_engine.agenda.plan`).
-        resume: what `cl_engine.checkpoint.load` returned, to go on from there.
-        save_to: where `Save` writes the checkpoint; None: nothing is saved.
+        resume: what was loaded from a checkpoint, to go on from there.
+        save_to: where `Save` writes checkpoints, or the store that ``resume`` was loaded from; None: nothing is saved.
         save_share: put a save off while saving has taken more than this share of the run; None: never.
         save_every_epochs: save in the middle of an experience too, after every k-th pass; 0: never.
         curve: when to test in the middle of learning.
@@ -98,6 +99,7 @@ class _Simulation:
                 yield from self._save(item.step, self.place + 1)
             self.place += 1
         yield events.StreamEnded(step=step, seconds=time.perf_counter() - self.began)
+        self.saves.finished()
 
     def _learn(self, item: Learn) -> Iterator[Event]:
         if self.saves.every_epochs and not self.saves.has_state:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from cl_engine.errors import UsageError
+
 Row = np.ndarray
 SCORES = ("acc", "bwt", "fwt", "forgetting")
 
@@ -94,7 +96,7 @@ class Ledger:
             "stopped": sorted(self.stopped),
             "first_learned": list(self.first_learned),
             "before_at": list(self.before_at),
-            "measured": [[t, m.fingerprint, list(m.n_correct), m.n_total] for t, m in sorted(self.measured.items())],
+            "measured": self._measured(),
             **{name: values.copy() for name, values in self._table.items()},
         }
 
@@ -105,9 +107,17 @@ class Ledger:
         ledger.step, ledger.from_untrained = state["step"], bool(state["from_untrained"])
         ledger.first_learned, ledger.before_at = list(state["first_learned"]), list(state["before_at"])
         ledger.stopped = set(state.get("stopped", ()))
-        ledger.measured = {t: Measured(f, tuple(c), n) for t, f, c, n in state["measured"]}
+        ledger.measured = {t: Measured(f, tuple(c), n) for t, f, n, *c in np.asarray(state["measured"]).tolist()}
         ledger._table = {name: np.array(state[name]) for name in cls.ARRAYS}
         return ledger
+
+    def _measured(self) -> Row:
+        """Return a row of integers a task: the task, fingerprint, rows tested, and right answers by seed."""
+        rows = [[task, m.fingerprint, m.n_total, *m.n_correct] for task, m in sorted(self.measured.items())]
+        try:
+            return np.array(rows, dtype=np.int64).reshape(len(rows), 3 + self.seeds)
+        except OverflowError:
+            raise UsageError("a fingerprint does not fit into 64 bits: let it be a counter or Python's hash") from None
 
     def _reach(self, task_id: int) -> None:
         missing = task_id + 1 - len(self.first_learned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import subprocess
 import uuid
@@ -16,14 +17,18 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from cl_engine.blocks import BlockFiles
+from cl_engine.checkpoint import previous
+from cl_engine.checkpoint_store import Store
 from cl_engine.errors import UsageError
 from cl_engine.log_file import read_whole
-from cl_engine.recorder import LOG, WORKING, Recorder
+from cl_engine.recorder import JOURNAL, LOG, WORKING, Recorder
 from cl_engine.results import open_run
 from cl_engine.saves import MIDWAY, saved
 from cl_engine.stream import Stream
 
 CHECKPOINT = "checkpoint.safetensors"
+SAID = logging.getLogger("cl_engine")
 
 
 class RunFolder:
@@ -35,7 +40,7 @@ class RunFolder:
 
     def __init__(self, path: Path, experiment: str) -> None:
         self.path, self.experiment = path, experiment
-        self.checkpoint = path / CHECKPOINT
+        self.checkpoint = Store(path / CHECKPOINT)
         self._lock = FileLock(path / ".lock", timeout=0)
 
     def hold(self) -> None:
@@ -78,22 +83,50 @@ class RunFolder:
     @classmethod
     def cleared(cls, path: Path) -> list[Path]:
         """Remove a run's files from a folder that nobody writes to, whatever experiment they are of; return which."""
-        found = [file for name in (LOG, CHECKPOINT, MIDWAY, WORKING) if (file := path / name).exists()]
-        if found:
-            folder = cls(path, "")
+        folder = cls(path, "")
+        found = [file for name in (LOG, JOURNAL, MIDWAY, WORKING) if (file := path / name).exists()]
+        if found or folder.checkpoint.exists():
             folder.hold()
             for file in found:
                 file.unlink()
+            found += folder.checkpoint.clear()
             folder._lock.release()
         return found
 
+    @staticmethod
+    def to_go_on(path: Path) -> list[str]:
+        """Return the names of the files that a run goes on from, each before those that need it."""
+        log = [file for name in (LOG, JOURNAL) if (file := path / name).exists()]
+        midway = [path / MIDWAY] if (path / MIDWAY).exists() else []
+        return [file.name for file in (*log, *Store(path / CHECKPOINT).files(), *midway)]
+
+    @staticmethod
+    def is_to_go_on(name: str) -> bool:
+        """Return whether `to_go_on` may name a file so."""
+        newest = Path(CHECKPOINT)
+        known = (LOG, JOURNAL, MIDWAY, CHECKPOINT, previous(newest).name)
+        return name in known or BlockFiles(newest).number(name) is not None
+
     def resume(self, device: torch.device) -> dict[str, Any] | None:
-        """Return the checkpoint to go on from; None if nothing was saved yet."""
+        """Return the checkpoint to go on from; None if nothing was saved yet.
+
+        Where the newest is damaged, it is the one before, and that is said.
+
+        Raises:
+            UsageError: if there is none that is whole.
+        """
         if not (self.path / LOG).exists() or not self.checkpoint.exists():
             return None
         with self._named_if_damaged():
             read_whole(self.path / LOG)
-        return saved(self.checkpoint, device)
+        try:
+            found = saved(self.checkpoint, device)
+        except UsageError as error:
+            raise UsageError(f"{error}; its log can still be read, and --fresh runs it again from the start") from None
+        if found is not None and self.checkpoint.damaged:
+            step = found["step"]
+            SAID.warning("%s: going on from the checkpoint before, after experience %d", self.checkpoint.damaged, step)
+        return found
 
     def recorder(
         self,

@@ -110,6 +110,6 @@ def _announce(path: Path) -> str:
         return "damaged"  # the run itself says what that means
     if status == "finished":
         click.echo(f"{path} is finished; --fresh runs it again", err=True)
-    elif (path / "checkpoint.safetensors").exists():
+    elif RunFolder(path, "").checkpoint.exists():
         click.echo(f"going on with {path}, which was {status}", err=True)
     return status

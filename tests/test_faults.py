@@ -6,6 +6,7 @@ import errno
 import os
 import pkgutil
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,9 +31,9 @@ FEW = {"stream.n": 2, "agenda.save_every_epochs": 1}
 WRITES = ["shutil.copyfile", "cl_engine.checkpoint.save_file", "pathlib.Path.replace"]
 
 
-def typed(out: Path, *more: str) -> Result:
+def typed(out: Path) -> Result:
     sets = [part for key, value in FEW.items() for part in ("--set", f"{key}={value}")]
-    return CliRunner().invoke(main, ["run", str(TINY), "-s", "finetune", "--quiet", "--out", str(out), *sets, *more])
+    return CliRunner().invoke(main, ["run", str(TINY), "-s", "finetune", "--quiet", "--out", str(out), *sets])
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +235,19 @@ def test_a_damaged_log_is_named_before_a_run_goes_on_and_so_is_what_to_do(tiny: 
             if file.name == "log.h5":
                 file.write_bytes(content)
     assert noticed >= tried - 6  # a flipped bit in room that holds nothing, or in a text, has no checksum
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_gone_on_from(
+    tiny: Tiny, tmp_path: Path, whole: dict[str, Any]
+):
+    cut_after(tiny, tmp_path / "cut", 0, midway=False)
+    for number, _ in enumerate(damaged(tmp_path / "cut" / "checkpoint.safetensors")):
+        out = tmp_path / f"{number}"
+        shutil.copytree(tmp_path / "cut", out)
+        ended = typed(out)
+        assert ended.exit_code == 0, ended.output
+        assert "checkpoint.safetensors is damaged" in ended.stderr
+        assert "going on from the checkpoint before" in ended.stderr
+        assert_same_facts(facts(out / "log.h5"), whole)
+        if number == 3:
+            break

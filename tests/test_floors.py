@@ -13,7 +13,18 @@ PACKAGE = Path(__file__).parents[1] / "cl_engine"
 # the floors of DESIGN.md, from the ground up; a folder stands for all files in it
 FLOORS = [
     ["errors", "formats", "rng", "tree", "bank", "events", "images", "flops", "disk", "typed"],
-    ["options", "rehearsal", "metrics", "augmentation", "module_head", "module_mode", "audit", "stability"],
+    [
+        "options",
+        "rehearsal",
+        "metrics",
+        "augmentation",
+        "module_head",
+        "module_mode",
+        "audit",
+        "stability",
+        "blocks",
+        "log_journal",
+    ],
     [
         "stream",
         "optimizers",
@@ -28,7 +39,8 @@ FLOORS = [
     ],
     ["agenda", "exhaustion", "source_stream", "architecture", "memory", "ledger", "on_disk"],
     ["net", "checkpoint", "torchvision_files", "mnist1d_files", "many_runs"],
-    ["heads", "job", "saves"],
+    ["heads", "job", "checkpoint_store"],
+    ["saves"],
     ["learner"],
     ["fit"],
     ["recall/", "masks/"],
