@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from cl_engine import plugins
+from cl_engine import determinism, plugins
 from cl_engine.agenda import AgendaOptions, plan
 from cl_engine.backbone import Backbone, BackboneOptions, backbone_of, checked_backbone, scaling
 from cl_engine.engine import simulate
@@ -179,6 +179,7 @@ class Experiment:
         data_root: Path | None = None,
         listeners: Callable[[Stream], Sequence[Listener]] = lambda stream: (),
         command: str = "",
+        deterministic: bool = False,
     ) -> Path:
         """Run the experiment, or go on with it where it stopped; return the folder with its log.
 
@@ -188,6 +189,7 @@ class Experiment:
             data_root: where sources look for files.
             listeners: given the stream, returns what else is called with every event.
             command: what was typed, for the log.
+            deterministic: let torch use deterministic algorithms alone, which a GPU does not do by itself.
 
         Raises:
             UsageError: before the first step, if the run cannot be done.
@@ -199,6 +201,7 @@ class Experiment:
             stopping_at_once(),
             RunFolder(where, self.json) as folder,
             explained(Train(**self.resolved["train"]), len(self.seeds), where),
+            determinism.deterministic(deterministic),
         ):
             if folder.status == "finished":
                 return folder.path
@@ -217,7 +220,9 @@ class Experiment:
                 curve=self.curve,
             )
             attributes = {"strategy": self.strategy, "scenario": self.scenario}
-            texts = {"scenario": self.text, "command": command}
+            together = strategy.net.side_by_side(len(self.seeds))
+            again = determinism.guarantees(str(stream.device), deterministic, together)
+            texts = {"scenario": self.text, "command": command, "determinism": again}
             if backbone.about:
                 texts["backbone"] = json.dumps(backbone.about)
             recorder = folder.recorder(stream, self.seeds, resume, attributes, texts)

@@ -20,7 +20,7 @@ from cl_engine.log_journal import Journal
 from cl_engine.log_tables import Column, Matrix, Table, describe, grow, string
 from cl_engine.stream import Stream
 
-FORMAT, FORMAT_VERSION = "cl-engine-run", "1.3"
+FORMAT, FORMAT_VERSION = "cl-engine-run", "1.4"
 LOG, WORKING, JOURNAL = "log.h5", ".log.working.h5", ".log.journal"
 FLUSHED = 50_000  # rows and cells kept in memory at the most
 COPIED = 2**21  # bytes up to which a log is published at every save: copying it costs no more than a few fsyncs

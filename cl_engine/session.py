@@ -32,6 +32,7 @@ def run_in_terminal(
     device: str,
     data_root: Path | None,
     command: str,
+    deterministic: bool = False,
 ) -> Path:
     """Run with progress on the terminal; say what is resumed, removed or already done. Returns the run's folder."""
     path = out or experiment.folder
@@ -47,7 +48,14 @@ def run_in_terminal(
 
     try:
         with _said(quiet):
-            folder = experiment.run(path, device=device, data_root=data_root, listeners=listeners, command=command)
+            folder = experiment.run(
+                path,
+                device=device,
+                data_root=data_root,
+                listeners=listeners,
+                command=command,
+                deterministic=deterministic,
+            )
     finally:
         for console in consoles:
             console.close()

@@ -36,6 +36,7 @@ FLOORS = [
         "fit_journal",
         "stopping",
         "stopped_seeds",
+        "determinism",
     ],
     ["agenda", "exhaustion", "source_stream", "architecture", "memory", "ledger", "on_disk"],
     ["net", "checkpoint", "torchvision_files", "mnist1d_files", "many_runs"],
