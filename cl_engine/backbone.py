@@ -148,7 +148,7 @@ def _pretrained(
         "net": dict(net),
         "outputs": len(classes),
         "seed": options.seed,
-        "train": options.train.model_dump(),
+        "train": options.train.model_dump(exclude={"not_finite"}),
         "inputs": [*stream.input_shape, *stream.mean, *stream.std],
         "data": content.hexdigest(),
     }

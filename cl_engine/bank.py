@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
+import numpy as np
 import torch
 from torch import Tensor
+
+_clock = count(1)
 
 
 class Bank:
@@ -13,16 +17,17 @@ class Bank:
 
     Room is kept for more rows than are held, so that appending costs the same for the thousandth row as for the tenth;
     only held rows are saved and counted. `writes` says how often a row was written, which makes a `fingerprint` of
-    whatever depends on that row alone.
+    whatever depends on that row alone. Rows are changed by `put` only: what is saved again is told from that.
     """
 
     GROWTH = 1.25
 
-    def __init__(self, rows: Tensor, writes: Sequence[int] | None = None) -> None:
+    def __init__(self, rows: Tensor, writes: Sequence[int] | np.ndarray | None = None) -> None:
         """Start from ``rows [S, n, *shape]``, which are copied."""
         self._storage = rows.detach().clone()
         self._held = rows.shape[1]
-        self._writes = list(writes) if writes is not None else [1] * self._held
+        self._writes = np.array(writes if writes is not None else [1] * self._held, dtype=np.int64)
+        self._stamps = np.array([next(_clock) for _ in range(self._held)], dtype=np.int64)
 
     @classmethod
     def empty(
@@ -46,13 +51,18 @@ class Bank:
         return self._storage[:, : self._held]
 
     @property
-    def written(self) -> tuple[int, ...]:
-        """How often each row was written."""
-        return tuple(self._writes)
+    def written(self) -> np.ndarray:
+        """How often each row was written, ``[n]``."""
+        return self._writes[: self._held].copy()
+
+    @property
+    def stamps(self) -> np.ndarray:
+        """A number for each row ``[n]`` that no other write in this process has: the same number, the same row."""
+        return self._stamps[: self._held].copy()
 
     def writes(self, index: int) -> int:
         """Return how often a row was written; 0 if there is no such row yet."""
-        return self._writes[index] if index < self._held else 0
+        return int(self._writes[index]) if index < self._held else 0
 
     def put(self, index: int, row: Tensor) -> None:
         """Write ``row [S, *shape]`` over row ``index``, or append it if ``index`` is the number of rows held."""
@@ -60,11 +70,18 @@ class Bank:
             raise IndexError(f"row {index} cannot follow the {self._held} rows held: rows are added one by one")
         if index == self._held:
             if self._held == self._storage.shape[1]:
-                seeds, room, *shape = self._storage.shape
-                grown = self._storage.new_empty(seeds, max(4, room + 1, int(room * self.GROWTH)), *shape)
-                grown[:, :room] = self._storage
-                self._storage = grown
+                self._make_room()
             self._held += 1
-            self._writes.append(0)
         self._storage[:, index] = row.detach()
         self._writes[index] += 1
+        self._stamps[index] = next(_clock)
+
+    def _make_room(self) -> None:
+        seeds, held, *shape = self._storage.shape
+        room = max(4, held + 1, int(held * self.GROWTH))
+        grown = self._storage.new_empty(seeds, room, *shape)
+        grown[:, :held] = self._storage
+        self._storage = grown
+        self._writes, self._stamps = (
+            np.concatenate([numbers, np.zeros(room - held, dtype=np.int64)]) for numbers in (self._writes, self._stamps)
+        )

@@ -31,6 +31,9 @@ class Commands(click.Group):
         except RunFailed as error:
             click.echo(f"Failed: {error}", err=True)
             raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            raise SystemExit(130) from None
 
 
 def _options(function: Any) -> Any:
@@ -71,7 +74,16 @@ def main() -> None:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run's folder.  [results/…]")
 @click.option("--fresh", is_flag=True, help="Remove what an earlier run left in the folder and start over.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def run(out: Path | None, fresh: bool, quiet: bool, device: str, data_root: Path | None, **named: Any) -> None:
+@click.option("--deterministic", is_flag=True, help="The same bits in every run on a GPU too; slower there.")
+def run(
+    out: Path | None,
+    fresh: bool,
+    quiet: bool,
+    deterministic: bool,
+    device: str,
+    data_root: Path | None,
+    **named: Any,
+) -> None:
     """Run a scenario with a strategy; the same command again goes on where it stopped.
 
     SCENARIO is a TOML file or a name of `list scenarios`. The run's folder holds log.h5 and the checkpoint.
@@ -86,7 +98,8 @@ def run(out: Path | None, fresh: bool, quiet: bool, device: str, data_root: Path
 
     experiment = _experiment(**named)
     try:
-        folder = run_in_terminal(experiment, out, fresh, quiet, device, data_root, typed.command())
+        command = typed.command()
+        folder = run_in_terminal(experiment, out, fresh, quiet, device, data_root, command, deterministic)
     except Stopped as stop:
         again = typed.command(without="--fresh")
         click.echo(f"Stopped. To go on from the last save: {again}", err=True)

@@ -84,7 +84,7 @@ class Console:
     def _scored(self, event: events.Scored) -> None:
         took = time.perf_counter() - self.began
         self.each = took if self.each is None else (1 - WEIGHT_OF_NEWEST) * self.each + WEIGHT_OF_NEWEST * took
-        acc, bwt = (sum(values) / len(values) for values in (event.acc, event.bwt))
+        acc, bwt = (_mean(values) for values in (event.acc, event.bwt))
         score = f"ACC {acc:.3f} BWT {bwt:+.3f}" if math.isfinite(acc) else ""
         score = score.replace(" BWT +nan", "").replace(" BWT nan", "")
         if self.bar is not None:
@@ -100,3 +100,9 @@ class Console:
     def _left(self, done: float) -> float | None:
         total = self.stream.n_steps
         return None if total is None or self.each is None else max(0.0, total - done) * self.each
+
+
+def _mean(values: tuple[float, ...]) -> float:
+    """Return the mean over the seeds that have a value: one that was stopped has none."""
+    known = [value for value in values if math.isfinite(value)]
+    return sum(known) / len(known) if known else math.nan

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
 
-def replace(part: Path, path: Path) -> None:
-    """Put ``part`` in the place of ``path`` so that a reader, or a crash, finds either the old file or the new one."""
+def replace(part: Path, path: Path, keep: Path | None = None) -> None:
+    """Put ``part`` in the place of ``path`` so that a reader, or a crash, finds either the old file or the new one.
+
+    With ``keep``, the old file goes there first; a crash in between leaves it there, whole.
+    """
     with part.open("rb") as file:
         os.fsync(file.fileno())
+    if keep is not None and path.exists():
+        path.replace(keep)
     part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def write(path: Path, content: bytes) -> None:
@@ -23,3 +26,22 @@ def write(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     replace(part, path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk: files that were made, renamed or removed."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def need_room(folder: Path, size: int) -> None:
+    """Raise the error of a full disk ahead of time: HDF5 cannot let go of a file that it could not finish writing.
+
+    Raises:
+        OSError: with ``ENOSPC``, if there are fewer than so many bytes free.
+    """
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -10,7 +11,9 @@ from typing import Any
 
 from cl_engine import events
 from cl_engine.agenda import Evaluate, Item, Learn
-from cl_engine.events import CurvePoint, EarlierTested, Event
+from cl_engine.checkpoint_store import Store
+from cl_engine.errors import RunFailed
+from cl_engine.events import CurvePoint, EarlierTested, Event, NotFinite
 from cl_engine.examiner import Answered, Examiner, n_correct
 from cl_engine.fit_journal import Resumable
 from cl_engine.flops import Flops
@@ -18,8 +21,11 @@ from cl_engine.job import Curve, Midway
 from cl_engine.ledger import Ledger
 from cl_engine.memory import bytes_by_part, check_state
 from cl_engine.saves import Saves
+from cl_engine.stopped_seeds import without_seeds
 from cl_engine.strategy import Strategy
 from cl_engine.stream import Experience, Stream
+
+LOG = logging.getLogger("cl_engine")
 
 
 def simulate(
@@ -28,7 +34,7 @@ def simulate(
     agenda: Iterable[Item],
     *,
     resume: dict[str, Any] | None = None,
-    save_to: Path | None = None,
+    save_to: Path | Store | None = None,
     save_share: float | None = None,
     save_every_epochs: int = 0,
     curve: Curve | None = None,
@@ -40,8 +46,8 @@ def simulate(
         stream: what is learned and tested on.
         strategy: what learns; its state is set here.
         agenda: all that is to be done, from the start (`cl_engine.agenda.plan`).
-        resume: what `cl_engine.checkpoint.load` returned, to go on from there.
-        save_to: where `Save` writes the checkpoint; None: nothing is saved.
+        resume: what was loaded from a checkpoint, to go on from there.
+        save_to: where `Save` writes checkpoints, or the store that ``resume`` was loaded from; None: nothing is saved.
         save_share: put a save off while saving has taken more than this share of the run; None: never.
         save_every_epochs: save in the middle of an experience too, after every k-th pass; 0: never.
         curve: when to test in the middle of learning.
@@ -82,13 +88,16 @@ class _Simulation:
         for item in islice(iter(agenda), self.place, None):
             step = max(step, item.step)
             if isinstance(item, Learn):
-                yield from self._learn(item)
+                for event in self._learn(item):
+                    yield without_seeds(event, self.ledger.stopped)
             elif isinstance(item, Evaluate):
-                yield from self._evaluate(item)
+                for event in self._evaluate(item):
+                    yield without_seeds(event, self.ledger.stopped)
             elif item.last or not self.saves.behind:
                 yield from self._save(item.step, self.place + 1)
             self.place += 1
         yield events.StreamEnded(step=step, seconds=time.perf_counter() - self.began)
+        self.saves.finished()
 
     def _learn(self, item: Learn) -> Iterator[Event]:
         if self.saves.every_epochs and not self.saves.has_state:
@@ -104,6 +113,8 @@ class _Simulation:
                     if event.record is not None:
                         event.record.note(fact)
                     yield fact
+            elif isinstance(event, NotFinite):
+                yield from self._stop(event)
             elif isinstance(event, Resumable):
                 if journal and self.saves.due():
                     saving = time.perf_counter()
@@ -120,6 +131,25 @@ class _Simulation:
             memory=bytes_by_part(self.strategy.state),
             flops=self._flops(experience),
             seconds=time.perf_counter() - began,
+        )
+
+    def _stop(self, event: NotFinite) -> Iterator[Event]:
+        """Go on without the seeds whose loss is not finite."""
+        seeds = self.strategy.seeds
+        new = {seeds.index(seed) for seed in event.seeds} - self.ledger.stopped
+        if not new:
+            return
+        self.ledger.stopped |= new
+        where = f"at step {event.step} (task {event.task_id}), epoch {event.epoch}"
+        if len(self.ledger.stopped) == len(seeds):
+            raise RunFailed(
+                f"the loss of the last seed is not finite {where}: lower train.lr, now {self.strategy.train.lr}"
+            )
+        names = ", ".join(str(seeds[place]) for place in sorted(new))
+        LOG.warning("the loss of seed %s is not finite %s: the others go on without it", names, where)
+        stopped = tuple(int(place in new) for place in range(len(seeds)))
+        yield events.SeedStopped(
+            step=event.step, task_id=event.task_id, fit=event.fit, epoch=event.epoch, stopped=stopped
         )
 
     def _flops(self, experience: Experience) -> float:

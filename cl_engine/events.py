@@ -1,7 +1,8 @@
 """What happens in a run, as frozen facts in the order in which they happen.
 
 Every event carries the ``step`` of the stream it belongs to (−1 before the first). Durations take no part in equality:
-two runs of the same experiment yield equal events. Per-seed numbers are tuples with one entry a seed.
+two runs of the same experiment yield equal events. Per-seed numbers are tuples with one entry a seed; of a seed that was
+stopped they are NaN, or `NOT_MEASURED` where they are counts.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from dataclasses import dataclass, field
 
 Seconds = float
+NOT_MEASURED = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,16 @@ class EpochEnded(Event):
     loss: tuple[float, ...]
     flops: float = field(default=math.nan, compare=False)
     seconds: Seconds = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotFinite(Event):
+    """The loss of some ``seeds`` was NaN or infinite at the end of a pass. For the engine alone, which stops them."""
+
+    task_id: int
+    fit: int
+    epoch: int
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,3 +162,13 @@ class StrategyEvent(Event):
     Two names mean something of their own: ``part``, a string, says what part of the net the numbers are about, and
     ``seconds`` (a field with ``compare=False``) how long it took.
     """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedStopped(StrategyEvent):
+    """A loss was NaN or infinite at the end of a pass; ``stopped`` is 1 for the seeds that go on no longer because of it."""
+
+    task_id: int
+    fit: int
+    epoch: int
+    stopped: tuple[int, ...]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +15,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from cl_engine import plugins
+from cl_engine import determinism, plugins
 from cl_engine.agenda import AgendaOptions, plan
 from cl_engine.backbone import Backbone, BackboneOptions, backbone_of, checked_backbone, scaling
 from cl_engine.engine import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
+from cl_engine.exhaustion import explained
 from cl_engine.job import Curve
 from cl_engine.net import Net
 from cl_engine.optimizers import Train, optimizer_class
@@ -27,7 +29,7 @@ from cl_engine.options import checked
 from cl_engine.run_folder import RunFolder
 from cl_engine.scenario import Scenario
 from cl_engine.source_stream import Arrays
-from cl_engine.stopping import Stopped, asked_to_stop
+from cl_engine.stopping import Stopped, asked_to_stop, stopping_at_once
 from cl_engine.strategy import Strategy
 from cl_engine.stream import Stream
 
@@ -177,6 +179,7 @@ class Experiment:
         data_root: Path | None = None,
         listeners: Callable[[Stream], Sequence[Listener]] = lambda stream: (),
         command: str = "",
+        deterministic: bool = False,
     ) -> Path:
         """Run the experiment, or go on with it where it stopped; return the folder with its log.
 
@@ -186,13 +189,20 @@ class Experiment:
             data_root: where sources look for files.
             listeners: given the stream, returns what else is called with every event.
             command: what was typed, for the log.
+            deterministic: let torch use deterministic algorithms alone, which a GPU does not do by itself.
 
         Raises:
             UsageError: before the first step, if the run cannot be done.
             RunFailed: if it cannot go on; what was measured is in the log, with the status ``failed``.
             Stopped: if SIGINT or SIGTERM asked it to; the same call goes on from the last save.
         """
-        with RunFolder(out or self.folder, self.json) as folder:
+        where = out or self.folder
+        with (
+            stopping_at_once(),
+            RunFolder(where, self.json) as folder,
+            explained(Train(**self.resolved["train"]), len(self.seeds), where),
+            determinism.deterministic(deterministic),
+        ):
             if folder.status == "finished":
                 return folder.path
             stream = self.stream(resolved_device(device), data_root)
@@ -211,7 +221,9 @@ class Experiment:
                 spot_checks=agenda.spot_checks,
             )
             attributes = {"strategy": self.strategy, "scenario": self.scenario}
-            texts = {"scenario": self.text, "command": command}
+            together = strategy.net.side_by_side(len(self.seeds))
+            again = determinism.guarantees(str(stream.device), deterministic, together)
+            texts = {"scenario": self.text, "command": command, "determinism": again}
             if backbone.about:
                 texts["backbone"] = json.dumps(backbone.about)
             recorder = folder.recorder(stream, self.seeds, resume, attributes, texts)
@@ -227,7 +239,8 @@ class Experiment:
                 recorder.publish("stopped")
                 raise
             except Exception:
-                recorder.publish("failed")
+                with suppress(OSError, RuntimeError):  # on a full disk what was published before is what remains
+                    recorder.publish("failed")
                 raise
             finally:
                 recorder.close()

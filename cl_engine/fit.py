@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cl_engine.crew import Crew
 from cl_engine.errors import RunFailed, UsageError
-from cl_engine.events import EpochEnded, Event, Progress
+from cl_engine.events import EpochEnded, Event, NotFinite, Progress
 from cl_engine.fit_journal import FitRecord, Resumable
 from cl_engine.job import Job, Midway
 from cl_engine.learner import Learner
@@ -53,6 +53,8 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
     finally:
         crew.close()
     trained = results[0] if len(results) == 1 else _stacked(results)
+    if record.stopped:
+        trained = _without(trained, job, record.stopped)
     if job.record is not None:
         record.over(trained)
     return trained
@@ -109,17 +111,48 @@ def _passes(job: Job, record: FitRecord, crew: Crew, first: int) -> Iterator[Eve
         )
         record.note(ended)
         yield ended
-        for seed, value in zip(job.seeds, loss, strict=True):
-            if not math.isfinite(value):
-                raise RunFailed(
-                    f"the loss of seed {seed} is {value} at step {job.step} (task {job.task_id}), epoch {epoch}: "
-                    f"lower train.lr, now {job.train.lr}"
-                )
+        found = _not_finite(job, epoch, loss, record.stopped)
+        if found is not None:
+            record.note(found)
+            yield found
         yield from midway((epoch + 1) * batches)
         crew.each("judge")
         if job.record is not None:
             record.reached(epoch, lambda: crew.each("state"))
             yield Resumable(step=job.step, fit=job.index)
+
+
+def _not_finite(job: Job, epoch: int, loss: tuple[float, ...], known: set[int]) -> NotFinite | None:
+    """Return which seeds' losses are not finite for the first time; None: all are.
+
+    Raises:
+        RunFailed: if they are to stop the run.
+    """
+    bad = {seed: value for seed, value in zip(job.seeds, loss, strict=True) if not math.isfinite(value)}
+    if not bad.keys() - known:
+        return None
+    if job.train.not_finite == "stop_run":
+        seed, value = next(iter(bad.items()))
+        others = ", or let other seeds go on without it: train.not_finite = 'stop_seed'" if len(job.seeds) > 1 else ""
+        raise RunFailed(
+            f"the loss of seed {seed} is {value} at step {job.step} (task {job.task_id}), epoch {epoch}: "
+            f"lower train.lr, now {job.train.lr}{others}"
+        )
+    return NotFinite(
+        step=job.step, task_id=job.task_id, fit=job.index, epoch=epoch, seeds=tuple(sorted(bad.keys() - known))
+    )
+
+
+def _without(trained: Tree, job: Job, stopped: set[int]) -> Tree:
+    """Return what was trained, with what the seeds that were stopped began with: a strategy never meets their NaN."""
+    rows = torch.tensor([seed in stopped for seed in job.seeds], device=job.net.device)
+    before = dict(leaves(job.params))
+    return built(
+        {
+            path: torch.where(rows.reshape(-1, *[1] * (leaf.ndim - 1)), before[path].to(leaf.device), leaf)
+            for path, leaf in leaves(trained)
+        }
+    )
 
 
 def _taken_up(record: FitRecord, learners: list[Learner]) -> int:

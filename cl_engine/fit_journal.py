@@ -13,11 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
-from cl_engine.events import CurvePoint, EarlierTested, EpochEnded, Event
+from cl_engine.events import CurvePoint, EarlierTested, EpochEnded, Event, NotFinite
 from cl_engine.tree import Tree, mapped
 
-Fact = EpochEnded | CurvePoint | EarlierTested
-FACTS: dict[str, Callable[..., Fact]] = {kind.__name__: kind for kind in (EpochEnded, CurvePoint, EarlierTested)}
+Fact = EpochEnded | NotFinite | CurvePoint | EarlierTested
+FACTS: dict[str, Callable[..., Fact]] = {
+    kind.__name__: kind for kind in (EpochEnded, NotFinite, CurvePoint, EarlierTested)
+}
 
 
 class FitRecord:
@@ -34,6 +36,11 @@ class FitRecord:
         self.epoch = -1
         self._told_by_then = len(self.told)
         self._learners: Callable[[], list[Tree]] = list
+
+    @property
+    def stopped(self) -> set[int]:
+        """The seeds whose loss was not finite."""
+        return {seed for fact in self.told if isinstance(fact, NotFinite) for seed in fact.seeds}
 
     def note(self, fact: Fact) -> None:
         """Take in what the fit, or a test in the middle of it, has told."""

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from cl_engine.errors import UsageError
+
 Row = np.ndarray
 SCORES = ("acc", "bwt", "fwt", "forgetting")
 
@@ -37,6 +39,7 @@ class Ledger:
         self.first_learned: list[int] = []
         self.before_at: list[int] = []
         self.measured: dict[int, Measured] = {}
+        self.stopped: set[int] = set()  # places of seeds that are measured no longer
         self._table = {name: np.full((0, seeds), np.nan) for name in self.ARRAYS}
 
     def learned(self, step: int, task_id: int) -> None:
@@ -58,6 +61,7 @@ class Ledger:
         """Enter a cell of the open row."""
         self._reach(task_id)
         accuracy = np.asarray(n_correct, dtype=float) / n_total if n_total else np.full(self.seeds, np.nan)
+        accuracy[sorted(self.stopped)] = np.nan
         table, first = self._table, self.first_learned[task_id]
         table["now"][task_id] = accuracy
         if self.step < 0:
@@ -89,9 +93,10 @@ class Ledger:
         return {
             "step": self.step,
             "from_untrained": int(self.from_untrained),
+            "stopped": sorted(self.stopped),
             "first_learned": list(self.first_learned),
             "before_at": list(self.before_at),
-            "measured": [[t, m.fingerprint, list(m.n_correct), m.n_total] for t, m in sorted(self.measured.items())],
+            "measured": self._measured(),
             **{name: values.copy() for name, values in self._table.items()},
         }
 
@@ -101,9 +106,18 @@ class Ledger:
         ledger = cls(state["now"].shape[1])
         ledger.step, ledger.from_untrained = state["step"], bool(state["from_untrained"])
         ledger.first_learned, ledger.before_at = list(state["first_learned"]), list(state["before_at"])
-        ledger.measured = {t: Measured(f, tuple(c), n) for t, f, c, n in state["measured"]}
+        ledger.stopped = set(state.get("stopped", ()))
+        ledger.measured = {t: Measured(f, tuple(c), n) for t, f, n, *c in np.asarray(state["measured"]).tolist()}
         ledger._table = {name: np.array(state[name]) for name in cls.ARRAYS}
         return ledger
+
+    def _measured(self) -> Row:
+        """Return a row of integers a task: the task, fingerprint, rows tested, and right answers by seed."""
+        rows = [[task, m.fingerprint, m.n_total, *m.n_correct] for task, m in sorted(self.measured.items())]
+        try:
+            return np.array(rows, dtype=np.int64).reshape(len(rows), 3 + self.seeds)
+        except OverflowError:
+            raise UsageError("a fingerprint does not fit into 64 bits: let it be a counter or Python's hash") from None
 
     def _reach(self, task_id: int) -> None:
         missing = task_id + 1 - len(self.first_learned)

@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 
-from cl_engine.audit import member
+from cl_engine.audit import audit, member
 from cl_engine.errors import UsageError
 
 FORMAT, MAJOR, LOG = "cl-engine-run", 1, "log.h5"
@@ -90,6 +90,20 @@ def subgroup(file: h5py.File, name: str) -> h5py.Group:
     if not isinstance(found, h5py.Group):
         raise UsageError(f"{file.filename}: /{name} is an array, where a group was expected")
     return found
+
+
+def read_whole(path: Path) -> None:
+    """Read all that a log holds, so that what its checksums and its structure can tell of damage is told.
+
+    Raises:
+        UsageError: if a part of it is missing or damaged.
+    """
+    with opened(path) as file:
+        attributes_of(file)
+        audit(file)
+        for group in file:
+            for name in subgroup(file, group):
+                array(subgroup(file, group), name)
 
 
 def logs_in(*places: str | Path | Sequence[str | Path]) -> list[Path]:

@@ -27,6 +27,8 @@ SCORES = {
     "forgetting": "forgetting (Chaudhry et al. 2018)",
 }
 CELLS = ("n_correct", "n_total", "accuracy")
+Cell = tuple[int, ...]  # rows tested, and right answers of each seed
+Scores = dict[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,10 @@ class Matrix:
     def __init__(self, seeds: int) -> None:
         self.seeds = seeds
         self.cells = 0
-        self._rows: dict[int, dict[int, events.Evaluated]] = {}
-        self._scored: list[events.Scored] = []
-        self._learned: list[events.TaskLearned] = []
-        self._seconds: list[tuple[int, str, float]] = []
+        self._rows: dict[int, dict[int, Cell]] = {}
+        self._scored: list[tuple[int, int, Scores]] = []  # evaluation, step
+        self._memory: list[tuple[int, int, dict[str, int]]] = []  # step, task, bytes by part
+        self._seconds: list[tuple[int, str, float]] = []  # step, phase
 
     @staticmethod
     def create(group: h5py.Group, seeds: Sequence[int], phases: Sequence[str], tasks: int | None) -> None:
@@ -116,17 +118,17 @@ class Matrix:
 
     def cell(self, event: events.Evaluated) -> None:
         """Take in a cell of R."""
-        self._rows.setdefault(event.evaluation, {})[event.task_id] = event
+        self._rows.setdefault(event.evaluation, {})[event.task_id] = (event.n_total, *event.n_correct)
         self.cells += 1
 
     def scored(self, event: events.Scored) -> None:
         """Take in the scores of a row."""
-        self._scored.append(event)
+        self._scored.append((event.evaluation, event.step, {name: getattr(event, name) for name in SCORES}))
         self.seconds(event.step, "evaluate", event.seconds)
 
     def learned(self, event: events.TaskLearned) -> None:
         """Take in an experience's memory and duration."""
-        self._learned.append(event)
+        self._memory.append((event.step, event.task_id, dict(event.memory)))
         self.seconds(event.step, "learn", event.seconds)
 
     def seconds(self, step: int, phase: str, seconds: float) -> None:
@@ -137,33 +139,50 @@ class Matrix:
     def flush(self, group: h5py.Group, stream: Stream) -> None:
         """Write all that was taken in."""
         if self._scored:
-            grow(group, "evaluation", max(len(group["evaluation"]), *(event.evaluation + 1 for event in self._scored)))
-        for event in self._scored:
-            group["evaluation_step"][event.evaluation] = event.step
+            grow(group, "evaluation", max(len(group["evaluation"]), *(number + 1 for number, *_ in self._scored)))
+        for number, step, scores in self._scored:
+            group["evaluation_step"][number] = step
             for name in SCORES:
-                group[name][event.evaluation] = getattr(event, name)
+                group[name][number] = scores[name]
         for number, row in self._rows.items():
             grow(group, "evaluation", max(len(group["evaluation"]), number + 1))
             grow(group, "task", max(len(group["task"]), max(row) + 1))
             self._write_row(group, number, row)
         self._name_tasks(group, stream)
-        for learned in self._learned:
-            self._write_memory(group, learned)
+        for memory in self._memory:
+            self._write_memory(group, *memory)
         phases = [name.decode() for name in group["phase"][:]]
         for step, phase, seconds in self._seconds:
             grow(group, "experience", max(len(group["experience"]), step + 1))
             group["seconds"][step, phases.index(phase)] = seconds
-        for held in (self._rows, self._scored, self._learned, self._seconds):
+        for held in (self._rows, self._scored, self._memory, self._seconds):
             held.clear()
         self.cells = 0
 
-    def _write_row(self, group: h5py.Group, number: int, row: dict[int, events.Evaluated]) -> None:
+    def pending(self) -> tuple[dict[str, Any], np.ndarray]:
+        """Return what was taken in since the last flush: lists for JSON, and a row a cell ``[n, 3 + S]``."""
+        cells = [(number, task, *cell) for number, row in self._rows.items() for task, cell in row.items()]
+        lists = {"scored": self._scored, "memory": self._memory, "seconds": self._seconds}
+        return lists, np.array(cells, dtype=np.int64).reshape(len(cells), 3 + self.seeds)
+
+    def take_up(self, lists: dict[str, Any], cells: np.ndarray) -> None:
+        """Take in again what `pending` returned."""
+        for number, task, *cell in cells.tolist():
+            self._rows.setdefault(number, {})[task] = tuple(cell)
+        self.cells += len(cells)
+        self._scored += lists["scored"]
+        self._memory += lists["memory"]
+        self._seconds += lists["seconds"]
+
+    def _write_row(self, group: h5py.Group, number: int, row: dict[int, Cell]) -> None:
         tasks = sorted(row)
         breaks = [0, *(k for k in range(1, len(tasks)) if tasks[k] != tasks[k - 1] + 1), len(tasks)]
         for start, end in pairwise(breaks):
             cells = [row[task] for task in tasks[start:end]]
-            correct = np.array([cell.n_correct for cell in cells], dtype="i4")
-            total = np.repeat(np.array([[cell.n_total] for cell in cells], dtype="i4"), self.seeds, axis=1)
+            correct = np.array([right for _, *right in cells], dtype="i4")
+            total = np.repeat(np.array([[total] for total, *_ in cells], dtype="i4"), self.seeds, axis=1)
+            total[correct == events.NOT_MEASURED] = 0
+            correct[correct == events.NOT_MEASURED] = 0
             with np.errstate(invalid="ignore"):
                 accuracy = (correct / total).astype("f4")
             for name, values in zip(CELLS, (correct, total, accuracy), strict=True):
@@ -177,16 +196,16 @@ class Matrix:
             names[task] = stream.name_of(task)
 
     @staticmethod
-    def _write_memory(group: h5py.Group, event: events.TaskLearned) -> None:
-        grow(group, "experience", max(len(group["experience"]), event.step + 1))
-        group["experience_task"][event.step] = event.task_id
+    def _write_memory(group: h5py.Group, step: int, task: int, memory: dict[str, int]) -> None:
+        grow(group, "experience", max(len(group["experience"]), step + 1))
+        group["experience_task"][step] = task
         parts = [name.decode() for name in group["part"][:]]
-        new = [name for name in event.memory if name not in parts]
+        new = [name for name in memory if name not in parts]
         if new:
             grow(group, "part", len(parts) + len(new))
             group["part"][len(parts) :] = new
             parts += new
-        group["memory"][event.step] = [event.memory.get(name, 0) for name in parts]
+        group["memory"][step] = [memory.get(name, 0) for name in parts]
 
 
 def scale(group: h5py.Group, name: str, kind: str, meaning: str, length: int) -> h5py.Dataset:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel
@@ -32,6 +32,10 @@ class Train(BaseModel):
     crop: int = option(0, "images: pixels of black around, before a part of the old size is cut out at random", ge=0)
     flip: float = option(
         0.0, "images: probability that left and right change places, drawn anew every time", ge=0, le=1
+    )
+
+    not_finite: Literal["stop_run", "stop_seed"] = option(
+        "stop_run", "what a loss that is NaN or infinite stops: the run, or its seed, while the others go on"
     )
 
     def shown(self, augmentation: Augmentation) -> Train:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -13,12 +14,18 @@ import h5py
 import numpy as np
 
 from cl_engine import events
-from cl_engine.disk import replace
+from cl_engine.disk import need_room, replace
+from cl_engine.errors import UsageError
+from cl_engine.log_journal import Journal
 from cl_engine.log_tables import Column, Matrix, Table, describe, grow, string
 from cl_engine.stream import Stream
 
-FORMAT, FORMAT_VERSION = "cl-engine-run", "1.3"
-LOG, WORKING = "log.h5", ".log.working.h5"
+FORMAT, FORMAT_VERSION = "cl-engine-run", "1.4"
+LOG, WORKING, JOURNAL = "log.h5", ".log.working.h5", ".log.journal"
+FLUSHED = 50_000  # rows and cells kept in memory at the most
+COPIED = 2**21  # bytes up to which a log is published at every save: copying it costs no more than a few fsyncs
+PUBLISHED = 0.02  # share of the time that may go into publishing larger ones
+ROOM = 2**20  # bytes that one more save may take at most, beside its rows
 PHASES = ("learn", "evaluate", "save")
 
 EPOCHS = (
@@ -75,7 +82,8 @@ class Recorder:
     """Writes what happens to a private working file, and publishes a copy of it whole at every `Saving`.
 
     A reader always finds a complete file under the run's name and never meets the writer. Rows are kept in memory
-    between two saves or until there are many.
+    between two saves or until there are many. A large log is published from time to time only: what is saved in between
+    goes to a journal as well, from which a run that was killed goes on.
     """
 
     def __init__(self, folder: Path, seeds: list[int], stream: Stream) -> None:
@@ -89,6 +97,9 @@ class Recorder:
             "events": Table("events", EVENTS),
         }
         self.matrix = Matrix(len(seeds))
+        self.journal = Journal(folder / JOURNAL)
+        self.journaling = False
+        self.published, self.publishing = -math.inf, 0.0  # when it was last, and how long it took
         self.rows = 0
         self.training_rows = 0
         self.training_flops = 0.0
@@ -108,11 +119,23 @@ class Recorder:
                 table.create(file)
 
     def resume(self, step: int) -> None:
-        """Go on from the published log, without the rows of experiences after ``step``."""
+        """Go on from the published log and its journal, without the rows of experiences after ``step``."""
         shutil.copyfile(self.path, self.working)
+        with h5py.File(self.working, "r", libver=("v110", "v110")) as file:
+            since = self.journal.blocks(file.attrs["updated"])
+        for lists, cells in since:
+            self.matrix.take_up(lists, cells)
+            for name, rows in lists["tables"].items():
+                self.tables[name].rows += map(tuple, rows)
+            self._flush("running")
         with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
             file.attrs["status"] = "running"
             results = file["results"]
+            if len(results["experience"]) <= step or (step >= 0 and step not in results["evaluation_step"][:]):
+                raise UsageError(
+                    f"{self.path} and its journal end before experience {step}, which the checkpoint is of: they are damaged "
+                    "or not from here; --fresh runs it again from the start"
+                )
             kept = int(np.count_nonzero(results["evaluation_step"][:] <= step))
             grow(results, "evaluation", kept)
             grow(results, "experience", step + 1)
@@ -123,6 +146,8 @@ class Recorder:
                     table.create(file)
             numbers = file["events/event"]
             self.next_event = int(numbers[-1]) + 1 if len(numbers) else 0
+        if self.journal.path.exists() or self.path.stat().st_size > COPIED:
+            self.publish("running")  # what follows is journaled from here
 
     def __call__(self, event: events.Event) -> None:
         """Take in an event."""
@@ -136,7 +161,8 @@ class Recorder:
                 table = "curves" if isinstance(event, events.CurvePoint) else "stability"
                 for seed, right in zip(self.seeds, event.n_correct, strict=True):
                     point = (event.step, event.task_id, event.batch, event.epoch)
-                    self._add(table, (*point, seed, right, event.n_total, event.seconds))
+                    counts = (right, event.n_total) if right != events.NOT_MEASURED else (0, 0)
+                    self._add(table, (*point, seed, *counts, event.seconds))
             case events.TaskStarted():
                 self.training_rows, self.training_flops, self.saving_midway = event.rows, 0.0, 0.0
             case events.TaskLearned():
@@ -151,7 +177,7 @@ class Recorder:
             case events.Scored():
                 self.matrix.scored(event)
             case events.Saving():
-                self.publish("running")
+                self.save()
             case events.Saved():
                 if event.midway:  # the experience has no row yet
                     self.saving_midway += event.seconds
@@ -161,18 +187,31 @@ class Recorder:
                 self.publish("finished")
             case events.StrategyEvent():
                 self._strategy_event(event)
-        if self.rows + self.matrix.cells > 50_000:
+        if self.rows + self.matrix.cells > FLUSHED:
             self._flush("running")
+
+    def save(self) -> None:
+        """Bring all rows to the disk: into the published log, or into the journal while it is too early to publish again."""
+        if self.journaling and time.monotonic() < self.published + self.publishing / PUBLISHED:
+            self._flush("running")
+            self.journal.sync()
+        else:
+            self.publish("running")
 
     def publish(self, status: str) -> None:
         """Bring the working file up to date and put a copy of it in the place of the published log."""
+        began = time.monotonic()
         self._flush(status)
         part = self.path.with_name(LOG + ".part")
         shutil.copyfile(self.working, part)
         replace(part, self.path)
+        self.journal.begin(self.updated)
+        self.journaling = self.path.stat().st_size > COPIED
+        self.published = time.monotonic()
+        self.publishing = self.published - began
 
     def close(self) -> None:
-        """Throw the working file away; the published log is what remains."""
+        """Throw the working file away; the published log, with its journal, is what remains."""
         self.working.unlink(missing_ok=True)
 
     def _strategy_event(self, event: events.StrategyEvent) -> None:
@@ -194,13 +233,19 @@ class Recorder:
         self.rows += 1
 
     def _flush(self, status: str) -> None:
+        need_room(self.path.parent, ROOM + 256 * (self.rows + self.matrix.cells * len(self.seeds)))
+        if self.journaling:
+            lists, cells = self.matrix.pending()
+            rows = {name: table.rows for name, table in self.tables.items() if table.rows}
+            self.journal.append({**lists, "tables": rows}, cells)
+        self.updated = _now()
         with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
             for table in self.tables.values():
                 table.flush(file)
             self.matrix.flush(file["results"], self.stream)
-            file.attrs["status"], file.attrs["updated"] = status, _now()
+            file.attrs["status"], file.attrs["updated"] = status, self.updated
         self.rows = 0
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import subprocess
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +17,18 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from cl_engine.blocks import BlockFiles
+from cl_engine.checkpoint import previous
+from cl_engine.checkpoint_store import Store
 from cl_engine.errors import UsageError
-from cl_engine.recorder import LOG, WORKING, Recorder
+from cl_engine.log_file import read_whole
+from cl_engine.recorder import JOURNAL, LOG, WORKING, Recorder
 from cl_engine.results import open_run
 from cl_engine.saves import MIDWAY, saved
 from cl_engine.stream import Stream
 
 CHECKPOINT = "checkpoint.safetensors"
+SAID = logging.getLogger("cl_engine")
 
 
 class RunFolder:
@@ -33,7 +40,7 @@ class RunFolder:
 
     def __init__(self, path: Path, experiment: str) -> None:
         self.path, self.experiment = path, experiment
-        self.checkpoint = path / CHECKPOINT
+        self.checkpoint = Store(path / CHECKPOINT)
         self._lock = FileLock(path / ".lock", timeout=0)
 
     def hold(self) -> None:
@@ -50,6 +57,7 @@ class RunFolder:
         self.hold()
         try:
             self._check_owner()
+            self._remove_parts()
         except BaseException:
             self._lock.release()
             raise
@@ -58,7 +66,14 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._remove_parts()
         self._lock.release()
+
+    def _remove_parts(self) -> None:
+        """Remove what a kill, or a full disk, left in the middle of being written."""
+        for part in self.path.glob("*.part"):
+            with suppress(OSError):
+                part.unlink()
 
     @property
     def status(self) -> str:
@@ -68,20 +83,50 @@ class RunFolder:
     @classmethod
     def cleared(cls, path: Path) -> list[Path]:
         """Remove a run's files from a folder that nobody writes to, whatever experiment they are of; return which."""
-        found = [file for name in (LOG, CHECKPOINT, MIDWAY, WORKING) if (file := path / name).exists()]
-        if found:
-            folder = cls(path, "")
+        folder = cls(path, "")
+        found = [file for name in (LOG, JOURNAL, MIDWAY, WORKING) if (file := path / name).exists()]
+        if found or folder.checkpoint.exists():
             folder.hold()
             for file in found:
                 file.unlink()
+            found += folder.checkpoint.clear()
             folder._lock.release()
         return found
 
+    @staticmethod
+    def to_go_on(path: Path) -> list[str]:
+        """Return the names of the files that a run goes on from, each before those that need it."""
+        log = [file for name in (LOG, JOURNAL) if (file := path / name).exists()]
+        midway = [path / MIDWAY] if (path / MIDWAY).exists() else []
+        return [file.name for file in (*log, *Store(path / CHECKPOINT).files(), *midway)]
+
+    @staticmethod
+    def is_to_go_on(name: str) -> bool:
+        """Return whether `to_go_on` may name a file so."""
+        newest = Path(CHECKPOINT)
+        known = (LOG, JOURNAL, MIDWAY, CHECKPOINT, previous(newest).name)
+        return name in known or BlockFiles(newest).number(name) is not None
+
     def resume(self, device: torch.device) -> dict[str, Any] | None:
-        """Return the checkpoint to go on from; None if nothing was saved yet."""
+        """Return the checkpoint to go on from; None if nothing was saved yet.
+
+        Where the newest is damaged, it is the one before, and that is said.
+
+        Raises:
+            UsageError: if there is none that is whole.
+        """
         if not (self.path / LOG).exists() or not self.checkpoint.exists():
             return None
-        return saved(self.checkpoint, device)
+        with self._named_if_damaged():
+            read_whole(self.path / LOG)
+        try:
+            found = saved(self.checkpoint, device)
+        except UsageError as error:
+            raise UsageError(f"{error}; its log can still be read, and --fresh runs it again from the start") from None
+        if found is not None and self.checkpoint.damaged:
+            step = found["step"]
+            SAID.warning("%s: going on from the checkpoint before, after experience %d", self.checkpoint.damaged, step)
+        return found
 
     def recorder(
         self,
@@ -106,12 +151,24 @@ class RunFolder:
     def _check_owner(self) -> None:
         if not (self.path / LOG).exists():
             return
-        found = open_run(self.path).environment["experiment"]
+        with self._named_if_damaged():
+            found = open_run(self.path).environment["experiment"]
         if found != self.experiment:
             raise UsageError(
                 f"{self.path} holds the run of another experiment ({_difference(found, self.experiment)}); "
                 "give another --out, or --fresh to replace it"
             )
+
+    @contextmanager
+    def _named_if_damaged(self) -> Iterator[None]:
+        """Say what a log that cannot be read means for the run, and how to go on."""
+        try:
+            yield
+        except (UsageError, KeyError) as error:
+            raise UsageError(
+                f"{error}: what was measured so far is lost with it, and the run cannot go on. Put a copy of the file in "
+                "its place, or start over with --fresh, or with another --out"
+            ) from None
 
 
 def _difference(found: str, wanted: str) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import torch
 
 from cl_engine import checkpoint
+from cl_engine.checkpoint_store import Store
 from cl_engine.errors import UsageError
 from cl_engine.events import Saved
 from cl_engine.fit_journal import FitJournal
@@ -32,9 +33,10 @@ class Saves:
         has_state: whether the state on disk is the one that the strategy has now.
     """
 
-    def __init__(self, path: Path | None, share: float | None, every_epochs: int) -> None:
-        self.path, self.share = path, share
-        self.every_epochs = every_epochs if path is not None else 0
+    def __init__(self, to: Path | Store | None, share: float | None, every_epochs: int) -> None:
+        self.store = Store(to) if isinstance(to, Path) else to
+        self.share = share
+        self.every_epochs = every_epochs if to is not None else 0
         self.has_state = False
         self._began, self._seconds, self._passes = time.perf_counter(), 0.0, 0
         self._taken_up: dict[str, Any] | None = None
@@ -42,7 +44,7 @@ class Saves:
     @property
     def possible(self) -> bool:
         """Whether there is a place to save to."""
-        return self.path is not None
+        return self.store is not None
 
     @property
     def behind(self) -> bool:
@@ -68,18 +70,23 @@ class Saves:
 
     def whole(self, state: dict[str, Any], place: int, began: float) -> Saved:
         """Write the state of a run; return the event that says so. ``began`` is when saving did, by the clock of `time`."""
-        assert self.path is not None
-        size = checkpoint.save(self.path, _with_order(state))
-        self.path.with_name(MIDWAY).unlink(missing_ok=True)
+        assert self.store is not None
+        size = self.store.save(_with_order(state))
+        self.store.path.with_name(MIDWAY).unlink(missing_ok=True)
         self.has_state = True
         return Saved(step=state["step"], place=place, bytes=size, seconds=self._took(began))
 
     def midway(self, journal: FitJournal, step: int, place: int, seconds: float, began: float) -> Saved:
         """Write what the fits of the experience at ``step``, ``seconds`` old, have come to; return the event that says so."""
-        assert self.path is not None
+        assert self.store is not None
         content = {**journal.state(seconds), "learning": step}
-        size = checkpoint.save(self.path.with_name(MIDWAY), _with_order(content))
+        size = checkpoint.save(self.store.path.with_name(MIDWAY), _with_order(content))
         return Saved(step=step, place=place, bytes=size, midway=True, seconds=self._took(began))
+
+    def finished(self) -> None:
+        """Keep the last checkpoint alone."""
+        if self.store is not None:
+            self.store.keep_newest_only()
 
     def _took(self, began: float) -> float:
         seconds = time.perf_counter() - began
@@ -87,16 +94,18 @@ class Saves:
         return seconds
 
 
-def saved(path: Path, device: torch.device | None) -> dict[str, Any]:
-    """Return what a run goes on from: the checkpoint, and as ``midway`` what was saved in the middle of the experience after it.
+def saved(store: Store, device: torch.device | None) -> dict[str, Any] | None:
+    """Return what a run goes on from, None if nothing was saved: the checkpoint, and what was saved since, as ``midway``.
 
     What is damaged of the second, or of another experience, is left out: the experience is then learned from its start.
 
     Raises:
-        UsageError: if the checkpoint is damaged or is none of this program.
+        UsageError: if the checkpoint is damaged, and the one before too.
     """
-    found = _in_order(checkpoint.load(path, device))
-    beside = path.with_name(MIDWAY)
+    loaded = store.load(device)
+    if loaded is None:
+        return None
+    found, beside = _in_order(loaded), store.path.with_name(MIDWAY)
     if beside.exists():
         try:
             midway = _in_order(checkpoint.load(beside, device))

@@ -13,6 +13,7 @@ from cl_engine import plugins
 from cl_engine.analysis.report import write_report
 from cl_engine.analysis.terminal import print_comparison
 from cl_engine.console import Console
+from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.options import described
 from cl_engine.results import open_run
@@ -31,6 +32,7 @@ def run_in_terminal(
     device: str,
     data_root: Path | None,
     command: str,
+    deterministic: bool = False,
 ) -> Path:
     """Run with progress on the terminal; say what is resumed, removed or already done. Returns the run's folder."""
     path = out or experiment.folder
@@ -46,7 +48,14 @@ def run_in_terminal(
 
     try:
         with _said(quiet):
-            folder = experiment.run(path, device=device, data_root=data_root, listeners=listeners, command=command)
+            folder = experiment.run(
+                path,
+                device=device,
+                data_root=data_root,
+                listeners=listeners,
+                command=command,
+                deterministic=deterministic,
+            )
     finally:
         for console in consoles:
             console.close()
@@ -103,9 +112,12 @@ def _announce(path: Path) -> str:
     """Say what the folder holds already, and return its status."""
     if not (path / "log.h5").exists():
         return "new"
-    status = open_run(path).status
+    try:
+        status = open_run(path).status
+    except UsageError:
+        return "damaged"  # the run itself says what that means
     if status == "finished":
         click.echo(f"{path} is finished; --fresh runs it again", err=True)
-    elif (path / "checkpoint.safetensors").exists():
+    elif RunFolder(path, "").checkpoint.exists():
         click.echo(f"going on with {path}, which was {status}", err=True)
     return status

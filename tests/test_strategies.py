@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from cl_engine import plugins
+from cl_engine import checkpoint_store, plugins
 from cl_engine.agenda import plan
 from cl_engine.bank import Bank
-from cl_engine.checkpoint import load, save
+from cl_engine.checkpoint import load
+from cl_engine.checkpoint_store import Store
 from cl_engine.engine import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded, Event, Progress, Saved, TaskLearned
@@ -99,13 +100,24 @@ def test_the_same_fingerprint_promises_the_same_answers(tiny: Tiny, name: str, s
 
 
 @in_every_setting
-def test_saving_and_loading_the_state_gives_the_same_answers(tiny: Tiny, name: str, setting: str, tmp_path: Path):
-    for stream, strategy in after_each_task(tiny(name, **{"stream.setting": setting})):
+def test_saving_and_loading_the_state_gives_the_same_state_and_answers(
+    tiny: Tiny, name: str, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(checkpoint_store, "LARGE", 1)  # every row changed, and none other, is written again
+    store = Store(tmp_path / "state")
+    for stream, strategy in after_each_task(tiny(name, **{"stream.setting": setting, "stream.revisit": [0]})):
+        store.save(strategy.state)
         before = [answers(stream, strategy, task) for task in range(3)]
-        save(tmp_path / "state", strategy.state)
-        strategy.state = load(tmp_path / "state")
+        found = load(tmp_path / "state")
+        for (path, saved), (place, leaf) in zip(sorted(leaves(strategy.state)), sorted(leaves(found)), strict=True):
+            assert path == place
+            now = leaf.rows if isinstance(leaf, Bank) else leaf
+            held = saved.rows if isinstance(saved, Bank) else saved
+            assert torch.equal(held, now) if isinstance(now, torch.Tensor) else held == now
+        mine, strategy.state = strategy.state, found
         for task, logits in enumerate(before):
             assert torch.equal(logits, answers(stream, strategy, task))
+        strategy.state = mine
 
 
 @in_every_setting

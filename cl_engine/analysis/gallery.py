@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from cl_engine.analysis import composition, inside, matrices, one_run, pictures
@@ -61,8 +62,12 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
                 "What one seed would have to save, after each experience.",
                 lambda: pictures.memory_of_runs(tested),
             ),
-            Picture("accuracy-memory", front, lambda: pictures.accuracy_against_memory(tested)),
-            Picture("accuracy-time", front, lambda: pictures.accuracy_against_time(tested)),
+        ]
+    placed = [run for run in tested if np.isfinite(run.final["acc"].values).all()]  # type: ignore[index]
+    if len(tested) > 1 and placed:  # of a seed that was stopped there is no accuracy at the end
+        drawn += [
+            Picture("accuracy-memory", front, lambda: pictures.accuracy_against_memory(placed)),
+            Picture("accuracy-time", front, lambda: pictures.accuracy_against_time(placed)),
         ]
     return [*drawn, Picture("seconds", "Where the time went.", lambda: pictures.seconds_of_runs(tested))]
 

@@ -13,6 +13,7 @@ from typing import Any
 from cl_engine.disk import write
 from cl_engine.errors import UsageError
 from cl_engine.log_file import LOG
+from cl_engine.run_folder import RunFolder
 from cl_engine.stopping import Stopped, asked_to_stop
 from cl_engine.sweep.axes import Axes
 from cl_engine.sweep.combinations import Combination, references
@@ -25,8 +26,6 @@ from cl_engine.sweep.tally import Tally
 
 TICK = 0.25  # seconds between two looks at whether to stop
 SETTLES = 20  # looks, half a second apart, until a file written elsewhere is seen here
-GOES_ON_FROM = (LOG, "checkpoint.safetensors")  # the log before the checkpoint that goes with it
-COME_BACK = (*GOES_ON_FROM, OUTPUT)
 
 
 class Driver:
@@ -229,7 +228,7 @@ class Driver:
         folder = self.folder.path.resolve() / name
         files = {}
         if name in self.carried:
-            files = {file: (folder / file).read_bytes() for file in GOES_ON_FROM if (folder / file).exists()}
+            files = {file: (folder / file).read_bytes() for file in RunFolder.to_go_on(folder)}
         return Job(
             name,
             str(self.folder.path.resolve()),
@@ -252,7 +251,7 @@ class Driver:
             tally.heard(what)
             return
         name = what.name
-        for file in (each for each in COME_BACK if each in what.files):
+        for file in (each for each in what.files if each == OUTPUT or RunFolder.is_to_go_on(each)):
             write(self.folder.path / name / file, what.files[file])
         tally.ended(what, self._look(name, what.said))
         if what.said == "unseen":

@@ -26,7 +26,7 @@ from cl_engine.estimate import need
 from cl_engine.experiment import Experiment
 from cl_engine.log_file import LOG
 from cl_engine.results import open_run
-from cl_engine.run_folder import CHECKPOINT
+from cl_engine.run_folder import RunFolder
 from cl_engine.stopping import Stopped
 from cl_engine.stream import Stream
 from cl_engine.sweep.combinations import restored
@@ -67,8 +67,8 @@ def work(job: Job, hear: Hear = lambda heard: False) -> Outcome:
         for name, content in job.files.items():
             write(own / name, content)
     outcome = _done(job, own, hear)
-    kept = (LOG, OUTPUT) if outcome.said == "finished" else (LOG, OUTPUT, CHECKPOINT)
-    files = {name: (own / name).read_bytes() for name in kept if (own / name).exists()}
+    kept = [LOG] if outcome.said == "finished" else RunFolder.to_go_on(own)
+    files = {name: (own / name).read_bytes() for name in [OUTPUT, *kept] if (own / name).exists()}
     return Outcome(**{**vars(outcome), "files": files})
 
 

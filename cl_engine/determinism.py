@@ -1,0 +1,53 @@
+"""The same numbers again: what it takes on a GPU, and what a log says of how far it goes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from cl_engine.errors import RunFailed
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+
+@contextmanager
+def deterministic(asked: bool) -> Iterator[None]:
+    """Let torch use deterministic algorithms alone, if ``asked``, and put its switches back afterwards.
+
+    Raises:
+        RunFailed: naming an operation that has none, when it is met.
+    """
+    if not asked:
+        yield
+        return
+    os.environ.setdefault(WORKSPACE, ":4096:8")  # read by cuBLAS when it is first used
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fastest = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" in str(error):
+            raise RunFailed(
+                f"--deterministic: an operation has no deterministic form on this device; leave it out, or use another "
+                f"device or net ({str(error).strip().splitlines()[0][:300]})"
+            ) from error
+        raise
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = fastest
+
+
+def guarantees(device: str, asked: bool, side_by_side: bool) -> str:
+    """Return what can be said of how far the numbers of a run will be the same again."""
+    if device.startswith("cuda") and not asked:
+        said = "another run may differ by rounding: a GPU adds in any order, unless --deterministic is given"
+    else:
+        threads = "" if device.startswith("cuda") else f", {torch.get_num_threads()} threads"
+        said = f"another run gives the same bits, with the same device{threads} and versions of libraries"
+    alone = "them within rounding" if side_by_side else "the same bits"
+    return f"{said}; a seed without the others gives {alone}"

@@ -1,0 +1,77 @@
+"""The journal of a log: what was saved since the log was published last, so that a save costs what is new."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+HEAD = struct.Struct("<4sQQI")  # what begins a block: sign, bytes of text, bytes of numbers, CRC-32 of both
+SIGN = b"clj1"
+
+
+class Journal:
+    """Blocks that are appended to one file, each a JSON text and an array of integers ``[n, columns]``.
+
+    The first block says which log it goes on from. A block that is not whole, and all after it, count as not written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._begun = False
+
+    def begin(self, log: str) -> None:
+        """Begin anew, beside the log of this name; nothing is written before there is something to append."""
+        self.path.unlink(missing_ok=True)
+        self._log, self._begun = log, False
+
+    def append(self, lists: Mapping[str, Any], numbers: np.ndarray) -> None:
+        """Write a block to the end of the file."""
+        with self.path.open("ab") as file:
+            if not self._begun:
+                file.write(_block({"log": self._log}, np.zeros((0, 1), np.int64)))
+                self._begun = True
+            file.write(_block(lists, numbers))
+
+    def sync(self) -> None:
+        """Bring what was written to the disk."""
+        if self._begun:
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def blocks(self, log: str) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+        """Yield what was appended since the log of this name was published; nothing, if the journal is of another."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            found = _read(file)
+            if found is None or found[0].get("log") != log:
+                return
+            while (found := _read(file)) is not None:
+                yield found
+
+
+def _block(lists: Mapping[str, Any], numbers: np.ndarray) -> bytes:
+    text = json.dumps({**lists, "columns": numbers.shape[1]}).encode()
+    content = np.ascontiguousarray(numbers, dtype="<i8").tobytes()
+    return HEAD.pack(SIGN, len(text), len(content), zlib.crc32(content, zlib.crc32(text))) + text + content
+
+
+def _read(file: BinaryIO) -> tuple[dict[str, Any], np.ndarray] | None:
+    head = file.read(HEAD.size)
+    if len(head) < HEAD.size:
+        return None
+    sign, letters, length, crc32 = HEAD.unpack(head)
+    if sign != SIGN or letters + length > os.fstat(file.fileno()).st_size:
+        return None
+    text, content = file.read(letters), file.read(length)
+    if zlib.crc32(content, zlib.crc32(text)) != crc32:
+        return None
+    lists: dict[str, Any] = json.loads(text)
+    return lists, np.frombuffer(content, dtype="<i8").reshape(-1, lists.pop("columns"))
