@@ -46,6 +46,8 @@ class Learner:
         self.flops = math.nan  # of a pass of one seed
         self.augmentation = job.train.augmentation
         self.black = job.net.black(job.rows[0].dtype) if self.augmentation else None
+        half = job.train.precision == "bfloat16"
+        self.precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
         self.loss = job.loss
         self.shared: Any = None
         if together:
@@ -112,7 +114,7 @@ class Learner:
         if job.net.stochastic:
             noise = rng.ambient(self.seeds[0], "noise", *self.draw, epoch, batch, device=job.net.device)
         with counted:
-            with noise, job.net.training():
+            with noise, job.net.training(), self.precision:
                 losses = self.loss(self.params, self.frozen, *rows, *told)
             losses.sum().backward()
         if isinstance(counted, Flops):

@@ -33,7 +33,9 @@ class Train(BaseModel):
     flip: float = option(
         0.0, "images: probability that left and right change places, drawn anew every time", ge=0, le=1
     )
-
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32", "what products of training steps are computed in; weights, updates and tests stay float32"
+    )
     not_finite: Literal["stop_run", "stop_seed"] = option(
         "stop_run", "what a loss that is NaN or infinite stops: the run, or its seed, while the others go on"
     )

@@ -318,6 +318,19 @@ def test_nothing_to_learn_from_is_refused_in_a_sentence():
         run(job_of(net_of(), rows=nothing))
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_products_in_bfloat16_leave_weights_in_float32_and_end_nearby(together: bool):
+    net = net_of()
+    exact, _ = run(job_of(net, side_by_side=together))
+    rough, _ = run(
+        job_of(net, side_by_side=together, train=Train(epochs=3, batch=16, lr=0.1, momentum=0.9, precision="bfloat16"))
+    )
+    for name, tensor in rough.items():
+        assert tensor.dtype == torch.float32
+        assert not torch.equal(tensor, exact[name])
+        torch.testing.assert_close(tensor, exact[name], rtol=0, atol=0.05)
+
+
 @pytest.mark.usefixtures("forking")
 def test_seeds_in_processes_of_their_own_learn_what_they_learn_in_turn(monkeypatch: pytest.MonkeyPatch):
     net, forks, fork = net_of(), [], os.fork

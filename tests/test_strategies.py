@@ -270,6 +270,12 @@ def test_it_runs_with_batchnorm_and_dropout(tiny: Tiny, name: str):
 
 
 @every_strategy
+def test_it_learns_with_products_in_bfloat16(tiny: Tiny, name: str):
+    for stream, strategy in after_each_task(tiny(name, **{"train.precision": "bfloat16", "stream.n": 2})):
+        assert answers(stream, strategy, 0).dtype == torch.float32
+
+
+@every_strategy
 def test_it_learns_from_images_that_are_moved_and_mirrored(tiny: Tiny, name: str):
     def answers(**overrides: Any) -> torch.Tensor:
         *_, (stream, strategy) = after_each_task(tiny(name, (0, 1), **overrides))
