@@ -156,6 +156,11 @@ class SkillRecall(Strategy):
         assert task_id is not None
         return self.net.all(self._params(task_id), x)
 
+    @property
+    def growing(self) -> bool:
+        """One autoencoder for all skills is retrained on its recollections of all of them, again and again."""
+        return self.codec == "autoencoder" and self.block == 0 and self.rehearse is None
+
     def fingerprint(self, task_id: int | None) -> int | None:
         assert task_id is not None
         places: Bank = self.state["places"]
