@@ -170,7 +170,7 @@ def main() -> None:
         base = next((each for each in marks if each["tasks"] == AT[1]), marks[-1])
         for here in marks:
             print(line(name, about, here, marks[0], base), flush=True)
-    saved("per_task", {"budget": budget, "results": results})
+        saved("per_task", {"budget": budget, "results": results})
 
 
 if __name__ == "__main__":
