@@ -1,8 +1,11 @@
-# Two commands: `make demo` and `make test`. Each sets everything up in .venv first.
+# Two commands: `make demo` and `make test`. Each sets everything up in .venv first. `make bench` times the engine: leave the
+# machine alone meanwhile, and give BENCH="saving per_task" for some of its benchmarks only.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+BENCH ?= $(filter $(basename $(notdir $(wildcard benchmarks/*.py))),training seeds whole saving engine_share per_task)
+
+.PHONY: demo test check bench clean
 
 demo: .venv/ready
 	$(BIN)/python run.py demo
@@ -14,6 +17,13 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/ready
+	for name in $(BENCH); do \
+		echo "== $$name"; \
+		PYTHONPATH=. $(BIN)/python benchmarks/$$name.py > benchmarks/output/$$name.txt || exit 1; \
+		cat benchmarks/output/$$name.txt; \
+	done
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

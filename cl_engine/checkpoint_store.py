@@ -19,7 +19,8 @@ from cl_engine.checkpoint import Contents, as_bytes, flat, nested, plain, previo
 from cl_engine.disk import replace
 from cl_engine.errors import UsageError
 
-LARGE = 2**16  # bytes from which a bank's rows, and a tensor that does not change, are worth a place of their own
+LARGE = 2**16  # bytes from which a bank's rows, and all tensors that do not change, are worth a place of their own
+SMALL = 2**12  # bytes below which nobody asks whether a tensor has changed
 SLACK = 2**20  # bytes of block files that may lie idle before it is asked whether they are too many
 PIECE = 2**23  # bytes of rows that are copied at a time
 
@@ -78,7 +79,7 @@ class Store:
             self._begin()
         found = flat(state)
         large = {
-            name: plain(leaf) for name, leaf in found.items() if not isinstance(leaf, Bank) and _bytes(leaf) >= LARGE
+            name: plain(leaf) for name, leaf in found.items() if not isinstance(leaf, Bank) and _bytes(leaf) >= SMALL
         }
         digests = {name: _digest(tensor) for name, tensor in large.items()}
         worth = self._worth_appending(found, digests)
@@ -164,11 +165,14 @@ class Store:
     ) -> tuple[Contents, Held]:
         """Append what is new; return the contents of the checkpoint, and what is known afterwards."""
         contents, after = Contents(order=list(found)), Held(digests=digests)
+        settled = {name for name, digest in digests.items() if self._held.digests.get(name) == digest}
+        if sum(_bytes(found[name]) for name in settled) < LARGE:
+            settled = set()
         for name, leaf in found.items():
             if isinstance(leaf, Bank) and _bytes(leaf) >= LARGE:
                 after.rows[name] = known = self._rows(leaf, held.rows.get(name), out)
                 contents.tensors[name], contents.rows[name] = torch.from_numpy(known.index), known.kind
-            elif name in digests and self._held.digests.get(name) == digests[name]:
+            elif name in settled:
                 digest, block = held.blocks.get(name, (b"", {}))
                 if digest != digests[name]:
                     content = as_bytes(leaf)
@@ -198,7 +202,7 @@ class Store:
         """Take what was loaded for what is known."""
         for name, kind in contents.rows.items():
             self._held.rows[name] = Known(kind, found[name].stamps, contents.tensors[name].numpy())
-        large = {name: leaf for name, leaf in found.items() if not isinstance(leaf, Bank) and _bytes(leaf) >= LARGE}
+        large = {name: leaf for name, leaf in found.items() if not isinstance(leaf, Bank) and _bytes(leaf) >= SMALL}
         self._held.digests = {name: _digest(plain(leaf)) for name, leaf in large.items()}
         for name, block in contents.blocks.items():
             self._held.blocks[name] = (self._held.digests[name], block)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cl_engine.agenda import Evaluate, Item, Learn, Save, plan
@@ -19,17 +20,49 @@ from cl_engine.memory import bytes_by_part
 from cl_engine.strategy import Strategy
 from cl_engine.stream import Stream
 
-PATIENCE = 5.0  # seconds of training the estimate is made from, where an experience takes longer
+PATIENCE = 5.0  # seconds of training the estimate is made from
+TRIED = 12  # experiences it is made from at the most
 CELL_BYTES = 12  # n_correct, n_total and accuracy of one task and seed
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds to learn one experience and to test one task, and the state after the first experience by part."""
+    """What was measured: seconds to learn the first experiences and to test one task, and the state after the first by part.
 
-    learn: float
+    Attributes:
+        learned: seconds of each experience in turn; of the first as far as it came, if that was not to its end.
+        growing: whether the strategy says that a task costs more with every task before it.
+    """
+
+    learned: tuple[float, ...]
     test: float
     state: dict[str, int] | None
+    growing: bool = False
+
+    @property
+    def line(self) -> tuple[float, float]:
+        """Seconds of the first experience and how many more each costs than the one before: a line through what was measured.
+
+        Of one experience alone, where a task's cost grows, that is in proportion to the tasks there are.
+        """
+        later = self.learned[1:] or self.learned  # much is imported and set up in the first
+        if not self.growing:
+            return sum(later) / len(later), 0.0
+        if len(later) < 2:
+            return self.learned[-1] / len(self.learned), self.learned[-1] / len(self.learned)
+        slope, base = np.polyfit(np.arange(1, len(later) + 1), later, 1)
+        slope = max(0.0, float(slope))
+        return max(0.0, float(base)) if slope else sum(later) / len(later), slope
+
+    def at(self, experience: int) -> float:
+        """Return the seconds that learning an experience would take."""
+        first, more = self.line
+        return first + more * experience
+
+    def learning(self, experiences: int) -> float:
+        """Return the seconds that learning so many experiences would take."""
+        first, more = self.line
+        return experiences * first + more * experiences * (experiences - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -78,10 +111,10 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
         ("net", f"{strategy.net.parameters:,} weights, inputs {stream.input_shape}, {stream.outputs} outputs"),
         *([("backbone", ", ".join(f"{k} {v}" for k, v in backbone.about.items()))] if backbone.about else []),
         ("agenda", "without end" if endless else _agenda(items)),
-        ("learning a task", duration_or_ms(cost.learn)),
+        ("learning a task", duration_or_ms(cost.at(0))),
         ("testing a task", duration_or_ms(cost.test)),
         ("memory, first task", _memory(cost, strategy)),
-        ("time", "per task as above, until stopped" if endless else _time(items, stream, strategy, cost)),
+        ("time", _endless(cost) if endless else _time(items, stream, strategy, cost)),
     ]
     if not endless:
         lines.append(("disk", _disk(items, cost, strategy)))
@@ -89,24 +122,30 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
 
 
 def measured(stream: Stream, strategy: Strategy) -> Cost:
-    """Start learning the first experience, for a few seconds at most, and test it."""
+    """Learn the first experiences, for a few seconds at most, and test the first."""
     began = time.perf_counter()
-    learn, test, state = 0.0, 0.0, None
-    for event in simulate(stream, strategy, [Learn(0), Evaluate(0, [stream.task_id(0)])]):
+    learned: list[float] = []
+    test, state = 0.0, None
+    steps = range(1, TRIED if stream.n_steps is None else min(TRIED, stream.n_steps))
+    items: list[Item] = [Learn(0), Evaluate(0, [stream.task_id(0)]), *map(Learn, steps)]
+    for event in simulate(stream, strategy, items):
         elapsed = time.perf_counter() - began
-        if isinstance(event, Progress) and elapsed > PATIENCE:
-            learn = elapsed / event.done
-            break
         if isinstance(event, TaskLearned):
-            learn, state = event.seconds, event.memory
+            learned.append(event.seconds)
+            state = state or event.memory
         elif isinstance(event, Scored):
             test = event.seconds
+        if elapsed > PATIENCE and isinstance(event, Progress | Scored | TaskLearned):
+            if not learned and isinstance(event, Progress):
+                learned.append(elapsed / event.done)
+            if not isinstance(event, TaskLearned) or len(learned) > 1:
+                break
     if state is None:
         rows = stream.test(stream.task_id(0))
         began = time.perf_counter()
         strategy.predict(rows.x, stream.task_id(0) if stream.setting == "task" else None)
         test = time.perf_counter() - began
-    return Cost(learn, test, state)
+    return Cost(tuple(learned), test, state, strategy.growing)
 
 
 def duration_or_ms(seconds: float) -> str:
@@ -141,17 +180,26 @@ def _memory(cost: Cost, strategy: Strategy) -> str:
 def _time(items: list[Item], stream: Stream, strategy: Strategy, cost: Cost) -> str:
     learning, testing = _seconds(items, stream, strategy, cost)
     text = f"about {duration(learning + testing)} ({duration(learning)} learning)"
-    if strategy.cost == "growing":
-        text += "; the cost of a task grows with the number of tasks before it"
+    if cost.growing:
+        steps = sum(isinstance(item, Learn) for item in items)
+        last = duration_or_ms(cost.at(steps - 1))
+        text += f"; the cost of a task grows with the number of tasks before it: {last} for the last one"
     if _reused(stream, strategy):
         text += "; tests of tasks whose answers cannot have changed are reused"
     return text
 
 
+def _endless(cost: Cost) -> str:
+    if not cost.growing:
+        return "per task as above, until stopped"
+    tenth, hundredth = (duration_or_ms(cost.at(step)) for step in (9, 99))
+    return f"until stopped; the cost of a task grows: {tenth} for the 10th, {hundredth} for the 100th"
+
+
 def _seconds(items: list[Item], stream: Stream, strategy: Strategy, cost: Cost) -> tuple[float, float]:
     """Return the seconds that learning and testing would take."""
     steps = sum(isinstance(item, Learn) for item in items)
-    learning = cost.learn * (steps * (steps + 1) / 2 if strategy.cost == "growing" else steps)
+    learning = cost.learning(steps)
     cells = min(_cells(items), 3 * steps) if _reused(stream, strategy) else _cells(items)
     return learning, cells * cost.test
 

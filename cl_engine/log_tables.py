@@ -6,7 +6,7 @@ integers, floats and UTF-8 strings, compressed with gzip alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -29,6 +29,12 @@ SCORES = {
 CELLS = ("n_correct", "n_total", "accuracy")
 Cell = tuple[int, ...]  # rows tested, and right answers of each seed
 Scores = dict[str, tuple[float, ...]]
+OVER = {  # of the results: the arrays over a dimension, and which of their axes it is
+    "evaluation": {"evaluation_step": 0, **dict.fromkeys((*CELLS, *SCORES), 0)},
+    "experience": {"experience_task": 0, "memory": 0, "seconds": 0},
+    "task": {"task_name": 0, **dict.fromkeys(CELLS, 1)},
+    "part": {"memory": 1},
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Table:
 
     def __init__(self, name: str, columns: Sequence[Column]) -> None:
         self.name, self.columns = name, columns
+        self._over = {column.name: 0 for column in columns}
         self.rows: list[tuple[object, ...]] = []
 
     def create(self, file: h5py.File) -> None:
@@ -61,7 +68,7 @@ class Table:
             return
         group = file[self.name]
         held = len(group["row"])
-        grow(group, "row", held + len(self.rows))
+        grow(group, "row", held + len(self.rows), self._over)
         for column, values in zip(self.columns, zip(*self.rows, strict=True), strict=True):
             group[column.name][held:] = list(values) if column.kind == "str" else np.asarray(values, column.kind)
         self.rows.clear()
@@ -69,7 +76,7 @@ class Table:
     def truncate(self, file: h5py.File, step: int) -> None:
         """Drop the rows of experiences after ``step``."""
         group = file[self.name]
-        grow(group, "row", int(np.count_nonzero(group["step"][:] <= step)))
+        grow(group, "row", int(np.count_nonzero(group["step"][:] <= step)), self._over)
 
 
 class Matrix:
@@ -78,6 +85,7 @@ class Matrix:
     def __init__(self, seeds: int) -> None:
         self.seeds = seeds
         self.cells = 0
+        self._named = 0
         self._rows: dict[int, dict[int, Cell]] = {}
         self._scored: list[tuple[int, int, Scores]] = []  # evaluation, step
         self._memory: list[tuple[int, int, dict[str, int]]] = []  # step, task, bytes by part
@@ -188,12 +196,11 @@ class Matrix:
             for name, values in zip(CELLS, (correct, total, accuracy), strict=True):
                 group[name][number, tasks[start] : tasks[end - 1] + 1] = values
 
-    @staticmethod
-    def _name_tasks(group: h5py.Group, stream: Stream) -> None:
+    def _name_tasks(self, group: h5py.Group, stream: Stream) -> None:
         names = group["task_name"]
-        unnamed = [task for task, name in enumerate(names[:]) if not name]
-        for task in unnamed:
-            names[task] = stream.name_of(task)
+        if len(names) > self._named:
+            names[self._named :] = [stream.name_of(task) for task in range(self._named, len(names))]
+            self._named = len(names)
 
     @staticmethod
     def _write_memory(group: h5py.Group, step: int, task: int, memory: dict[str, int]) -> None:
@@ -245,8 +252,12 @@ def describe(dataset: h5py.Dataset, unit: str, meaning: str) -> h5py.Dataset:
     return dataset
 
 
-def grow(group: h5py.Group, dimension: str, length: int) -> None:
-    """Give a dimension of a group this length, in its coordinate and in all arrays over it; it may shrink."""
+def grow(group: h5py.Group, dimension: str, length: int, over: Mapping[str, int] | None = None) -> None:
+    """Give a dimension of a group this length, in its coordinate and in all arrays over it; it may shrink.
+
+    ``over`` names the arrays and which of their axes it is, as asking the file takes longer than all else; left out: those
+    of the results.
+    """
     axis = group[dimension]
     held = len(axis)
     if held == length:
@@ -254,10 +265,8 @@ def grow(group: h5py.Group, dimension: str, length: int) -> None:
     axis.resize(length, axis=0)
     if length > held and axis.dtype.kind == "i":
         axis[held:] = np.arange(held, length)
-    for dataset in group.values():
-        for position, dim in enumerate(dataset.dims):
-            if len(dim) and dim[0].name == axis.name:
-                dataset.resize(length, axis=position)
+    for name, position in (OVER[dimension] if over is None else over).items():
+        group[name].resize(length, axis=position)
 
 
 def _dtype(kind: str) -> Any:

@@ -10,8 +10,6 @@ from pathlib import Path
 import click
 
 from cl_engine import plugins
-from cl_engine.analysis.report import write_report
-from cl_engine.analysis.terminal import print_comparison
 from cl_engine.console import Console
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
@@ -80,6 +78,10 @@ def _said(quiet: bool) -> Iterator[None]:
 
 def run_demo(out: Path, fresh: bool, command: str) -> None:
     """Run every strategy that comes with the program on the demo scenario; print a table, write a report."""
+    # pictures and statistics take longer to import than a run to start
+    from cl_engine.analysis.report import write_report
+    from cl_engine.analysis.terminal import print_comparison
+
     folders = []
     for strategy in sorted(plugins.names("strategies")):
         experiment = Experiment.of(DEMO, strategy, seeds=(0, 1, 2))

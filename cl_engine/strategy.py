@@ -106,6 +106,11 @@ class Strategy(Configured, ABC):
         """
         return None
 
+    @property
+    def growing(self) -> bool:
+        """Whether, by the strategy's nature, a task costs more with every task before it."""
+        return self.cost == "growing"
+
     def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor | None:
         """Return logits ``[S, N, C]`` on a task met before, while ``params`` are being fitted; None: it cannot be said.
 

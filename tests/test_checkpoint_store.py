@@ -35,6 +35,7 @@ NAME = "checkpoint.safetensors"
 @pytest.fixture
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint_store, "LARGE", 1)
+    monkeypatch.setattr(checkpoint_store, "SMALL", 1)
     monkeypatch.setattr(checkpoint_store, "SLACK", 0)
 
 
@@ -84,6 +85,7 @@ def test_whatever_changes_between_saves_the_last_save_is_what_is_loaded(
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoint_store, "LARGE", 1 if large else 150)
+        patch.setattr(checkpoint_store, "SMALL", 100)
         patch.setattr(checkpoint_store, "SLACK", 100)
         path = tmp_path_factory.mktemp("store") / NAME
         state: dict[str, Any] = {"bank": bank(2), "net": {"w": torch.ones(2, 30)}, "seen": np.zeros(40), "step": 0}
@@ -136,6 +138,15 @@ def test_a_large_tensor_that_stays_as_it_is_is_written_twice_and_no_more(tmp_pat
     state["backbone"][0, 0] += 1
     store.save(state)
     assert same(loaded(tmp_path / NAME), copied(state))
+
+
+def test_many_tensors_that_stay_as_they_are_are_not_written_again_though_each_is_small(tmp_path: Path):
+    store, blocks, written = Store(tmp_path / NAME), {}, []
+    for number in range(40):
+        blocks[f"{number}"] = {"decoder": torch.rand(1, 4_000)}
+        written.append(store.save({"blocks": blocks}))
+    assert max(written[20:]) < 4 * 16_000 + 20_000  # the newest, the one before, and where the others are
+    assert same(loaded(tmp_path / NAME), copied({"blocks": blocks}))
 
 
 def test_where_all_changes_every_time_there_is_one_file_and_no_more_on_disk_than_two_states(tmp_path: Path):

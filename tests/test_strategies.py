@@ -103,6 +103,7 @@ def test_the_same_fingerprint_promises_the_same_answers(tiny: Tiny, name: str, s
 def test_saving_and_loading_the_state_gives_the_same_state_and_answers(
     tiny: Tiny, name: str, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(checkpoint_store, "SMALL", 1)
     monkeypatch.setattr(checkpoint_store, "LARGE", 1)  # every row changed, and none other, is written again
     store = Store(tmp_path / "state")
     for stream, strategy in after_each_task(tiny(name, **{"stream.setting": setting, "stream.revisit": [0]})):

@@ -131,16 +131,15 @@ class SkillRecall(Strategy):
         if waiting == self.buffer:
             waiting = 0
             yield from self._consolidate(experience)
-        added = self._bytes(self._read_by_recall()) - bytes_before
-        yield SkillStored(step=step, task_id=task, bytes=added, waiting=waiting)
+        after = self._bytes(self._read_by_recall())
+        yield SkillStored(step=step, task_id=task, bytes=after - bytes_before, waiting=waiting)
         began = time.perf_counter()
         self._params(task)
         yield SkillRecalled(step=step, task_id=task, seconds=time.perf_counter() - began)
-        skills = len(self.state["places"])
         yield SkillBytes(
             step=step,
-            skills=skills,
-            recall_only=self._bytes(self._read_by_recall()),
+            skills=(skills := len(self.state["places"])),
+            recall_only=after,
             in_all=self._bytes(set(self.state) - {"diagnostics"}),
             kept_whole=skills * self.manifest.bytes,
         )
@@ -155,6 +154,10 @@ class SkillRecall(Strategy):
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
         return self.net.all(self._params(task_id), x)
+
+    @property
+    def growing(self) -> bool:
+        return self.codec == "autoencoder" and self.block == 0 and self.rehearse is None
 
     def fingerprint(self, task_id: int | None) -> int | None:
         assert task_id is not None
@@ -277,8 +280,7 @@ class SkillRecall(Strategy):
         old = {task: int(places[task][0, 0]) for task in waiting}
         replacing = [task for task in waiting if old[task] != NONE and self.keeper.replaceable(self.state, old[task])]
         adding = sorted((task for task in waiting if task not in replacing), key=lambda task: int(places[task][0, 1]))
-        first = self.keeper.held(self.state)
-        rows = [*(old[task] for task in replacing), *range(first, first + len(adding))]
+        rows = [*(old[task] for task in replacing), *(self.keeper.held(self.state) + k for k in range(len(adding)))]
         return [*replacing, *adding], rows
 
     def _read_by_recall(self) -> set[str]:
@@ -289,12 +291,10 @@ class SkillRecall(Strategy):
 
     def _refuse_what_cannot_be(self) -> None:
         optimizer_class(self.code_optimizer)
-        if isinstance(self.threshold, list):
-            pairs = self.threshold
-            if not pairs or any(len(pair) != 2 for pair in pairs) or pairs != sorted(pairs):
-                raise UsageError(
-                    f"skill_recall: threshold must be a number or growing pairs [skills, threshold], not {pairs}"
-                )
+        if isinstance(pairs := self.threshold, list) and (
+            not pairs or any(len(pair) != 2 for pair in pairs) or pairs != sorted(pairs)
+        ):
+            raise UsageError(f"skill_recall: threshold is a number or growing pairs [skills, threshold], not {pairs}")
         if self.begin == "mean" and self.buffer == 1:
             raise UsageError("skill_recall: begin = 'mean' takes the mean of the first buffer: set buffer to 2 or more")
         self.keeper  # noqa: B018 - the codec refuses what it cannot do

@@ -1,0 +1,177 @@
+"""What a task costs at the 10th, the 100th and the 1,000th: seconds, memory, log and checkpoint, for every strategy.
+
+    PYTHONPATH=. python benchmarks/per_task.py [TASKS [SECONDS [STRATEGY …]]] | tee benchmarks/output/per_task.txt
+
+Permuted MNIST with 2 training and 2 test rows a class, and a net of 784-16-10, so that what grows is not hidden by training.
+Every strategy that is found has a process of its own, TASKS tasks (1,000) and SECONDS of CPU time (20); one that is slower,
+or of which every task costs more than the one before, gets as far as it gets. All tasks are tested after each where a strategy
+says which answers cannot have changed, the new one alone otherwise: testing everything after everything is quadratic by
+definition. CPU seconds of a task and of its save are means of the ten tasks up to the mark (medians would hide what is
+paid now and then); saving may take the whole of the run. Resident memory and the state's own
+bytes are those after the mark.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.interleaved import machine, saved
+from cl_engine import plugins
+from cl_engine.events import Event, Saved, Saving, TaskLearned, TaskStarted
+from cl_engine.experiment import Experiment
+from cl_engine.run_folder import CHECKPOINT
+
+SCENARIO = """
+[stream]
+name = "permuted"
+source = "mnist"
+setting = "task"
+n = {tasks}
+samples_per_class = 2
+test_samples_per_class = 2
+[net]
+name = "mlp"
+hidden = [16]
+[train]
+epochs = 1
+batch = 20
+optimizer = "adam"
+lr = 0.01
+[agenda]
+evaluate_every = {every}
+save_share = 1.0
+[strategy.piggyback]
+mask_lr = 0.01
+"""
+OWN = {
+    "skill_recall": {"max_passes": 10},
+    "replay": {"samples": 200},
+    "compose": {"net.hidden": [16, 16, 16]},
+}
+WIDTH, AT = 10, (10, 100, 1_000)
+
+
+class Enough(Exception):
+    """The budget of time is spent."""
+
+
+class Watch:
+    """Hears the events of a run, and notes what each task takes."""
+
+    def __init__(self, folder: Path, budget: float) -> None:
+        self.folder, self.until = folder, time.process_time() + budget
+        self.began, self.saving, self.tasks = 0.0, 0.0, []  # type: ignore[var-annotated]
+
+    def __call__(self, event: Event) -> None:
+        """Take in an event."""
+        now = time.process_time()
+        if isinstance(event, TaskStarted):
+            self._close(now)
+            if now > self.until:
+                raise Enough
+            self.began, self.saving = now, 0.0
+        elif isinstance(event, TaskLearned):
+            self.state = sum(event.memory.values())
+        elif isinstance(event, Saving):
+            self.save_began, self.save_wall = now, time.perf_counter()
+        elif isinstance(event, Saved):
+            self.saving = now - self.save_began
+            self.saved = {"save_wall": time.perf_counter() - self.save_wall, "written": event.bytes}
+
+    def _close(self, now: float) -> None:
+        if not self.began:
+            return
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        files = {name: (self.folder / name).stat().st_size for name in ("log.h5",)}
+        self.tasks.append(
+            {
+                "seconds": now - self.began - self.saving,
+                "save": self.saving,
+                "rss": pages * 4096,
+                "state": self.state,
+                "log": files["log.h5"],
+                "disk": sum(file.stat().st_size for file in self.folder.glob(f"{Path(CHECKPOINT).stem}*")),
+                **self.saved,
+            }
+        )
+
+
+def one(strategy: str, tasks: int, budget: float) -> list[dict[str, Any]]:
+    """Return what each task took; called in a process of its own."""
+    import torch
+
+    torch.set_num_threads(1)
+    with TemporaryDirectory() as name:
+        scenario = Path(name) / "per_task.toml"
+        scenario.write_text(SCENARIO.format(tasks=2, every=1))
+        first = Experiment.of(scenario, strategy, **OWN.get(strategy, {}))
+        stream = first.stream()
+        learner = first.learner(stream)
+        learner.state = learner.start()
+        reused = learner.fingerprint(0) is not None
+        scenario.write_text(SCENARIO.format(tasks=tasks + 1, every=int(reused)))
+        watch = Watch(Path(name) / "run", budget)
+        experiment = Experiment.of(scenario, strategy, **OWN.get(strategy, {}))
+        with contextlib.suppress(Enough):
+            experiment.run(Path(name) / "run", device="cpu", listeners=lambda stream: [watch])
+        return [{"reused": reused, "growing": learner.cost == "growing"}, *watch.tasks]
+
+
+def mark(found: list[dict[str, Any]], at: int) -> dict[str, Any]:
+    """Return what a task costs there: means over the tasks around it."""
+    around = found[max(0, at - WIDTH) : at]
+    means = {
+        key: sum(task[key] for task in around) / len(around) for key in ("seconds", "save", "save_wall", "written")
+    }
+    return {"tasks": at, **found[at - 1], **means}
+
+
+def line(name: str, about: dict[str, Any], here: dict[str, Any], first: dict[str, Any], base: dict[str, Any]) -> str:
+    """Return a line of the table."""
+    ratio = f"{here['seconds'] / base['seconds']:.2f}" if here["tasks"] > base["tasks"] else ""
+    kind = "grows" if about["growing"] else "R in full" if about["reused"] else ""
+    grown = (here["rss"] - first["rss"]) / 2**20
+    own = (here["state"] - first["state"]) / 2**20
+    ms = f"{1e3 * here['seconds']:>9.1f}{ratio:>7}{1e3 * here['save']:>8.1f}{1e3 * here['save_wall']:>9.1f}"
+    sizes = f"{here['written'] / 1e3:>11,.0f}{here['disk'] / 1e3:>10,.0f}{here['log'] / 1e3:>9,.0f}"
+    return f"{name:<14}{kind:<10}{here['tasks']:>6,}{ms}{grown:>9.1f}{own:>9.1f}{sizes}"
+
+
+def main() -> None:
+    words = sys.argv[1:]
+    tasks, budget = int(words[0]) if words else 1_000, float(words[1]) if len(words) > 1 else 20.0
+    names = sys.argv[3:] or sorted(plugins.names("strategies"))
+    print(
+        f"{machine()['cpu']}, one thread; times in ms of CPU, saves also by the clock; memory since task 10 in MB; files in kB"
+    )
+    head = (
+        f"{'strategy':<14}{'':<10}{'task':>6}{'a task':>9}{'/100th':>7}{'save':>8}{'clock':>9}{'memory':>9}{'state':>9}"
+    )
+    print(head + f"{'written':>11}{'on disk':>10}{'log':>9}")
+    results: dict[str, Any] = {}
+    for name in names:
+        code = f"import json; from benchmarks.per_task import one; print(json.dumps(one({name!r}, {tasks}, {budget})))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"{name:<14}failed: {done.stderr.strip().splitlines()[-1]}", flush=True)
+            continue
+        about, *found = json.loads(done.stdout.splitlines()[-1])
+        marks = [mark(found, at) for at in AT if at <= len(found)]
+        if len(found) not in AT and len(found) > WIDTH:
+            marks.append(mark(found, len(found)))
+        results[name] = {**about, "tasks": len(found), "marks": marks}
+        base = next((each for each in marks if each["tasks"] == AT[1]), marks[-1])
+        for here in marks:
+            print(line(name, about, here, marks[0], base), flush=True)
+        saved("per_task", {"budget": budget, "results": results})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What a run would take: told from a few experiences, as it grows or does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cl_engine import estimate, plugins
+from cl_engine.agenda import plan
+from cl_engine.engine import simulate
+from cl_engine.estimate import Cost, check_experiment, measured
+from cl_engine.events import EpochEnded
+from cl_engine.experiment import Experiment
+
+Tiny = Callable[..., Experiment]
+
+
+@given(st.floats(0.01, 10), st.floats(0, 5), st.integers(3, 12), st.integers(1, 2000))
+def test_a_cost_that_grows_in_a_line_is_told_exactly(first: float, more: float, tried: int, steps: int):
+    cost = Cost(tuple(first + more * k for k in range(tried)), 0.0, None, growing=True)
+    whole = sum(first + more * k for k in range(steps))
+    assert cost.learning(steps) == pytest.approx(whole, rel=1e-6, abs=1e-6)
+    assert cost.at(steps - 1) == pytest.approx(first + more * (steps - 1), rel=1e-6, abs=1e-6)
+
+
+def test_a_flat_cost_is_the_mean_without_the_first_experience_in_which_much_is_set_up():
+    cost = Cost((9.0, 1.0, 3.0), 0.0, None)
+    assert cost.learning(100) == pytest.approx(200)
+    assert Cost((9.0,), 0.0, None).learning(10) == pytest.approx(90)
+
+
+def test_of_one_experience_alone_a_growing_cost_is_taken_to_be_in_proportion():
+    assert Cost((2.0,), 0.0, None, growing=True).learning(10) == pytest.approx(2 * 55)
+
+
+def test_joint_training_is_estimated_as_the_passes_it_really_makes(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    """The clock is the rows passed over, so that the estimate can be held to what is then done."""
+    experiment = tiny("joint", (0,), **{"stream.n": 30, "agenda.evaluate_every": 0})
+    stream = experiment.stream()
+
+    def rows(steps: int) -> list[int]:
+        per_task = len(stream[0].train)
+        walk = simulate(stream, experiment.learner(stream), plan(stream, experiment.agenda))
+        passes: dict[int, int] = {}
+        for event in walk:
+            if event.step == steps:
+                break
+            if isinstance(event, EpochEnded):
+                passes[event.step] = passes.get(event.step, 0) + per_task * (event.step + 1)
+        return list(passes.values())
+
+    done = rows(30)
+    cost = Cost(tuple(map(float, done[:4])), 0.0, None, growing=True)
+    assert len(done) == 30
+    assert cost.learning(30) == pytest.approx(sum(done))
+
+
+def test_an_estimate_is_made_from_several_experiences_within_its_time(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    experiment = tiny("joint", (0,), **{"stream.n": 6})
+    stream = experiment.stream()
+    assert len(measured(stream, experiment.learner(stream)).learned) == 6
+    monkeypatch.setattr(estimate, "PATIENCE", 0.0)
+    found = measured(stream, experiment.learner(stream))
+    assert len(found.learned) == 1
+    assert found.test > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "grows"), [({"block": 0}, True), ({"block": 2}, False), ({"codec": "basis"}, False)]
+)
+def test_check_says_that_one_autoencoder_for_all_skills_costs_more_and_more(
+    tiny: Tiny, options: dict[str, object], grows: bool
+):
+    experiment = tiny("skill_recall", (0,), **{"stream.n": 6, **options})
+    lines = dict(check_experiment(experiment, "cpu", None))
+    assert ("the cost of a task grows with the number of tasks before it" in lines["time"]) == grows
+
+
+def test_every_strategy_says_whether_its_cost_grows(tiny: Tiny):
+    for name in plugins.names("strategies"):
+        experiment = tiny(name)
+        assert isinstance(experiment.learner(experiment.stream()).growing, bool)
