@@ -6,7 +6,6 @@ import logging
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import torch
 
@@ -15,7 +14,6 @@ from cl_engine.checkpoint_store import Store
 from cl_engine.errors import UsageError
 from cl_engine.events import Saved
 from cl_engine.fit_journal import FitJournal
-from cl_engine.tree import built, leaves
 
 LOG = logging.getLogger("cl_engine")
 MIDWAY = "midway.safetensors"
@@ -71,7 +69,7 @@ class Saves:
     def whole(self, state: dict[str, Any], place: int, began: float) -> Saved:
         """Write the state of a run; return the event that says so. ``began`` is when saving did, by the clock of `time`."""
         assert self.store is not None
-        size = self.store.save(_with_order(state))
+        size = self.store.save(state)
         self.store.path.with_name(MIDWAY).unlink(missing_ok=True)
         self.has_state = True
         return Saved(step=state["step"], place=place, bytes=size, seconds=self._took(began))
@@ -80,7 +78,7 @@ class Saves:
         """Write what the fits of the experience at ``step``, ``seconds`` old, have come to; return the event that says so."""
         assert self.store is not None
         content = {**journal.state(seconds), "learning": step}
-        size = checkpoint.save(self.store.path.with_name(MIDWAY), _with_order(content))
+        size = checkpoint.save(self.store.path.with_name(MIDWAY), content)
         return Saved(step=step, place=place, bytes=size, midway=True, seconds=self._took(began))
 
     def finished(self) -> None:
@@ -102,30 +100,12 @@ def saved(store: Store, device: torch.device | None) -> dict[str, Any] | None:
     Raises:
         UsageError: if the checkpoint is damaged, and the one before too.
     """
-    loaded = store.load(device)
-    if loaded is None:
-        return None
-    found, beside = _in_order(loaded), store.path.with_name(MIDWAY)
-    if beside.exists():
+    found, beside = store.load(device), store.path.with_name(MIDWAY)
+    if found is not None and beside.exists():
         try:
-            midway = _in_order(checkpoint.load(beside, device))
+            midway = checkpoint.load(beside, device)
         except UsageError as error:
             LOG.warning("%s; the experience that was being learned is begun anew", error)
         else:
             found["midway"] = midway if midway.get("learning") == found["step"] + 1 else None
     return found
-
-
-def _with_order(state: dict[str, Any]) -> dict[str, Any]:
-    """Add the names of all leaves: sums and tables follow the order of a dict, which a file of tensors does not keep.
-
-    Names of what is fitted are free to hold the sign that parts names in a checkpoint.
-    """
-    found = {tuple(key.replace("%", "%25").replace("/", "%2F") for key in path): leaf for path, leaf in leaves(state)}
-    return {**built(found), "order": ["/".join(path) for path in found]}
-
-
-def _in_order(state: dict[str, Any]) -> dict[str, Any]:
-    order = {name: place for place, name in enumerate(state.pop("order", ()))}
-    found = sorted(leaves(state), key=lambda pair: order.get("/".join(pair[0]), len(order)))
-    return built({tuple(map(unquote, path)): leaf for path, leaf in found})
