@@ -16,10 +16,10 @@ import torch
 Times = dict[str, list[float]]
 
 
-def timed(contestants: Mapping[str, Callable[[], object]], rounds: int = 9) -> Times:
-    """Return the seconds of each contestant in each round, after one round that is not counted."""
+def timed(contestants: Mapping[str, Callable[[], object]], rounds: int = 9, warm_up: bool = True) -> Times:
+    """Return the seconds of each contestant in each round; with ``warm_up`` after one round that is not counted."""
     found: Times = {name: [] for name in contestants}
-    for number in range(rounds + 1):
+    for number in range(0 if warm_up else 1, rounds + 1):
         for name, contestant in contestants.items():
             began = time.perf_counter()
             contestant()
@@ -30,12 +30,12 @@ def timed(contestants: Mapping[str, Callable[[], object]], rounds: int = 9) -> T
 
 def table(title: str, times: Times, steps: int, against: str) -> list[str]:
     """Return lines: milliseconds a step and the ratio to one contestant, medians of rounds with their quartiles."""
-    lines = [title, f"{'':<38}{'ms a step':>12}{'times ' + against:>24}{'quartiles':>18}"]
+    lines = [title, f"{'':<38}{'ms a step':>12}{'times ' + against:>30}{'quartiles':>18}"]
     for name, seconds in times.items():
         ratios = [own / base for own, base in zip(seconds, times[against], strict=True)]
-        low, _, high = statistics.quantiles(ratios, n=4)
+        low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 2 else (min(ratios), 0, max(ratios))
         step = statistics.median(seconds) / steps * 1e3
-        lines.append(f"{name:<38}{step:>12.3f}{statistics.median(ratios):>24.2f}{low:>10.2f} – {high:.2f}")
+        lines.append(f"{name:<38}{step:>12.3f}{statistics.median(ratios):>30.2f}{low:>10.2f} – {high:.2f}")
     return lines
 
 

@@ -46,6 +46,9 @@ class AgendaOptions(BaseModel):
         1, "test all tasks met so far after every k-th experience; 0: after the last only", ge=0
     )
     evaluate_ahead: int = option(0, "test this many tasks not yet met as well (1 or more for forward transfer)", ge=0)
+    spot_checks: float = option(
+        0.01, "share of the scores taken over as unchanged that are measured again, to be sure", ge=0, le=1
+    )
     save_every: int = option(1, "save after every k-th experience; 0: after the last only", ge=0)
     save_every_epochs: int = option(
         0, "save after every k-th pass over the training rows too, in the middle of an experience; 0: never", ge=0

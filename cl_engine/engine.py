@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from cl_engine import events
 from cl_engine.agenda import Evaluate, Item, Learn
 from cl_engine.checkpoint_store import Store
 from cl_engine.errors import RunFailed
 from cl_engine.events import CurvePoint, EarlierTested, Event, NotFinite
+from cl_engine.examiner import Answered, Examiner, n_correct
 from cl_engine.fit_journal import Resumable
 from cl_engine.flops import Flops
 from cl_engine.job import Curve, Midway
-from cl_engine.ledger import Ledger, Measured
+from cl_engine.ledger import Ledger
 from cl_engine.memory import bytes_by_part, check_state
 from cl_engine.saves import Saves
 from cl_engine.stopped_seeds import without_seeds
 from cl_engine.strategy import Strategy
-from cl_engine.stream import Data, Experience, Stream
+from cl_engine.stream import Experience, Stream
 
 LOG = logging.getLogger("cl_engine")
-TEST_CACHE_BYTES = 512 * 2**20
 
 
 def simulate(
@@ -41,6 +38,7 @@ def simulate(
     save_share: float | None = None,
     save_every_epochs: int = 0,
     curve: Curve | None = None,
+    spot_checks: float = 0.0,
 ) -> Iterator[Event]:
     """Walk the agenda and yield what happens. To stop a run, stop reading.
 
@@ -53,26 +51,26 @@ def simulate(
         save_share: put a save off while saving has taken more than this share of the run; None: never.
         save_every_epochs: save in the middle of an experience too, after every k-th pass; 0: never.
         curve: when to test in the middle of learning.
+        spot_checks: share of the scores held to be unchanged that are measured again all the same.
 
     Raises:
         UsageError: if the strategy's first state is not one that can be saved.
-        RunFailed: if learning cannot go on.
+        RunFailed: if learning cannot go on, or a spot check fails.
     """
     saves = Saves(save_to, save_share, save_every_epochs)
-    return _Simulation(stream, strategy, saves, curve or Curve()).events(agenda, resume)
+    return _Simulation(stream, strategy, saves, curve or Curve(), Examiner(stream, strategy, spot_checks)).events(
+        agenda, resume
+    )
 
 
 class _Simulation:
     """One walk along an agenda."""
 
-    def __init__(self, stream: Stream, strategy: Strategy, saves: Saves, curve: Curve) -> None:
-        self.stream, self.strategy, self.saves = stream, strategy, saves
+    def __init__(self, stream: Stream, strategy: Strategy, saves: Saves, curve: Curve, examiner: Examiner) -> None:
+        self.stream, self.strategy, self.saves, self.examiner = stream, strategy, saves, examiner
         strategy.curve = curve
         self.ledger = Ledger(len(strategy.seeds))
         self.place = 0
-        self.tests: OrderedDict[int, Data] = OrderedDict()
-        self.cached = 0
-        self.untrained: Strategy | None = None
         self.began = time.perf_counter()
 
     def events(self, agenda: Iterable[Item], resume: dict[str, Any] | None) -> Iterator[Event]:
@@ -156,7 +154,7 @@ class _Simulation:
 
     def _flops(self, experience: Experience) -> float:
         """Return the operations of answering one row of the experience, those of one seed."""
-        told = experience.task_id if self.stream.setting == "task" else None
+        told = self.examiner.told(experience.task_id)
         with Flops() as counted:
             self.strategy.predict(experience.train.x[:1], told)
         flops: int = counted.total
@@ -168,14 +166,14 @@ class _Simulation:
 
     def _curve_point(self, event: Midway, task: int) -> CurvePoint:
         began = time.perf_counter()
-        test = self._test(task)
-        n_correct = _correct(event.predict(test.x), test)
+        test = self.examiner.test(task)
+        right = n_correct(event.predict(test.x), test)
         return CurvePoint(
             step=event.step,
             task_id=task,
             batch=event.batch,
             epoch=event.epoch,
-            n_correct=n_correct,
+            n_correct=right,
             n_total=len(test),
             seconds=time.perf_counter() - began,
         )
@@ -187,7 +185,7 @@ class _Simulation:
         params = event.params() if met else {}
         for other in met:
             began = time.perf_counter()
-            test, told = self._test(other), other if self.stream.setting == "task" else None
+            test, told = self.examiner.test(other), self.examiner.told(other)
             logits = self.strategy.predict_midway(params, test.x, told)
             if logits is None:
                 return
@@ -196,7 +194,7 @@ class _Simulation:
                 task_id=other,
                 batch=event.batch,
                 epoch=event.epoch,
-                n_correct=_correct(logits, test),
+                n_correct=n_correct(logits, test),
                 n_total=len(test),
                 seconds=time.perf_counter() - began,
             )
@@ -204,8 +202,8 @@ class _Simulation:
     def _evaluate(self, item: Evaluate) -> Iterator[Event]:
         began = time.perf_counter()
         row = self.ledger.row(item.step)
-        for task in item.task_ids:
-            measured, reused = self._measure(task, trained=item.step >= 0)
+        for answered in self._answers(item):
+            task, measured = answered.task_id, answered.measured
             self.ledger.put(task, measured.n_correct, measured.n_total)
             yield events.Evaluated(
                 step=item.step,
@@ -213,37 +211,15 @@ class _Simulation:
                 task_id=task,
                 n_correct=measured.n_correct,
                 n_total=measured.n_total,
-                reused=reused,
+                reused=answered.reused,
             )
         scores = {name: tuple(values.tolist()) for name, values in self.ledger.scores().items()}
         yield events.Scored(step=item.step, evaluation=row, seconds=time.perf_counter() - began, **scores)
 
-    def _measure(self, task: int, trained: bool) -> tuple[Measured, bool]:
-        """Test a task, or return its last score where the strategy promises the same answers."""
-        learner = self.strategy
-        if not trained:
-            self.untrained = learner = self.untrained or self.strategy.untrained()
-        told = task if self.stream.setting == "task" else None
-        fingerprint = learner.fingerprint(told)
-        known = self.ledger.measured.get(task)
-        if trained and known is not None and fingerprint is not None and known.fingerprint == fingerprint:
-            return known, True
-        test = self._test(task)
-        measured = Measured(fingerprint, _correct(learner.predict(test.x, told), test), len(test))
-        if trained and fingerprint is not None:
-            self.ledger.measured[task] = measured
-        return measured, False
-
-    def _test(self, task: int) -> Data:
-        """Return a task's test rows, from a cache of bounded size."""
-        if task in self.tests:
-            self.tests.move_to_end(task)
-            return self.tests[task]
-        self.tests[task] = test = self.stream.test(task)
-        self.cached += _bytes(test)
-        while self.cached > TEST_CACHE_BYTES and len(self.tests) > 1:
-            self.cached -= _bytes(self.tests.popitem(last=False)[1])
-        return test
+    def _answers(self, item: Evaluate) -> Iterator[Answered]:
+        if item.step < 0:
+            return self.examiner.untrained(item.task_ids)
+        return self.examiner.trained(item.task_ids, item.step, self.ledger.measured)
 
     def _save(self, step: int, place: int) -> Iterator[Event]:
         if not self.saves.possible:
@@ -252,12 +228,3 @@ class _Simulation:
         yield events.Saving(step=step, place=self.place)
         state = {"strategy": self.strategy.state, "ledger": self.ledger.state(), "place": place, "step": step}
         yield self.saves.whole(state, self.place, saving)
-
-
-def _bytes(data: Data) -> int:
-    return data.x.numel() * data.x.element_size() + data.y.numel() * data.y.element_size()
-
-
-@torch.inference_mode()
-def _correct(logits: torch.Tensor, test: Data) -> tuple[int, ...]:
-    return tuple((logits.argmax(dim=-1) == test.y).sum(dim=-1).tolist())

@@ -218,6 +218,7 @@ class Experiment:
                 save_share=agenda.save_share,
                 save_every_epochs=agenda.save_every_epochs,
                 curve=self.curve,
+                spot_checks=agenda.spot_checks,
             )
             attributes = {"strategy": self.strategy, "scenario": self.scenario}
             together = strategy.net.side_by_side(len(self.seeds))

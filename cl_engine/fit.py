@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 import torch
 from torch import Tensor
 
+from cl_engine.crew import Crew
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event, NotFinite, Progress
 from cl_engine.fit_journal import FitRecord, Resumable
@@ -22,8 +23,8 @@ BREATH = 0.05  # seconds between two looks at whether anybody still reads
 def fit(job: Job) -> Generator[Event, None, Tree]:
     """Train and return the new ``params`` (the given ones are not changed), yielding progress on the way.
 
-    Several seeds run either in turn, batch by batch, or as one `torch.vmap`; `Net.side_by_side` says which is faster.
-    A seed's batches are the same either way, and its result within rounding.
+    Several seeds run as one `torch.vmap` (`Net.side_by_side`), in processes of their own (`Crew`), or in turn: as is
+    fastest. A seed's batches are the same each way, and its result within rounding.
 
     Raises:
         UsageError: if there are no rows to learn from.
@@ -42,41 +43,62 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
     together = seeds > 1 and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
     groups = [list(range(seeds))] if together else [[s] for s in range(seeds)]
     learners = [Learner(job, group, together) for group in groups]
+    first = _taken_up(record, learners)
+    yield from list(record.told)
+    crew = Crew(learners)
+    try:
+        yield from _passes(job, record, crew, first)
+        crew.each("check")
+        results = crew.each("result")
+    finally:
+        crew.close()
+    trained = results[0] if len(results) == 1 else _stacked(results)
+    if record.stopped:
+        trained = _without(trained, job, record.stopped)
+    if job.record is not None:
+        record.over(trained)
+    return trained
+
+
+def _passes(job: Job, record: FitRecord, crew: Crew, first: int) -> Iterator[Event]:
+    """Learn pass after pass, from the ``first`` on."""
     batches = math.ceil(len(job.rows[0]) / job.train.batch)
     breath = time.perf_counter()
 
+    def tested(batch: int) -> bool:
+        return job.logits is not None and job.curve.wants(batch, batches)
+
     def midway(batch: int) -> Iterator[Event]:
-        if job.logits is not None and job.curve.wants(batch, batches):
+        if tested(batch):
             yield Midway(
                 step=job.step,
                 batch=batch,
                 epoch=batch // batches,
-                predict=lambda x: _logits(learners, x),
-                params=lambda: _stacked([mapped(Tensor.clone, learner.whole()) for learner in learners]),
+                predict=lambda x: torch.cat(crew.each("logits", x)),
+                params=lambda: _stacked([mapped(Tensor.clone, whole) for whole in crew.each("whole")]),
                 record=record if job.record is not None else None,
             )
 
-    first = _taken_up(record, learners)
-    yield from list(record.told)
     if not first:
         yield from midway(0)
     for epoch in range(first, job.train.epochs):
-        if all(learner.best.enough for learner in learners):
+        if all(crew.each("enough")):
             break
         started = time.perf_counter()
-        for learner in learners:
-            learner.start_epoch(epoch, batches)
-        for batch in range(batches):
-            for learner in learners:
-                if not learner.best.enough:
-                    learner.step(epoch, batch)
-            done = epoch * batches + batch + 1
-            if time.perf_counter() - breath > BREATH:
-                yield Progress(step=job.step, done=done / (batches * job.train.epochs))
-                breath = time.perf_counter()
-            if batch + 1 < batches:
-                yield from midway(done)
-        loss = tuple(value for learner in learners for value in learner.end_epoch())
+        crew.each("start_epoch", epoch, batches)
+        at = 0
+        if epoch == first:
+            at = min(crew.each("advance", 1, 0.0))
+            crew.divide(job.train.epochs - first)
+        for stop in (*(batch for batch in range(1, batches) if tested(epoch * batches + batch)), batches):
+            while at < stop:
+                if time.perf_counter() - breath > BREATH:
+                    yield Progress(step=job.step, done=(epoch * batches + at) / (batches * job.train.epochs))
+                    breath = time.perf_counter()
+                at = min(crew.each("advance", stop, BREATH / crew.turns))
+            if stop < batches:
+                yield from midway(epoch * batches + stop)
+        loss = tuple(value for losses in crew.each("end_epoch") for value in losses)
         ended = EpochEnded(
             step=job.step,
             task_id=job.task_id,
@@ -84,7 +106,7 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
             epoch=epoch,
             epochs=job.train.epochs,
             loss=loss,
-            flops=learners[0].flops,
+            flops=crew.learners[0].flops,
             seconds=time.perf_counter() - started,
         )
         record.note(ended)
@@ -94,20 +116,10 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
             record.note(found)
             yield found
         yield from midway((epoch + 1) * batches)
-        for learner in learners:
-            learner.judge()
+        crew.each("judge")
         if job.record is not None:
-            record.reached(epoch, lambda: [learner.state() for learner in learners])
+            record.reached(epoch, lambda: crew.each("state"))
             yield Resumable(step=job.step, fit=job.index)
-    for learner in learners:
-        learner.check()
-    results = [learner.result() for learner in learners]
-    trained = results[0] if len(results) == 1 else _stacked(results)
-    if record.stopped:
-        trained = _without(trained, job, record.stopped)
-    if job.record is not None:
-        record.over(trained)
-    return trained
 
 
 def _not_finite(job: Job, epoch: int, loss: tuple[float, ...], known: set[int]) -> NotFinite | None:
@@ -154,11 +166,6 @@ def _taken_up(record: FitRecord, learners: list[Learner]) -> int:
     for learner, state in zip(learners, saved, strict=True):
         learner.restore(state)
     return record.epoch + 1
-
-
-@torch.no_grad()
-def _logits(learners: list[Learner], x: Tensor) -> Tensor:
-    return torch.cat([learner.logits(x) for learner in learners])
 
 
 def _stacked(results: list[Tree]) -> Tree:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -28,8 +29,9 @@ class Learner:
         device = job.net.device
         own = (lambda leaf: leaf) if together else (lambda leaf: leaf[min(members[0], len(leaf) - 1)])
         place = (lambda leaf: leaf) if together else job.net.laid_out
-        x, *others = (rows.to(device) for rows in job.rows)
-        self.rows = (job.net.prepare(x), *others)
+        self.rows = tuple(
+            rows.to(device) for rows in job.rows
+        )  # bytes stay bytes: made ready batch by batch, in the cache
         pairs = {path: place(own(leaf).detach().clone()) for path, leaf in leaves(job.params)}
         weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_buffer(path[-1])}
         for leaf in weights.values():
@@ -43,7 +45,7 @@ class Learner:
         self.best = Best(len(members), job.patience)
         self.flops = math.nan  # of a pass of one seed
         self.augmentation = job.train.augmentation
-        self.black = job.net.black(x.dtype) if self.augmentation else None
+        self.black = job.net.black(job.rows[0].dtype) if self.augmentation else None
         self.loss = job.loss
         self.shared: Any = None
         if together:
@@ -62,7 +64,7 @@ class Learner:
 
     def start_epoch(self, epoch: int, batches: int) -> None:
         """Draw the order of the rows, and the rehearsed rows of every batch."""
-        self.batches = batches
+        self.epoch, self.batches, self.at = epoch, batches, 0
         device, rows = self.job.net.device, len(self.rows[0])
         orders = [torch.randperm(rows, generator=self._draws(seed, "order", epoch)) for seed in self.seeds]
         self.order = torch.stack(orders).to(device)
@@ -72,20 +74,31 @@ class Learner:
             self.drawn = torch.stack(drawn).to(device)
         if self.job.again is not None:
             shown = [self.job.again(rng.derive(seed, "again", *self.draw, epoch)).to(device) for seed in self.seeds]
-            self.shown = self.job.net.prepare(torch.stack(shown) if self.together else shown[0])
+            self.shown = torch.stack(shown) if self.together else shown[0]
         if self.augmentation:
             every = rows + batches * self.job.rehearsal_batch  # those rehearsed come after the rows of the experience
             changes = [self.augmentation.draw(every, self._draws(seed, "augmentation", epoch)) for seed in self.seeds]
             self.changes = torch.stack(changes).to(device)
         self.total = torch.zeros(len(self.seeds), device=device)
 
-    def step(self, epoch: int, batch: int) -> None:
+    def advance(self, until: int, seconds: float) -> int:
+        """Take the steps of this pass up to batch ``until``, or to the first that ends past so many seconds; return how far."""
+        ends = time.perf_counter() + seconds
+        while self.at < until:
+            if not self.best.enough:
+                self._step(self.epoch, self.at)
+            self.at += 1
+            if time.perf_counter() > ends:
+                break
+        return self.at
+
+    def _step(self, epoch: int, batch: int) -> None:
         """Take one step of every optimiser on one batch."""
         job, size = self.job, self.job.train.batch
         index = self.order[:, batch * size : (batch + 1) * size]
         x, *others = self.rows
         first = self._pick(x, index) if job.again is None else self._pick_own(self.shown, index)
-        rows = [first, *(self._pick(rows, index) for rows in others)]
+        rows = [job.net.prepare(first), *(self._pick(rows, index) for rows in others)]
         if self.rehearsal is not None:
             x, *others = (self._pick_own(rows, self.drawn[:, batch]) for rows in self.rehearsal)
             again = (job.net.prepare(x), *others)
@@ -120,12 +133,14 @@ class Learner:
 
     def judge(self) -> None:
         """Test on the validation rows, if there are any, and keep the weights of seeds that have never been better."""
-        if self.job.validation is None or self.best.enough:
-            return
-        x, y = (rows.to(self.job.net.device) for rows in self.job.validation)
-        with torch.no_grad():
+        if self.job.validation is not None and not self.best.enough:
+            x, y = (rows.to(self.job.net.device) for rows in self.job.validation)
             right = self.logits(x).argmax(dim=-1) == y
-        self.best.look(right.float().mean(dim=-1), self.whole())
+            self.best.look(right.float().mean(dim=-1), self.whole())
+
+    def enough(self) -> bool:
+        """Return whether more passes would be in vain."""
+        return self.best.enough
 
     def state(self) -> Tree:
         """Return all that a learner is at the end of a pass, as a checkpoint keeps it."""
@@ -157,6 +172,7 @@ class Learner:
         mine, theirs = dict(leaves(self.params)), dict(leaves(state["params"]))
         return {p: t.shape for p, t in mine.items()} == {p: t.shape for p, t in theirs.items()}
 
+    @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
         """Return ``[S, N, C]`` of the seeds of this learner."""
         assert self.job.logits is not None

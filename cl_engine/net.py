@@ -140,7 +140,7 @@ class Net:
 
     def prepare(self, x: Tensor) -> Tensor:
         """Return inputs as float32, uint8 ones scaled by mean and standard deviation; float32 ones as they are."""
-        return x if x.dtype == torch.float32 else (x.to(torch.float32) - self._mean) / self._std
+        return x if x.dtype == torch.float32 else x.to(torch.float32).sub_(self._mean).div_(self._std)
 
     def laid_out(self, x: Tensor) -> Tensor:
         """Return images or kernels ``[N, C, H, W]`` in the layout in memory that the net is fastest with; others as is."""

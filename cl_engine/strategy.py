@@ -45,11 +45,14 @@ class Strategy(Configured, ABC):
         setting: ``task``, ``domain`` or ``class``: what is told at test time, and which labels there are.
         train: the training options of the scenario.
         needs_labels: whether every experience must come with labels.
+        rowwise: whether, where the task is not told, the answer to a row does not depend on the rows beside it; the rows of
+            several tasks are then tested in one pass.
     """
 
     settings: ClassVar[tuple[Setting, ...]] = ("task", "domain", "class")
     cost: ClassVar[Literal["flat", "growing"]] = "flat"
     needs_labels: ClassVar[bool] = True
+    rowwise: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,15 @@ def tiny() -> Callable[..., Experiment]:
         return Experiment.of(TINY, strategy, seeds, **overrides)
 
     return make
+
+
+@pytest.fixture
+def forking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let every fit of several seeds that run in turn fork two processes with a thread each."""
+    monkeypatch.setattr("cl_engine.crew.FORK_FROM", 0)
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

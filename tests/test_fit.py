@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -314,3 +316,82 @@ def test_nothing_to_learn_from_is_refused_in_a_sentence():
     nothing = torch.zeros(0, 1, 6, 6), torch.zeros(0, dtype=torch.int64)
     with pytest.raises(UsageError, match="no rows to learn task 0 from, at step 0"):
         run(job_of(net_of(), rows=nothing))
+
+
+@pytest.mark.usefixtures("forking")
+def test_seeds_in_processes_of_their_own_learn_what_they_learn_in_turn(monkeypatch: pytest.MonkeyPatch):
+    net, forks, fork = net_of(), [], os.fork
+    validation = job_of(net).rows
+    changes: dict[str, Any] = {"side_by_side": False, "curve": Curve(1, 1), "validation": validation, "patience": 1}
+
+    def counted() -> int:
+        forks.append(1)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", counted)
+
+    def results(forking: bool) -> tuple[Tree, list[Any]]:
+        monkeypatch.setattr("cl_engine.crew.FORK_FROM", 0 if forking else float("inf"))
+        events, points, loop = [], [], fit(job_of(net, **changes))
+        while True:
+            try:
+                event = next(loop)
+            except StopIteration as end:
+                return end.value, [events, points]
+            if isinstance(event, Midway):
+                points.append((event.batch, event.predict(validation[0]).argmax(dim=-1).tolist()))
+            elif isinstance(event, EpochEnded):
+                events.append(event)
+
+    (alone, told), none = results(False), len(forks)
+    (divided, told_too), some = results(True), len(forks)
+    assert (none, some) == (0, 2)  # two processes for three seeds
+    assert told == told_too
+    for name in alone:
+        torch.testing.assert_close(alone[name], divided[name], rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("forking")
+def test_what_goes_wrong_in_a_process_of_its_own_is_raised_where_the_fit_is(monkeypatch: pytest.MonkeyPatch):
+    net = net_of()
+
+    def odd(params: Tree, frozen: Tree | None, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if os.getpid() != here:
+            raise UsageError("the loss is odd")
+        return F.cross_entropy(net.one(params, x), y)
+
+    here = os.getpid()
+    with pytest.raises(UsageError, match="the loss is odd"):
+        run(job_of(net, side_by_side=False, loss=odd))
+    assert no_children()
+
+
+@pytest.mark.usefixtures("forking")
+def test_a_process_that_is_killed_ends_the_fit_with_a_sentence():
+    net = net_of()
+
+    def deadly(params: Tree, frozen: Tree | None, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return F.cross_entropy(net.one(params, x), y)
+
+    here = os.getpid()
+    with pytest.raises(RunFailed, match="run fewer seeds at a time"):
+        run(job_of(net, side_by_side=False, loss=deadly))
+    assert no_children()
+
+
+@pytest.mark.usefixtures("forking")
+def test_who_stops_reading_a_fit_leaves_no_process_behind():
+    loop = fit(job_of(net_of(), side_by_side=False, train=Train(epochs=50, batch=16)))
+    next(loop)
+    loop.close()
+    assert no_children()
+
+
+def no_children() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return False

@@ -198,6 +198,30 @@ def walk_saving(experiment: Experiment, folder: Path) -> Iterator[Event]:
     return simulate(stream, strategy, agenda, save_to=folder / "counted", curve=experiment.curve)
 
 
+@every_strategy
+def test_seeds_learn_the_same_in_processes_of_their_own(tiny: Tiny, name: str, request: pytest.FixtureRequest):
+    """One thread each either way, so bit for bit."""
+    overrides = {"net.hidden": [64, 64, 64], "agenda.curve_epochs": 1}  # too large to run as one vmap
+
+    def traces() -> list[Any]:
+        events = walk(tiny(name, **overrides))[2]
+        return [line for event in events if not isinstance(event, Progress) for line in traced(event)]
+
+    in_turn = traces()
+    request.getfixturevalue("forking")
+    assert traces() == in_turn
+
+
+@in_every_setting
+def test_a_rowwise_strategy_answers_a_row_the_same_whatever_is_beside_it(tiny: Tiny, name: str, setting: str):
+    for stream, strategy in after_each_task(tiny(name, **{"stream.setting": setting})):
+        if setting == "task" or not strategy.rowwise:
+            continue
+        parts = [stream.test(task).x for task in range(3)]
+        apart = torch.cat([strategy.predict(x, None) for x in parts], dim=1)
+        torch.testing.assert_close(strategy.predict(torch.cat(parts), None), apart)
+
+
 @in_every_setting
 def test_the_trace_of_events_is_the_one_on_file(tiny: Tiny, name: str, setting: str):
     trace = [line for event in walk(tiny(name, **{"stream.setting": setting}))[2] for line in traced(event)]

@@ -16,6 +16,8 @@ class Finetune(Strategy):
     In the ``task`` setting every task has a head of its own.
     """
 
+    rowwise = True
+
     def start(self) -> State:
         return self.new_net()
 

@@ -14,6 +14,8 @@ from cl_engine.tree import Tree
 class HeadOnly(Strategy):
     """Head only: the net is never trained, only its last layer; a head a task where the task is told."""
 
+    rowwise = True
+
     def start(self) -> State:
         return self.new_net()
 

@@ -16,6 +16,7 @@ class Joint(Strategy):
     The usual upper bound. Its cost grows with the square of the number of tasks.
     """
 
+    rowwise = True
     cost = "growing"
 
     def start(self) -> State:

@@ -23,6 +23,8 @@ from cl_engine.tree import Tree
 class MemoryUpdated(StrategyEvent):
     """The rehearsal memory took in an experience: rows held, and how many of them are of this task, by seed."""
 
+    rowwise = True
+
     task_id: int
     rows: int
     of_this_task: tuple[int, ...]

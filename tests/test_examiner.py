@@ -1,0 +1,93 @@
+"""Tests of a run: what is tested again, what is not, and what is tested together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from cl_engine.agenda import plan
+from cl_engine.engine import simulate
+from cl_engine.errors import RunFailed
+from cl_engine.events import Evaluated, Event
+from cl_engine.experiment import Experiment
+from cl_engine.strategy import Strategy
+
+Tiny = Callable[..., Experiment]
+
+
+def walked(
+    experiment: Experiment, change: Callable[[Strategy], object] = lambda strategy: None, **options: Any
+) -> list[Event]:
+    stream = experiment.stream()
+    strategy = experiment.learner(stream)
+    change(strategy)
+    return list(simulate(stream, strategy, plan(stream, experiment.agenda), **options))
+
+
+def evaluated(events: list[Event]) -> list[Evaluated]:
+    return [event for event in events if isinstance(event, Evaluated)]
+
+
+@pytest.mark.parametrize("strategy", ["independent", "piggyback"])
+def test_spot_checks_find_nothing_where_the_fingerprint_tells_all(tiny: Tiny, strategy: str):
+    assert evaluated(walked(tiny(strategy), spot_checks=1.0)) == evaluated(walked(tiny(strategy)))
+
+
+def test_a_fingerprint_that_leaves_something_out_ends_the_run_with_a_sentence(tiny: Tiny):
+    def forgetful(strategy: Strategy) -> None:
+        strategy.fingerprint = lambda task_id: 0  # type: ignore[method-assign]
+
+    experiment = tiny("finetune", **{"train.lr": 0.1, "train.epochs": 5})
+    assert any(event.reused for event in evaluated(walked(experiment, forgetful)))
+    with pytest.raises(RunFailed, match=r"strategy 'finetune' gives task 0 the fingerprint of before, but at step \d"):
+        walked(experiment, forgetful, spot_checks=1.0)
+
+
+def test_a_share_of_the_scores_taken_over_is_checked(tiny: Tiny):
+    def counting(strategy: Strategy) -> None:
+        predict = strategy.predict
+
+        def counted(x: torch.Tensor, task_id: int | None) -> torch.Tensor:
+            calls.append(task_id)
+            return predict(x, task_id)
+
+        strategy.predict = counted  # type: ignore[method-assign]
+
+    experiment = tiny("independent", (0,), **{"stream.n": 30, "train.epochs": 1, "agenda.curve_batches": 0})
+    counts = []
+    for share in (0.0, 0.5, 1.0):
+        calls: list[int | None] = []
+        walked(experiment, counting, spot_checks=share)
+        counts.append(len(calls))
+    none, half, every = counts
+    assert every - none == 30 * 29 // 2
+    assert 0.3 < (half - none) / (every - none) < 0.7
+
+
+@pytest.mark.parametrize("setting", ["domain", "class"])
+def test_few_rows_of_several_tasks_are_tested_in_one_pass_with_the_same_counts(tiny: Tiny, setting: str):
+    calls: list[int] = []
+
+    def counting(strategy: Strategy) -> None:
+        predict = strategy.predict
+
+        def counted(x: torch.Tensor, task_id: int | None) -> torch.Tensor:
+            calls.append(len(x))
+            return predict(x, task_id)
+
+        strategy.predict = counted  # type: ignore[method-assign]
+
+    def apart(strategy: Strategy) -> None:
+        counting(strategy)
+        strategy.rowwise = False  # type: ignore[misc]
+
+    experiment = tiny("finetune", **{"stream.setting": setting, "agenda.evaluate_ahead": 0, "agenda.curve_batches": 0})
+    together = evaluated(walked(experiment, counting))
+    first, calls = calls, []
+    assert evaluated(walked(experiment, apart)) == together
+    # a row for the operations after each experience, then all tasks met so far, of 50 rows each
+    assert first == [1, 50, 1, 100, 1, 150]
+    assert calls == [1, 50, 1, 50, 50, 1, 50, 50, 50]
