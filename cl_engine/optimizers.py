@@ -81,10 +81,12 @@ def optimizers_for(
         how = overrides.get(key, train)
         cls = optimizer_class(how.optimizer)
         known = inspect.signature(cls).parameters
-        options: dict[str, Any] = {"lr": how.lr, "weight_decay": how.weight_decay}
-        if how.momentum and "momentum" not in known:
-            raise UsageError(f"train.momentum: the optimiser '{how.optimizer}' has none; leave it out")
-        options |= {"momentum": how.momentum} if how.momentum else {}
+        options: dict[str, Any] = {"lr": how.lr}
+        for name, value in {"momentum": how.momentum, "weight_decay": how.weight_decay}.items():
+            if value and name not in known:
+                raise UsageError(f"train.{name}: the optimiser '{how.optimizer}' has none; leave it out")
+            if value or (name == "weight_decay" and name in known):  # 0 is not the default of all
+                options[name] = value
         options |= {"fused": True} if "fused" in known else {}
         optimizers.append(cls(tensors, **options))
         if how.milestones:
