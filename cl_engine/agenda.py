@@ -45,7 +45,9 @@ class AgendaOptions(BaseModel):
     evaluate_every: int = option(
         1, "test all tasks met so far after every k-th experience; 0: after the last only", ge=0
     )
-    evaluate_ahead: int = option(0, "test this many tasks not yet met as well (1 or more for forward transfer)", ge=0)
+    evaluate_ahead: int = option(
+        0, "test this many tasks not yet met as well (1 or more for forward transfer)", ge=0, le=10**4
+    )
     save_every: int = option(1, "save after every k-th experience; 0: after the last only", ge=0)
     save_share: float = option(
         0.05, "put a save off while saving has taken more than this share of the run", gt=0, le=1

@@ -68,7 +68,7 @@ def load(path: Path, device: torch.device | None = None) -> dict[str, Any]:
             content = json.loads(text)
             names = list(file.keys())
             tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is damaged or is no checkpoint: {error}") from None
     if set(tensors) != set(content["crc32"]):
         raise UsageError(f"{path} is damaged: it does not hold the tensors its contents list names")

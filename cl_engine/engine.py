@@ -33,6 +33,7 @@ def simulate(
     save_to: Path | None = None,
     save_share: float | None = None,
     curve: Curve | None = None,
+    mark: str = "",
 ) -> Iterator[Event]:
     """Walk the agenda and yield what happens. To stop a run, stop reading.
 
@@ -44,22 +45,29 @@ def simulate(
         save_to: where `Save` writes the checkpoint; None: nothing is saved.
         save_share: put a save off while saving has taken more than this share of the run; None: never.
         curve: when to test in the middle of learning.
+        mark: says in the checkpoint which experiment it is of.
 
     Raises:
         UsageError: if the strategy's first state is not one that can be saved.
         RunFailed: if learning cannot go on.
     """
-    return _Simulation(stream, strategy, save_to, save_share, curve or Curve()).events(agenda, resume)
+    return _Simulation(stream, strategy, save_to, save_share, curve or Curve(), mark).events(agenda, resume)
 
 
 class _Simulation:
     """One walk along an agenda."""
 
     def __init__(
-        self, stream: Stream, strategy: Strategy, save_to: Path | None, save_share: float | None, curve: Curve
+        self,
+        stream: Stream,
+        strategy: Strategy,
+        save_to: Path | None,
+        save_share: float | None,
+        curve: Curve,
+        mark: str,
     ) -> None:
         self.stream, self.strategy = stream, strategy
-        self.save_to, self.save_share = save_to, save_share
+        self.save_to, self.save_share, self.mark = save_to, save_share, mark
         strategy.curve = curve
         self.ledger = Ledger(len(strategy.seeds))
         self.place = 0
@@ -209,6 +217,7 @@ class _Simulation:
             "ledger": self.ledger.state(),
             "place": self.place + 1,
             "step": item.step,
+            "experiment": self.mark,
         }
         size = checkpoint.save(self.save_to, content)
         seconds = time.perf_counter() - began

@@ -103,7 +103,10 @@ def logs_in(*places: str | Path | Sequence[str | Path]) -> list[Path]:
         if not isinstance(place, str | Path):
             found |= dict.fromkeys(logs_in(*place))
             continue
-        new = list(_in(str(place)))
+        try:
+            new = list(_in(str(place)))
+        except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a link that goes around
+            raise UsageError(f"{place} cannot be looked into: {error}") from None
         if not new:
             raise UsageError(
                 f"there is no log at {place}: give a run's folder, its {LOG}, or a folder or pattern of runs"
@@ -119,9 +122,13 @@ def _in(place: str) -> Iterator[Path]:
     elif path.is_file():
         yield path
     elif glob.has_magic(place):
-        for match in sorted(glob.glob(place, recursive=True)):  # noqa: PTH207  # a pattern may begin at the root
+        seen = set()
+        for match in sorted(glob.iglob(place, recursive=True), key=len):  # noqa: PTH207  # a pattern may begin at the root
             path = Path(match)
-            yield from [path] if path.is_file() else sorted(path.rglob(LOG))
+            real = path.resolve()
+            if real not in seen:  # ** goes around where a folder is linked within itself
+                seen.add(real)
+                yield from [path] if path.is_file() else sorted(path.rglob(LOG))
 
 
 def _text(error: BaseException) -> str:

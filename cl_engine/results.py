@@ -30,6 +30,15 @@ AXES: dict[str, tuple[str, ...]] = {
     "experience_task": ("experience",),
     "task_name": ("task",),
 }
+# what readers of a table count on; newer columns are asked for
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "epochs": ("step", "task", "fit", "epoch", "seed", "loss", "seconds"),
+    "experiences": ("step", "task", "rows", "memory", "seconds"),
+    "curves": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
+    "stability": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
+    "events": ("event", "step", "kind", "name", "seed", "value"),
+}
+NAMES = ("kind", "name")  # the columns of texts
 DIMENSIONS = ("evaluation", "experience", "task", "seed", "part", "phase")
 
 
@@ -44,7 +53,10 @@ def open_run(path: str | Path) -> Run:
             (`cl_engine.audit`).
     """
     file = Path(path)
-    file = file / LOG if file.is_dir() else file
+    try:
+        file = file / LOG if file.is_dir() else file
+    except OSError as error:
+        raise UsageError(f"there is no log at {path}: {error.strerror}") from None
     with opened(file) as log:
         attributes = attributes_of(log)
         audit(log)
@@ -119,7 +131,7 @@ class Run:
         """Return a flat table: ``epochs``, ``experiences``, ``curves``, ``events``; rows of when the run was opened.
 
         Raises:
-            UsageError: if the log has none of that name.
+            UsageError: if the log has none of that name, or it lacks a column.
         """
         import pandas as pd
 
@@ -129,7 +141,15 @@ class Run:
         with opened(self.path) as file:
             group = subgroup(file, name)
             columns = {key: array(group, key, rows) for key in group if key != "row"}
-        return pd.DataFrame(columns)
+            found = pd.DataFrame(columns)
+        odd = [
+            key
+            for key in COLUMNS.get(name, ())
+            if key not in found or (key in NAMES) == (found[key].dtype.kind in "iuf")
+        ]
+        if odd:
+            raise UsageError(f"{self.path} is damaged: the table {name} has no column '{odd[0]}' of its kind")
+        return found
 
     @property
     def tables(self) -> dict[str, int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from cl_engine import checkpoint
+from cl_engine.disk import refuse_links
 from cl_engine.errors import UsageError
 from cl_engine.recorder import LOG, WORKING, Recorder
 from cl_engine.results import open_run
@@ -35,9 +38,11 @@ class RunFolder:
         self.path, self.experiment = path, experiment
         self.checkpoint = path / CHECKPOINT
         self._lock = FileLock(path / ".lock", timeout=0)
+        self._made = False
 
     def hold(self) -> None:
         """Become the one process that writes here."""
+        self._made = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
@@ -49,6 +54,7 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         self.hold()
         try:
+            refuse_links(self.path)
             self._check_owner()
         except BaseException:
             self._lock.release()
@@ -59,6 +65,10 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
+        if isinstance(error, UsageError) and self._made:  # a run that is refused leaves nothing behind
+            (self.path / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.rmdir()
 
     @property
     def status(self) -> str:
@@ -81,7 +91,26 @@ class RunFolder:
         """Return the checkpoint to go on from; None if nothing was saved yet."""
         if not (self.path / LOG).exists() or not self.checkpoint.exists():
             return None
-        return checkpoint.load(self.checkpoint, device)
+        found = checkpoint.load(self.checkpoint, device)
+        kinds = {"strategy": dict, "ledger": dict, "place": int, "step": int}
+        if not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
+            raise UsageError(f"{self.checkpoint} is not the checkpoint of a run: it must hold {', '.join(kinds)}")
+        if found.get("experiment", self.mark) != self.mark:
+            raise UsageError(
+                f"{self.checkpoint} is of another experiment than the log beside it: remove both, or --fresh"
+            )
+        learned = len(open_run(self.path).results["experience"])
+        if found["step"] >= learned:
+            raise UsageError(
+                f"{self.checkpoint} was made after {found['step'] + 1} experiences, and the log beside it tells of {learned}: "
+                "they do not belong together"
+            )
+        return found
+
+    @property
+    def mark(self) -> str:
+        """What a checkpoint of this experiment says that it is of."""
+        return hashlib.sha256(self.experiment.encode()).hexdigest()[:16]
 
     def recorder(
         self,

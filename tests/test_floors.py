@@ -12,8 +12,22 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cl_engine"
 # the floors of DESIGN.md, from the ground up; a folder stands for all files in it
 FLOORS = [
-    ["errors", "formats", "rng", "tree", "bank", "events", "images", "flops", "disk", "typed"],
-    ["options", "rehearsal", "metrics", "augmentation", "module_head", "module_mode", "audit", "stability"],
+    ["errors", "formats", "rng", "tree", "bank", "events", "images", "flops", "typed"],
+    [
+        "options",
+        "rehearsal",
+        "metrics",
+        "augmentation",
+        "module_head",
+        "module_mode",
+        "audit",
+        "stability",
+        "idx_files",
+        "cifar_files",
+        "image_files",
+        "pretrained",
+        "disk",
+    ],
     ["stream", "optimizers", "ctrl_tasks", "proxies", "best", "log_file", "lifelong"],
     ["agenda", "source_stream", "architecture", "memory", "ledger", "on_disk"],
     ["net", "checkpoint", "torchvision_files", "mnist1d_files", "many_runs"],
@@ -25,7 +39,7 @@ FLOORS = [
     ["strategy"],
     ["strategies/", "streams/", "sources/", "nets/"],
     ["engine", "log_tables", "console", "plugins", "scenario", "results"],
-    ["recorder", "analysis/", "backbone"],
+    ["recorder", "analysis/", "backbone", "data_root"],
     ["run_folder", "export/"],
     ["experiment"],
     ["estimate", "interop/"],
