@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from cl_engine.audit import audit, member
+from cl_engine.audit import audit, member, text
 from cl_engine.errors import UsageError
 from cl_engine.log_file import LOG, array, attributes_of, logs_in, opened, subgroup
 
@@ -209,7 +209,8 @@ def _held(log: h5py.File) -> Held:
         axes = (name,) if name in DIMENSIONS else AXES.get(name) or tuple(_axis(dim) for dim in data.dims)
         if len(axes) != data.ndim:
             raise UsageError(f"{log.filename} is damaged: results/{name} has {data.ndim} axes, not {len(axes)}")
-        about = {key: data.attrs[key] for key in ("units", "long_name") if isinstance(data.attrs.get(key), str)}
+        said = {key: text(data.attrs, key) for key in ("units", "long_name") if key in data.attrs}
+        about = {key: value for key, value in said.items() if value is not None}
         if name in CELLS:
             large[name] = (axes, data.shape, data.dtype, about)
         else:

@@ -22,7 +22,7 @@ def seeds(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
         raise click.BadParameter(f"'{value}' is neither a number of seeds (5) nor a list of them (0,3,7)") from None
     if "," not in value:
         if not 1 <= numbers[0] <= MOST_SEEDS:
-            raise click.BadParameter(f"there may be 1 to {MOST_SEEDS} seeds, found {value}")
+            raise click.BadParameter(f"there must be at least one seed, and at most {MOST_SEEDS}; found {value}")
         numbers = list(range(numbers[0]))
     return tuple(numbers)
 

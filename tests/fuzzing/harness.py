@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -25,7 +27,7 @@ from click.testing import CliRunner
 from cl_engine import events
 from cl_engine.cli import main
 
-LIMIT = 20.0  # seconds after which an input hangs
+LIMIT, WAIT = 20.0, 120.0  # seconds of computing, and of waiting, after which an input hangs
 ENOUGH = 0.1  # seconds after which a run that learns has begun
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 SHORTEST, LONGEST = 25, 2_100  # letters of a sentence
@@ -67,6 +69,19 @@ class Outcome:
 Maker = Callable[[Random, Path], Case]
 
 
+def many(make: Maker, name: str, numbers: Iterable[int], seed: int = 0) -> Iterator[Outcome]:
+    """Try the inputs of these numbers, each in a folder of its own that is the current one meanwhile."""
+    home = Path.cwd()
+    for number in numbers:
+        folder = Path(tempfile.mkdtemp(prefix="input-"))
+        os.chdir(folder)
+        try:
+            yield tried(make(Random(f"{name}/{seed}/{number}"), folder))
+        finally:
+            os.chdir(home)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def tried(case: Case) -> Outcome:
     """Put an input in, and say what became of it."""
     began = time.perf_counter()
@@ -76,7 +91,7 @@ def tried(case: Case) -> Outcome:
             result = CliRunner(catch_exceptions=False).invoke(_called(case.call) if case.call else main, [*case.argv])
         said, text = judged(result.exit_code, result.stderr, case.named)
     except Hangs:
-        said, text = "failed", f"took more than {LIMIT:.0f} s"
+        said, text = "failed", f"took more than {LIMIT:.0f} s of computing, or {WAIT:.0f} s"
     except BaseException:  # whatever a library may raise: all of it is a failure here
         said, text = "failed", traceback.format_exc()
     if said == "refused" and contents(case.out) != before:
@@ -133,13 +148,16 @@ def _limited() -> Iterator[None]:
     def late(number: int, frame: FrameType | None) -> None:
         raise Hangs
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, LIMIT), signal.SIGALRM: (signal.ITIMER_REAL, WAIT)}
+    before = {number: signal.signal(number, late) for number in timers}
+    for timer, seconds in timers.values():
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for number, (timer, _) in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])
 
 
 @contextmanager
