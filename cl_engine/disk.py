@@ -36,9 +36,9 @@ def refuse_links(*folders: Path) -> None:
         UsageError: naming the first link.
     """
     for folder in folders:
-        for entry in os.scandir(folder):
+        for entry in folder.iterdir():
             if entry.is_symlink():
                 raise UsageError(
-                    f"{entry.path} is a link to {Path(entry.path).readlink()}; what is written into a folder of runs must "
+                    f"{entry} is a link to {entry.readlink()}; what is written into a folder of runs must "
                     "stay there: remove it"
                 )

@@ -15,7 +15,7 @@ from cl_engine import rng
 from cl_engine.errors import UsageError
 from cl_engine.images import channels_last
 from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT, head_names, without_head
-from cl_engine.module_mode import Mode
+from cl_engine.module_mode import Mode, explained
 from cl_engine.pretrained import fitting
 from cl_engine.tree import leaves, mapped
 
@@ -252,7 +252,10 @@ class Net:
                 hooked.callback(module.get_submodule(layer).register_forward_hook(hook).remove)
             names = self._body_names if module is self._body else self._names
             odd = self._tied or own.keys() != names  # then torch looks into it, which takes a walk through the module
-            logits: Tensor = functional_call(module, own, (self.prepare(x),), strict=odd, tie_weights=odd)
+            try:
+                logits: Tensor = functional_call(module, own, (self.prepare(x),), strict=odd, tie_weights=odd)
+            except ValueError as error:
+                raise explained(error, len(x)) from None
         return logits
 
     def _adopted(self, pretrained: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Params:
@@ -277,7 +280,7 @@ class Net:
         x = torch.zeros(2, *shape, device=self.device)
         try:
             with torch.no_grad():
-                logits, features = self._module(x), self._body(x)
+                logits, features, _ = self._module(x), self._body(x), self._module(x[:1])
         except (RuntimeError, ValueError) as error:
             raise UsageError(f"the net does not accept inputs of shape {tuple(shape)}: {error}") from None
         head = self._module.get_submodule(next(iter(self._rename)).rsplit(".", 1)[0])
