@@ -26,6 +26,9 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            error.message = sentence(error.message)  # it says again what was typed
+            raise
         except UsageError as error:
             click.echo(f"Error: {sentence(str(error))}", err=True)
             raise SystemExit(2) from None
