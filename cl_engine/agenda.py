@@ -45,7 +45,9 @@ class AgendaOptions(BaseModel):
     evaluate_every: int = option(
         1, "test all tasks met so far after every k-th experience; 0: after the last only", ge=0
     )
-    evaluate_ahead: int = option(0, "test this many tasks not yet met as well (1 or more for forward transfer)", ge=0)
+    evaluate_ahead: int = option(
+        0, "test this many tasks not yet met as well (1 or more for forward transfer)", ge=0, le=10**4
+    )
     spot_checks: float = option(
         0.01, "share of the scores taken over as unchanged that are measured again, to be sure", ge=0, le=1
     )

@@ -183,7 +183,7 @@ def read(path: Path) -> Contents:
             sums = content.pop("crc32")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
             contents = Contents(tensors, **content)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{path} is damaged or is no checkpoint: {error}") from None
     if set(tensors) != set(sums):
         raise UsageError(f"{path} is damaged: it does not hold the tensors its contents list names")

@@ -9,6 +9,7 @@ import click
 
 from cl_engine import typed
 from cl_engine.errors import RunFailed, UsageError
+from cl_engine.formats import sentence
 from cl_engine.sweep.commands import status, sweep
 
 if TYPE_CHECKING:
@@ -25,11 +26,14 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            # it says again what was typed
+            raise click.UsageError(sentence(error.format_message()), error.ctx) from None
         except UsageError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {sentence(str(error))}", err=True)
             raise SystemExit(2) from None
         except RunFailed as error:
-            click.echo(f"Failed: {error}", err=True)
+            click.echo(f"Failed: {sentence(str(error))}", err=True)
             raise SystemExit(1) from None
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
@@ -263,7 +267,7 @@ def list_(kind: str | None) -> None:
 def fetch(source: str, data_root: Path | None) -> None:
     """Download the files of a SOURCE, once."""
     from cl_engine import plugins
-    from cl_engine.experiment import default_data_root
+    from cl_engine.data_root import default_data_root
 
     root = data_root or default_data_root()
     plugins.source(source).fetch(root)

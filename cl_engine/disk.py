@@ -7,6 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from cl_engine.errors import UsageError
+
 
 def replace(part: Path, path: Path, keep: Path | None = None) -> None:
     """Put ``part`` in the place of ``path`` so that a reader, or a crash, finds either the old file or the new one.
@@ -23,6 +25,8 @@ def replace(part: Path, path: Path, keep: Path | None = None) -> None:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file whole: it is complete and on the disk before it takes the place of the one that was there."""
+    if not path.name or path.is_dir():
+        raise UsageError(f"'{path}' is a folder, where a file is to be written")
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     replace(part, path)
@@ -45,3 +49,18 @@ def need_room(folder: Path, size: int) -> None:
     """
     if shutil.disk_usage(folder).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def refuse_links(*folders: Path) -> None:
+    """Refuse folders that hold symbolic links: what is written there would be written elsewhere.
+
+    Raises:
+        UsageError: naming the first link.
+    """
+    for folder in folders:
+        for entry in folder.iterdir():
+            if entry.is_symlink():
+                raise UsageError(
+                    f"{entry} is a link to {entry.readlink()}; what is written into a folder of runs must "
+                    "stay there: remove it"
+                )

@@ -39,6 +39,7 @@ def simulate(
     save_every_epochs: int = 0,
     curve: Curve | None = None,
     spot_checks: float = 0.0,
+    mark: str = "",
 ) -> Iterator[Event]:
     """Walk the agenda and yield what happens. To stop a run, stop reading.
 
@@ -52,22 +53,24 @@ def simulate(
         save_every_epochs: save in the middle of an experience too, after every k-th pass; 0: never.
         curve: when to test in the middle of learning.
         spot_checks: share of the scores held to be unchanged that are measured again all the same.
+        mark: says in the checkpoint which experiment it is of.
 
     Raises:
         UsageError: if the strategy's first state is not one that can be saved.
         RunFailed: if learning cannot go on, or a spot check fails.
     """
     saves = Saves(save_to, save_share, save_every_epochs)
-    return _Simulation(stream, strategy, saves, curve or Curve(), Examiner(stream, strategy, spot_checks)).events(
-        agenda, resume
-    )
+    examiner = Examiner(stream, strategy, spot_checks)
+    return _Simulation(stream, strategy, saves, curve or Curve(), examiner, mark).events(agenda, resume)
 
 
 class _Simulation:
     """One walk along an agenda."""
 
-    def __init__(self, stream: Stream, strategy: Strategy, saves: Saves, curve: Curve, examiner: Examiner) -> None:
-        self.stream, self.strategy, self.saves, self.examiner = stream, strategy, saves, examiner
+    def __init__(
+        self, stream: Stream, strategy: Strategy, saves: Saves, curve: Curve, examiner: Examiner, mark: str
+    ) -> None:
+        self.stream, self.strategy, self.saves, self.examiner, self.mark = stream, strategy, saves, examiner, mark
         strategy.curve = curve
         self.ledger = Ledger(len(strategy.seeds))
         self.place = 0
@@ -226,5 +229,11 @@ class _Simulation:
             return
         saving = time.perf_counter()
         yield events.Saving(step=step, place=self.place)
-        state = {"strategy": self.strategy.state, "ledger": self.ledger.state(), "place": place, "step": step}
+        state = {
+            "strategy": self.strategy.state,
+            "ledger": self.ledger.state(),
+            "place": place,
+            "step": step,
+            "experiment": self.mark,
+        }
         yield self.saves.whole(state, self.place, saving)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ from torch import nn
 from cl_engine import determinism, plugins
 from cl_engine.agenda import AgendaOptions, plan
 from cl_engine.backbone import Backbone, BackboneOptions, backbone_of, checked_backbone, scaling
+from cl_engine.data_root import classes_of, default_data_root, loaded, sources_of
 from cl_engine.engine import simulate
 from cl_engine.errors import UsageError
-from cl_engine.events import Event
+from cl_engine.events import Event, TaskLearned
 from cl_engine.exhaustion import explained
 from cl_engine.job import Curve
 from cl_engine.net import Net
@@ -28,7 +29,6 @@ from cl_engine.optimizers import Train, optimizer_class
 from cl_engine.options import checked
 from cl_engine.run_folder import RunFolder
 from cl_engine.scenario import Scenario
-from cl_engine.source_stream import Arrays
 from cl_engine.stopping import Stopped, asked_to_stop, stopping_at_once
 from cl_engine.strategy import Strategy
 from cl_engine.stream import Stream
@@ -70,15 +70,15 @@ class Experiment:
         Raises:
             UsageError: naming whatever is unknown, of a wrong type or out of bounds.
         """
-        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-            raise UsageError(f"seeds must be different numbers from 0 up, found {list(seeds)}")
+        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
+            raise UsageError(f"seeds must be different numbers from 0 to 2**63 − 1, found {list(seeds)}")
         found = scenario if isinstance(scenario, Scenario) else Scenario.load(scenario)
         kind = plugins.load("strategies", strategy)
         tables = found.with_overrides(strategy, overrides)
         stream, net = dict(tables["stream"]), dict(tables["net"])
         names = {"stream": stream.pop("name"), "net": net.pop("name")}
         stream_options = checked(plugins.load("streams", names["stream"]).Options, stream, "stream").model_dump()
-        for source in _sources(stream_options):
+        for source in sources_of(stream_options):
             plugins.source(source)
         if ":" not in names["net"]:
             net = checked(plugins.load("nets", names["net"]).Options, net, "net").model_dump()
@@ -112,18 +112,20 @@ class Experiment:
     @property
     def folder(self) -> Path:
         """The run's folder unless another is given."""
-        strategy = self.strategy.replace(":", "-").replace(".", "-")
-        return Path("results") / f"{self.scenario}-{strategy}-{self.hash}"
+        names = (
+            re.sub(r"[/\\\x00-\x1f]|^\.+", "-", name) for name in (self.scenario, re.sub("[:.]", "-", self.strategy))
+        )
+        return Path("results") / "-".join((*names, self.hash))
 
     def stream(self, device: str = "cpu", data_root: Path | None = None) -> Stream:
         """Build the stream; reads the source."""
         options, root = dict(self.resolved["stream"]), data_root or default_data_root()
         kind: Any = plugins.load("streams", options.pop("name"))
         if "sources" in options or "stand_ins" in options:
-            classes_of = partial(_classes_of, root)
-            return cast(Stream, kind(partial(_loaded, root), device=device, classes_of=classes_of, **options))
+            known = partial(classes_of, root)
+            return cast(Stream, kind(partial(loaded, root), device=device, classes_of=known, **options))
         if "source" in options:
-            return cast(Stream, kind(_loaded(root, options["source"]), device=device, **options))
+            return cast(Stream, kind(loaded(root, options["source"]), device=device, **options))
         where = {"data_root": root} if "benchmark" in options else {}
         return cast(Stream, kind(device=device, **where, **options))
 
@@ -131,7 +133,7 @@ class Experiment:
         """Return what nets start from; pre-trains it where the scenario asks for that and it is not in the cache."""
         if "backbone" not in self.resolved:
             return Backbone()
-        load = partial(_loaded, data_root or default_data_root())
+        load = partial(loaded, data_root or default_data_root())
         options = BackboneOptions(**self.resolved["backbone"])
         return backbone_of(options, stream, partial(self._builder, stream), self.resolved["net"], load)
 
@@ -209,7 +211,7 @@ class Experiment:
             backbone = self.backbone(stream, data_root)
             strategy, agenda = self.learner(stream, backbone), self.agenda
             resume = folder.resume(stream.device)
-            events = simulate(
+            events: Any = simulate(
                 stream,
                 strategy,
                 plan(stream, agenda),
@@ -219,6 +221,7 @@ class Experiment:
                 save_every_epochs=agenda.save_every_epochs,
                 curve=self.curve,
                 spot_checks=agenda.spot_checks,
+                mark=folder.mark,
             )
             attributes = {"strategy": self.strategy, "scenario": self.scenario}
             together = strategy.net.side_by_side(len(self.seeds))
@@ -228,43 +231,28 @@ class Experiment:
                 texts["backbone"] = json.dumps(backbone.about)
             recorder = folder.recorder(stream, self.seeds, resume, attributes, texts)
             watchers: list[Listener] = [recorder, *listeners(stream)]
+            begun = resume is not None
             try:
                 with asked_to_stop() as asked:
                     for event in events:
                         for listener in watchers:
                             listener(event)
+                        begun |= isinstance(event, TaskLearned)
                         if asked:
                             raise Stopped(asked[0])
             except Stopped:
                 recorder.publish("stopped")
                 raise
-            except Exception:
-                with suppress(OSError, RuntimeError):  # on a full disk what was published before is what remains
-                    recorder.publish("failed")
+            except Exception as error:
+                # what is refused before anything is learned leaves no log; on a full disk what was published remains
+                if begun or not isinstance(error, UsageError):
+                    with suppress(OSError, RuntimeError):
+                        recorder.publish("failed")
                 raise
             finally:
+                events.close()  # a strategy that is left in the middle puts back at once what it had changed
                 recorder.close()
         return folder.path
-
-
-def _sources(options: dict[str, Any]) -> list[str]:
-    """Return the names of all sources that the options of a stream name."""
-    listed = [part if isinstance(part, str) else part["source"] for part in options.get("sources", [])]
-    return [*listed, *options.get("stand_ins", {}).values(), *([options["source"]] if "source" in options else [])]
-
-
-def _loaded(root: Path, source: str) -> Arrays:
-    return plugins.source(source).load(root)
-
-
-def _classes_of(root: Path, source: str) -> int | None:
-    return plugins.source(source).classes_under(root)
-
-
-def default_data_root() -> Path:
-    """Return where data are looked for: ``CL_DATA_ROOT``, or a folder in the user's cache."""
-    found = os.environ.get("CL_DATA_ROOT")
-    return Path(found) if found else Path.home() / ".cache" / "cl-engine" / "data"
 
 
 def resolved_device(name: str) -> str:

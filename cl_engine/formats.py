@@ -9,11 +9,18 @@ from collections.abc import Sequence
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 FORMULA = re.compile(r"[=+\-@\t\r]")  # how formulas begin (OWASP: CSV injection)
 UNDEFINED = "–"
+LONGEST = 2000  # letters of an error
 
 
 def clean(text: str) -> str:
     """Return a text from a log without control characters, so that it cannot move a terminal's cursor."""
     return CONTROL.sub("", text)
+
+
+def sentence(text: str) -> str:
+    """Return an error on one line, safe to print; what is very long, because it tells what was found, is cut in the middle."""
+    line = clean(" ".join(text.split()))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
 
 
 def cell(text: str) -> str:

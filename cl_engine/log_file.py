@@ -11,11 +11,12 @@ from typing import Any
 
 import h5py
 
-from cl_engine.audit import audit, member
+from cl_engine.audit import audit, member, text
 from cl_engine.errors import UsageError
 
 FORMAT, MAJOR, LOG = "cl-engine-run", 1, "log.h5"
 NEEDED = ("run_id", "strategy", "scenario", "status")
+MOST = 1000  # attributes of a log
 ATTEMPTS = 3  # on a shared disk a file may be replaced in the middle of being opened
 
 
@@ -60,10 +61,12 @@ def attributes_of(file: h5py.File, names: Sequence[str] | None = None) -> dict[s
         UsageError: if the file is not the log of a run, or of a newer major version than this program reads.
     """
     found, attributes = {}, file.attrs
+    if len(attributes) > MOST:
+        raise UsageError(f"{file.filename} has {len(attributes)} attributes: it is no log of this program")
     for name in attributes if names is None else ("format", "format_version", *names):
-        value = attributes.get(name)
-        if isinstance(value, str | bytes):
-            found[name] = value if isinstance(value, str) else value.decode(errors="replace")
+        value = text(attributes, name) if name in attributes else None
+        if value is not None:
+            found[name] = value
     where, version = file.filename, found.get("format_version", "")
     if found.get("format") != FORMAT:
         raise UsageError(f"{where} is not the log of a cl-engine run: its format is {found.get('format')!r}")
@@ -117,7 +120,10 @@ def logs_in(*places: str | Path | Sequence[str | Path]) -> list[Path]:
         if not isinstance(place, str | Path):
             found |= dict.fromkeys(logs_in(*place))
             continue
-        new = list(_in(str(place)))
+        try:
+            new = list(_in(str(place)))
+        except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a link that goes around
+            raise UsageError(f"{place} cannot be looked into: {error}") from None
         if not new:
             raise UsageError(
                 f"there is no log at {place}: give a run's folder, its {LOG}, or a folder or pattern of runs"
@@ -133,9 +139,13 @@ def _in(place: str) -> Iterator[Path]:
     elif path.is_file():
         yield path
     elif glob.has_magic(place):
-        for match in sorted(glob.glob(place, recursive=True)):  # noqa: PTH207  # a pattern may begin at the root
+        seen = set()
+        for match in sorted(glob.iglob(place, recursive=True), key=len):  # noqa: PTH207  # a pattern may begin at the root
             path = Path(match)
-            yield from [path] if path.is_file() else sorted(path.rglob(LOG))
+            real = path.resolve()
+            if real not in seen:  # ** goes around where a folder is linked within itself
+                seen.add(real)
+                yield from [path] if path.is_file() else sorted(path.rglob(LOG))
 
 
 def _text(error: BaseException) -> str:

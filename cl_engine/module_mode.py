@@ -6,6 +6,8 @@ from collections.abc import Collection
 
 from torch import nn
 
+from cl_engine.errors import UsageError
+
 
 class Mode:
     """The mode a module is in. Switching walks through all its parts, so it is done on a change alone."""
@@ -30,3 +32,13 @@ class Mode:
             for name, part in self._module.named_modules():
                 if isinstance(part, nn.modules.batchnorm._NormBase) and name not in tracking:
                     part.eval()
+
+
+def explained(error: ValueError, rows: int) -> Exception:
+    """Return what a module says of a batch of so many rows in words that say what to do, where it is known."""
+    if "more than 1 value per channel" not in str(error):
+        return error
+    return UsageError(
+        f"train.batch: batch normalisation cannot learn from {rows} row in a batch; choose a number that leaves none over, "
+        "or another norm for the net"
+    )

@@ -15,7 +15,8 @@ from cl_engine import rng
 from cl_engine.errors import UsageError
 from cl_engine.images import channels_last
 from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT, head_names, without_head
-from cl_engine.module_mode import Mode
+from cl_engine.module_mode import Mode, explained
+from cl_engine.pretrained import fitting
 from cl_engine.tree import leaves, mapped
 
 Params = dict[str, Tensor]
@@ -79,7 +80,7 @@ class Net:
         self.shapes = {self._rename.get(name, name): tuple(tensor.shape) for name, tensor in tensors.items()}
         self._body_names = frozenset(name for name, _ in (*self._body.named_parameters(), *self._body.named_buffers()))
         self.layers = [name for name, _ in module.named_modules()]
-        self._pretrained = self._adopted(pretrained) if pretrained else {}
+        self._pretrained = self._adopted(pretrained or {}, tensors)
         self.input_shape = tuple(input_shape)
         self._probe(input_shape)
         self.stochastic = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())
@@ -251,19 +252,17 @@ class Net:
                 hooked.callback(module.get_submodule(layer).register_forward_hook(hook).remove)
             names = self._body_names if module is self._body else self._names
             odd = self._tied or own.keys() != names  # then torch looks into it, which takes a walk through the module
-            logits: Tensor = functional_call(module, own, (self.prepare(x),), strict=odd, tie_weights=odd)
+            try:
+                logits: Tensor = functional_call(module, own, (self.prepare(x),), strict=odd, tie_weights=odd)
+            except ValueError as error:
+                raise explained(error, len(x)) from None
         return logits
 
-    def _adopted(self, pretrained: Mapping[str, Tensor]) -> Params:
-        named = {self._rename.get(name, name): tensor for name, tensor in pretrained.items()}
-        wanted = {name: shape for name, shape in self.shapes.items() if name not in (HEAD_WEIGHT, HEAD_BIAS)}
-        found = {name: tensor for name, tensor in named.items() if name not in (HEAD_WEIGHT, HEAD_BIAS)}
-        for name in (*wanted, *found):
-            if name not in found or name not in wanted or tuple(found[name].shape) != wanted[name]:
-                there = f"of shape {tuple(found[name].shape)}" if name in found else "not there"
-                here = f"of shape {wanted[name]}" if name in wanted else "not known"
-                raise UsageError(f"the backbone's weights do not fit the net: '{name}' is {there}, in the net {here}")
-        return {name: tensor.to(self.device) for name, tensor in found.items()}
+    def _adopted(self, pretrained: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Params:
+        found, wanted = (
+            {self._rename.get(name, name): tensor for name, tensor in named.items()} for named in (pretrained, tensors)
+        )
+        return fitting(found, wanted, ignored=(HEAD_WEIGHT, HEAD_BIAS)) if pretrained else {}
 
     def _own(self, seed: int, leaf: Tensor) -> Tensor:
         return self.laid_out(leaf[seed])
@@ -281,7 +280,7 @@ class Net:
         x = torch.zeros(2, *shape, device=self.device)
         try:
             with torch.no_grad():
-                logits, features = self._module(x), self._body(x)
+                logits, features, _ = self._module(x), self._body(x), self._module(x[:1])
         except (RuntimeError, ValueError) as error:
             raise UsageError(f"the net does not accept inputs of shape {tuple(shape)}: {error}") from None
         head = self._module.get_submodule(next(iter(self._rename)).rsplit(".", 1)[0])

@@ -29,7 +29,9 @@ class Train(BaseModel):
     weight_decay: float = option(0.0, "weight decay", ge=0)
     milestones: list[int] = option([], "epochs after which the learning rate is multiplied by gamma")
     gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1)
-    crop: int = option(0, "images: pixels of black around, before a part of the old size is cut out at random", ge=0)
+    crop: int = option(
+        0, "images: pixels of black around, before a part of the old size is cut out at random", ge=0, le=256
+    )
     flip: float = option(
         0.0, "images: probability that left and right change places, drawn anew every time", ge=0, le=1
     )

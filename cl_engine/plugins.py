@@ -150,7 +150,7 @@ def _attribute(kind: Kind, name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise UsageError(f"the {SINGULAR[kind]} '{name}' cannot be imported: {error}") from None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from cl_engine.audit import audit, member
+from cl_engine.audit import audit, member, text
 from cl_engine.errors import UsageError
 from cl_engine.log_file import LOG, array, attributes_of, logs_in, opened, subgroup
 
@@ -30,6 +30,15 @@ AXES: dict[str, tuple[str, ...]] = {
     "experience_task": ("experience",),
     "task_name": ("task",),
 }
+# what readers of a table count on; newer columns are asked for
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "epochs": ("step", "task", "fit", "epoch", "seed", "loss", "seconds"),
+    "experiences": ("step", "task", "rows", "memory", "seconds"),
+    "curves": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
+    "stability": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
+    "events": ("event", "step", "kind", "name", "seed", "value"),
+}
+NAMES = ("kind", "name")  # the columns of texts
 DIMENSIONS = ("evaluation", "experience", "task", "seed", "part", "phase")
 
 
@@ -44,7 +53,10 @@ def open_run(path: str | Path) -> Run:
             (`cl_engine.audit`).
     """
     file = Path(path)
-    file = file / LOG if file.is_dir() else file
+    try:
+        file = file / LOG if file.is_dir() else file
+    except OSError as error:
+        raise UsageError(f"there is no log at {path}: {error.strerror}") from None
     with opened(file) as log:
         attributes = attributes_of(log)
         audit(log)
@@ -119,7 +131,7 @@ class Run:
         """Return a flat table: ``epochs``, ``experiences``, ``curves``, ``events``; rows of when the run was opened.
 
         Raises:
-            UsageError: if the log has none of that name.
+            UsageError: if the log has none of that name, or it lacks a column.
         """
         import pandas as pd
 
@@ -129,7 +141,15 @@ class Run:
         with opened(self.path) as file:
             group = subgroup(file, name)
             columns = {key: array(group, key, rows) for key in group if key != "row"}
-        return pd.DataFrame(columns)
+            found = pd.DataFrame(columns)
+        odd = [
+            key
+            for key in COLUMNS.get(name, ())
+            if key not in found or (key in NAMES) == (found[key].dtype.kind in "iuf")
+        ]
+        if odd:
+            raise UsageError(f"{self.path} is damaged: the table {name} has no column '{odd[0]}' of its kind")
+        return found
 
     @property
     def tables(self) -> dict[str, int]:
@@ -189,7 +209,8 @@ def _held(log: h5py.File) -> Held:
         axes = (name,) if name in DIMENSIONS else AXES.get(name) or tuple(_axis(dim) for dim in data.dims)
         if len(axes) != data.ndim:
             raise UsageError(f"{log.filename} is damaged: results/{name} has {data.ndim} axes, not {len(axes)}")
-        about = {key: data.attrs[key] for key in ("units", "long_name") if isinstance(data.attrs.get(key), str)}
+        said = {key: text(data.attrs, key) for key in ("units", "long_name") if key in data.attrs}
+        about = {key: value for key, value in said.items() if value is not None}
         if name in CELLS:
             large[name] = (axes, data.shape, data.dtype, about)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import platform
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 from cl_engine.blocks import BlockFiles
 from cl_engine.checkpoint import previous
 from cl_engine.checkpoint_store import Store
+from cl_engine.disk import refuse_links
 from cl_engine.errors import UsageError
 from cl_engine.log_file import read_whole
 from cl_engine.recorder import JOURNAL, LOG, WORKING, Recorder
@@ -42,9 +44,11 @@ class RunFolder:
         self.path, self.experiment = path, experiment
         self.checkpoint = Store(path / CHECKPOINT)
         self._lock = FileLock(path / ".lock", timeout=0)
+        self._made = False
 
     def hold(self) -> None:
         """Become the one process that writes here."""
+        self._made = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
@@ -56,6 +60,7 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         self.hold()
         try:
+            refuse_links(self.path)
             self._check_owner()
             self._remove_parts()
         except BaseException:
@@ -68,6 +73,10 @@ class RunFolder:
     ) -> None:
         self._remove_parts()
         self._lock.release()
+        if isinstance(error, UsageError) and self._made:  # a run that is refused leaves nothing behind
+            (self.path / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.rmdir()
 
     def _remove_parts(self) -> None:
         """Remove what a kill, or a full disk, left in the middle of being written."""
@@ -123,10 +132,24 @@ class RunFolder:
             found = saved(self.checkpoint, device)
         except UsageError as error:
             raise UsageError(f"{error}; its log can still be read, and --fresh runs it again from the start") from None
+        if found is not None:
+            self._check_checkpoint(found)
         if found is not None and self.checkpoint.damaged:
             step = found["step"]
             SAID.warning("%s: going on from the checkpoint before, after experience %d", self.checkpoint.damaged, step)
         return found
+
+    @property
+    def mark(self) -> str:
+        """What a checkpoint of this experiment says that it is of."""
+        return hashlib.sha256(self.experiment.encode()).hexdigest()[:16]
+
+    def _check_checkpoint(self, found: Mapping[str, Any]) -> None:
+        path, kinds = self.checkpoint.path, {"strategy": dict, "ledger": dict, "place": int, "step": int}
+        if not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
+            raise UsageError(f"{path} is not the checkpoint of a run: it must hold {', '.join(kinds)}")
+        if found.get("experiment", self.mark) != self.mark:
+            raise UsageError(f"{path} is of another experiment than the log beside it: remove both, or --fresh")
 
     def recorder(
         self,

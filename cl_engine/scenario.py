@@ -39,7 +39,7 @@ class Scenario:
         try:
             text = path.read_text(encoding="utf-8")
             tables = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError, OSError) as error:  # tomllib says so of what is nested too deep
             raise UsageError(f"{path} is not TOML: {error}") from None
         return cls.of(path.stem, tables, text, str(path))
 
@@ -105,5 +105,5 @@ def parsed(assignment: str) -> tuple[str, Any]:
         raise UsageError(f"--set {assignment}: write KEY=VALUE, as in --set train.lr=0.1")
     try:
         return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return key.strip(), text

@@ -17,6 +17,8 @@ from cl_engine.errors import UsageError
 from cl_engine.options import Configured, option
 from cl_engine.stream import Data, Experience, Stream
 
+MOST = 10**7  # experiences
+
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
@@ -185,6 +187,10 @@ class SourceStream(Stream):
         if isinstance(self.revisit, int):
             if self.revisit < 0:
                 raise UsageError(f"stream.revisit: found {self.revisit}; allowed are 0, 1, 2, … or a list of tasks")
+            if self.n_tasks * (1 + self.revisit) > MOST:
+                raise UsageError(
+                    f"stream.revisit: {self.n_tasks} tasks that come back {self.revisit} times are more than {MOST} experiences"
+                )
             return list(range(self.n_tasks)) * (1 + self.revisit)
         odd = [task for task in self.revisit if not 0 <= task < self.n_tasks]
         if odd:

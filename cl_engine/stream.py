@@ -6,9 +6,10 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from cl_engine.augmentation import Augmentation
@@ -17,6 +18,7 @@ from cl_engine.options import Configured, option
 
 Setting = Literal["task", "domain", "class"]
 BLACK: tuple[float, ...] = (0.0,)
+Shape = Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=3, max_length=3)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +85,7 @@ class Stream(Configured):
     """
 
     setting: Setting = option("task", "what is told at test time: task, domain or class (incremental)")
-    n: int | None = option(None, "number of tasks; left out: all there are, or without end", ge=1)
+    n: int | None = option(None, "number of tasks; left out: all there are, or without end", ge=1, le=10**6)
     unlabelled: list[int] = option([], "tasks whose training rows come without labels")
 
     n_tasks: int | None

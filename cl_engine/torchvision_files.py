@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from cl_engine import cifar_files, idx_files
 from cl_engine.errors import UsageError
 from cl_engine.source_stream import Arrays, Source
 
 
 class TorchvisionSource(Source):
-    """A classification set of ``torchvision.datasets`` with a ``train`` flag, its checksums checked by torchvision.
+    """A classification set that ``torchvision.datasets`` downloads, read from its files without torchvision's own loaders.
 
-    A subclass names the class, the number of classes and the published channel means and deviations (of 0 … 1).
+    A subclass names the class there, the number of classes and the published channel means and deviations (of 0 … 1).
     """
 
     needs_files: ClassVar[bool] = True
@@ -25,13 +27,12 @@ class TorchvisionSource(Source):
     name: str
 
     def load(self, root: Path) -> Arrays:
-        train, test = (self._open(root, train) for train in (True, False))
-        (train_x, train_y), (test_x, test_y) = _arrays(train), _arrays(test)
+        (train_x, train_y), (test_x, test_y) = (self.half(root, train) for train in (True, False))
         return Arrays(
-            train_x,
-            train_y,
-            test_x,
-            test_y,
+            np.ascontiguousarray(train_x),
+            train_y.astype(np.int64),
+            np.ascontiguousarray(test_x),
+            test_y.astype(np.int64),
             self.classes,
             tuple(255 * value for value in self.mean),
             tuple(255 * value for value in self.std),
@@ -40,10 +41,50 @@ class TorchvisionSource(Source):
 
     def fetch(self, root: Path) -> None:
         for train in (True, False):
-            self._open(root, train, download=True)
+            opened(self.name, self.dataset, root, download=True, train=train)
 
-    def _open(self, root: Path, train: bool, download: bool = False) -> Any:
-        return opened(self.name, self.dataset, root, download, train=train)
+    @abstractmethod
+    def half(self, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return images ``[N, C, H, W]`` and labels ``[N]`` of the training or the test half."""
+
+    def file(self, root: Path, *parts: str) -> Path:
+        """Return a file of the set; a `UsageError` that says how to get it if it is not there."""
+        path = root.joinpath(*parts)
+        if not path.is_file():
+            raise _missing(self.name, root)
+        return path
+
+
+class MnistLike(TorchvisionSource):
+    """MNIST, or a set that is published in its place: IDX files."""
+
+    def half(self, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
+        folder, half = (self.dataset, "raw"), "train" if train else "t10k"
+        images = self.file(root, *folder, f"{half}-images-idx3-ubyte")
+        labels = self.file(root, *folder, f"{half}-labels-idx1-ubyte")
+        x, y = idx_files.read(images, 3), idx_files.read(labels, 1)
+        if len(x) != len(y) or (len(y) and y.max() >= self.classes):
+            raise UsageError(
+                f"{labels} is damaged: {len(y)} labels up to {max(y, default=0)} for {len(x)} images of {self.classes} classes"
+            )
+        return x[:, None], y
+
+
+class CifarLike(TorchvisionSource):
+    """CIFAR-10 or CIFAR-100: batches whose checksums torchvision knows."""
+
+    labels: str
+
+    def half(self, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
+        from torchvision import datasets  # 1 s to import: only when used
+
+        known = getattr(datasets, self.dataset)
+        parts = [
+            cifar_files.read(self.file(root, known.base_folder, name), md5, self.labels)
+            for name, md5 in (known.train_list if train else known.test_list)
+        ]
+        images, labels = zip(*parts, strict=True)
+        return np.concatenate(images), np.concatenate(labels)
 
 
 def opened(name: str, dataset: str, root: Path, download: bool, **options: Any) -> Any:
@@ -56,16 +97,16 @@ def opened(name: str, dataset: str, root: Path, download: bool, **options: Any) 
 
     try:
         return getattr(datasets, dataset)(root, download=download, **options)
-    except (RuntimeError, OSError) as error:
+    except Exception as error:  # whatever is in the files may fail in any way
         if download:
             raise UsageError(f"could not download {dataset} to {root}: {error}") from None
-        raise UsageError(
-            f"the files of '{name}' are not under {root} in torchvision's layout; "
-            f"get them with: python run.py fetch {name} --data-root {root}"
-        ) from None
+        if "not found" in str(error) or isinstance(error, FileNotFoundError):
+            raise _missing(name, root) from None
+        raise UsageError(f"the files of '{name}' under {root} are damaged: {error}") from None
 
 
-def _arrays(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
-    x = np.asarray(dataset.data)
-    x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
-    return np.ascontiguousarray(x, dtype=np.uint8), np.asarray(dataset.targets, dtype=np.int64)
+def _missing(name: str, root: Path) -> UsageError:
+    return UsageError(
+        f"the files of '{name}' are not under {root} in torchvision's layout; "
+        f"get them with: python run.py fetch {name} --data-root {root}"
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+MOST_SEEDS = 10_000
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
@@ -20,8 +21,8 @@ def seeds(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     except ValueError:
         raise click.BadParameter(f"'{value}' is neither a number of seeds (5) nor a list of them (0,3,7)") from None
     if "," not in value:
-        if numbers[0] < 1:
-            raise click.BadParameter(f"there must be at least one seed, found {value}")
+        if not 1 <= numbers[0] <= MOST_SEEDS:
+            raise click.BadParameter(f"there must be at least one seed, and at most {MOST_SEEDS}; found {value}")
         numbers = list(range(numbers[0]))
     return tuple(numbers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,50 @@ def cycle(file: h5py.File, folder: Path) -> None:
     file["results/again"] = file["results"]
 
 
+def lists_of_lists(file: h5py.File, folder: Path) -> None:
+    inner = h5py.vlen_dtype(np.dtype("i4"))
+    file["results"].create_dataset("odd", (2,), dtype=inner)
+
+
+def yes_or_no(file: h5py.File, folder: Path) -> None:
+    file["results"].create_dataset("odd", data=np.array([True, False]))
+
+
+def a_named_type(file: h5py.File, folder: Path) -> None:
+    file["results/odd"] = np.dtype("f8")
+
+
+def zeros_that_unpack_to_more_than_they_say(file: h5py.File, folder: Path) -> None:
+    data = file["results"].create_dataset("odd", (1000,), "f8", chunks=(1000,), compression="gzip")
+    data.id.write_direct_chunk((0,), zlib.compress(bytes(2**28), 9))
+
+
+def packed_twice(file: h5py.File, folder: Path) -> None:
+    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    made.set_chunk((1000,))
+    made.set_deflate(9)
+    made.set_deflate(9)
+    space = h5py.h5s.create_simple((1000,))
+    h5py.h5d.create(file["results"].id, b"odd", h5py.h5t.NATIVE_DOUBLE, space, made)
+
+
+def giant_chunks(file: h5py.File, folder: Path) -> None:
+    file["results"].create_dataset("odd", (10**7,), "f8", chunks=(10**7,), compression="gzip")
+
+
+def one_text_a_million_times(file: h5py.File, folder: Path) -> None:
+    count = 10**6
+    one = file["results"].create_dataset("one", (1,), h5py.string_dtype(), chunks=(1,))
+    one[0] = "x" * 10**6
+    where = one.id.read_direct_chunk((0,))[1]
+    many = file["results"].create_dataset("odd", (count,), h5py.string_dtype(), chunks=(count,), compression="gzip")
+    many.id.write_direct_chunk((0,), zlib.compress(where * count, 9))
+
+
+def texts_without_chunks(file: h5py.File, folder: Path) -> None:
+    file["results"].create_dataset("odd", data=np.array(["a", "b"], dtype=object), dtype=h5py.string_dtype())
+
+
 ATTACKS = {
     soft_link: "is a link to elsewhere",
     external_link: "is a link to elsewhere",
@@ -84,6 +129,14 @@ ATTACKS = {
     references: "is neither of integers nor of floats nor of strings",
     terabytes: "declares 8000000000000 bytes",
     cycle: "linked within itself",
+    lists_of_lists: "is neither of integers nor of floats nor of strings",
+    yes_or_no: "is neither of integers nor of floats nor of strings",
+    a_named_type: "is neither a group nor an array",
+    zeros_that_unpack_to_more_than_they_say: "unpacks to more than the 8000 bytes it says",
+    packed_twice: "is packed more than once",
+    giant_chunks: "has chunks of 80000000 bytes",
+    one_text_a_million_times: "says that its texts are 1000000000000 bytes",
+    texts_without_chunks: "is not stored in chunks",
 }
 
 
@@ -111,6 +164,36 @@ def test_a_log_that_turns_bad_after_it_was_opened_is_refused_when_it_is_read_aga
         table["value"] = h5py.SoftLink("/events/seed")
     with pytest.raises(UsageError, match="is a link to elsewhere"):
         run.table("events")
+
+
+def many_attributes(file: h5py.File) -> None:
+    for number in range(2000):
+        file.attrs[f"a{number}"] = "x"
+
+
+def no_text(value: Any) -> Callable[[h5py.File], None]:
+    def put(file: h5py.File) -> None:
+        file.attrs["format"] = value
+
+    return put
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        many_attributes,
+        no_text(np.zeros(3, dtype=[("a", "i4"), ("b", "f8")])),
+        no_text(["cl-engine-run"] * 50),
+        no_text(np.bytes_(b"x" * 60_000)),
+        no_text(h5py.Empty("S1")),
+        no_text(5),
+    ],
+)
+def test_an_attribute_that_is_not_one_text_is_not_read(attack: Callable[[h5py.File], None], log: Path):
+    with h5py.File(log, "r+") as file:
+        attack(file)
+    with pytest.raises(UsageError, match=r"is not the log of a cl-engine run|it is no log of this program"):
+        open_run(log)
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cl_engine"
 # the floors of DESIGN.md, from the ground up; a folder stands for all files in it
 FLOORS = [
-    ["errors", "formats", "rng", "tree", "bank", "events", "images", "flops", "disk", "typed"],
+    ["errors", "formats", "rng", "tree", "bank", "events", "images", "flops", "typed", "chunks"],
     [
         "options",
         "rehearsal",
@@ -22,9 +22,14 @@ FLOORS = [
         "module_mode",
         "audit",
         "stability",
-        "blocks",
         "log_journal",
+        "idx_files",
+        "cifar_files",
+        "image_files",
+        "pretrained",
+        "disk",
     ],
+    ["blocks"],
     [
         "stream",
         "optimizers",
@@ -51,7 +56,7 @@ FLOORS = [
     ["examiner"],
     ["strategies/", "streams/", "sources/", "nets/"],
     ["engine", "log_tables", "console", "plugins", "scenario", "results"],
-    ["recorder", "analysis/", "backbone"],
+    ["recorder", "analysis/", "backbone", "data_root"],
     ["run_folder", "export/"],
     ["experiment"],
     ["estimate", "interop/"],

@@ -22,7 +22,7 @@ class Isometric(Architecture):
     """
 
     width: int = option(64, "feature maps of every block", ge=1)
-    steps: int = option(4, "blocks one after the other", ge=1)
+    steps: int = option(4, "blocks one after the other", ge=1, le=10**4)
     patch: int = option(4, "height and width of the patches that the stem takes", ge=1)
     kernel: int = option(3, "height and width of the blocks' kernels, an odd number", ge=1)
     norm: Norm = option("layer", "normalisation before each block: layer (over all maps) or batch")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import nn
 
 from cl_engine.architecture import Architecture
@@ -14,7 +15,7 @@ from cl_engine.options import option
 class Mlp(Architecture):
     """MLP: fully connected layers with ReLU, inputs flattened; initialised as torch initialises Linear."""
 
-    hidden: list[int] = option([256, 256], "widths of the hidden layers")
+    hidden: list[Annotated[int, Field(ge=1)]] = option([256, 256], "widths of the hidden layers", max_length=1000)
     norm: Literal["none", "batch", "layer"] = option("none", "normalisation before each ReLU: none, batch or layer")
     dropout: float = option(0.0, "share of hidden units dropped while training", ge=0, lt=1)
 

@@ -19,7 +19,7 @@ class SmallCnn(Architecture):
     """
 
     width: int = option(64, "maps of each convolution", ge=1)
-    layers: int = option(4, "convolutions; as long as the images can be halved they are", ge=1)
+    layers: int = option(4, "convolutions; as long as the images can be halved they are", ge=1, le=1000)
     norm: Literal["batch", "group", "none"] = option("batch", "normalisation: batch, group (of four) or none")
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:

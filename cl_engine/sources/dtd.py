@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from cl_engine import image_files
 from cl_engine.source_stream import Arrays, Source
 from cl_engine.torchvision_files import opened
 
@@ -35,13 +36,13 @@ class Dtd(Source):
         return 47
 
     def _open(self, root: Path, split: str, download: bool = False) -> Any:
-        return opened("dtd", "DTD", root, download, split=split)
+        return opened("dtd", "DTD", root, download, split=split, loader=image_files.read)
 
 
 def _arrays(parts: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     from PIL import Image
 
     found = [(image, label) for part in parts for image, label in part]
-    small = [np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for image, _ in found]
+    small = [np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for image, _ in found]
     x = np.stack(small).transpose(0, 3, 1, 2)
     return np.ascontiguousarray(x), np.array([label for _, label in found], dtype=np.int64)

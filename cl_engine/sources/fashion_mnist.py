@@ -1,9 +1,9 @@
 """Fashion-MNIST, in torchvision's layout."""
 
-from cl_engine.torchvision_files import TorchvisionSource
+from cl_engine.torchvision_files import MnistLike
 
 
-class FashionMnist(TorchvisionSource):
+class FashionMnist(MnistLike):
     """Fashion-MNIST: 60,000 and 10,000 articles of clothing of 28 × 28 pixels (Xiao et al. 2017)."""
 
     name, dataset, classes = "fashion_mnist", "FashionMNIST", 10

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from cl_engine import image_files
 from cl_engine.errors import UsageError
 from cl_engine.source_stream import Arrays, Source
 
@@ -30,7 +31,7 @@ class Folder(Source):
     def load(self, root: Path) -> Arrays:
         labels = self._classes(root)
         train, test = (self._files(root, half, labels) for half in ("train", "test"))
-        same = len({_size(file) for file, _ in (*train, *test)}) == 1
+        same = len({image_files.size(file) for file, _ in (*train, *test)}) == 1
         (train_x, train_y), (test_x, test_y) = (_read(found, same) for found in (train, test))
         mean, std = (tuple(255 * value for value in values) for values in IMAGENET)
         return Arrays(train_x, train_y, test_x, test_y, len(labels), mean, std, about={"data": f"folder {self.path}"})
@@ -44,6 +45,8 @@ class Folder(Source):
 
     def _classes(self, root: Path) -> list[str]:
         folder = self._half(root, "train")
+        if ".." in Path(self.path).parts or Path(self.path).is_absolute():
+            raise UsageError(f"source 'folder/{self.path}': NAME is a folder under the data root {root}, without '..'")
         if not self.path or not folder.is_dir():
             raise UsageError(
                 f"source 'folder/{self.path}': there is no folder {folder}; expected are NAME/train/CLASS/*.jpg and "
@@ -65,16 +68,6 @@ class Folder(Source):
         return found
 
 
-def _size(file: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return image.size
-    except OSError as error:
-        raise UsageError(f"{file} is not an image that can be read: {error}") from None
-
-
 def _read(files: list[tuple[Path, int]], same: bool) -> tuple[np.ndarray, np.ndarray]:
     with ThreadPoolExecutor() as pool:  # decoding releases the interpreter
         images = list(pool.map(lambda entry: _image(entry[0], same), files))
@@ -84,11 +77,7 @@ def _read(files: list[tuple[Path, int]], same: bool) -> tuple[np.ndarray, np.nda
 def _image(file: Path, same: bool) -> np.ndarray:
     from PIL import Image
 
-    try:
-        with Image.open(file) as opened:
-            image = opened.convert("RGB")
-    except OSError as error:
-        raise UsageError(f"{file} is not an image that can be read: {error}") from None
+    image = image_files.read(file)
     if not same:
         scale = SHORT_SIDE / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)

@@ -1,9 +1,9 @@
 """MNIST, in torchvision's layout."""
 
-from cl_engine.torchvision_files import TorchvisionSource
+from cl_engine.torchvision_files import MnistLike
 
 
-class Mnist(TorchvisionSource):
+class Mnist(MnistLike):
     """MNIST: 60,000 and 10,000 handwritten digits of 28 × 28 pixels (LeCun et al. 1998)."""
 
     name, dataset, classes = "mnist", "MNIST", 10

@@ -29,7 +29,7 @@ class Mnist1dImages(Source):
 def _fields(lines: np.ndarray) -> np.ndarray:
     """Return uint8 images ``[N, 1, 40, 40]`` of signals ``[N, 40]``."""
     low, high = lines.min(axis=1, keepdims=True), lines.max(axis=1, keepdims=True)
-    cosine = np.clip(2 * (lines - low) / (high - low) - 1, -1, 1)
+    cosine = np.clip(2 * (lines - low) / np.maximum(high - low, 1e-12) - 1, -1, 1)
     sine = np.sqrt(1 - cosine**2)
     fields = cosine[:, :, None] * cosine[:, None, :] - sine[:, :, None] * sine[:, None, :]
     images: np.ndarray = np.round(127.5 * (fields[:, None] + 1)).astype(np.uint8)

@@ -16,7 +16,7 @@ from cl_engine.errors import UsageError
 from cl_engine.images import to_shape
 from cl_engine.options import option
 from cl_engine.source_stream import Arrays
-from cl_engine.stream import Data, Experience, Stream
+from cl_engine.stream import Data, Experience, Shape, Stream
 
 Transform = Literal["turn", "mirror", "invert", "roll", "halve", "permute"]
 KEPT = 6  # sources in memory at a time
@@ -47,13 +47,11 @@ class Compositional(Stream):
     """
 
     sources: list[str] = option(["digits"], "where images come from: names of `list sources`")
-    shape: list[int] | None = option(
-        None, "channels, height and width of all inputs; left out: those of the first source"
-    )
+    shape: Shape | None = option(None, "channels, height and width of all inputs; left out: those of the first source")
     transforms: list[Transform] = option(
         ["turn", "mirror", "invert", "roll", "halve", "permute"], "transformations that inputs are put together from"
     )
-    depth: int = option(2, "transformations one after the other, at most", ge=0)
+    depth: int = option(2, "transformations one after the other, at most", ge=0, le=100)
     classes: int | None = option(
         None, "classes of a task, drawn from those of its source; left out: all, in order", ge=2
     )

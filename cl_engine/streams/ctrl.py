@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from cl_engine import rng
@@ -16,11 +17,12 @@ from cl_engine.errors import UsageError
 from cl_engine.images import to_shape
 from cl_engine.options import option
 from cl_engine.source_stream import Arrays
-from cl_engine.stream import Data, Experience, Setting, Stream
+from cl_engine.stream import Data, Experience, Setting, Shape, Stream
 
 KEPT = 6  # sources in memory at a time
 ASIDE = {"cifar100": 50, "dtd": 27}  # rows of a class from which validation rows are drawn
 MOST_ASIDE = 500
+Count = Annotated[int, Field(ge=1)]
 
 
 class Ctrl(Stream):
@@ -36,13 +38,13 @@ class Ctrl(Stream):
     setting: Setting = option("task", "what is told at test time: task or domain (labels are local to the task)")
     kind: Kind = option("s_minus", "which of the six streams")
     stand_ins: dict[str, str] = option({}, "sources in the place of published ones: {svhn = 'digits', dtd = '…'}")
-    shape: list[int] = option([3, 32, 32], "channels, height and width of all inputs")
-    large: tuple[int, int] = option(
+    shape: Shape = option([3, 32, 32], "channels, height and width of all inputs")
+    large: tuple[Count, Count] = option(
         (400, 200), "training and validation rows of a class, of a task with plenty of data"
     )
-    small: tuple[int, int] = option((40, 20), "the same, of an ordinary task")
-    tiny: tuple[int, int] = option((5, 3), "the same, of a task with few data")
-    long: tuple[int, int] = option((1000, 500), "the same, of the large tasks of s_long")
+    small: tuple[Count, Count] = option((40, 20), "the same, of an ordinary task")
+    tiny: tuple[Count, Count] = option((5, 3), "the same, of a task with few data")
+    long: tuple[Count, Count] = option((1000, 500), "the same, of the large tasks of s_long")
     test_samples_per_class: int = option(1000, "test rows of a class in a task, or all there are", ge=1)
     seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
 

@@ -15,7 +15,7 @@ from cl_engine.errors import UsageError
 from cl_engine.images import to_shape
 from cl_engine.options import STRICT, option
 from cl_engine.source_stream import Arrays, SourceStream, ordered
-from cl_engine.stream import Data, Experience, Stream
+from cl_engine.stream import Data, Experience, Shape, Stream
 
 KEPT = 2  # data sets in memory at a time
 
@@ -38,7 +38,7 @@ class Datasets(Stream):
     sources: list[str | Part] = option(
         ..., "the data sets, in order: names of `list sources`, or tables {source = …, classes = […]}"
     )
-    shape: list[int] | None = option(None, "channels, height and width of all inputs; left out: those of the first set")
+    shape: Shape | None = option(None, "channels, height and width of all inputs; left out: those of the first set")
     samples_per_class: int | None = option(None, "training rows of a class in a task; left out: all", ge=1)
     test_samples_per_class: int | None = option(None, "test rows of a class in a task; left out: all", ge=1)
     validation: float = option(0.0, "share of the training rows of each class set aside for choices", ge=0, lt=1)

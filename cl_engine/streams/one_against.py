@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,6 +16,8 @@ from cl_engine.options import option
 from cl_engine.source_stream import SourceStream
 from cl_engine.stream import Experience
 
+MOST = 10**6  # tasks
+
 
 class OneAgainst(SourceStream):
     """One against some: each task tells one class (label 0) from a few others (label 1) (Camp et al., 2020).
@@ -25,7 +28,7 @@ class OneAgainst(SourceStream):
 
     positives: list[int] | None = option(None, "classes that take the one side; left out: all, in the source's order")
     negatives: list[list[int]] | None = option(None, "for each of the positives, the classes it is told from")
-    of: int = option(2, "where negatives are left out: every set of so many other classes is a task", ge=1)
+    of: int = option(2, "where negatives are left out: every set of so many other classes is a task", ge=1, le=20)
     share: float = option(1.0, "share of the other side's rows that a task has", gt=0, le=1)
     shuffled: bool = option(True, "tasks in an order drawn by the stream's seed, rather than positive by positive")
 
@@ -60,6 +63,11 @@ class OneAgainst(SourceStream):
         classes = self.arrays.classes
         positives = list(range(classes)) if self.positives is None else self.positives
         if self.negatives is None:
+            count = len(positives) * math.comb(classes - 1, self.of)
+            if count > MOST:
+                raise UsageError(
+                    f"stream.of: {self.of} of {classes - 1} other classes make {count} tasks; at most {MOST} are allowed"
+                )
             others = [[c for c in range(classes) if c != one] for one in positives]
             tasks = [
                 (one, *some)

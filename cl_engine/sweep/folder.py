@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,15 +16,17 @@ from typing import Any
 import h5py
 import numpy as np
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 
 from cl_engine.audit import audit
-from cl_engine.disk import write
+from cl_engine.disk import refuse_links, write
 from cl_engine.errors import UsageError
 from cl_engine.formats import clean
 from cl_engine.log_file import LOG, array, attributes_of, opened, subgroup
 
 FORMAT = "cl-engine-sweep/1"
 PLAN, ATTEMPTS, OUTPUT = "sweep.json", "attempts.jsonl", "output.txt"
+NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")  # of a folder within the sweep's
 FAILURES = ("failed", "died")  # outcomes that count against the number of retries
 
 
@@ -121,10 +124,12 @@ class SweepFolder:
             found = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UsageError(f"there is no sweep in {self.path}: give the folder of one (it holds {PLAN})") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{file} cannot be read: {error}") from None
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise UsageError(f"{file} was not written by this version: its format is not {FORMAT}")
+        if not isinstance(found.get("options"), dict) or not isinstance(found.get("id"), str):
+            raise UsageError(f"{file} is damaged: it does not say the options, or whose sweep it is")
         return found
 
     def keep(self, options: Mapping[str, Any], entries: Iterable[Entry], command: str) -> str:
@@ -144,9 +149,15 @@ class SweepFolder:
     def entries(self) -> list[Entry]:
         """The runs of the sweep, as written down."""
         try:
-            return [Entry(**entry) for entry in self.plan["runs"]]
-        except (TypeError, KeyError) as error:
-            raise UsageError(f"{self.path / PLAN} is damaged: {error}") from None
+            found = TypeAdapter(list[Entry]).validate_python(self.plan.get("runs"))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in ("runs", *first["loc"]))
+            raise UsageError(f"{self.path / PLAN} is damaged: {where}: {first['msg']}") from None
+        for entry in found:
+            if not NAME.fullmatch(entry.name):
+                raise UsageError(f"{self.path / PLAN} is damaged: a run's folder in it cannot be called {entry.name!r}")
+        return found
 
     def known(self) -> dict[str, str]:
         """Return the names of run folders that are there, by the hash of their experiment."""
@@ -156,6 +167,7 @@ class SweepFolder:
         """Add a line about an attempt at a run to its folder."""
         folder = self.path / name
         folder.mkdir(parents=True, exist_ok=True)
+        refuse_links(self.path, folder)
         line = {"outcome": outcome, "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **about}
         with (folder / ATTEMPTS).open("ab+") as file:
             end = file.seek(0, 2)
@@ -173,7 +185,7 @@ class SweepFolder:
         for line in lines:
             try:
                 noted = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(noted, dict):
                 found.append(noted)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from cl_engine.errors import UsageError
 from cl_engine.options import STRICT, checked, option
+from cl_engine.typed import MOST_SEEDS
 
 Objective = Literal["acc", "bwt", "fwt", "forgetting", "memory", "seconds"]
 SMALLER_IS_BETTER = ("forgetting", "memory", "seconds")
@@ -30,12 +31,12 @@ class ResourceOptions(BaseModel):
     """The table ``[resources]``: what one run takes, and how many run at a time."""
 
     model_config = STRICT
-    threads: int = option(1, "CPU threads of a run", ge=1)
+    threads: int = option(1, "CPU threads of a run", ge=1, le=1024)
     gpus: float | None = option(
         None, "GPUs of a run, or a share of one; left out: by measured memory, else a whole one", ge=0
     )
     memory: float | None = option(None, "memory of a run in GB; left out: measured on its first experience", gt=0)
-    jobs: int | None = option(None, "runs at a time; left out: as many as cores, GPUs and memory allow", ge=1)
+    jobs: int | None = option(None, "runs at a time; left out: as many as cores, GPUs and memory allow", ge=1, le=1024)
 
 
 class SweepOptions(BaseModel):
@@ -47,12 +48,15 @@ class SweepOptions(BaseModel):
     seeds: int | list[int] = option(1, "how many seeds, or which; they learn side by side in one run")
     spread: bool = option(False, "each seed a run of its own")
     orders: int = option(
-        0, "task orders 0 (the stream's own) to k − 1 as an axis: stream.task_order; 0: no such axis", ge=0
+        0, "task orders 0 (the stream's own) to k − 1 as an axis: stream.task_order; 0: no such axis", ge=0, le=10**4
     )
     set: dict[str, Any] = option({}, "what is varied: a list of values, or { from, to, log }, by key")
     search: Literal["grid", "random", "optuna"] = option("grid", "all combinations, some at random, or adaptively")
     trials: int = option(
-        20, "points that random and optuna try, for each scenario, strategy, order, and, if spread, seed", ge=1
+        20,
+        "points that random and optuna try, for each scenario, strategy, order, and, if spread, seed",
+        ge=1,
+        le=10**5,
     )
     search_seed: int = option(0, "seed of what is drawn", ge=0)
     objective: Objective = option("acc", "what halving, optuna and `best so far` go by; a mean over seeds, at the end")
@@ -64,8 +68,8 @@ class SweepOptions(BaseModel):
     @model_validator(mode="after")
     def _agrees(self) -> SweepOptions:
         count = len(self.seeds) if isinstance(self.seeds, list) else self.seeds
-        if count < 1:
-            raise ValueError("seeds: there must be at least one")
+        if not 1 <= count <= MOST_SEEDS:
+            raise ValueError(f"seeds: there may be 1 to {MOST_SEEDS}")
         if self.halving is not None and self.search == "optuna":
             raise ValueError("halving goes with search grid and random, not with optuna")
         return self
@@ -124,5 +128,5 @@ def _beside(file: Path, name: Any) -> Any:
 def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise UsageError(f"{file} is not TOML: {error}") from None

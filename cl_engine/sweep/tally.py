@@ -11,7 +11,8 @@ from typing import Any
 
 from cl_engine.analysis.names import one_line
 from cl_engine.formats import duration, number, size
-from cl_engine.sweep.folder import Entry, Look, SweepFolder
+from cl_engine.options import checked
+from cl_engine.sweep.folder import PLAN, Entry, Look, SweepFolder
 from cl_engine.sweep.place import Heard, Outcome
 from cl_engine.sweep.request import SweepOptions
 
@@ -59,7 +60,7 @@ class Tally:
             UsageError: if there is no sweep.
         """
         plan = folder.plan
-        tally = cls(SweepOptions.model_validate(plan["options"]))
+        tally = cls(checked(SweepOptions, plan["options"], str(folder.path / PLAN)))
         driven = folder.driven
         for entry in folder.entries:
             tally.enter(entry, entry.name, folder.look(entry.name, tally.options.objective))
