@@ -1,7 +1,7 @@
 """What several seeds cost together: in one fit, and in one run of the command line.
 
-    PYTHONPATH=. python benchmarks/seeds.py fits | tee benchmarks/output/seeds_fits.txt
-    PYTHONPATH=. python benchmarks/seeds.py runs [S …] | tee benchmarks/output/seeds_runs.txt
+    PYTHONPATH=. python benchmarks/seeds.py | tee benchmarks/output/seeds.txt
+    PYTHONPATH=. python benchmarks/seeds.py fits | runs [S …]
 
 ``fits`` times the ways in which `cl_engine.fit` can train S seeds: in turn, as one `torch.vmap`, in forked processes; and
 the way it chooses by itself. All take turns in one process; ratios are to S fits of one seed each, one after another.
@@ -141,11 +141,11 @@ def runs(counts: list[int]) -> None:
 
 def main() -> None:
     print(f"torch {torch.__version__}, {machine()['cpu']}, {torch.get_num_threads()} threads")
-    what, *counts = sys.argv[1:] or ["fits"]
-    if what == "runs":
-        runs([int(count) for count in counts] or [1, 2, 5, 10])
-    else:
+    what, *counts = sys.argv[1:] or ["both"]
+    if what in ("fits", "both"):
         fits()
+    if what in ("runs", "both"):
+        runs([int(count) for count in counts] or [1, 2, 5, 10])
 
 
 if __name__ == "__main__":
