@@ -42,7 +42,7 @@ class Commands(click.Group):
 
 def _options(function: Any) -> Any:
     """Add the options that name an experiment and where it runs."""
-    root = click.Path(file_okay=False, path_type=Path)
+    root = typed.FOLDER
     for option in reversed(
         (
             click.argument("scenario"),
@@ -75,7 +75,7 @@ def main() -> None:
 
 @main.command()
 @_options
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run's folder.  [results/…]")
+@click.option("--out", type=typed.FOLDER, help="The run's folder.  [results/…]")
 @click.option("--fresh", is_flag=True, help="Remove what an earlier run left in the folder and start over.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--deterministic", is_flag=True, help="The same bits in every run on a GPU too; slower there.")
@@ -112,7 +112,7 @@ def run(
 
 
 @main.command()
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("results/demo"), help="A folder.")
+@click.option("--out", type=typed.FOLDER, default=Path("results/demo"), help="A folder.")
 @click.option("--fresh", is_flag=True, help="Remove what an earlier demo left there and start over.")
 def demo(out: Path, fresh: bool) -> None:
     """Run every strategy on a benchmark that needs no data files: ten permutations of digits, three seeds.
@@ -134,9 +134,7 @@ def show(run: Path) -> None:
 @main.command()
 @click.argument("runs", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The HTML file.")
-@click.option(
-    "--pictures", type=click.Path(file_okay=False, path_type=Path), help="A folder for the pictures as files."
-)
+@click.option("--pictures", type=typed.FOLDER, help="A folder for the pictures as files.")
 @click.option(
     "--format", "kind", type=click.Choice(["svg", "png", "pdf"]), default="svg", help="Of those files.  [svg]"
 )
@@ -202,9 +200,7 @@ def watch(run: Path, interval: float, once: bool) -> None:
     help="[terminal]",
 )
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file for it.  [the terminal]")
-@click.option(
-    "--pictures", type=click.Path(file_okay=False, path_type=Path), help="A folder for its pictures (SVG, PNG, PDF)."
-)
+@click.option("--pictures", type=typed.FOLDER, help="A folder for its pictures (SVG, PNG, PDF).")
 def compare(runs: tuple[str, ...], by: str, kind: str, output: Path | None, pictures: Path | None) -> None:
     """Compare RUNS: intervals over seeds, paired tests, ranks over streams, fronts against memory and time.
 
@@ -223,7 +219,7 @@ def compare(runs: tuple[str, ...], by: str, kind: str, output: Path | None, pict
 @main.command()
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--to", "kind", required=True, help="csv, parquet, netcdf, tensorboard, wandb-offline or l2logger.")
-@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="A folder.")
+@click.option("-o", "--output", required=True, type=typed.FOLDER, help="A folder.")
 def export(runs: tuple[str, ...], kind: str, output: Path) -> None:
     """Write RUNS for the tools of others, each into a folder of its own below the one given.
 
@@ -263,7 +259,7 @@ def list_(kind: str | None) -> None:
 
 @main.command()
 @click.argument("source")
-@click.option("--data-root", type=click.Path(file_okay=False, path_type=Path), help="Where to.  [$CL_DATA_ROOT]")
+@click.option("--data-root", type=typed.FOLDER, help="Where to.  [$CL_DATA_ROOT]")
 def fetch(source: str, data_root: Path | None) -> None:
     """Download the files of a SOURCE, once."""
     from cl_engine import plugins

@@ -15,6 +15,7 @@ from cl_engine.audit import member
 from cl_engine.errors import UsageError
 from cl_engine.log_file import array, attributes_of, opened, subgroup
 from cl_engine.on_disk import ManyRuns, Place, lazily
+from cl_engine.tree import named
 
 SCORES = {
     "acc": "average accuracy over the tasks met, at the last test of all of them",
@@ -180,17 +181,12 @@ def _options(text: str) -> dict[str, str]:
         options = json.loads(text)["options"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
-    found: dict[str, str] = {}
+    leaves = named(options) if isinstance(options, Mapping) else {}
+    return {key.removeprefix("strategy."): _text(value) for key, value in leaves.items()}
 
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
-            found[prefix.removeprefix("strategy.")] = value if isinstance(value, str) else json.dumps(value)
 
-    walk("", options)
-    return found
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _differing(options: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:

@@ -16,12 +16,13 @@ import numpy as np
 from cl_engine import events
 from cl_engine.disk import need_room, replace
 from cl_engine.errors import UsageError
+from cl_engine.log_file import FORMAT, LOG
 from cl_engine.log_journal import Journal
 from cl_engine.log_tables import Column, Matrix, Table, describe, grow, string
 from cl_engine.stream import Stream
 
-FORMAT, FORMAT_VERSION = "cl-engine-run", "1.4"
-LOG, WORKING, JOURNAL = "log.h5", ".log.working.h5", ".log.journal"
+FORMAT_VERSION = "1.4"
+WORKING, JOURNAL = ".log.working.h5", ".log.journal"
 FLUSHED = 50_000  # rows and cells kept in memory at the most
 COPIED = 2**21  # bytes up to which a log is published at every save: copying it costs no more than a few fsyncs
 PUBLISHED = 0.02  # share of the time that may go into publishing larger ones
@@ -46,9 +47,7 @@ EXPERIENCES = (
     Column("inference_flops", "f8", "1", "operations of answering one row of it, those of one seed; NaN: not counted"),
     Column("seconds", "f8", "s", "duration of learning it, all seeds together"),
 )
-CURVES = (
-    Column("step", "i4", "1", "experience being learned"),
-    Column("task", "i4", "1", "its task, the one tested"),
+TESTED = (
     Column("batch", "i8", "1", "batches learned so far"),
     Column("epoch", "i4", "1", "passes completed so far"),
     Column("seed", "i8", "1", "seed"),
@@ -56,15 +55,15 @@ CURVES = (
     Column("n_total", "i8", "1", "test rows"),
     Column("seconds", "f8", "s", "duration of the test, all seeds together"),
 )
+CURVES = (
+    Column("step", "i4", "1", "experience being learned"),
+    Column("task", "i4", "1", "its task, the one tested"),
+    *TESTED,
+)
 STABILITY = (
     Column("step", "i4", "1", "experience being learned"),
     Column("task", "i4", "1", "the task tested, one learned before"),
-    Column("batch", "i8", "1", "batches learned so far"),
-    Column("epoch", "i4", "1", "passes completed so far"),
-    Column("seed", "i8", "1", "seed"),
-    Column("n_correct", "i8", "1", "test rows answered correctly"),
-    Column("n_total", "i8", "1", "test rows"),
-    Column("seconds", "f8", "s", "duration of the test, all seeds together"),
+    *TESTED,
 )
 EVENTS = (
     Column("event", "i8", "1", "number of the event: rows with the same number are one event"),

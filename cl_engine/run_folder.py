@@ -23,11 +23,12 @@ from cl_engine.checkpoint import previous
 from cl_engine.checkpoint_store import Store
 from cl_engine.disk import refuse_links
 from cl_engine.errors import UsageError
-from cl_engine.log_file import read_whole
-from cl_engine.recorder import JOURNAL, LOG, WORKING, Recorder
+from cl_engine.log_file import LOG, read_whole
+from cl_engine.recorder import JOURNAL, WORKING, Recorder
 from cl_engine.results import open_run
 from cl_engine.saves import MIDWAY, saved
 from cl_engine.stream import Stream
+from cl_engine.tree import named
 
 CHECKPOINT = "checkpoint.safetensors"
 SAID = logging.getLogger("cl_engine")
@@ -196,20 +197,13 @@ class RunFolder:
 
 def _difference(found: str, wanted: str) -> str:
     """Name the first thing in which two experiments differ."""
-    there, here = _flat(json.loads(found)), _flat(json.loads(wanted))
+    there, here = (
+        {k.removeprefix("options."): v for k, v in named(json.loads(text)).items()} for text in (found, wanted)
+    )
     for key in sorted(there.keys() | here.keys()):
         if there.get(key) != here.get(key):
             return f"its {key} is {json.dumps(there.get(key))}, not {json.dumps(here.get(key))}"
     return "written differently"
-
-
-def _flat(tree: Any, at: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {at: tree}
-    parts: dict[str, Any] = {}
-    for key, value in tree.items():
-        parts |= _flat(value, key if not at or at == "options" else f"{at}.{key}")
-    return parts
 
 
 def _environment(stream: Stream) -> dict[str, str]:

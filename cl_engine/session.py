@@ -13,6 +13,7 @@ from cl_engine import plugins
 from cl_engine.console import Console
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
+from cl_engine.log_file import LOG
 from cl_engine.options import described
 from cl_engine.results import open_run
 from cl_engine.run_folder import RunFolder
@@ -58,7 +59,7 @@ def run_in_terminal(
         for console in consoles:
             console.close()
     if status != "finished":
-        click.echo(f"log: {folder / 'log.h5'}", err=True)
+        click.echo(f"log: {folder / LOG}", err=True)
     return folder
 
 
@@ -89,7 +90,7 @@ def run_demo(out: Path, fresh: bool, command: str) -> None:
     runs = [open_run(folder) for folder in folders]
     print_comparison(runs)
     report = write_report(runs, out / "report.html")
-    click.echo(f"logs:   {out}/*/log.h5")
+    click.echo(f"logs:   {out}/*/{LOG}")
     click.echo(f"report: {report}")
 
 
@@ -112,7 +113,7 @@ def listing(kind: str, options: bool) -> list[str]:
 
 def _announce(path: Path) -> str:
     """Say what the folder holds already, and return its status."""
-    if not (path / "log.h5").exists():
+    if not (path / LOG).exists():
         return "new"
     try:
         status = open_run(path).status

@@ -34,3 +34,8 @@ def built(pairs: Mapping[Path, Any]) -> dict[str, Any]:
             branch = branch.setdefault(key, {})
         branch[path[-1]] = leaf
     return tree
+
+
+def named(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the leaves by their names: ``{"train.lr": 0.1, …}``."""
+    return {".".join(map(str, path)): leaf for path, leaf in leaves(tree)}

@@ -13,6 +13,7 @@ import numpy as np
 from cl_engine.analysis.measures import measured
 from cl_engine.analysis.names import one_line
 from cl_engine.results import Run
+from cl_engine.tree import named
 
 Array = np.ndarray
 OF_METHOD = ("strategy", "net", "train", "backbone")  # tables of options that make a method; `stream` makes the stream
@@ -132,15 +133,5 @@ def _options(run: Run) -> dict[str, Any]:
 
 def _flat(run: Run, tables: Sequence[str]) -> dict[str, str]:
     """Return the options of some tables as ``{"train.lr": "0.1", …}``."""
-    found: dict[str, str] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}", inner)
-        else:
-            found[one_line(prefix)] = value if isinstance(value, str) else json.dumps(value)
-
-    for table in tables:
-        walk(table, _options(run).get(table, {}))
-    return found
+    options = named({table: _options(run).get(table, {}) for table in tables})
+    return {one_line(key): value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}

@@ -22,6 +22,7 @@ from cl_engine.analysis.statistics import (
     ranked,
     signed_rank,
     smallest_p,
+    stratified_bootstrap,
 )
 from cl_engine.errors import UsageError
 from cl_engine.results import Run
@@ -224,19 +225,9 @@ def _overall(level: Sequence[Case], by: Measure, ranking: Ranking | None) -> pd.
     for method in dict.fromkeys(case.method for case in level):
         held = [case.values[by.name] for case in level if case.method == method]
         mean = float(np.mean([values.mean() for values in held]))
-        low, high = _stratified(held)
+        low, high = stratified_bootstrap(held)
         rows.append((method, len(held), mean, low, high, ranks.get(method, math.nan)))
     return pd.DataFrame(rows, columns=columns)
-
-
-def _stratified(held: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Return the interval of the mean over streams, seeds drawn anew within each (Agarwal et al. 2021)."""
-    if any(len(values) < 2 or not np.isfinite(values).all() for values in held):
-        return math.nan, math.nan
-    random = np.random.default_rng(0)
-    means = [values[random.integers(len(values), size=(10_000, len(values)))].mean(axis=1) for values in held]
-    low, high = np.quantile(np.mean(means, axis=0), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _wide(level: Sequence[Case], by: Measure) -> pd.DataFrame:

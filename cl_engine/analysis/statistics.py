@@ -29,6 +29,19 @@ def bootstrap(values: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def stratified_bootstrap(strata: Sequence[Array]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean over streams, seeds drawn anew within each (Agarwal et al. 2021).
+
+    NaN for both ends where a stream has fewer than two values, or one is NaN.
+    """
+    if any(len(values) < 2 or not np.isfinite(values).all() for values in strata):
+        return float("nan"), float("nan")
+    random = np.random.default_rng(0)
+    means = [values[random.integers(len(values), size=(DRAWS, len(values)))].mean(axis=1) for values in strata]
+    low, high = np.quantile(np.mean(means, axis=0), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
 @lru_cache(maxsize=8)
 def _draws(n: int) -> Array:
     return np.random.default_rng(0).integers(n, size=(DRAWS, n))

@@ -17,8 +17,8 @@ from cl_engine.analysis.names import one_line
 from cl_engine.analysis.style import plain
 from cl_engine.errors import UsageError
 from cl_engine.formats import duration, number, size
+from cl_engine.log_file import LOG
 
-LOG = "log.h5"
 ATTEMPTS = 10  # times in a row that a file that is there may be unreadable: it may be about to be replaced
 BLOCKS = "▁▂▃▄▅▆▇█"
 WRITTEN = 12  # tasks whose accuracy is written as a number

@@ -19,8 +19,8 @@ from cl_engine.interop.quiet import quietly
 from cl_engine.interop.snapshot import taken
 from cl_engine.interop.spy import of_batch, of_pass
 from cl_engine.ledger import Ledger
+from cl_engine.log_file import LOG
 from cl_engine.memory import bytes_by_part
-from cl_engine.recorder import LOG
 from cl_engine.run_folder import RunFolder
 from cl_engine.strategy import Strategy
 

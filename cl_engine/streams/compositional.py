@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -86,7 +86,7 @@ class Compositional(Stream):
             raise UsageError("stream.setting: tasks of a compositional stream share classes; use 'task' or 'domain'")
         if not self.sources:
             raise UsageError("stream.sources is empty: name at least one source")
-        self._open: OrderedDict[str, Arrays] = OrderedDict()
+        self._opened = lru_cache(KEPT)(self._source_of)
         self._parts: list[Parts] = []
         first = self._arrays(self.sources[0])
         self.input_shape = tuple(self.shape or first.train_x.shape[1:])
@@ -161,15 +161,13 @@ class Compositional(Stream):
         return self._classes_of(source) or self._arrays(source).classes
 
     def _arrays(self, source: str) -> Arrays:
-        if source not in self._open:
-            found = self._load(source)
-            if found.train_x.dtype != np.uint8 or found.train_x.ndim != 4:
-                raise UsageError(f"stream.sources: '{source}' holds no images")
-            self._open[source] = found
-            while len(self._open) > KEPT:
-                self._open.popitem(last=False)
-        self._open.move_to_end(source)
-        return self._open[source]
+        return self._opened(source)
+
+    def _source_of(self, source: str) -> Arrays:
+        found = self._load(source)
+        if found.train_x.dtype != np.uint8 or found.train_x.ndim != 4:
+            raise UsageError(f"stream.sources: '{source}' holds no images")
+        return found
 
     def _rows(self, task: int, parts: Parts, *, test: bool) -> list[np.ndarray]:
         arrays, limit = self._arrays(parts.source), self.test_samples_per_class if test else self.samples_per_class

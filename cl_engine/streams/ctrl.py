@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any
 
 import numpy as np
@@ -65,7 +65,7 @@ class Ctrl(Stream):
         if self.setting == "class":
             raise UsageError("stream.setting: tasks of CTrL share classes; use 'task' or 'domain'")
         self.device, self._load = torch.device(device), load
-        self._open: OrderedDict[str, Arrays] = OrderedDict()
+        self._opened = lru_cache(KEPT)(self._source_of)
         self._scales: dict[int, tuple[Tensor, Tensor]] = {}  # asked for with each half of a task's rows
         draw = rng.arrays(self.seed, "ctrl", self.kind)
         self.tasks = tasks_of(self.kind, lambda name: classes_of(self._named(name)) or self._arrays(name).classes, draw)
@@ -113,16 +113,13 @@ class Ctrl(Stream):
         return self.stand_ins.get(source, source)
 
     def _arrays(self, source: str) -> Arrays:
-        name = self._named(source)
-        if name not in self._open:
-            found = self._load(name)
-            if found.train_x.dtype != np.uint8 or found.train_x.ndim != 4:
-                raise UsageError(f"stream.stand_ins: '{name}' holds no images")
-            self._open[name] = found
-            while len(self._open) > KEPT:
-                self._open.popitem(last=False)
-        self._open.move_to_end(name)
-        return self._open[name]
+        return self._opened(self._named(source))
+
+    def _source_of(self, source: str) -> Arrays:
+        found = self._load(source)
+        if found.train_x.dtype != np.uint8 or found.train_x.ndim != 4:
+            raise UsageError(f"stream.stand_ins: '{source}' holds no images")
+        return found
 
     def _train_rows(self, step: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return training and validation rows of each label; the two are drawn from separate parts of a source."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -68,7 +68,7 @@ class Datasets(Stream):
             raise UsageError("stream.sources is empty: name at least one source")
         self.n_tasks = self.n_steps = len(self.parts)
         self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
-        self._open: OrderedDict[int, SourceStream] = OrderedDict()
+        self._part = lru_cache(KEPT)(self._opened)
         first = self._part(0)
         if self.shape is None:
             self.shape = list(first.input_shape)
@@ -111,21 +111,16 @@ class Datasets(Stream):
         classes = f" {', '.join(map(str, part.classes))}" if part.classes else ""
         return part.name or f"{part.source}{classes}"
 
-    def _part(self, kind: int) -> SourceStream:
-        """Return the one task of a data set as a stream; kept for a while."""
-        if kind not in self._open:
-            part = self.parts[kind]
-            options: dict[str, Any] = {
-                "samples_per_class": self.samples_per_class,
-                "validation": self.validation,
-                "seed": self.seed,
-            }
-            options |= {"test_samples_per_class": self.test_samples_per_class, "source": part.source}
-            self._open[kind] = _OneTask(self._load(part.source), self.device, chosen=part.classes, **options)
-            while len(self._open) > KEPT:
-                self._open.popitem(last=False)
-        self._open.move_to_end(kind)
-        return self._open[kind]
+    def _opened(self, kind: int) -> SourceStream:
+        """Return the one task of a data set as a stream."""
+        part = self.parts[kind]
+        options: dict[str, Any] = {
+            "samples_per_class": self.samples_per_class,
+            "validation": self.validation,
+            "seed": self.seed,
+        }
+        options |= {"test_samples_per_class": self.test_samples_per_class, "source": part.source}
+        return _OneTask(self._load(part.source), self.device, chosen=part.classes, **options)
 
     def _brought(self, data: Data, kind: int) -> Data:
         before = sum(self._classes[:kind]) if self.setting == "class" else 0
