@@ -43,7 +43,7 @@ ANY, TYPED = "any moment", "command line"
 # what is going on, and the function that does it; a strategy that never does is not killed there
 MOMENTS = {
     "learning": "cl_engine.learner:Learner.step",
-    "testing": "cl_engine.engine:_correct",
+    "testing": "cl_engine.examiner:n_correct",
     "consolidating": "cl_engine.recall.consolidation:_Group._step",
     "writing the log": "cl_engine.log_tables:Table.flush",
     "copying the log": "shutil:copyfile",

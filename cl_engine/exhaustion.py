@@ -48,9 +48,14 @@ def explained(train: Train, seeds: int, where: object) -> Iterator[None]:
             raise RunFailed(f"{FULL[number]}, writing to {where}: make room. {GO_ON}. ({_first(error)})") from error
         if number in REFUSED:
             raise RunFailed(f"{where} can no longer be written to: give it back. {GO_ON}. ({_first(error)})") from error
-        if any(words in str(error) for words in NO_MEMORY):
+        if is_out_of_memory(error):
             raise RunFailed(f"out of memory: {_less(train, seeds)}. {GO_ON}. ({_first(error)})") from error
         raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error tells of memory that cannot be had, which torch says in words alone."""
+    return any(words in str(error) for words in NO_MEMORY)
 
 
 def _less(train: Train, seeds: int) -> str:

@@ -88,13 +88,13 @@ class Learner:
         ends = time.perf_counter() + seconds
         while self.at < until:
             if not self.best.enough:
-                self._step(self.epoch, self.at)
+                self.step(self.epoch, self.at)
             self.at += 1
             if time.perf_counter() > ends:
                 break
         return self.at
 
-    def _step(self, epoch: int, batch: int) -> None:
+    def step(self, epoch: int, batch: int) -> None:
         """Take one step of every optimiser on one batch."""
         job, size = self.job, self.job.train.batch
         index = self.order[:, batch * size : (batch + 1) * size]

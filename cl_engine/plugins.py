@@ -14,6 +14,7 @@ from torch import nn
 
 from cl_engine.architecture import Architecture
 from cl_engine.errors import UsageError, unknown
+from cl_engine.exhaustion import is_out_of_memory
 from cl_engine.source_stream import Source
 from cl_engine.strategy import Strategy
 from cl_engine.stream import Stream
@@ -114,6 +115,8 @@ def _built(name: str, input_shape: tuple[int, ...], build: Callable[[], nn.Modul
     try:
         module = build()
     except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
+        if is_out_of_memory(error):
+            raise
         raise UsageError(f"net.name: '{name}' cannot be built for inputs of shape {input_shape}: {error}") from None
     if not isinstance(module, nn.Module):
         raise UsageError(f"net.name: '{name}' returned a {type(module).__name__}, not a torch.nn.Module")

@@ -44,11 +44,19 @@ def tiny() -> Callable[..., Experiment]:
 
 
 @pytest.fixture
-def forking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let every fit of several seeds that run in turn fork two processes with a thread each."""
+def forking(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Let every fit of several seeds that run in turn fork two processes with a thread each; return their numbers."""
+    forked: list[int] = []
+    fork = os.fork
+
+    def noted() -> int:
+        forked.append(fork())
+        return forked[-1]
+
+    monkeypatch.setattr(os, "fork", noted)
     monkeypatch.setattr("cl_engine.crew.FORK_FROM", 0)
     torch.set_num_threads(2)
-    yield
+    yield forked
     torch.set_num_threads(1)
 
 

@@ -331,20 +331,15 @@ def test_products_in_bfloat16_leave_weights_in_float32_and_end_nearby(together: 
         torch.testing.assert_close(tensor, exact[name], rtol=0, atol=0.05)
 
 
-@pytest.mark.usefixtures("forking")
-def test_seeds_in_processes_of_their_own_learn_what_they_learn_in_turn(monkeypatch: pytest.MonkeyPatch):
-    net, forks, fork = net_of(), [], os.fork
+def test_seeds_in_processes_of_their_own_learn_what_they_learn_in_turn(
+    forking: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    net = net_of()
     validation = job_of(net).rows
     changes: dict[str, Any] = {"side_by_side": False, "curve": Curve(1, 1), "validation": validation, "patience": 1}
 
-    def counted() -> int:
-        forks.append(1)
-        return fork()
-
-    monkeypatch.setattr(os, "fork", counted)
-
-    def results(forking: bool) -> tuple[Tree, list[Any]]:
-        monkeypatch.setattr("cl_engine.crew.FORK_FROM", 0 if forking else float("inf"))
+    def results(divided: bool) -> tuple[Tree, list[Any]]:
+        monkeypatch.setattr("cl_engine.crew.FORK_FROM", 0 if divided else float("inf"))
         events, points, loop = [], [], fit(job_of(net, **changes))
         while True:
             try:
@@ -356,16 +351,15 @@ def test_seeds_in_processes_of_their_own_learn_what_they_learn_in_turn(monkeypat
             elif isinstance(event, EpochEnded):
                 events.append(event)
 
-    (alone, told), none = results(False), len(forks)
-    (divided, told_too), some = results(True), len(forks)
+    (alone, told), none = results(False), len(forking)
+    (divided, told_too), some = results(True), len(forking)
     assert (none, some) == (0, 2)  # two processes for three seeds
     assert told == told_too
     for name in alone:
         torch.testing.assert_close(alone[name], divided[name], rtol=0, atol=0)
 
 
-@pytest.mark.usefixtures("forking")
-def test_what_goes_wrong_in_a_process_of_its_own_is_raised_where_the_fit_is(monkeypatch: pytest.MonkeyPatch):
+def test_what_goes_wrong_in_a_process_of_its_own_is_raised_where_the_fit_is(forking: list[int]):
     net = net_of()
 
     def odd(params: Tree, frozen: Tree | None, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -376,11 +370,10 @@ def test_what_goes_wrong_in_a_process_of_its_own_is_raised_where_the_fit_is(monk
     here = os.getpid()
     with pytest.raises(UsageError, match="the loss is odd"):
         run(job_of(net, side_by_side=False, loss=odd))
-    assert no_children()
+    assert all_gone(forking)
 
 
-@pytest.mark.usefixtures("forking")
-def test_a_process_that_is_killed_ends_the_fit_with_a_sentence():
+def test_a_process_that_is_killed_ends_the_fit_with_a_sentence(forking: list[int]):
     net = net_of()
 
     def deadly(params: Tree, frozen: Tree | None, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -391,20 +384,18 @@ def test_a_process_that_is_killed_ends_the_fit_with_a_sentence():
     here = os.getpid()
     with pytest.raises(RunFailed, match="run fewer seeds at a time"):
         run(job_of(net, side_by_side=False, loss=deadly))
-    assert no_children()
+    assert all_gone(forking)
 
 
-@pytest.mark.usefixtures("forking")
-def test_who_stops_reading_a_fit_leaves_no_process_behind():
+def test_who_stops_reading_a_fit_leaves_no_process_behind(forking: list[int]):
     loop = fit(job_of(net_of(), side_by_side=False, train=Train(epochs=50, batch=16)))
     next(loop)
     loop.close()
-    assert no_children()
+    assert all_gone(forking)
 
 
-def no_children() -> bool:
-    try:
-        os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        return True
-    return False
+def all_gone(processes: list[int]) -> bool:
+    for process in processes:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+    return len(processes) == 2

@@ -95,7 +95,7 @@ def test_several_counts_of_seeds_are_said_in_order(runs: dict[str, Run], tmp_pat
 
 def test_a_page_that_cannot_be_written_leaves_nothing_behind(runs: dict[str, Run], tmp_path: Path):
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(UsageError, match="is a folder, where a file is to be written"):
         write_report([runs["joint"]], tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 

@@ -113,7 +113,7 @@ def test_all_that_is_wrong_in_a_table_is_said_at_once(tiny: Tiny):
 
 @pytest.mark.parametrize("seeds", [(), (1, 1), (-1,)])
 def test_seeds_must_be_different_numbers_from_zero(tiny: Tiny, seeds: tuple[int, ...]):
-    with pytest.raises(UsageError, match="seeds must be different numbers from 0 up"):
+    with pytest.raises(UsageError, match="seeds must be different numbers from 0 to"):
         tiny("finetune", seeds)
 
 

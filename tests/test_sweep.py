@@ -218,7 +218,7 @@ def test_a_file_is_checked_as_a_whole_and_flags_go_before_it(tmp_path: Path):
             (TINY, "-s", "finetune", "--halving", "2", "--set", "agenda.evaluate_every=3"),
             "all tasks must have been tested",
         ),
-        ((TINY, "-s", "finetune", "--threads", "10000"), "a run would take 10000 cores"),
+        ((TINY, "-s", "finetune", "--threads", "1000"), "a run would take 1000 cores"),
         ((TINY, "-s", "finetune", "--device", "cpu", "--gpus", "1"), "there is none here"),
         ((TINY, "-s", "finetune", "--address", "nowhere:1"), "only --on ray"),
         ((TINY, "-s", "finetune", "--seeds", "1,1"), "seeds must be different"),
