@@ -87,7 +87,7 @@ def need(experiment: Experiment, device: str, data_root: Path | None) -> Need:
     """Return what a run would take; a `UsageError` for what would fail. Trains for a few seconds."""
     stream = experiment.stream(resolved_device(device), data_root)
     strategy = experiment.learner(stream, experiment.backbone(stream, data_root))
-    cost = measured(stream, strategy)
+    cost = measured(stream, strategy, tried=1)
     gpu = torch.cuda.max_memory_allocated(stream.device) if stream.device.type == "cuda" else 0
     if stream.n_steps is None:
         return Need(math.nan, 0, 0, _state(cost, strategy), gpu)
@@ -121,12 +121,12 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
     return lines
 
 
-def measured(stream: Stream, strategy: Strategy) -> Cost:
+def measured(stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
     """Learn the first experiences, for a few seconds at most, and test the first."""
     began = time.perf_counter()
     learned: list[float] = []
     test, state = 0.0, None
-    steps = range(1, TRIED if stream.n_steps is None else min(TRIED, stream.n_steps))
+    steps = range(1, tried if stream.n_steps is None else min(tried, stream.n_steps))
     items: list[Item] = [Learn(0), Evaluate(0, [stream.task_id(0)]), *map(Learn, steps)]
     for event in simulate(stream, strategy, items):
         elapsed = time.perf_counter() - began
