@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-HEAD = struct.Struct("<4sQQI")  # what begins a block: sign, bytes of text, bytes of numbers, CRC-32 of both
-SIGN = b"clj1"
+LENGTHS = struct.Struct("<4sQQ")  # what begins a block: sign, bytes of text, bytes of numbers
+SUM = struct.Struct("<I")  # CRC-32 of these, of the text and of the numbers
+SIGN = b"clj2"
 
 
 class Journal:
@@ -60,18 +61,20 @@ class Journal:
 def _block(lists: Mapping[str, Any], numbers: np.ndarray) -> bytes:
     text = json.dumps({**lists, "columns": numbers.shape[1]}).encode()
     content = np.ascontiguousarray(numbers, dtype="<i8").tobytes()
-    return HEAD.pack(SIGN, len(text), len(content), zlib.crc32(content, zlib.crc32(text))) + text + content
+    lengths = LENGTHS.pack(SIGN, len(text), len(content))
+    return lengths + SUM.pack(zlib.crc32(lengths + text + content)) + text + content
 
 
 def _read(file: BinaryIO) -> tuple[dict[str, Any], np.ndarray] | None:
-    head = file.read(HEAD.size)
-    if len(head) < HEAD.size:
+    head = file.read(LENGTHS.size + SUM.size)
+    if len(head) < LENGTHS.size + SUM.size:
         return None
-    sign, letters, length, crc32 = HEAD.unpack(head)
+    lengths, (crc32,) = head[: LENGTHS.size], SUM.unpack(head[LENGTHS.size :])
+    sign, letters, length = LENGTHS.unpack(lengths)
     if sign != SIGN or letters + length > os.fstat(file.fileno()).st_size:
         return None
     text, content = file.read(letters), file.read(length)
-    if zlib.crc32(content, zlib.crc32(text)) != crc32:
+    if zlib.crc32(lengths + text + content) != crc32:
         return None
     lists: dict[str, Any] = json.loads(text)
     return lists, np.frombuffer(content, dtype="<i8").reshape(-1, lists.pop("columns"))

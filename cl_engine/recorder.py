@@ -18,7 +18,8 @@ from cl_engine.disk import need_room, replace
 from cl_engine.errors import UsageError
 from cl_engine.log_file import FORMAT, LOG
 from cl_engine.log_journal import Journal
-from cl_engine.log_tables import Column, Matrix, Table, describe, grow, string
+from cl_engine.log_matrix import Matrix
+from cl_engine.log_tables import Column, Table, describe, grow, string
 from cl_engine.stream import Stream
 
 FORMAT_VERSION = "1.4"

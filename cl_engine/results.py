@@ -221,11 +221,15 @@ def _held(log: h5py.File) -> Held:
         raise UsageError(f"{log.filename} is damaged: an experience is of a task that is none of its {tasks}")
     environment = subgroup(log, "environment")
     texts = {name: str(array(environment, name)) for name in environment}
-    rows = {
-        name: group["row"].shape[0]
-        for name in log
-        if isinstance(group := member(log, name), h5py.Group) and "row" in group
-    }
+    rows = {}
+    for name in log:
+        group = member(log, name)
+        if not isinstance(group, h5py.Group) or "row" not in group:
+            continue
+        row = member(group, "row")
+        if not isinstance(row, h5py.Dataset) or row.ndim != 1:
+            raise UsageError(f"{log.filename} is damaged: {name}/row is no list of numbers")
+        rows[name] = len(row)
     return Held(small, large, texts, rows)
 
 

@@ -17,7 +17,7 @@ import h5py
 import cl_engine
 from cl_engine import events, recorder
 from cl_engine.events import Event, StrategyEvent
-from cl_engine.log_tables import Matrix
+from cl_engine.log_matrix import Matrix
 
 PAGE = Path(__file__).parent / "events.md"
 PACKAGE = Path(cl_engine.__file__).parent

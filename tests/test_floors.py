@@ -56,6 +56,7 @@ FLOORS = [
     ["examiner"],
     ["strategies/", "streams/", "sources/", "nets/"],
     ["engine", "log_tables", "console", "plugins", "scenario", "results"],
+    ["log_matrix"],
     ["recorder", "analysis/", "backbone", "data_root"],
     ["run_folder", "export/"],
     ["experiment"],

@@ -354,13 +354,14 @@ def _log_changed(draw: Random, file: h5py.File) -> str:
                 (*HOSTILE, 5, [1, 2], 1.5, "", "9.9", "1.x", np.bytes_(b"\xff\xfe"), ["a", "b"])
             )
             return f"@{name} "
-        case 4:
+        case 4 if file.get("environment"):
             name = draw.choice(sorted(file["environment"]))
             text = draw.choice(
                 (*HOSTILE, "{}", "[]", "{" * 3000, "null", '{"options": 5, "seeds": []}', "[" * 100_000, "\u202e")
             )
-            if name == "experiment" and draw.random() < 0.7:
-                options = json.loads(file["environment/experiment"][()])
+            held = file["environment"][name][()]
+            if name == "experiment" and draw.random() < 0.7 and isinstance(held, bytes) and held:
+                options = json.loads(held)
                 text = json.dumps(tables_changed(draw, options), default=str)
             del file["environment"][name]
             file["environment"][name] = text

@@ -1,0 +1,191 @@
+"""R as a log holds it: counts and accuracies of each row, its scores, and what each experience took.
+
+Written in blocks of what was taken in since the last time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cl_engine import events
+from cl_engine.log_tables import CELLS, SCORES, grow, scale, string, variable
+from cl_engine.stream import Stream
+
+ROWS_AT_ONCE = 64  # of R; as many as a chunk of the file holds at the most
+Cell = tuple[int, ...]  # rows tested, and right answers of each seed
+Scores = dict[str, tuple[float, ...]]
+
+
+class Matrix:
+    """What the group ``results`` takes in between two flushes."""
+
+    def __init__(self, seeds: int) -> None:
+        self.seeds = seeds
+        self.cells = 0
+        self._named = 0
+        self._rows: dict[int, dict[int, Cell]] = {}
+        self._scored: list[tuple[int, int, Scores]] = []  # evaluation, step
+        self._memory: list[tuple[int, int, dict[str, int]]] = []  # step, task, bytes by part
+        self._seconds: list[tuple[int, str, float]] = []  # step, phase
+
+    @staticmethod
+    def create(group: h5py.Group, seeds: Sequence[int], phases: Sequence[str], tasks: int | None) -> None:
+        """Create the empty arrays, with the dimensions known so far."""
+        group.attrs.update({"NX_class": "NXdata", "signal": "accuracy"})
+        group.attrs.create("axes", ["evaluation", "task", "seed"], dtype=string)
+        evaluation = scale(group, "evaluation", "i4", "row of R", 0)
+        experience = scale(group, "experience", "i4", "experience: one arrival in the stream", 0)
+        task = scale(group, "task", "i4", "task", 0)
+        seed = scale(group, "seed", "i8", "seed of the learner", len(seeds))
+        seed[:] = seeds
+        part = scale(group, "part", "str", "part of the learner's state", 0)
+        phase = scale(group, "phase", "str", "phase of the run", len(phases))
+        phase[:] = list(phases)
+        step = variable(
+            group, "evaluation_step", "i4", "1", "experience learned last; -1: untrained", (evaluation,), (1024,)
+        )
+        step.attrs["flag_untrained"] = np.int32(-1)
+        variable(group, "experience_task", "i4", "1", "task of the experience", (experience,), (1024,))
+        variable(group, "task_name", "str", "1", "name of the task", (task,), (1024,))
+        wide = min(tasks or 256, 1024)
+        chunk = (max(1, min(64, 8192 // (wide * len(seeds)))), wide, len(seeds))
+        axes = (evaluation, task, seed)
+        variable(group, "n_correct", "i4", "1", "test rows answered correctly", axes, chunk)
+        variable(group, "n_total", "i4", "1", "test rows; 0: not measured", axes, chunk)
+        variable(group, "accuracy", "f4", "1", "R: accuracy on the task; NaN: not measured", axes, chunk)
+        for name, meaning in SCORES.items():
+            variable(group, name, "f8", "1", meaning, (evaluation, seed), (1024, len(seeds)))
+        variable(group, "memory", "i8", "byte", "bytes one seed holds", (experience, part), (1024, 8))
+        variable(
+            group, "seconds", "f8", "s", "time spent, all seeds together", (experience, phase), (1024, len(phases))
+        )
+        grow(group, "task", tasks or 0)
+
+    def cell(self, event: events.Evaluated) -> None:
+        """Take in a cell of R."""
+        self._rows.setdefault(event.evaluation, {})[event.task_id] = (event.n_total, *event.n_correct)
+        self.cells += 1
+
+    def scored(self, event: events.Scored) -> None:
+        """Take in the scores of a row."""
+        self._scored.append((event.evaluation, event.step, {name: getattr(event, name) for name in SCORES}))
+        self.seconds(event.step, "evaluate", event.seconds)
+
+    def learned(self, event: events.TaskLearned) -> None:
+        """Take in an experience's memory and duration."""
+        self._memory.append((event.step, event.task_id, dict(event.memory)))
+        self.seconds(event.step, "learn", event.seconds)
+
+    def seconds(self, step: int, phase: str, seconds: float) -> None:
+        """Take in the time that a phase of an experience took (that of the untrained learner is not kept)."""
+        if step >= 0:
+            self._seconds.append((step, phase, seconds))
+
+    def flush(self, group: h5py.Group, stream: Stream) -> None:
+        """Write all that was taken in, in blocks: an array of HDF5 takes as long for a number as for a thousand."""
+        held = len(group["evaluation"])
+        numbers = [number for number, *_ in self._scored] + list(self._rows)
+        grow(group, "evaluation", max(held, *(number + 1 for number in numbers)) if numbers else held)
+        for scored in _runs(self._scored):
+            place = slice(scored[0][0], scored[-1][0] + 1)
+            group["evaluation_step"][place] = [step for _, step, _ in scored]
+            for name in SCORES:
+                group[name][place] = [scores[name] for *_, scores in scored]
+        if self._rows:
+            grow(group, "task", max(len(group["task"]), max(max(row) for row in self._rows.values()) + 1))
+        # a row is written beside others only where nothing of it can stand in the file yet
+        for rows in _runs(sorted((number, row) for number, row in self._rows.items() if number >= held)):
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                self._write_rows(group, rows[start : start + ROWS_AT_ONCE])
+        for number, row in self._rows.items():
+            if number < held:
+                self._write_row(group, number, row)
+        self._name_tasks(group, stream)
+        steps = [step for step, *_ in (*self._memory, *self._seconds)]
+        grow(group, "experience", max([len(group["experience"]), *(step + 1 for step in steps)]))
+        for memory in _runs(self._memory):
+            self._write_memory(group, memory)
+        if self._seconds:
+            first, last = min(step for step, *_ in self._seconds), max(step for step, *_ in self._seconds)
+            phases = [name.decode() for name in group["phase"][:]]
+            block = group["seconds"][first : last + 1]
+            for step, phase, seconds in self._seconds:
+                block[step - first, phases.index(phase)] = seconds
+            group["seconds"][first : last + 1] = block
+        for written in (self._rows, self._scored, self._memory, self._seconds):
+            written.clear()
+        self.cells = 0
+
+    def pending(self) -> tuple[dict[str, Any], np.ndarray]:
+        """Return what was taken in since the last flush: lists for JSON, and a row a cell ``[n, 3 + S]``."""
+        cells = [(number, task, *cell) for number, row in self._rows.items() for task, cell in row.items()]
+        lists = {"scored": self._scored, "memory": self._memory, "seconds": self._seconds}
+        return lists, np.array(cells, dtype=np.int64).reshape(len(cells), 3 + self.seeds)
+
+    def take_up(self, lists: dict[str, Any], cells: np.ndarray) -> None:
+        """Take in again what `pending` returned."""
+        for number, task, *cell in cells.tolist():
+            self._rows.setdefault(number, {})[task] = tuple(cell)
+        self.cells += len(cells)
+        self._scored += lists["scored"]
+        self._memory += lists["memory"]
+        self._seconds += lists["seconds"]
+
+    def _write_rows(self, group: h5py.Group, rows: Sequence[tuple[int, dict[int, Cell]]]) -> None:
+        """Write rows of R one below the other, of which nothing has been written."""
+        low, high = min(min(row) for _, row in rows), max(max(row) for _, row in rows) + 1
+        correct = np.zeros((len(rows), high - low, self.seeds), "i4")
+        total = np.zeros_like(correct)
+        for k, (_, row) in enumerate(rows):
+            places = np.fromiter(row, int, len(row)) - low
+            cells = np.array(list(row.values()), "i4")
+            total[k, places], correct[k, places] = cells[:, :1], cells[:, 1:]
+        self._write(group, slice(rows[0][0], rows[-1][0] + 1), slice(low, high), correct, total)
+
+    def _write_row(self, group: h5py.Group, number: int, row: dict[int, Cell]) -> None:
+        """Write cells of a row of R, and leave the others as they are."""
+        for cells in _runs(sorted(row.items())):
+            correct = np.array([right for _, (_, *right) in cells], dtype="i4")
+            total = np.repeat(np.array([[total] for _, (total, *_) in cells], dtype="i4"), self.seeds, axis=1)
+            self._write(group, number, slice(cells[0][0], cells[-1][0] + 1), correct, total)
+
+    @staticmethod
+    def _write(group: h5py.Group, evaluation: int | slice, task: slice, correct: np.ndarray, total: np.ndarray) -> None:
+        total[correct == events.NOT_MEASURED] = 0
+        correct[correct == events.NOT_MEASURED] = 0
+        with np.errstate(invalid="ignore"):
+            accuracy = (correct / total).astype("f4")
+        for name, values in zip(CELLS, (correct, total, accuracy), strict=True):
+            group[name][evaluation, task] = values
+
+    def _name_tasks(self, group: h5py.Group, stream: Stream) -> None:
+        names = group["task_name"]
+        if len(names) > self._named:
+            names[self._named :] = [stream.name_of(task) for task in range(self._named, len(names))]
+            self._named = len(names)
+
+    @staticmethod
+    def _write_memory(group: h5py.Group, memory: Sequence[tuple[int, int, dict[str, int]]]) -> None:
+        """Write task and memory of experiences that follow one another."""
+        parts = [name.decode() for name in group["part"][:]]
+        new = [name for name in dict.fromkeys(name for *_, held in memory for name in held) if name not in parts]
+        if new:
+            grow(group, "part", len(parts) + len(new))
+            group["part"][len(parts) :] = new
+            parts += new
+        place = slice(memory[0][0], memory[-1][0] + 1)
+        group["experience_task"][place] = [task for _, task, _ in memory]
+        group["memory"][place] = [[held.get(name, 0) for name in parts] for *_, held in memory]
+
+
+def _runs(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield the longest parts of a sequence whose first members are numbers that follow one another."""
+    start = 0
+    for end in range(1, len(items) + 1):
+        if end == len(items) or items[end][0] != items[end - 1][0] + 1:
+            yield items[start:end]
+            start = end
