@@ -135,7 +135,7 @@ def main() -> None:
         found: Accuracies = {}
         short = tasks < 20
         with TemporaryDirectory() as folder, quietly():
-            times = timed(contestants(tasks, Path(folder), found), rounds=5 if short else 2, warm_up=short)
+            times = timed(contestants(tasks, Path(folder), found), rounds=3 if short else 1, warm_up=short)
         results[str(tasks)] = {"seconds": times, "accuracy": found}
         print("\n" + "\n".join(table(f"{tasks} tasks", times, tasks, "this engine, finetune")))
         for name, values in found.items():

@@ -104,7 +104,7 @@ def judged(code: int, stderr: str, named: Sequence[str]) -> tuple[str, str]:
     if code in (0, 143) or (code == 1 and stderr.startswith("Failed: ")):  # the run had begun
         return "accepted", ""
     sentences = [line for line in stderr.splitlines() if line.startswith("Error: ")]
-    text = stderr[stderr.rfind("Error: ") :].strip()
+    text = sentences[-1].strip() if sentences else ""
     if code != 2:
         return "failed", f"exit code {code}: {stderr}"
     if len(sentences) != 1 or "Traceback" in stderr or not SHORTEST <= len(text) <= LONGEST:
