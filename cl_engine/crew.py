@@ -19,7 +19,7 @@ from torch import Tensor
 from cl_engine.errors import RunFailed
 from cl_engine.learner import Learner
 
-FORK_FROM = 0  # operations, about a second of one core
+FORK_FROM = 1e11  # operations: a second or two of two cores, against the tenth of a second that forking takes in all
 
 
 class Crew:
