@@ -23,7 +23,8 @@ Params = dict[str, Tensor]
 Hook = Callable[[nn.Module, Any, Tensor], Tensor]
 ROWS_AT_ONCE = 2048
 IMAGES_AT_ONCE = 128  # of a convolutional net on a CPU, whose intermediate maps then stay in the cache
-VMAP_BELOW = 20_000  # weights, for each seed that runs beside the others
+VMAP_BELOW = 20_000  # weights, for each seed that runs beside the others …
+VMAP_IN_ALL = 2_000_000  # … and of all seeds together: more do not stay in the cache
 
 
 class Net:
@@ -90,14 +91,15 @@ class Net:
     def side_by_side(self, seeds: int) -> bool:
         """Return whether this many seeds run faster as one vmap than in turn.
 
-        Measured on two CPU cores: from three seeds on, small fully connected nets gain; convolutions and large nets
-        lose. Nets with dropout or running statistics run in turn, so that a seed's numbers do not depend on the others.
+        Measured on two CPU cores: small fully connected nets gain, convolutions and large nets lose. Nets with dropout
+        or running statistics never run as one, so that a seed's numbers do not depend on the others.
         """
         if seeds == 1 or self.stochastic or self._buffers:
             return False
         if self.device.type == "cuda":
             return True
-        return seeds >= 3 and not self._convolves and self.parameters < VMAP_BELOW * seeds
+        small = self.parameters < VMAP_BELOW * seeds and self.parameters * seeds < VMAP_IN_ALL
+        return seeds >= 3 and small and not self._convolves
 
     def is_buffer(self, name: str) -> bool:
         """Return whether ``name`` is a buffer of the module (BatchNorm statistics), which no gradient reaches."""
