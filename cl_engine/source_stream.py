@@ -230,7 +230,7 @@ class _ByClass:
     """The rows of each class of one half of the source, and the inputs on the device."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray, classes: int, device: torch.device) -> None:
-        self.x = torch.from_numpy(np.ascontiguousarray(x)).to(device)
+        self.x = torch.from_numpy(np.require(x, requirements=("C", "W"))).to(device)
         order = np.argsort(y, kind="stable")
         bounds = np.searchsorted(y[order], np.arange(classes + 1))
         self.rows = [order[bounds[label] : bounds[label + 1]] for label in range(classes)]

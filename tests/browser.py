@@ -114,6 +114,13 @@ class Browser:
             named = {"key": key, "code": key, "windowsVirtualKeyCode": code}
             self.call("Input.dispatchKeyEvent", type=kind, **named, **({"text": text} if kind == "keyDown" else {}))
 
+    def until(self, expression: str) -> None:
+        """Wait until an expression is true: a page answers some events a moment later."""
+        end = time.monotonic() + PATIENCE
+        while self.get(expression) is not True:
+            assert time.monotonic() < end, f"still not: {expression}"
+            time.sleep(0.02)
+
     def _read(self) -> dict[str, Any]:
         end = time.monotonic() + PATIENCE
         while b"\0" not in self.rest:

@@ -134,7 +134,9 @@ def test_a_picture_is_enlarged_by_a_click_and_closed_by_escape(browser: Browser,
     assert browser.get("document.querySelectorAll('dialog svg use').length") > 0
     browser.press("Escape", 27)
     assert browser.get("document.querySelector('dialog').open") is False
-    assert browser.get("document.querySelector('dialog svg')") is None
+    browser.until(
+        "document.querySelector('dialog svg') === null"
+    )  # what the dialog's closing brings about comes after it
     assert large is not None
     assert browser.complaints() == []
 
