@@ -118,7 +118,7 @@ def runs(counts: list[int]) -> None:
             out = Path(folder) / str(next(number))
             command = [sys.executable, "run.py", "run", "permuted_mnist", "-s", "finetune", "--seeds", seeds, *OPTIONS]
             options = ["--out", str(out), "--device", "cpu", "--quiet"]
-            return subprocess.Popen([*command, *options], env={**os.environ, **environment})
+            return subprocess.Popen([*command, *options], env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
 
         def done(process: subprocess.Popen[bytes]) -> None:
             if process.wait():
