@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole: a reader, or a crash, finds either the old one or the new one."""
+"""Files that are replaced as a whole, so that a reader, or a crash, finds the old one or the new one; folders with one writer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import errno
 import os
 import shutil
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from cl_engine.errors import UsageError
 
@@ -30,6 +32,21 @@ def write(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     replace(part, path)
+
+
+def hold(folder: Path, lock: FileLock, taken: str) -> None:
+    """Make a folder if there is none, and become the one process that writes to it.
+
+    Raises:
+        UsageError: with the sentence ``taken`` if another process has the lock, or if the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"{taken}: wait for it, or give another --out") from None
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written to: {error.strerror or error}") from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -18,14 +18,15 @@ def read(path: Path, axes: int) -> np.ndarray:
     Raises:
         UsageError: if the file is not such an array, or is longer or shorter than it says itself.
     """
-    content = path.read_bytes()
+    content = np.fromfile(path, np.uint8)  # not from bytes: torch wants arrays that can be written to
     start = 4 + 4 * axes
-    if len(content) < start or content[:4] != bytes((0, 0, UNSIGNED_BYTES, axes)):
-        found = content[:4].hex(" ") or "nothing"
+    head = content[:4].tobytes()
+    if len(content) < start or head != bytes((0, 0, UNSIGNED_BYTES, axes)):
+        found = head.hex(" ") or "nothing"
         raise UsageError(f"{path} is damaged: it begins with {found}, not with 00 00 08 {axes:02x} as IDX files do")
-    shape = tuple(int(size) for size in np.frombuffer(content, ">u4", axes, offset=4))
+    shape = tuple(int(size) for size in content[4:start].view(">u4"))
     if math.prod(shape) != len(content) - start:
         raise UsageError(
             f"{path} is damaged: it says that it holds {' × '.join(map(str, shape))} bytes, and there are {len(content) - start}"
         )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return content[start:].reshape(shape)

@@ -29,9 +29,8 @@ class Learner:
         device = job.net.device
         own = (lambda leaf: leaf) if together else (lambda leaf: leaf[min(members[0], len(leaf) - 1)])
         place = (lambda leaf: leaf) if together else job.net.laid_out
-        self.rows = tuple(
-            rows.to(device) for rows in job.rows
-        )  # bytes stay bytes: made ready batch by batch, in the cache
+        # bytes stay bytes: they are made ready batch by batch, in the cache
+        self.rows = tuple(rows.to(device) for rows in job.rows)
         pairs = {path: place(own(leaf).detach().clone()) for path, leaf in leaves(job.params)}
         weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_buffer(path[-1])}
         for leaf in weights.values():

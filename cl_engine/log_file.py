@@ -104,9 +104,10 @@ def read_whole(path: Path) -> None:
     with opened(path) as file:
         attributes_of(file)
         audit(file)
-        for group in file:
-            for name in subgroup(file, group):
-                array(subgroup(file, group), name)
+        for name in file:
+            group = subgroup(file, name)
+            for member_name in group:
+                array(group, member_name)
 
 
 def logs_in(*places: str | Path | Sequence[str | Path]) -> list[Path]:

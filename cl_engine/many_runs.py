@@ -15,7 +15,7 @@ from cl_engine.audit import member
 from cl_engine.errors import UsageError
 from cl_engine.log_file import array, attributes_of, opened, subgroup
 from cl_engine.on_disk import ManyRuns, Place, lazily
-from cl_engine.tree import named
+from cl_engine.tree import written
 
 SCORES = {
     "acc": "average accuracy over the tasks met, at the last test of all of them",
@@ -181,12 +181,8 @@ def _options(text: str) -> dict[str, str]:
         options = json.loads(text)["options"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
-    leaves = named(options) if isinstance(options, Mapping) else {}
-    return {key.removeprefix("strategy."): _text(value) for key, value in leaves.items()}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    found = written(options) if isinstance(options, Mapping) else {}
+    return {name.removeprefix("strategy."): text for name, text in found.items()}
 
 
 def _differing(options: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:

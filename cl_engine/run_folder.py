@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from cl_engine.blocks import BlockFiles
 from cl_engine.checkpoint import previous
 from cl_engine.checkpoint_store import Store
-from cl_engine.disk import refuse_links
+from cl_engine.disk import hold, refuse_links
 from cl_engine.errors import UsageError
 from cl_engine.log_file import LOG, read_whole
 from cl_engine.recorder import JOURNAL, WORKING, Recorder
@@ -50,13 +50,7 @@ class RunFolder:
     def hold(self) -> None:
         """Become the one process that writes here."""
         self._made = not self.path.exists()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout:
-            raise UsageError(f"another process is writing to {self.path}: wait for it, or give another --out") from None
-        except OSError as error:
-            raise UsageError(f"{self.path} cannot be written to: {error.strerror or error}") from None
+        hold(self.path, self._lock, f"another process is writing to {self.path}")
 
     def __enter__(self) -> RunFolder:
         self.hold()

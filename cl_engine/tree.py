@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -39,3 +40,8 @@ def built(pairs: Mapping[Path, Any]) -> dict[str, Any]:
 def named(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return the leaves by their names: ``{"train.lr": 0.1, …}``."""
     return {".".join(map(str, path)): leaf for path, leaf in leaves(tree)}
+
+
+def written(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Return the leaves by their names, as text: ``{"train.lr": "0.1", …}``; what is not text is JSON."""
+    return {name: leaf if isinstance(leaf, str) else json.dumps(leaf) for name, leaf in named(tree).items()}

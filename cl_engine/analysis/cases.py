@@ -13,7 +13,7 @@ import numpy as np
 from cl_engine.analysis.measures import measured
 from cl_engine.analysis.names import one_line
 from cl_engine.results import Run
-from cl_engine.tree import named
+from cl_engine.tree import written
 
 Array = np.ndarray
 OF_METHOD = ("strategy", "net", "train", "backbone")  # tables of options that make a method; `stream` makes the stream
@@ -133,5 +133,5 @@ def _options(run: Run) -> dict[str, Any]:
 
 def _flat(run: Run, tables: Sequence[str]) -> dict[str, str]:
     """Return the options of some tables as ``{"train.lr": "0.1", …}``."""
-    options = named({table: _options(run).get(table, {}) for table in tables})
-    return {one_line(key): value if isinstance(value, str) else json.dumps(value) for key, value in options.items()}
+    options = written({table: _options(run).get(table, {}) for table in tables})
+    return {one_line(name): text for name, text in options.items()}

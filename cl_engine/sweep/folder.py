@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from cl_engine.audit import audit
-from cl_engine.disk import refuse_links, write
+from cl_engine.disk import hold, refuse_links, write
 from cl_engine.errors import UsageError
 from cl_engine.formats import clean
 from cl_engine.log_file import LOG, array, attributes_of, opened, subgroup
@@ -83,15 +83,7 @@ class SweepFolder:
         self._identity = ""
 
     def __enter__(self) -> SweepFolder:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout:
-            raise UsageError(
-                f"another process drives the sweep in {self.path}: wait for it, or give another --out"
-            ) from None
-        except OSError as error:
-            raise UsageError(f"{self.path} cannot be written to: {error.strerror or error}") from None
+        hold(self.path, self._lock, f"another process drives the sweep in {self.path}")
         return self
 
     def __exit__(
