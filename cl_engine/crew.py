@@ -58,13 +58,10 @@ class Crew:
         return [_tensors(found[k]) for k in range(len(self.learners))]
 
     def divide(self, passes: int) -> None:
-        """Fork, if so many passes are long against that; each learner has taken a first step, whose operations it counted.
-
-        On a GPU, on systems without a fork that libraries stand, and with one thread to share, there is one process.
-        """
-        workers = min(len(self.learners), torch.get_num_threads())
+        """Fork, if so many passes are long against that; each learner has taken a first step, whose operations it counted."""
+        workers = processes(len(self.learners), self.learners[0].job.net.device)
         work = sum(learner.flops for learner in self.learners) * passes
-        if workers < 2 or work < FORK_FROM or self.learners[0].job.net.device.type != "cpu" or sys.platform != "linux":
+        if workers < 2 or work < FORK_FROM:
             return
         self._shares = [range(k, len(self.learners), workers) for k in range(workers)]
         for share in self._shares:
@@ -104,6 +101,14 @@ class Crew:
             _serve(theirs, learners)
         finally:
             os._exit(0)
+
+
+def processes(learners: int, device: torch.device) -> int:
+    """Return among how many processes so many learners can be divided, if it pays.
+
+    On a GPU, on systems without a fork that libraries stand, and with one thread to share, there is one.
+    """
+    return min(learners, torch.get_num_threads()) if device.type == "cpu" and sys.platform == "linux" else 1
 
 
 def _serve(pipe: Connection, learners: Sequence[Learner]) -> None:

@@ -42,12 +42,16 @@ def deterministic(asked: bool) -> Iterator[None]:
         torch.backends.cudnn.benchmark = fastest
 
 
-def guarantees(device: str, asked: bool, side_by_side: bool) -> str:
-    """Return what can be said of how far the numbers of a run will be the same again."""
+def guarantees(device: str, asked: bool, rounded: bool) -> str:
+    """Return what can be said of how far the numbers of a run will be the same again.
+
+    ``rounded``: a seed may be computed in another way beside others than alone, with others in one product or with fewer
+    threads.
+    """
     if device.startswith("cuda") and not asked:
         said = "another run may differ by rounding: a GPU adds in any order, unless --deterministic is given"
     else:
         threads = "" if device.startswith("cuda") else f", {torch.get_num_threads()} threads"
         said = f"another run gives the same bits, with the same device{threads} and versions of libraries"
-    alone = "them within rounding" if side_by_side else "the same bits"
+    alone = "them within rounding" if rounded else "the same bits"
     return f"{said}; a seed without the others gives {alone}"

@@ -18,6 +18,7 @@ from torch import nn
 from cl_engine import determinism, plugins
 from cl_engine.agenda import AgendaOptions, plan
 from cl_engine.backbone import Backbone, BackboneOptions, backbone_of, checked_backbone, scaling
+from cl_engine.crew import processes
 from cl_engine.data_root import classes_of, default_data_root, loaded, sources_of
 from cl_engine.engine import simulate
 from cl_engine.errors import UsageError
@@ -224,8 +225,9 @@ class Experiment:
                 mark=folder.mark,
             )
             attributes = {"strategy": self.strategy, "scenario": self.scenario}
-            together = strategy.net.side_by_side(len(self.seeds))
-            again = determinism.guarantees(str(stream.device), deterministic, together)
+            count = len(self.seeds)
+            rounded = strategy.net.side_by_side(count) or processes(count, stream.device) > 1
+            again = determinism.guarantees(str(stream.device), deterministic, rounded)
             texts = {"scenario": self.text, "command": command, "determinism": again}
             if backbone.about:
                 texts["backbone"] = json.dumps(backbone.about)

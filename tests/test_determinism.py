@@ -57,6 +57,12 @@ def typed(out: Path) -> tuple[int, str]:
     return done.exit_code, done.stderr
 
 
+@pytest.mark.usefixtures("forking")
+def test_the_log_promises_no_bits_where_seeds_may_be_divided_among_processes(tiny: Tiny, tmp_path: Path):
+    run = open_run(tiny("finetune", (0, 1)).run(tmp_path))
+    assert run.environment["determinism"].endswith("a seed without the others gives them within rounding")
+
+
 def test_deterministic_algorithms_are_used_while_the_run_goes_on_and_no_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
