@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from cl_engine import determinism, plugins
+from cl_engine import allocator, determinism, plugins
 from cl_engine.agenda import AgendaOptions, plan
 from cl_engine.backbone import Backbone, BackboneOptions, backbone_of, checked_backbone, scaling
 from cl_engine.crew import processes
@@ -205,6 +205,7 @@ class Experiment:
             RunFolder(where, self.json) as folder,
             explained(Train(**self.resolved["train"]), len(self.seeds), where),
             determinism.deterministic(deterministic),
+            allocator.kept(),
         ):
             if folder.status == "finished":
                 return folder.path

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-aten = torch.ops.aten
+aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
 
 
 class Flops(TorchDispatchMode):
@@ -36,6 +36,8 @@ class Flops(TorchDispatchMode):
                 self.total += 2 * args[0].numel() * args[1].shape[-1]
             case aten.addmm | aten.baddbmm:
                 self.total += 2 * args[1].numel() * args[2].shape[-1]
+            case mkldnn._linear_pointwise:
+                self.total += 2 * args[0].numel() * args[1].shape[0]
             case aten.convolution | aten._convolution:
                 self.total += _of_convolution(out, args[1])
             case aten.convolution_backward:

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from cl_engine import rng
 from cl_engine.errors import UsageError
 from cl_engine.images import channels_last
+from cl_engine.linear import quick
 from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT, head_names, without_head
 from cl_engine.module_mode import Mode, explained
 from cl_engine.pretrained import fitting
@@ -69,7 +70,7 @@ class Net:
         self._build = build
         self._mean, self._std, self._black = (self._channels(values, input_shape) for values in (mean, std, black))
         with rng.ambient(0, "template"):
-            module = build().to(self.device).eval().requires_grad_(False)
+            module = quick(build().to(self.device).eval().requires_grad_(False))
         self._rename = head_names(module)
         self._module, self._body = module, without_head(module, next(iter(self._rename)).rsplit(".", 1)[0])
         self._training = False
@@ -285,9 +286,8 @@ class Net:
                 logits, features, _ = self._module(x), self._body(x), self._module(x[:1])
         except (RuntimeError, ValueError) as error:
             raise UsageError(f"the net does not accept inputs of shape {tuple(shape)}: {error}") from None
-        head = self._module.get_submodule(next(iter(self._rename)).rsplit(".", 1)[0])
-        with torch.no_grad():
-            whole = features.ndim == 2 and torch.equal(head(features), logits)
+        head = self._module.get_submodule(self.head)
+        whole = features.ndim == 2 and torch.equal(head(features), logits)
         if not whole:
             raise UsageError("the net's last Linear layer does not give its output: end the net with nn.Linear")
         self.outputs, self.width = logits.shape[1], features.shape[1]

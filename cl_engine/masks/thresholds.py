@@ -45,7 +45,8 @@ def for_scores(train: Train, optimizer: str, lr: float) -> Train:
 
 def straight_through(hard: Tensor, score: Tensor, gain: Tensor | float = 1.0) -> Tensor:
     """Return ``hard``, with ``gain`` times the gradient of ``score`` (Bengio et al. 2013)."""
-    return hard + (score - score.detach()) * gain
+    nothing = score - score.detach()
+    return hard + (nothing if isinstance(gain, float) and gain == 1.0 else nothing * gain)
 
 
 def top_share(score: Tensor, share: float) -> Tensor:
