@@ -53,8 +53,8 @@ MOMENTS = {
     "renaming": "pathlib:Path.replace",
     "deleting": "pathlib:Path.unlink",
 }
-# what makes a log and a state large, so that they are appended to and not written anew; half of the runs are of each kind
-LARGE = {"cl_engine.recorder:COPIED": (2**21, 0), "cl_engine.checkpoint_store:LARGE": (2**16, 64)}
+# a log that is published at every save or hardly ever, and a state that is small or large; half of the runs are of each kind
+LARGE = {"cl_engine.recorder:PUBLISHED": (1e9, 1e-9), "cl_engine.checkpoint_store:LARGE": (2**16, 64)}
 PASSES = "cl_engine.learner:Learner.end_epoch"
 
 

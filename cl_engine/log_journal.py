@@ -15,6 +15,7 @@ import numpy as np
 LENGTHS = struct.Struct("<4sQQ")  # what begins a block: sign, bytes of text, bytes of numbers
 SUM = struct.Struct("<I")  # CRC-32 of these, of the text and of the numbers
 SIGN = b"clj2"
+Block = tuple[dict[str, Any], np.ndarray]
 
 
 class Journal:
@@ -46,7 +47,7 @@ class Journal:
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
 
-    def blocks(self, log: str) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    def blocks(self, log: str) -> Iterator[Block]:
         """Yield what was appended since the log of this name was published; nothing, if the journal is of another."""
         if not self.path.exists():
             return
@@ -65,7 +66,7 @@ def _block(lists: Mapping[str, Any], numbers: np.ndarray) -> bytes:
     return lengths + SUM.pack(zlib.crc32(lengths + text + content)) + text + content
 
 
-def _read(file: BinaryIO) -> tuple[dict[str, Any], np.ndarray] | None:
+def _read(file: BinaryIO) -> Block | None:
     head = file.read(LENGTHS.size + SUM.size)
     if len(head) < LENGTHS.size + SUM.size:
         return None

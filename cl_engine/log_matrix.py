@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from cl_engine import events
+from cl_engine.log_journal import Block
 from cl_engine.log_tables import CELLS, SCORES, grow, scale, string, variable
 from cl_engine.stream import Stream
 
@@ -120,17 +121,17 @@ class Matrix:
             written.clear()
         self.cells = 0
 
-    def pending(self) -> tuple[dict[str, Any], np.ndarray]:
-        """Return what was taken in since the last flush: lists for JSON, and a row a cell ``[n, 3 + S]``."""
+    def taken(self) -> Block:
+        """Return what was taken in, and keep it no longer: lists for JSON, and a row a cell ``[n, 3 + S]``."""
         cells = [(number, task, *cell) for number, row in self._rows.items() for task, cell in row.items()]
         lists = {"scored": self._scored, "memory": self._memory, "seconds": self._seconds}
+        self._rows, self._scored, self._memory, self._seconds = {}, [], [], []
         return lists, np.array(cells, dtype=np.int64).reshape(len(cells), 3 + self.seeds)
 
     def take_up(self, lists: dict[str, Any], cells: np.ndarray) -> None:
-        """Take in again what `pending` returned."""
+        """Take in again what `taken` returned."""
         for number, task, *cell in cells.tolist():
             self._rows.setdefault(number, {})[task] = tuple(cell)
-        self.cells += len(cells)
         self._scored += lists["scored"]
         self._memory += lists["memory"]
         self._seconds += lists["seconds"]

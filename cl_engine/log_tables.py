@@ -56,6 +56,11 @@ class Table:
         for column in self.columns:
             variable(group, column.name, column.kind, column.unit, column.meaning, (row,), (4096,))
 
+    def taken(self) -> list[tuple[object, ...]]:
+        """Return the rows kept so far, and keep them no longer."""
+        rows, self.rows = self.rows, []
+        return rows
+
     def flush(self, file: h5py.File) -> None:
         """Append the rows kept so far to the file."""
         if not self.rows:

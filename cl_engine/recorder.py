@@ -17,16 +17,16 @@ from cl_engine import events
 from cl_engine.disk import need_room, replace
 from cl_engine.errors import UsageError
 from cl_engine.log_file import FORMAT, LOG
-from cl_engine.log_journal import Journal
+from cl_engine.log_journal import Block, Journal
 from cl_engine.log_matrix import Matrix
 from cl_engine.log_tables import Column, Table, describe, grow, string
 from cl_engine.stream import Stream
 
 FORMAT_VERSION = "1.4"
 WORKING, JOURNAL = ".log.working.h5", ".log.journal"
-FLUSHED = 50_000  # rows and cells kept in memory at the most
-COPIED = 2**21  # bytes up to which a log is published at every save: copying it costs no more than a few fsyncs
-PUBLISHED = 0.02  # share of the time that may go into publishing larger ones
+FLUSHED = 5_000  # rows and cells kept in memory at the most
+PUBLISHED = 0.002  # share of the time that may go into publishing …
+LATEST = 60.0  # … but for a log that has been waiting for so many seconds
 ROOM = 2**20  # bytes that one more save may take at most, beside its rows
 PHASES = ("learn", "evaluate", "save")
 
@@ -79,11 +79,11 @@ EVENTS = (
 
 
 class Recorder:
-    """Writes what happens to a private working file, and publishes a copy of it whole at every `Saving`.
+    """Writes what happens to a private working file, and from time to time publishes a copy of it whole.
 
-    A reader always finds a complete file under the run's name and never meets the writer. Rows are kept in memory
-    between two saves or until there are many. A large log is published from time to time only: what is saved in between
-    goes to a journal as well, from which a run that was killed goes on.
+    A reader always finds a complete file under the run's name and never meets the writer. What is saved in between goes to
+    a journal, from which a run that was killed goes on; it is kept in memory too, and written to the working file when
+    that is published, or when there is much of it.
     """
 
     def __init__(self, folder: Path, seeds: list[int], stream: Stream) -> None:
@@ -98,9 +98,9 @@ class Recorder:
         }
         self.matrix = Matrix(len(seeds))
         self.journal = Journal(folder / JOURNAL)
-        self.journaling = False
+        self.journaled: list[Block] = []  # and not yet in the working file
         self.published, self.publishing = -math.inf, 0.0  # when it was last, and how long it took
-        self.rows = 0
+        self.rows = 0  # not yet in the working file
         self.training_rows = 0
         self.training_flops = 0.0
         self.saving_midway = 0.0
@@ -123,11 +123,9 @@ class Recorder:
         shutil.copyfile(self.path, self.working)
         with h5py.File(self.working, "r", libver=("v110", "v110")) as file:
             since = self.journal.blocks(file.attrs["updated"])
-        for lists, cells in since:
-            self.matrix.take_up(lists, cells)
-            for name, rows in lists["tables"].items():
-                self.tables[name].rows += map(tuple, rows)
-            self._flush("running")
+        for block in since:
+            self.journaled.append(block)
+            self._write("running")
         with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
             file.attrs["status"] = "running"
             results = file["results"]
@@ -146,8 +144,7 @@ class Recorder:
                     table.create(file)
             numbers = file["events/event"]
             self.next_event = int(numbers[-1]) + 1 if len(numbers) else 0
-        if self.journal.path.exists() or self.path.stat().st_size > COPIED:
-            self.publish("running")  # what follows is journaled from here
+        self.publish("running")  # what follows is journaled from here
 
     def __call__(self, event: events.Event) -> None:
         """Take in an event."""
@@ -188,12 +185,13 @@ class Recorder:
             case events.StrategyEvent():
                 self._strategy_event(event)
         if self.rows + self.matrix.cells > FLUSHED:
-            self._flush("running")
+            self._append()
+            self._write("running")
 
     def save(self) -> None:
         """Bring all rows to the disk: into the published log, or into the journal while it is too early to publish again."""
-        if self.journaling and time.monotonic() < self.published + self.publishing / PUBLISHED:
-            self._flush("running")
+        if time.monotonic() < self.published + min(self.publishing / PUBLISHED, LATEST):
+            self._append()
             self.journal.sync()
         else:
             self.publish("running")
@@ -201,12 +199,11 @@ class Recorder:
     def publish(self, status: str) -> None:
         """Bring the working file up to date and put a copy of it in the place of the published log."""
         began = time.monotonic()
-        self._flush(status)
+        self._write(status)
         part = self.path.with_name(LOG + ".part")
         shutil.copyfile(self.working, part)
         replace(part, self.path)
         self.journal.begin(self.updated)
-        self.journaling = self.path.stat().st_size > COPIED
         self.published = time.monotonic()
         self.publishing = self.published - began
 
@@ -232,12 +229,26 @@ class Recorder:
         self.tables[table].rows.append(row)
         self.rows += 1
 
-    def _flush(self, status: str) -> None:
-        need_room(self.path.parent, ROOM + 256 * (self.rows + self.matrix.cells * len(self.seeds)))
-        if self.journaling:
-            lists, cells = self.matrix.pending()
-            rows = {name: table.rows for name, table in self.tables.items() if table.rows}
-            self.journal.append({**lists, "tables": rows}, cells)
+    def _append(self) -> None:
+        """Append what is new to the journal, if there is a published log that it can go on from."""
+        if self.published == -math.inf:
+            return
+        self._need_room()
+        lists, cells = self.matrix.taken()
+        block = {**lists, "tables": {name: table.taken() for name, table in self.tables.items() if table.rows}}, cells
+        self.journal.append(*block)
+        self.journaled.append(block)
+
+    def _write(self, status: str) -> None:
+        """Write all that the working file does not have yet."""
+        self._need_room()
+        lists, cells = self.matrix.taken()
+        new = {**lists, "tables": {name: table.taken() for name, table in self.tables.items()}}, cells
+        for lists, cells in (*self.journaled, new):
+            self.matrix.take_up(lists, cells)
+            for name, rows in lists["tables"].items():
+                self.tables[name].rows += map(tuple, rows)
+        self.journaled.clear()
         self.updated = _now()
         with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
             for table in self.tables.values():
@@ -245,6 +256,9 @@ class Recorder:
             self.matrix.flush(file["results"], self.stream)
             file.attrs["status"], file.attrs["updated"] = status, self.updated
         self.rows = 0
+
+    def _need_room(self) -> None:
+        need_room(self.path.parent, ROOM + 256 * (self.rows + self.matrix.cells * len(self.seeds)))
 
 
 def _now() -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cl_engine import metrics
+from cl_engine import metrics, recorder
 from cl_engine.errors import UsageError
 from cl_engine.events import Saved
 from cl_engine.experiment import Experiment
@@ -143,7 +143,8 @@ def test_the_log_says_what_was_run(run: Run):
     assert set(json.loads(run.environment["versions"])) >= {"torch", "cl-engine"}
 
 
-def test_a_reader_finds_a_whole_file_after_every_save(tiny: Tiny, tmp_path: Path):
+def test_a_reader_finds_a_whole_file_after_every_save(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recorder, "LATEST", 0.0)
     seen: list[tuple[str, int]] = []
 
     def look(event: Any) -> None:

@@ -1,4 +1,4 @@
-"""Large logs: saved into a journal at the price of what is new, published from time to time, and never short of a row."""
+"""Logs are saved into a journal at the price of what is new, published from time to time, and never short of a row."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Cut(BaseException):
 
 @pytest.fixture
 def seldom_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "COPIED", 0)
     monkeypatch.setattr(recorder, "PUBLISHED", 1e-9)
+    monkeypatch.setattr(recorder, "LATEST", 1e9)
 
 
 def cut_at(number: int) -> Callable[[Event], None]:
@@ -78,13 +78,20 @@ def test_a_reader_finds_a_whole_log_that_is_older_than_the_last_save(tiny: Tiny,
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "checkpoint.safetensors", "log.h5"]
 
 
-def test_a_large_log_is_published_again_when_that_takes_no_more_than_its_share(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("takes", "expected"),
+    [
+        (0.0, [1, 2, 3, 4, 5, 6]),
+        (0.1, [1, 1, 3, 3, 5, 5]),  # there are 50 seconds before the next …
+        (9.0, [1, 1, 3, 3, 5, 5]),  # … and never more than 60
+    ],
+)
+def test_a_log_is_published_again_when_that_takes_no_more_than_its_share(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes: float, expected: list[int]
 ):
-    monkeypatch.setattr(recorder, "COPIED", 0)
     now = 0.0
     monkeypatch.setattr(recorder.time, "monotonic", lambda: now)
-    monkeypatch.setattr(recorder.shutil, "copyfile", _slowly(recorder.shutil.copyfile, lambda: _later(1.0)))
+    monkeypatch.setattr(recorder.shutil, "copyfile", _slowly(recorder.shutil.copyfile, lambda: _later(takes)))
 
     def _later(seconds: float) -> None:
         nonlocal now
@@ -98,7 +105,7 @@ def test_a_large_log_is_published_again_when_that_takes_no_more_than_its_share(
             _later(30.0)
 
     tiny("finetune", (0,), **{"stream.n": 6}).run(tmp_path, listeners=lambda stream: [look])
-    assert seen == [1, 1, 3, 3, 5, 5]  # a publication takes a second, so there are 50 before the next
+    assert seen == expected
 
 
 def _slowly(function: Callable[..., Any], wait: Callable[[], None]) -> Callable[..., Any]:

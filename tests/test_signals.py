@@ -51,7 +51,7 @@ def signalled_at(monkeypatch: pytest.MonkeyPatch, where: str, number: int, nth: 
     [
         ("finetune", "cl_engine.learner:Learner.step", 10),
         ("finetune", "cl_engine.examiner:n_correct", 7),
-        ("finetune", "cl_engine.recorder:Recorder._flush", 2),
+        ("finetune", "cl_engine.recorder:Recorder._write", 2),
         ("finetune", "cl_engine.checkpoint:save_file", 2),
         ("skill_recall", "cl_engine.recall.consolidation:_Group._step", 5),
         ("mntdp", "cl_engine.modules.growth:Growth.accuracy", 2),

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from cl_engine import recorder
 from cl_engine.analysis.moment import moment
 from cl_engine.analysis.watch import ATTEMPTS, Follower, shown, watch
 from cl_engine.cli import main
@@ -39,7 +40,9 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         if type(event).__name__ == "Saved":
             kept.append(Path(shutil.copy(folder / "run" / "log.h5", folder / f"{len(kept)}.h5")))
 
-    Experiment.of(TINY, "replay", (0, 1)).run(folder / "run", listeners=lambda stream: [keep])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recorder, "LATEST", 0.0)  # published at every save
+        Experiment.of(TINY, "replay", (0, 1)).run(folder / "run", listeners=lambda stream: [keep])
     return [*kept, folder / "run" / "log.h5"]
 
 
@@ -83,7 +86,8 @@ def test_what_is_left_is_the_experiences_to_come_times_what_one_takes(stages: li
     assert moment(stages[-1]).left == 0
 
 
-def test_of_a_stream_without_end_nothing_is_left(tmp_path: Path):
+def test_of_a_stream_without_end_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recorder, "LATEST", 0.0)
     endless: dict[str, Any] = {"stream.n": None}
 
     class Enough(BaseException):

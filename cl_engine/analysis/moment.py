@@ -19,7 +19,7 @@ from cl_engine.log_file import attributes_of, opened
 
 RECENT = 10  # experiences whose mean duration tells how long the next ones take
 TAIL = 4000  # rows at the end of a table that are looked at
-SILENT = 60.0  # seconds without news after which a run is said to be silent, or longer if it is slow
+SILENT = 120.0  # seconds without news (a log may be a minute old) after which a run is said to be silent, or longer if it is slow
 
 
 @dataclass(frozen=True)
