@@ -60,8 +60,9 @@ class Ledger:
     def put(self, task_id: int, n_correct: Sequence[int], n_total: int) -> None:
         """Enter a cell of the open row."""
         self._reach(task_id)
-        accuracy = np.asarray(n_correct, dtype=float) / n_total if n_total else np.full(self.seeds, np.nan)
-        accuracy[sorted(self.stopped)] = np.nan
+        accuracy = [right / n_total for right in n_correct] if n_total else [np.nan] * self.seeds
+        if self.stopped:
+            accuracy = [np.nan if k in self.stopped else value for k, value in enumerate(accuracy)]
         table, first = self._table, self.first_learned[task_id]
         table["now"][task_id] = accuracy
         if self.step < 0:

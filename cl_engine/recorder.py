@@ -149,6 +149,8 @@ class Recorder:
     def __call__(self, event: events.Event) -> None:
         """Take in an event."""
         match event:
+            case events.Evaluated():  # first, as there are many
+                self.matrix.cell(event)
             case events.EpochEnded():
                 self.training_flops += event.flops
                 for seed, loss in zip(self.seeds, event.loss, strict=True):
@@ -169,8 +171,6 @@ class Recorder:
                 self.matrix.learned(event)
                 if self.saving_midway:
                     self.matrix.seconds(event.step, "save", self.saving_midway)
-            case events.Evaluated():
-                self.matrix.cell(event)
             case events.Scored():
                 self.matrix.scored(event)
             case events.Saving():
