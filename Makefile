@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-BENCH ?= $(filter $(basename $(notdir $(wildcard benchmarks/*.py))),training compiled seeds whole saving engine_share per_task)
+BENCH ?= $(filter $(basename $(notdir $(wildcard benchmarks/*.py))),training products allocator compiled seeds whole saving engine_share per_task)
 
 .PHONY: demo test check bench clean
 

@@ -41,6 +41,7 @@ NETS: dict[str, tuple[str, dict[str, Any], tuple[int, ...], int, int]] = {
     "ResNet-18 of width 20, batch 32": ("resnet18", {"width": 20}, (3, 32, 32), 32, 4),
 }
 SEEDS = (2, 5, 10, 32)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 OPTIONS = ("--set", "stream.samples_per_class=1280")
 
 
@@ -97,7 +98,7 @@ def fits() -> None:
     """Time the ways of training several seeds."""
     results = {}
     for title, (name, options, shape, batch, steps) in NETS.items():
-        net = Net(plugins.net_builder(name, options, shape, 10), shape)
+        net = Net(plugins.net_builder(name, options, shape, 10), shape, device=DEVICE)
         for seeds in SEEDS:
             if seeds * net.parameters > 3_000_000:  # a long benchmark tells no more
                 continue
@@ -117,7 +118,7 @@ def runs(counts: list[int]) -> None:
         def start(seeds: str, **environment: str) -> subprocess.Popen[bytes]:
             out = Path(folder) / str(next(number))
             command = [sys.executable, "run.py", "run", "permuted_mnist", "-s", "finetune", "--seeds", seeds, *OPTIONS]
-            options = ["--out", str(out), "--device", "cpu", "--quiet"]
+            options = ["--out", str(out), "--device", DEVICE, "--quiet"]
             return subprocess.Popen([*command, *options], env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
 
         def done(process: subprocess.Popen[bytes]) -> None:

@@ -3,7 +3,8 @@
     PYTHONPATH=. python benchmarks/training.py | tee benchmarks/output/training.txt
 
 One seed, rows in memory, SGD. The floor replays the matrix products and convolutions of one step, forward and backward,
-recorded from the step itself, and nothing else. Ratios are taken round by round; the numbers are also saved as JSON.
+recorded from the step itself, and nothing else. On a GPU, where there is one, the floor is the step by hand as one CUDA
+graph, replayed. Ratios are taken round by round; the numbers are also saved as JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.interleaved import machine, saved, table, timed
-from cl_engine import plugins
+from cl_engine import graphs, plugins
 from cl_engine.images import channels_last
 from cl_engine.interop.quiet import quietly
 from cl_engine.interop.tensor_benchmark import Rows, TensorBenchmark
@@ -33,6 +34,7 @@ NETS: dict[str, tuple[str, dict[str, Any], tuple[int, ...], int, int]] = {
     "LeNet, 28 × 28, batch 64": ("lenet", {}, (1, 28, 28), 3_200, 64),
     "ResNet-18 of width 20, 32 × 32 × 3, batch 32": ("resnet18", {"width": 20}, (3, 32, 32), 320, 32),
 }
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward")
 
 
@@ -54,6 +56,7 @@ def contestants(net: Net, rows: int, batch: int) -> tuple[dict[str, Callable[[],
     """Return what is timed, by name, and the steps each takes."""
     draw = torch.Generator().manual_seed(0)
     x, y = torch.randn(rows, *net.input_shape, generator=draw), torch.randint(10, (rows,), generator=draw)
+    x, y = x.to(DEVICE), y.to(DEVICE)
     images = any(isinstance(part, nn.Conv2d) for part in net.module(0).modules())
     nothing = Data(x[:0], y[:0])
     experience = Experience(step=0, task_id=0, train=Data(x, y), validation=nothing, classes=10)
@@ -69,7 +72,7 @@ def contestants(net: Net, rows: int, batch: int) -> tuple[dict[str, Callable[[],
     def by_hand(module: nn.Module, inputs: Tensor) -> Callable[[], object]:
         def loop() -> None:
             optimizer = torch.optim.SGD(module.parameters(), lr=0.01, fused=True)
-            order, total = torch.randperm(rows), torch.zeros(())
+            order, total = torch.randperm(rows, device=DEVICE), torch.zeros((), device=DEVICE)
             for start in range(0, rows, batch):
                 index = order[start : start + batch]
                 loss = F.cross_entropy(module(inputs[index]), y[index])
@@ -83,7 +86,7 @@ def contestants(net: Net, rows: int, batch: int) -> tuple[dict[str, Callable[[],
     def avalanche() -> Callable[[], object]:
         model = net.module(0)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-        common = {"train_mb_size": batch, "train_epochs": 1, "evaluator": None}
+        common = {"train_mb_size": batch, "train_epochs": 1, "evaluator": None, "device": DEVICE}
         strategy = Naive(model=model, optimizer=optimizer, criterion=nn.CrossEntropyLoss(), **common)
         bench = TensorBenchmark(Rows(lambda index: Data(x, y), [0], [list(range(10))]))
         return lambda: strategy.train(bench.train_stream[0])
@@ -93,7 +96,7 @@ def contestants(net: Net, rows: int, batch: int) -> tuple[dict[str, Callable[[],
         F.cross_entropy(module(channels_last(x[:batch]) if images else x[:batch]), y[:batch]).backward()
     steps = -(-rows // batch)
 
-    def floor() -> None:
+    def products() -> None:
         with torch.no_grad():
             for _ in range(steps):
                 for call in recorded.calls:
@@ -104,27 +107,63 @@ def contestants(net: Net, rows: int, batch: int) -> tuple[dict[str, Callable[[],
     if images:
         best = best.to(memory_format=torch.channels_last)
     found: dict[str, Callable[[], object]] = {
-        "matrix products alone": floor,
+        "matrix products alone": products,
         "by hand": by_hand(best, channels_last(x) if images else x),
         "this engine": ours,
         "Avalanche Naive, tensors in memory": avalanche(),
     }
     if images:
         found["by hand, channels first"] = by_hand(first, x)
-    return found, steps
+    if DEVICE.type == "cuda":
+        found["by hand, one CUDA graph"] = replayed(net.module(0).train(), x, y, batch)
+    return {name: finished(contestant) for name, contestant in found.items()}, steps
+
+
+def replayed(module: nn.Module, x: Tensor, y: Tensor, batch: int) -> Callable[[], object]:
+    """Return a pass whose every step is the replay of one recording: what is left once launching kernels costs nothing."""
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.01, fused=True)
+    index = torch.arange(batch, device=DEVICE)
+
+    def step() -> None:
+        F.cross_entropy(module(x[index]), y[index]).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    for _ in range(graphs.WARM_UP):
+        with graphs.aside(DEVICE):
+            step()
+    replay = graphs.recorded(step)
+
+    def loop() -> None:
+        for rows in torch.randperm(len(x), device=DEVICE).split(batch):
+            index.copy_(rows)
+            replay()
+
+    return loop
+
+
+def finished(contestant: Callable[[], object]) -> Callable[[], None]:
+    """Return the contestant, over only when the GPU is done too."""
+
+    def run() -> None:
+        contestant()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+
+    return run
 
 
 def main() -> None:
-    print(f"torch {torch.__version__}, {machine()['cpu']}, {torch.get_num_threads()} threads")
+    print(f"torch {torch.__version__}, {machine()['gpu'] or machine()['cpu']}, {torch.get_num_threads()} threads")
     results = {}
     with quietly():
         for title, (name, options, shape, rows, batch) in NETS.items():
-            net = Net(plugins.net_builder(name, options, shape, 10), shape)
+            net = Net(plugins.net_builder(name, options, shape, 10), shape, device=DEVICE)
             found, steps = contestants(net, rows, batch)
             times = timed(found)
             results[title] = {"steps": steps, "seconds": times}
             print("\n" + "\n".join(table(title, times, steps, "by hand")), flush=True)
-    saved("training", {"results": results})
+    saved("training" if DEVICE.type == "cpu" else "training_gpu", {"results": results})
 
 
 if __name__ == "__main__":

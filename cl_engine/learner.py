@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_engine import rng
+from cl_engine import graphs, rng
 from cl_engine.best import Best
 from cl_engine.errors import RunFailed
 from cl_engine.flops import Flops
@@ -48,6 +48,8 @@ class Learner:
         half = job.train.precision == "bfloat16"
         self.precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
         self.loss = job.loss
+        self.total = torch.zeros(len(members), device=device)  # of the losses of a pass
+        self.replay = self._replay()
         self.shared: Any = None
         if together:
             if self.frozen is not None:
@@ -80,7 +82,7 @@ class Learner:
             every = rows + batches * self.job.rehearsal_batch  # those rehearsed come after the rows of the experience
             changes = [self.augmentation.draw(every, self._draws(seed, "augmentation", epoch)) for seed in self.seeds]
             self.changes = torch.stack(changes).to(device)
-        self.total = torch.zeros(len(self.seeds), device=device)
+        self.total.zero_()
 
     def advance(self, until: int, seconds: float) -> int:
         """Take the steps of this pass up to batch ``until``, or to the first that ends past so many seconds; return how far."""
@@ -95,13 +97,22 @@ class Learner:
 
     def step(self, epoch: int, batch: int) -> None:
         """Take one step of every optimiser on one batch."""
-        job, size = self.job, self.job.train.batch
+        size = self.job.train.batch
         index = self.order[:, batch * size : (batch + 1) * size]
+        drawn = () if self.rehearsal is None else (self.drawn[:, batch],)
+        if self.replay is None:
+            self._step(index, *drawn, epoch=epoch, batch=batch)
+        else:
+            self.replay(index, *drawn)
+
+    def _step(self, index: Tensor, drawn: Tensor | None = None, *, epoch: int = 0, batch: int = 0) -> None:
+        """Take a step on rows with these indices ``[S, B]``, and rehearsed ones; of a replayed step they are all that changes."""
+        job = self.job
         x, *others = self.rows
         first = self._pick(x, index) if job.again is None else self._pick_own(self.shown, index)
         rows = [job.net.prepare(first), *(self._pick(rows, index) for rows in others)]
-        if self.rehearsal is not None:
-            x, *others = (self._pick_own(rows, self.drawn[:, batch]) for rows in self.rehearsal)
+        if self.rehearsal is not None and drawn is not None:
+            x, *others = (self._pick_own(rows, drawn) for rows in self.rehearsal)
             again = (job.net.prepare(x), *others)
             rows = [torch.cat(pair, dim=1 if self.together else 0) for pair in zip(rows, again, strict=True)]
         if self.augmentation:
@@ -167,6 +178,8 @@ class Learner:
             schedule.load_state_dict({**schedule.state_dict(), "last_epoch": passes, "_step_count": passes + 1})
         self.best.restore(state["best"])
         self.flops = state["flops"]
+        if self.replay is not None:
+            self.replay.forget()
 
     def fits(self, state: Tree) -> bool:
         """Return whether a state is one of a learner of the same job, and of as many seeds."""
@@ -193,6 +206,24 @@ class Learner:
         return mapped(
             lambda leaf: leaf.detach() if self.together else leaf.detach().contiguous().unsqueeze(0), self.params
         )
+
+    def _replay(self) -> graphs.Replay | None:
+        """Return what records steps and replays them, where there is nothing in a step but what can be recorded."""
+        job, device = self.job, self.job.net.device
+        steps = job.train.epochs * -(-len(job.rows[0]) // job.train.batch)
+        drawn_anew = job.net.stochastic or self.augmentation or job.again is not None or job.told(0, 0, 1)
+        if drawn_anew or steps < graphs.LEAST or not graphs.possible(device) or not graphs.lasting(self.optimizers):
+            return None
+        return graphs.Replay(self._step, self._touched, self._rates, device)
+
+    def _touched(self) -> list[Tensor]:
+        """Return all tensors that a step changes."""
+        remembered = [optimizer.state.get(leaf, {}) for optimizer in self.optimizers for leaf in self.weights.values()]
+        own = [value for state in remembered for value in state.values() if isinstance(value, Tensor)]
+        return [self.total, *(leaf for _, leaf in leaves(self.params)), *own]
+
+    def _rates(self) -> tuple[float, ...]:
+        return tuple(float(group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups)
 
     def _pick(self, rows: Tensor, index: Tensor) -> Tensor:
         return rows[index] if self.together else rows.index_select(0, index[0])

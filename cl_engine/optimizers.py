@@ -90,6 +90,8 @@ def optimizers_for(
             if value or (name == "weight_decay" and name in known):  # 0 is not the default of all
                 options[name] = value
         options |= {"fused": True} if "fused" in known else {}
+        if "capturable" in known and all(tensor.is_cuda for tensor in tensors):
+            options["capturable"] = True  # what it remembers is on the GPU, so that a step can be recorded
         optimizers.append(cls(tensors, **options))
         if how.milestones:
             steps = torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], how.milestones, how.gamma)

@@ -12,7 +12,21 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cl_engine"
 # the floors of DESIGN.md, from the ground up; a folder stands for all files in it
 FLOORS = [
-    ["errors", "formats", "rng", "tree", "bank", "events", "images", "flops", "typed", "chunks", "linear", "allocator"],
+    [
+        "errors",
+        "formats",
+        "rng",
+        "tree",
+        "bank",
+        "events",
+        "images",
+        "flops",
+        "typed",
+        "chunks",
+        "linear",
+        "allocator",
+        "graphs",
+    ],
     [
         "options",
         "rehearsal",

@@ -1,0 +1,133 @@
+"""Steps that are recorded and replayed come to what steps taken one by one come to, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cl_engine import graphs
+from cl_engine.experiment import Experiment
+from cl_engine.results import open_run
+from cl_engine.strategies.finetune import Finetune
+from tests import recording
+from tests.conftest import assert_same_facts, facts
+
+Tiny = Callable[..., Experiment]
+LONG = {"train.epochs": 3, "train.batch": 7}
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "a net": ("finetune", {}),
+    "several rates, which change": (
+        "finetune",
+        {"train.optimizer": "sgd", "train.milestones": [1, 2], "train.momentum": 0.9},
+    ),
+    "Adam": ("finetune", {"train.optimizer": "adam", "train.lr": 0.01}),
+    "rehearsed rows": ("replay", {}),
+    "masks": ("piggyback", {}),
+    "a frozen net and several fits": ("head_only", {}),
+    "convolutions with statistics": ("finetune", {"net.name": "small_cnn"}),
+}
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record steps on the CPU once ``seen`` is told to; it then gets an entry for every recording and replay."""
+    found: list[str] = []
+
+    def recorded(step: Callable[[], None]) -> Callable[[], None]:
+        replay = recording.recorded(step)
+        found.append("recorded")
+        return lambda: (found.append("replayed"), replay())[1]
+
+    monkeypatch.setattr(graphs, "possible", lambda device: bool(found))
+    monkeypatch.setattr(graphs, "lasting", lambda optimizers: True)
+    monkeypatch.setattr(graphs, "LEAST", 1)
+    monkeypatch.setattr(graphs, "recorded", recorded)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_a_run_of_replayed_steps_has_the_log_of_any_other(
+    case: str, seeds: tuple[int, ...], tiny: Tiny, tmp_path: Path, seen: list[str], caplog: pytest.LogCaptureFixture
+):
+    strategy, options = CASES[case]
+    experiment = tiny(strategy, seeds, **LONG, **options)
+    plain = facts(experiment.run(tmp_path / "plain") / "log.h5")
+    assert not seen
+    seen.append("go")
+    again = facts(experiment.run(tmp_path / "replayed") / "log.h5")
+    assert not [record for record in caplog.records if "training step" in record.message]
+    assert seen.count("replayed") > 20 > seen.count("recorded") / len(seeds)
+    assert_same_facts(again, plain)
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(
+    tiny: Tiny, tmp_path: Path, seen: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    own = Finetune.loss
+
+    def waiting(self: Finetune, *given: Any) -> torch.Tensor:
+        loss = own(self, *given)
+        return loss * (1.0 if loss.item() < 1e9 else 2.0)  # waits for the number
+
+    monkeypatch.setattr(Finetune, "loss", waiting)
+    experiment = tiny("finetune", (0,), **LONG)
+    plain = facts(experiment.run(tmp_path / "plain") / "log.h5")
+    seen.append("go")
+    again = facts(experiment.run(tmp_path / "not replayed") / "log.h5")
+    assert seen == ["go"]
+    assert "cannot be recorded (operation not permitted" in caplog.text
+    assert_same_facts(again, plain)
+
+
+def test_a_recording_that_does_something_else_is_not_used(
+    tiny: Tiny, tmp_path: Path, seen: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    experiment = tiny("finetune", (0,), **LONG)
+    plain = facts(experiment.run(tmp_path / "plain") / "log.h5")
+    monkeypatch.setattr(graphs, "recorded", lambda step: lambda: None)  # which does nothing at all
+    seen.append("go")
+    again = facts(experiment.run(tmp_path / "not replayed") / "log.h5")
+    assert caplog.text.count("does something else when it is replayed") == 3  # once a task
+    assert_same_facts(again, plain)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "expected"),
+    [("SGD", {}, True), ("Adam", {"capturable": True}, True), ("Adam", {}, False), ("Adagrad", {}, False)],
+)
+def test_steps_of_optimisers_that_count_outside_of_the_gpu_are_not_recorded(
+    kind: str, options: dict[str, Any], expected: bool
+):
+    weights = [nn.Parameter(torch.zeros(2))]
+    assert graphs.lasting([getattr(torch.optim, kind)(weights, lr=0.1, **options)]) is expected
+
+
+def test_steps_are_recorded_on_a_gpu_alone_and_where_that_is_not_forbidden(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(graphs.SWITCH, raising=False)
+    assert graphs.possible(torch.device("cuda"))
+    assert not graphs.possible(torch.device("cpu"))
+    monkeypatch.setenv(graphs.SWITCH, "0")
+    assert not graphs.possible(torch.device("cuda"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+@pytest.mark.parametrize("case", CASES)
+def test_on_a_gpu_replayed_steps_learn_what_others_do(
+    case: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    strategy, options = CASES[case]
+    found = []
+    for forbidden in ("0", "1"):
+        monkeypatch.setenv(graphs.SWITCH, forbidden)
+        monkeypatch.setattr(graphs, "LEAST", 1)
+        run = tiny(strategy, (0,), **LONG, **options).run(tmp_path / forbidden, device="cuda")
+        found.append(open_run(run).results["accuracy"].values)
+    assert "training step" not in caplog.text
+    assert abs(found[0] - found[1])[~np.isnan(found[0])].max() <= 0.1
