@@ -236,8 +236,10 @@ class Recorder:
         self._need_room()
         lists, cells = self.matrix.taken()
         block = {**lists, "tables": {name: table.taken() for name, table in self.tables.items() if table.rows}}, cells
+        self.journaled.append(
+            block
+        )  # first, so that what a full disk refuses is not lost to the log of a run that failed
         self.journal.append(*block)
-        self.journaled.append(block)
 
     def _write(self, status: str) -> None:
         """Write all that the working file does not have yet."""

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cl_engine import log_file, on_disk
+from cl_engine import log_file, on_disk, recorder
 from cl_engine.analysis.comparison import compared
 from cl_engine.analysis.found import find_runs
 from cl_engine.analysis.report import write_report
@@ -94,7 +94,8 @@ def test_a_log_that_somebody_has_open_with_a_lock_is_read_all_the_same(folder: P
         assert open_run(folder / "finetune-3").results["accuracy"].values.shape == (4, 3, 2)
 
 
-def test_a_run_that_goes_on_is_seen_as_it_was_when_it_was_opened(tmp_path: Path):
+def test_a_run_that_goes_on_is_seen_as_it_was_when_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recorder, "LATEST", 0.0)
     experiment = Experiment.of(TINY, "finetune", (0,), **SHORT)
     seen = []
 
