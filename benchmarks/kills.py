@@ -54,7 +54,11 @@ MOMENTS = {
     "deleting": "pathlib:Path.unlink",
 }
 # a log that is published at every save or hardly ever, and a state that is small or large; half of the runs are of each kind
-LARGE = {"cl_engine.recorder:PUBLISHED": (1e9, 1e-9), "cl_engine.checkpoint_store:LARGE": (2**16, 64)}
+LARGE = {
+    "cl_engine.recorder:PUBLISHED": (1e9, 1e-9),
+    "cl_engine.recorder:AT_MOST": (1e9, 1e-9),
+    "cl_engine.checkpoint_store:LARGE": (2**16, 64),
+}
 PASSES = "cl_engine.learner:Learner.end_epoch"
 
 

@@ -132,7 +132,7 @@ def replayed(module: nn.Module, x: Tensor, y: Tensor, batch: int) -> Callable[[]
     for _ in range(graphs.WARM_UP):
         with graphs.aside(DEVICE):
             step()
-    replay = graphs.recorded(step)
+    replay = graphs.recorded(step, DEVICE)
 
     def loop() -> None:
         for rows in torch.randperm(len(x), device=DEVICE).split(batch):

@@ -15,21 +15,23 @@ CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Let glibc keep freed memory, up to 1 GiB, for the tensors of the next step; give it back in the end.
+    """Let glibc keep freed memory, up to 1 GiB at the heap's end, for the tensors of the next step; give it back in the end.
 
     Left alone, glibc returns larger blocks to the system as soon as they are freed, and the next step pays for every page
-    anew: 5,000 of them in a step of a ResNet-18, a seventh of its time (``benchmarks/allocator.py``). Whoever has set glibc's own
-    variables has chosen; other allocators and systems have no such switch, and there nothing is done.
+    anew: 5,000 of them in a step of a ResNet-18, a seventh of its time (``benchmarks/allocator.py``). Whoever has set
+    glibc's own variables has chosen; other allocators and systems have no such switch, and there nothing is done. What is
+    set stays set for the process.
     """
-    libc = _glibc()
-    if libc is not None and not any(name in os.environ for name in CHOSEN):
-        for name, size in KEPT.items():
-            libc.mallopt(name, size)
+    libc = None if any(name in os.environ for name in CHOSEN) else _glibc()
+    if libc is None:
+        yield
+        return
+    for name, size in KEPT.items():
+        libc.mallopt(name, size)
     try:
         yield
     finally:
-        if libc is not None:
-            libc.malloc_trim(0)
+        libc.malloc_trim(0)
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -52,6 +52,8 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
         results = crew.each("result")
     finally:
         crew.close()
+        for learner in learners:
+            learner.replay = None  # it knows the learner: together they would stay until garbage is collected
     trained = results[0] if len(results) == 1 else _stacked(results)
     if record.stopped:
         trained = _without(trained, job, record.stopped)

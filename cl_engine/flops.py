@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
+aten = torch.ops.aten
+LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # builds without oneDNN have none
 
 
 class Flops(TorchDispatchMode):
@@ -36,7 +37,7 @@ class Flops(TorchDispatchMode):
                 self.total += 2 * args[0].numel() * args[1].shape[-1]
             case aten.addmm | aten.baddbmm:
                 self.total += 2 * args[1].numel() * args[2].shape[-1]
-            case mkldnn._linear_pointwise:
+            case product if product is LINEAR:
                 self.total += 2 * args[0].numel() * args[1].shape[0]
             case aten.convolution | aten._convolution:
                 self.total += _of_convolution(out, args[1])

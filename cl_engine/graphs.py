@@ -18,7 +18,7 @@ from torch import Tensor
 
 LOG = logging.getLogger("cl_engine")
 WARM_UP = 3  # steps taken before one is recorded, in which libraries and optimisers set themselves up
-LEAST = 100  # steps of a fit: recording takes as long as some tens of them
+LEAST = 100  # steps of a fit: shorter ones are not worth it
 DIFFERS, ROUNDING = (
     0.05,
     1e-6,
@@ -27,25 +27,26 @@ SWITCH = "CL_GRAPHS"
 
 
 def possible(device: torch.device) -> bool:
-    """Return whether steps can be recorded on this device and the user has not forbidden it (``CL_GRAPHS=0``)."""
-    return device.type == "cuda" and os.environ.get(SWITCH, "1") != "0"
+    """Return whether steps can be recorded on this device and the user asks for it (``CL_GRAPHS=1``)."""
+    return device.type == "cuda" and os.environ.get(SWITCH, "0") == "1"
 
 
 def lasting(optimizers: Sequence[torch.optim.Optimizer]) -> bool:
     """Return whether the optimisers keep all that changes from step to step in the GPU's memory."""
-    groups = (group for optimizer in optimizers for group in optimizer.param_groups)
-    plain = all(isinstance(optimizer, torch.optim.SGD) for optimizer in optimizers)
-    return plain or all(group.get("capturable", False) for group in groups)
+    return all(
+        isinstance(optimizer, torch.optim.SGD) or all(group.get("capturable") for group in optimizer.param_groups)
+        for optimizer in optimizers
+    )
 
 
-def recorded(step: Callable[[], None]) -> Callable[[], None]:
+def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """Return what does on the GPU all that ``step`` would do; the step itself is not taken.
 
     Raises:
         RuntimeError: if something in it cannot be recorded, such as waiting for the GPU.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
         step()
     replay: Callable[[], None] = graph.replay
     return replay
@@ -121,8 +122,10 @@ class Replay:
         """Record a step, and take it."""
         held = tuple(tensor.clone() for tensor in given)
         try:
-            replay = recorded(lambda: self._step(*held))
+            replay = recorded(lambda: self._step(*held), self._device)
         except RuntimeError as error:
+            for tensor in self._touched():
+                tensor.grad = None  # recorded, and never computed
             self._give_up(f"cannot be recorded ({str(error).strip().splitlines()[0][:200]})")
             self._step(*given)
             return

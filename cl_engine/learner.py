@@ -211,8 +211,11 @@ class Learner:
         """Return what records steps and replays them, where there is nothing in a step but what can be recorded."""
         job, device = self.job, self.job.net.device
         steps = job.train.epochs * -(-len(job.rows[0]) // job.train.batch)
+        if not graphs.possible(device):
+            return None
         drawn_anew = job.net.stochastic or self.augmentation or job.again is not None or job.told(0, 0, 1)
-        if drawn_anew or steps < graphs.LEAST or not graphs.possible(device) or not graphs.lasting(self.optimizers):
+        heard = getattr(job.loss, "listens", False)  # by code that a replay would not call
+        if drawn_anew or heard or steps < graphs.LEAST or not graphs.lasting(self.optimizers):
             return None
         return graphs.Replay(self._step, self._touched, self._rates, device)
 

@@ -60,7 +60,7 @@ class Journal:
 
 
 def _block(lists: Mapping[str, Any], numbers: np.ndarray) -> bytes:
-    text = json.dumps({**lists, "columns": numbers.shape[1]}).encode()
+    text = json.dumps({**lists, "columns": numbers.shape[1]}, default=lambda number: number.item()).encode()
     content = np.ascontiguousarray(numbers, dtype="<i8").tobytes()
     lengths = LENGTHS.pack(SIGN, len(text), len(content))
     return lengths + SUM.pack(zlib.crc32(lengths + text + content)) + text + content

@@ -16,6 +16,15 @@ from cl_engine.errors import UsageError
 from cl_engine.options import STRICT, option
 from cl_engine.tree import Path, Tree, built, leaves
 
+OF_DEVICE = (
+    "capturable",
+    "fused",
+    "foreach",
+)  # how an optimiser computes: that of the device at hand, not of the one before
+
+
+OF_DEVICE = ("capturable", "fused", "foreach")  # how an optimiser computes: as suits the device at hand
+
 
 class Train(BaseModel):
     """The table ``[train]`` of a scenario: how a net is fitted to an experience."""
@@ -113,7 +122,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Ten
 def restore_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Tensor], state: Tree) -> None:
     """Let an optimiser of weights of the same names remember what `optimizer_state` returned."""
     for group, saved in zip(optimizer.param_groups, state["groups"], strict=True):
-        group.update(saved)
+        group.update({name: value for name, value in saved.items() if name not in OF_DEVICE})
     own = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
     remembered: dict[Path, dict[str, Any]] = {}
     for path, value in leaves(state.get("state", {})):

@@ -26,7 +26,8 @@ FORMAT_VERSION = "1.4"
 WORKING, JOURNAL = ".log.working.h5", ".log.journal"
 FLUSHED = 5_000  # rows and cells kept in memory at the most
 PUBLISHED = 0.002  # share of the time that may go into publishing …
-LATEST = 60.0  # … but for a log that has been waiting for so many seconds
+LATEST = 60.0  # … but for a log that has been waiting for so many seconds …
+AT_MOST = 0.02  # … and never more than this share
 ROOM = 2**20  # bytes that one more save may take at most, beside its rows
 PHASES = ("learn", "evaluate", "save")
 
@@ -105,6 +106,7 @@ class Recorder:
         self.training_flops = 0.0
         self.saving_midway = 0.0
         self.next_event = 0
+        self.torn = False  # whether the working file has been left in the middle of a write
 
     def begin(self, attributes: Mapping[str, str], environment: Mapping[str, str]) -> None:
         """Start a new log with these root attributes and scalar strings about the environment."""
@@ -123,8 +125,12 @@ class Recorder:
         shutil.copyfile(self.path, self.working)
         with h5py.File(self.working, "r", libver=("v110", "v110")) as file:
             since = self.journal.blocks(file.attrs["updated"])
-        for block in since:
-            self.journaled.append(block)
+        for lists, cells in since:
+            self.journaled.append((lists, cells))
+            self.rows += len(cells) + sum(map(len, lists["tables"].values()))
+            if self.rows > FLUSHED:
+                self._write("running")
+        if self.journaled:
             self._write("running")
         with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
             file.attrs["status"] = "running"
@@ -190,7 +196,8 @@ class Recorder:
 
     def save(self) -> None:
         """Bring all rows to the disk: into the published log, or into the journal while it is too early to publish again."""
-        if time.monotonic() < self.published + min(self.publishing / PUBLISHED, LATEST):
+        pause = max(min(self.publishing / PUBLISHED, LATEST), self.publishing / AT_MOST)
+        if time.monotonic() < self.published + pause:
             self._append()
             self.journal.sync()
         else:
@@ -242,7 +249,9 @@ class Recorder:
         self.journal.append(*block)
 
     def _write(self, status: str) -> None:
-        """Write all that the working file does not have yet."""
+        """Write all that the working file does not have yet; one that could not be written to whole is never published."""
+        if self.torn:
+            raise OSError(f"{self.working} could not be written to whole")
         self._need_room()
         lists, cells = self.matrix.taken()
         new = {**lists, "tables": {name: table.taken() for name, table in self.tables.items()}}, cells
@@ -251,13 +260,13 @@ class Recorder:
             for name, rows in lists["tables"].items():
                 self.tables[name].rows += map(tuple, rows)
         self.journaled.clear()
-        self.updated = _now()
+        self.updated, self.torn = _now(), True
         with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
             for table in self.tables.values():
                 table.flush(file)
             self.matrix.flush(file["results"], self.stream)
             file.attrs["status"], file.attrs["updated"] = status, self.updated
-        self.rows = 0
+        self.rows, self.torn = 0, False
 
     def _need_room(self) -> None:
         need_room(self.path.parent, ROOM + 256 * (self.rows + self.matrix.cells * len(self.seeds)))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_engine import plugins
+from cl_engine import plugins, recorder
 from cl_engine.experiment import Experiment
 from cl_engine.stream import Setting
 
@@ -79,6 +79,12 @@ def old_log(version: str, folder: Path) -> Path:
     path = folder / "log.h5"
     path.write_bytes(gzip.decompress(packed.read_bytes()))
     return path
+
+
+def published_always(patch: pytest.MonkeyPatch) -> None:
+    """Let logs be published at every save."""
+    patch.setattr(recorder, "PUBLISHED", 1e9)
+    patch.setattr(recorder, "AT_MOST", 1e9)
 
 
 def facts(log: Path) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from torch import nn
 from cl_engine import graphs
 from cl_engine.experiment import Experiment
 from cl_engine.results import open_run
-from cl_engine.strategies.finetune import Finetune
 from tests import recording
 from tests.conftest import assert_same_facts, facts
 
@@ -39,7 +38,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record steps on the CPU once ``seen`` is told to; it then gets an entry for every recording and replay."""
     found: list[str] = []
 
-    def recorded(step: Callable[[], None]) -> Callable[[], None]:
+    def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
         replay = recording.recorded(step)
         found.append("recorded")
         return lambda: (found.append("replayed"), replay())[1]
@@ -70,13 +69,15 @@ def test_a_run_of_replayed_steps_has_the_log_of_any_other(
 def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(
     tiny: Tiny, tmp_path: Path, seen: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    own = Finetune.loss
+    own = torch.optim.Adam.step
 
-    def waiting(self: Finetune, *given: Any) -> torch.Tensor:
-        loss = own(self, *given)
-        return loss * (1.0 if loss.item() < 1e9 else 2.0)  # waits for the number
+    def waiting(self: torch.optim.Adam, *given: Any) -> Any:
+        assert (
+            self.param_groups[0]["params"][0].grad.sum().item() < 1e9
+        )  # waits for the number, once there are gradients
+        return own(self, *given)
 
-    monkeypatch.setattr(Finetune, "loss", waiting)
+    monkeypatch.setattr(torch.optim.Adam, "step", waiting)
     experiment = tiny("finetune", (0,), **LONG)
     plain = facts(experiment.run(tmp_path / "plain") / "log.h5")
     seen.append("go")
@@ -91,7 +92,7 @@ def test_a_recording_that_does_something_else_is_not_used(
 ):
     experiment = tiny("finetune", (0,), **LONG)
     plain = facts(experiment.run(tmp_path / "plain") / "log.h5")
-    monkeypatch.setattr(graphs, "recorded", lambda step: lambda: None)  # which does nothing at all
+    monkeypatch.setattr(graphs, "recorded", lambda step, device: lambda: None)  # which does nothing at all
     seen.append("go")
     again = facts(experiment.run(tmp_path / "not replayed") / "log.h5")
     assert caplog.text.count("does something else when it is replayed") == 3  # once a task
@@ -109,11 +110,11 @@ def test_steps_of_optimisers_that_count_outside_of_the_gpu_are_not_recorded(
     assert graphs.lasting([getattr(torch.optim, kind)(weights, lr=0.1, **options)]) is expected
 
 
-def test_steps_are_recorded_on_a_gpu_alone_and_where_that_is_not_forbidden(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv(graphs.SWITCH, raising=False)
-    assert graphs.possible(torch.device("cuda"))
+def test_steps_are_recorded_on_a_gpu_alone_and_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(graphs.SWITCH, "1")
+    assert graphs.possible(torch.device("cuda", 1))
     assert not graphs.possible(torch.device("cpu"))
-    monkeypatch.setenv(graphs.SWITCH, "0")
+    monkeypatch.delenv(graphs.SWITCH)
     assert not graphs.possible(torch.device("cuda"))
 
 
@@ -123,11 +124,14 @@ def test_on_a_gpu_replayed_steps_learn_what_others_do(
     case: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     strategy, options = CASES[case]
-    found = []
-    for forbidden in ("0", "1"):
-        monkeypatch.setenv(graphs.SWITCH, forbidden)
+    found, made = [], []
+    own = graphs.recorded
+    monkeypatch.setattr(graphs, "recorded", lambda step, device: (made.append(device), own(step, device))[1])
+    for asked in ("0", "1"):
+        monkeypatch.setenv(graphs.SWITCH, asked)
         monkeypatch.setattr(graphs, "LEAST", 1)
-        run = tiny(strategy, (0,), **LONG, **options).run(tmp_path / forbidden, device="cuda")
+        run = tiny(strategy, (0,), **LONG, **options).run(tmp_path / asked, device="cuda")
         found.append(open_run(run).results["accuracy"].values)
     assert "training step" not in caplog.text
+    assert made
     assert abs(found[0] - found[1])[~np.isnan(found[0])].max() <= 0.1

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cl_engine import metrics, recorder
+from cl_engine import metrics
 from cl_engine.errors import UsageError
 from cl_engine.events import Saved
 from cl_engine.experiment import Experiment
 from cl_engine.results import Run, open_run
+from tests.conftest import published_always
 
 Tiny = Callable[..., Experiment]
 
@@ -144,7 +145,7 @@ def test_the_log_says_what_was_run(run: Run):
 
 
 def test_a_reader_finds_a_whole_file_after_every_save(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(recorder, "LATEST", 0.0)
+    published_always(monkeypatch)
     seen: list[tuple[str, int]] = []
 
     def look(event: Any) -> None:

@@ -83,7 +83,8 @@ def test_a_reader_finds_a_whole_log_that_is_older_than_the_last_save(tiny: Tiny,
     [
         (0.0, [1, 2, 3, 4, 5, 6]),
         (0.1, [1, 1, 3, 3, 5, 5]),  # there are 50 seconds before the next …
-        (9.0, [1, 1, 3, 3, 5, 5]),  # … and never more than 60
+        (1.0, [1, 1, 3, 3, 5, 5]),  # … no more than 60 …
+        (9.0, [1] * 6),  # … but for a log that takes more than a second
     ],
 )
 def test_a_log_is_published_again_when_that_takes_no_more_than_its_share(

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cl_engine import log_file, on_disk, recorder
+from cl_engine import log_file, on_disk
 from cl_engine.analysis.comparison import compared
 from cl_engine.analysis.found import find_runs
 from cl_engine.analysis.report import write_report
@@ -22,7 +22,7 @@ from cl_engine.experiment import Experiment
 from cl_engine.many_runs import grid
 from cl_engine.results import open_run, open_runs
 from cl_engine.scenario import Scenario
-from tests.conftest import TINY, old_log
+from tests.conftest import TINY, old_log, published_always
 
 SHORT = {"train.epochs": 1, "agenda.curve_batches": 0}
 
@@ -95,7 +95,7 @@ def test_a_log_that_somebody_has_open_with_a_lock_is_read_all_the_same(folder: P
 
 
 def test_a_run_that_goes_on_is_seen_as_it_was_when_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(recorder, "LATEST", 0.0)
+    published_always(monkeypatch)
     experiment = Experiment.of(TINY, "finetune", (0,), **SHORT)
     seen = []
 

@@ -18,14 +18,13 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from cl_engine import recorder
 from cl_engine.analysis.moment import moment
 from cl_engine.analysis.watch import ATTEMPTS, Follower, shown, watch
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.results import open_run
-from tests.conftest import TINY
+from tests.conftest import TINY, published_always
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,7 +40,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             kept.append(Path(shutil.copy(folder / "run" / "log.h5", folder / f"{len(kept)}.h5")))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recorder, "LATEST", 0.0)  # published at every save
+        published_always(patch)
         Experiment.of(TINY, "replay", (0, 1)).run(folder / "run", listeners=lambda stream: [keep])
     return [*kept, folder / "run" / "log.h5"]
 
@@ -87,7 +86,7 @@ def test_what_is_left_is_the_experiences_to_come_times_what_one_takes(stages: li
 
 
 def test_of_a_stream_without_end_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(recorder, "LATEST", 0.0)
+    published_always(monkeypatch)
     endless: dict[str, Any] = {"stream.n": None}
 
     class Enough(BaseException):

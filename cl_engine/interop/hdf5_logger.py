@@ -166,7 +166,7 @@ class Hdf5Logger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
             )
         scores = {name: tuple(values.tolist()) for name, values in self._ledger.scores().items()}
         self._tell(events.Scored(step=self._step, evaluation=row, seconds=seconds, **scores))
-        self._tell(events.Saving(step=self._step, place=row))
+        self._recorder.publish("running")  # whole, as nothing takes the run up again from a journal
 
     def close(self, status: str = "finished") -> None:
         """Write what is left and end the log; a reader finds it complete."""

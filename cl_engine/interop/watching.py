@@ -85,6 +85,7 @@ class Watch:
             self._open, self._differentiated = True, False
             return found
 
+        watched.listens = True  # type: ignore[attr-defined]  # every step is to be heard of: none is replayed
         return watched
 
     def _before_step(self, *optimizer: Any) -> None:
