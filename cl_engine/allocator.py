@@ -5,31 +5,44 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # <malloc.h>
 KEPT = {TRIM_THRESHOLD: 1 << 30, MMAP_THRESHOLD: 1 << 25}  # bytes; 32 MiB is the most that glibc takes for the second
+EVERY = 10.0  # seconds between two times that what lies idle is given back all the same
 CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def kept() -> Iterator[Callable[[], None]]:
     """Let glibc keep freed memory, up to 1 GiB at the heap's end, for the tensors of the next step; give it back in the end.
 
     Left alone, glibc returns larger blocks to the system as soon as they are freed, and the next step pays for every page
     anew: 5,000 of them in a step of a ResNet-18, a seventh of its time (``benchmarks/allocator.py``). Whoever has set
     glibc's own variables has chosen; other allocators and systems have no such switch, and there nothing is done. What is
     set stays set for the process.
+
+    Yields what is to be called now and then: it gives back what lies idle between blocks in use, every ten seconds, as the
+    state of a long run grows by leaving smaller arrays behind.
     """
     libc = None if any(name in os.environ for name in CHOSEN) else _glibc()
     if libc is None:
-        yield
+        yield lambda: None
         return
     for name, size in KEPT.items():
         libc.mallopt(name, size)
+    last = time.monotonic()
+
+    def give_back() -> None:
+        nonlocal last
+        if time.monotonic() - last > EVERY:
+            libc.malloc_trim(0)
+            last = time.monotonic()
+
     try:
-        yield
+        yield give_back
     finally:
         libc.malloc_trim(0)
 

@@ -205,7 +205,7 @@ class Experiment:
             RunFolder(where, self.json) as folder,
             explained(Train(**self.resolved["train"]), len(self.seeds), where),
             determinism.deterministic(deterministic),
-            allocator.kept(),
+            allocator.kept() as give_back,
         ):
             if folder.status == "finished":
                 return folder.path
@@ -240,7 +240,9 @@ class Experiment:
                     for event in events:
                         for listener in watchers:
                             listener(event)
-                        begun |= isinstance(event, TaskLearned)
+                        if isinstance(event, TaskLearned):
+                            begun = True
+                            give_back()
                         if asked:
                             raise Stopped(asked[0])
             except Stopped:

@@ -53,6 +53,15 @@ def test_memory_is_kept_inside_and_given_back_afterwards(libc: Libc):
     assert libc.told[2:] == [(0,)]
 
 
+def test_what_lies_idle_is_given_back_every_ten_seconds(libc: Libc, monkeypatch: pytest.MonkeyPatch):
+    now = 0.0
+    monkeypatch.setattr(allocator.time, "monotonic", lambda: now)
+    with allocator.kept() as give_back:
+        for now in (5.0, 9.0, 11.0, 12.0, 20.0, 25.0):  # noqa: B007  # read by the clock
+            give_back()
+        assert libc.told[2:] == [(0,), (0,)]
+
+
 @pytest.mark.parametrize("name", allocator.CHOSEN)
 def test_what_the_user_has_set_stays(name: str, libc: Libc, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(name, "131072")
