@@ -53,6 +53,7 @@ SCENARIO: dict[str, Any] = {
     "net": {"name": "mlp", "hidden": [256, 256]},
     "train": {"epochs": 1, "batch": 128, "lr": 0.05, "momentum": 0.9},
 }
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 Accuracies = dict[str, list[float]]
 
 
@@ -60,7 +61,7 @@ def ours(strategy: str, tasks: int, found: Accuracies, number: Iterator[int], fo
     """Run this engine as `run.py run` does."""
     scenario = Scenario("permuted_fifth", SCENARIO, "")
     experiment = Experiment.of(scenario, strategy, (0,), **{"stream.n": tasks, **overrides})
-    run = open_run(experiment.run(folder / str(next(number)), device="cpu"))
+    run = open_run(experiment.run(folder / str(next(number)), device=DEVICE))
     found.setdefault(strategy, []).append(float(run.results["acc"].values[-1].mean()))
 
 
@@ -77,6 +78,7 @@ def avalanche(name: str, tasks: int, benchmark: Callable[[], Any], found: Accura
         train_mb_size=128,
         train_epochs=1,
         eval_mb_size=512,
+        device=DEVICE,
         evaluator=EvaluationPlugin(accuracy_metrics(experience=True), loggers=[]),
     )
     held = benchmark()
