@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -49,9 +49,7 @@ def measure(case: str, keep: bool) -> tuple[float, float]:
     experience = Experience(step=0, task_id=0, train=Data(x, y), validation=Data(x[:0], y[:0]), classes=10)
     kind: Any = plugins.load("strategies", name)
     steps, seconds, asked = rows // batch, [], []
-    with ExitStack() as stack:
-        if keep:
-            stack.enter_context(allocator.kept())
+    with allocator.kept() if keep else nullcontext():
         for _ in range(REPETITIONS):
             strategy = kind(net, seeds=(0,), setting="task", train=Train(epochs=1, batch=batch, lr=0.01))
             strategy.state = strategy.start()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -52,9 +52,19 @@ def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], Non
     return replay
 
 
-def aside(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context whose work is done in a stream of its own, as that before a recording has to be."""
-    return _Aside(device) if device.type == "cuda" else nullcontext()
+@contextmanager
+def aside(device: torch.device) -> Iterator[None]:
+    """Do the work inside in a stream of its own, as that before a recording has to be done on a GPU."""
+    if device.type != "cuda":
+        yield
+        return
+    main, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    side.wait_stream(main)
+    try:
+        with torch.cuda.stream(side):
+            yield
+    finally:
+        main.wait_stream(side)
 
 
 @dataclass(frozen=True)
@@ -154,18 +164,3 @@ def _alike(found: Sequence[Tensor], wanted: Sequence[Tensor], before: Sequence[T
         if gap > DIFFERS * length + ROUNDING * size:  # of what is not finite nothing is said: that is told elsewhere
             return False
     return True
-
-
-class _Aside:
-    def __init__(self, device: torch.device) -> None:
-        self._main = torch.cuda.current_stream(device)
-        self._side = torch.cuda.Stream(device)
-        self._inside = torch.cuda.stream(self._side)
-
-    def __enter__(self) -> None:
-        self._side.wait_stream(self._main)
-        self._inside.__enter__()
-
-    def __exit__(self, *raised: object) -> None:
-        self._inside.__exit__(*raised)
-        self._main.wait_stream(self._side)

@@ -241,11 +241,9 @@ class Recorder:
         if self.published == -math.inf:
             return
         self._need_room()
-        lists, cells = self.matrix.taken()
-        block = {**lists, "tables": {name: table.taken() for name, table in self.tables.items() if table.rows}}, cells
-        self.journaled.append(
-            block
-        )  # first, so that what a full disk refuses is not lost to the log of a run that failed
+        block = self._new()
+        # kept first, so that what a full disk refuses is not lost to the log of a run that failed
+        self.journaled.append(block)
         self.journal.append(*block)
 
     def _write(self, status: str) -> None:
@@ -253,9 +251,7 @@ class Recorder:
         if self.torn:
             raise OSError(f"{self.working} could not be written to whole")
         self._need_room()
-        lists, cells = self.matrix.taken()
-        new = {**lists, "tables": {name: table.taken() for name, table in self.tables.items()}}, cells
-        for lists, cells in (*self.journaled, new):
+        for lists, cells in (*self.journaled, self._new()):
             self.matrix.take_up(lists, cells)
             for name, rows in lists["tables"].items():
                 self.tables[name].rows += map(tuple, rows)
@@ -267,6 +263,11 @@ class Recorder:
             self.matrix.flush(file["results"], self.stream)
             file.attrs["status"], file.attrs["updated"] = status, self.updated
         self.rows, self.torn = 0, False
+
+    def _new(self) -> Block:
+        """Return what has come since it was asked for last."""
+        lists, cells = self.matrix.taken()
+        return {**lists, "tables": {name: table.taken() for name, table in self.tables.items() if table.rows}}, cells
 
     def _need_room(self) -> None:
         need_room(self.path.parent, ROOM + 256 * (self.rows + self.matrix.cells * len(self.seeds)))

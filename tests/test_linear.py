@@ -35,7 +35,7 @@ def layers(by_onednn: None) -> tuple[nn.Linear, nn.Linear]:
     return own, linear.quick(nn.Sequential(quick))[0]  # type: ignore[index]
 
 
-def close(found: Tensor, wanted: Tensor) -> None:
+def assert_close(found: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.detach().abs().max()))
 
 
@@ -46,7 +46,7 @@ def test_answers_and_gradients_are_those_of_torchs_own_layer(layers: tuple[nn.Li
         logits = layer(x)
         found.append((logits, *torch.autograd.grad(logits.square().sum(), (x, layer.weight, layer.bias))))
     for own, quick in zip(*found, strict=True):
-        close(quick, own)
+        assert_close(quick, own)
 
 
 def test_a_gradient_can_be_differentiated_again(layers: tuple[nn.Linear, nn.Linear]):
@@ -55,7 +55,7 @@ def test_a_gradient_can_be_differentiated_again(layers: tuple[nn.Linear, nn.Line
     for layer in layers:
         slope = torch.autograd.grad(layer(x).pow(3).sum(), layer.weight, create_graph=True)[0]
         found.append(torch.autograd.grad(slope.square().sum(), layer.weight)[0])
-    close(found[1], found[0])
+    assert_close(found[1], found[0])
 
 
 def test_products_are_onednns_in_training_and_in_tests(layers: tuple[nn.Linear, nn.Linear], monkeypatch):
@@ -79,10 +79,10 @@ def test_several_nets_side_by_side_are_torchs_own(layers: tuple[nn.Linear, nn.Li
     own, quick = layers
     x, weights = torch.randn(ROWS, WIDTH), torch.randn(3, OUTPUTS, WIDTH)
     one = lambda w: torch.func.functional_call(quick, {"weight": w, "bias": own.bias}, (x,))  # noqa: E731
-    close(torch.vmap(one)(weights), torch.stack([F.linear(x, w, own.bias) for w in weights]))
+    assert_close(torch.vmap(one)(weights), torch.stack([F.linear(x, w, own.bias) for w in weights]))
     slopes = torch.vmap(torch.func.grad(lambda w: one(w).square().sum()))(weights)
     wanted = torch.autograd.functional.vjp(lambda w: (x @ w.mT + own.bias).square().sum(), weights)[1]
-    close(slopes, wanted)
+    assert_close(slopes, wanted)
 
 
 def test_operations_are_counted_alike(layers: tuple[nn.Linear, nn.Linear]):
@@ -100,7 +100,7 @@ def test_a_net_answers_as_its_module_does(by_onednn: None):
     assert type(module.get_submodule(net.head)) is nn.Linear, "a module for others is left as it is"
     assert isinstance(net.owner("head.weight"), linear.Linear)
     with torch.no_grad():
-        close(net.all(params, x)[0], module(x))
+        assert_close(net.all(params, x)[0], module(x))
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,6 @@ def test_the_processor_alone_decides(
 def test_matrices_with_gaps_in_memory_are_closed_up_first(by_onednn: None):
     wide = torch.randn(OUTPUTS, WIDTH + 1)
     assert linear._dense(wide[:, :-1]).is_contiguous()
-    assert linear._dense(wide.t()) is not None and linear._dense(wide.t()).data_ptr() == wide.data_ptr()
+    assert linear._dense(wide.t()).data_ptr() == wide.data_ptr()
     x = torch.randn(ROWS, WIDTH)
-    close(linear._product(x, wide[:, :-1], None), x @ wide[:, :-1].t())
+    assert_close(linear._product(x, wide[:, :-1], None), x @ wide[:, :-1].t())
