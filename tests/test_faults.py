@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -22,9 +23,9 @@ from cl_engine.cli import main
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
-from cl_engine.log_tables import Table
+from cl_engine.log_tables import Table, grow
 from cl_engine.results import open_run
-from tests.conftest import TINY, assert_same_facts, facts
+from tests.conftest import TINY, assert_same_facts, facts, published_always
 
 Tiny = Callable[..., Experiment]
 FEW = {"stream.n": 2, "agenda.save_every_epochs": 1}
@@ -125,6 +126,32 @@ def test_a_log_that_cannot_be_added_to_ends_the_run_in_a_sentence(
         patch.setattr(Table, "flush", full)
         ended = typed(tmp_path)
     assert (ended.exit_code, "the disk is full" in ended.stderr) == (1, True)
+    assert typed(tmp_path).exit_code == 0
+    assert_same_facts(facts(tmp_path / "log.h5"), whole)
+
+
+def test_a_log_left_in_the_middle_of_a_write_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
+):
+    own, written = Table.flush, 0
+
+    def torn_once(table: Table, file: Any) -> None:
+        nonlocal written
+        written += table.name == "epochs" and bool(table.rows)
+        if table.name == "epochs" and table.rows and written == 2:
+            group = file["epochs"]
+            grow(group, "row", len(group["row"]) + len(table.rows), {column.name: 0 for column in table.columns})
+            raise OSError(errno.ENOSPC, "No space left on device")
+        own(table, file)
+
+    with monkeypatch.context() as patch:
+        published_always(patch)
+        patch.setattr(Table, "flush", torn_once)
+        ended = typed(tmp_path)
+    assert (ended.exit_code, "the disk is full" in ended.stderr) == (1, True)
+    found = facts(tmp_path / "log.h5")
+    assert len(found["epochs/loss"])
+    assert not np.isnan(found["epochs/loss"]).any()
     assert typed(tmp_path).exit_code == 0
     assert_same_facts(facts(tmp_path / "log.h5"), whole)
 
