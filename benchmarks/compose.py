@@ -14,7 +14,7 @@ import torch
 
 from cl_engine.agenda import plan
 from cl_engine.engine import simulate
-from cl_engine.events import Evaluated
+from cl_engine.events import cells
 from cl_engine.experiment import Experiment
 from cl_engine.modules.reordering import certainty
 from cl_engine.strategies.compose import Compose
@@ -29,8 +29,8 @@ def walked(strategy: str, **options: object) -> tuple[object, object, dict[tuple
     learner = experiment.learner(stream)
     table = {}
     for event in simulate(stream, learner, plan(stream, experiment.agenda)):
-        if isinstance(event, Evaluated):
-            table[event.step, event.task_id] = np.array(event.n_correct) / event.n_total
+        for cell in cells(event):
+            table[cell.step, cell.task_id] = np.array(cell.n_correct) / cell.n_total
     return stream, learner, table
 
 

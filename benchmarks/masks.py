@@ -16,7 +16,7 @@ import torch
 
 from cl_engine.agenda import plan
 from cl_engine.engine import simulate
-from cl_engine.events import Evaluated, Scored, TaskLearned
+from cl_engine.events import Scored, TaskLearned, cells
 from cl_engine.experiment import Experiment
 from cl_engine.scenario import Scenario
 
@@ -53,9 +53,10 @@ def measure(scenario: Scenario | str, strategy: str, options: dict[str, Any]) ->
     accuracy, forgetting, memory = np.full((tasks, 3), np.nan), 0.0, 0
     began = time.process_time()
     for event in simulate(stream, experiment.learner(stream), plan(stream, experiment.agenda)):
+        for cell in cells(event):
+            if cell.step == tasks - 1:
+                accuracy[cell.task_id] = np.array(cell.n_correct) / cell.n_total
         match event:
-            case Evaluated() if event.step == tasks - 1:
-                accuracy[event.task_id] = np.array(event.n_correct) / event.n_total
             case Scored() if event.step == tasks - 1:
                 forgetting = float(np.mean(event.forgetting))
             case TaskLearned():

@@ -6,14 +6,15 @@ Permuted MNIST with 2 training and 2 test rows a class, and a net of 784-16-10, 
 Every strategy that is found has a process of its own, TASKS tasks (1,000) and SECONDS of CPU time (20); one that is slower,
 or of which every task costs more than the one before, gets as far as it gets. All tasks are tested after each where a strategy
 says which answers cannot have changed, the new one alone otherwise: testing everything after everything is quadratic by
-definition. CPU seconds of a task and of its save are means of the ten tasks up to the mark (medians would hide what is
-paid now and then); saving may take the whole of the run. Resident memory and the state's own
-bytes are those after the mark.
+definition. CPU seconds of a task and of its save are means of the fifty tasks up to the mark, ten at the first (medians
+would hide what is paid now and then); saving may take the whole of the run. Resident memory and the state's own bytes
+are those after the mark and counted from the hundredth task, once what lies idle has been given back to the system, as runs do every few seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import subprocess
 import sys
@@ -55,7 +56,7 @@ OWN = {
     "replay": {"samples": 200},
     "compose": {"net.hidden": [16, 16, 16]},
 }
-WIDTH, AT = 10, (10, 100, 1_000)
+WIDTH, AT = 50, (10, 100, 1_000)
 
 
 class Enough(Exception):
@@ -88,6 +89,8 @@ class Watch:
     def _close(self, now: float) -> None:
         if not self.began:
             return
+        if len(self.tasks) + 1 in AT or (len(self.tasks) + 1) % WIDTH == 0:
+            ctypes.CDLL(None).malloc_trim(0)
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         files = {name: (self.folder / name).stat().st_size for name in ("log.h5",)}
         self.tasks.append(
@@ -133,12 +136,12 @@ def mark(found: list[dict[str, Any]], at: int) -> dict[str, Any]:
     return {"tasks": at, **found[at - 1], **means}
 
 
-def line(name: str, about: dict[str, Any], here: dict[str, Any], first: dict[str, Any], base: dict[str, Any]) -> str:
+def line(name: str, about: dict[str, Any], here: dict[str, Any], base: dict[str, Any]) -> str:
     """Return a line of the table."""
     ratio = f"{here['seconds'] / base['seconds']:.2f}" if here["tasks"] > base["tasks"] else ""
     kind = "grows" if about["growing"] else "R in full" if about["reused"] else ""
-    grown = (here["rss"] - first["rss"]) / 2**20
-    own = (here["state"] - first["state"]) / 2**20
+    grown = (here["rss"] - base["rss"]) / 2**20 if here["tasks"] > base["tasks"] else 0.0
+    own = (here["state"] - base["state"]) / 2**20 if here["tasks"] > base["tasks"] else 0.0
     ms = f"{1e3 * here['seconds']:>9.1f}{ratio:>7}{1e3 * here['save']:>8.1f}{1e3 * here['save_wall']:>9.1f}"
     sizes = f"{here['written'] / 1e3:>11,.0f}{here['disk'] / 1e3:>10,.0f}{here['log'] / 1e3:>9,.0f}"
     return f"{name:<14}{kind:<10}{here['tasks']:>6,}{ms}{grown:>9.1f}{own:>9.1f}{sizes}"
@@ -149,7 +152,7 @@ def main() -> None:
     tasks, budget = int(words[0]) if words else 1_000, float(words[1]) if len(words) > 1 else 20.0
     names = sys.argv[3:] or sorted(plugins.names("strategies"))
     print(
-        f"{machine()['cpu']}, one thread; times in ms of CPU, saves also by the clock; memory since task 10 in MB; files in kB"
+        f"{machine()['cpu']}, one thread; times in ms of CPU, saves also by the clock; memory and state since task 100 in MB; files in kB"
     )
     head = (
         f"{'strategy':<14}{'':<10}{'task':>6}{'a task':>9}{'/100th':>7}{'save':>8}{'clock':>9}{'memory':>9}{'state':>9}"
@@ -164,12 +167,13 @@ def main() -> None:
             continue
         about, *found = json.loads(done.stdout.splitlines()[-1])
         marks = [mark(found, at) for at in AT if at <= len(found)]
-        if len(found) not in AT and len(found) > WIDTH:
-            marks.append(mark(found, len(found)))
+        reached = len(found) // WIDTH * WIDTH
+        if reached > marks[-1]["tasks"]:
+            marks.append(mark(found, reached))
         results[name] = {**about, "tasks": len(found), "marks": marks}
         base = next((each for each in marks if each["tasks"] == AT[1]), marks[-1])
         for here in marks:
-            print(line(name, about, here, marks[0], base), flush=True)
+            print(line(name, about, here, base), flush=True)
         saved("per_task", {"budget": budget, "results": results})
 
 

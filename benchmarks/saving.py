@@ -47,10 +47,13 @@ def row(recorder: Recorder, step: int, seeds: int, right: torch.Tensor) -> None:
         where: dict[str, Any] = {"step": step, "task_id": step, "fit": 0, "epoch": epoch, "epochs": 5}
         recorder(events.EpochEnded(**where, loss=(0.5,) * seeds, flops=1e6, seconds=0.1))
     recorder(events.TaskLearned(step=step, task_id=step, memory={"net": 1000}, flops=1e6, seconds=0.5))
-    for task in range(step + 1):
-        counts = tuple(right[(step * 7 + task) % len(right)].tolist())
-        cell: dict[str, Any] = {"step": step, "evaluation": step, "task_id": task, "n_total": ROWS}
-        recorder(events.Evaluated(**cell, n_correct=counts, reused=True))
+    here: dict[str, int] = {"step": step, "evaluation": step}
+    rows = [(step * 7 + task) % len(right) for task in range(step + 1)]
+    *old, new = map(tuple, right[rows].tolist())
+    if old:
+        tasks = tuple(range(step))
+        recorder(events.Unchanged(**here, task_ids=tasks, n_correct=tuple(old), n_total=(ROWS,) * step))
+    recorder(events.Evaluated(**here, task_id=step, n_correct=new, n_total=ROWS))
     scores = dict.fromkeys(("acc", "bwt", "fwt", "forgetting"), (0.9,) * seeds)
     recorder(events.Scored(step=step, evaluation=step, seconds=0.1, **scores))
 

@@ -16,7 +16,7 @@ import torch
 
 from cl_engine.agenda import plan
 from cl_engine.engine import simulate
-from cl_engine.events import Evaluated
+from cl_engine.events import cells
 from cl_engine.experiment import Experiment
 from cl_engine.recall.told import Consolidated, SkillBytes
 
@@ -68,9 +68,10 @@ def measure(strategy: str, options: dict[str, Any]) -> str:
     accuracy = np.full((10, 3), np.nan)
     seconds, passes, original, kept = time.process_time(), 0.0, float("nan"), ""
     for event in simulate(stream, learner, plan(stream, experiment.agenda)):
+        for cell in cells(event):
+            if cell.step == 9:
+                accuracy[cell.task_id] = np.array(cell.n_correct) / cell.n_total
         match event:
-            case Evaluated() if event.step == 9:
-                accuracy[event.task_id] = np.array(event.n_correct) / event.n_total
             case Consolidated():
                 passes += float(np.mean(event.passes))
                 original = float(np.mean(event.original))

@@ -48,8 +48,12 @@ class AgendaOptions(BaseModel):
     evaluate_ahead: int = option(
         0, "test this many tasks not yet met as well (1 or more for forward transfer)", ge=0, le=10**4
     )
-    spot_checks: float = option(
-        0.01, "share of the scores taken over as unchanged that are measured again, to be sure", ge=0, le=1
+    spot_checks: float | None = option(
+        None,
+        "share of the scores taken over as unchanged that are measured again, to be sure; left out: one in a hundred, and "
+        "no more than are tested anyway",
+        ge=0,
+        le=1,
     )
     save_every: int = option(1, "save after every k-th experience; 0: after the last only", ge=0)
     save_every_epochs: int = option(

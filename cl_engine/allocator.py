@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # <malloc.h>
 KEPT = {TRIM_THRESHOLD: 1 << 30, MMAP_THRESHOLD: 1 << 25}  # bytes; 32 MiB is the most that glibc takes for the second
-EVERY = 10.0  # seconds between two times that what lies idle is given back all the same
+EVERY = 3.0  # seconds between two times that what lies idle is given back all the same
 CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -24,7 +24,7 @@ def kept() -> Iterator[Callable[[], None]]:
     glibc's own variables has chosen; other allocators and systems have no such switch, and there nothing is done. What is
     set stays set for the process.
 
-    Yields what is to be called now and then: it gives back what lies idle between blocks in use, every ten seconds, as the
+    Yields what is to be called now and then: it gives back what lies idle between blocks in use, every three seconds, as the
     state of a long run grows by leaving smaller arrays behind.
     """
     libc = None if any(name in os.environ for name in CHOSEN) else _glibc()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ class Bank:
     whatever depends on that row alone. Rows are changed by `put` only: what is saved again is told from that.
     """
 
-    GROWTH = 1.25
+    GROWTH = 1.1
 
     def __init__(self, rows: Tensor, writes: Sequence[int] | np.ndarray | None = None) -> None:
         """Start from ``rows [S, n, *shape]``, which are copied."""
@@ -28,6 +29,7 @@ class Bank:
         self._held = rows.shape[1]
         self._writes = np.array(writes if writes is not None else [1] * self._held, dtype=np.int64)
         self._stamps = np.array([next(_clock) for _ in range(self._held)], dtype=np.int64)
+        self._numbers: dict[int, tuple[Any, ...]] = {}
 
     @classmethod
     def empty(
@@ -60,6 +62,12 @@ class Bank:
         """A number for each row ``[n]`` that no other write in this process has: the same number, the same row."""
         return self._stamps[: self._held].copy()
 
+    def numbers(self, index: int) -> tuple[Any, ...]:
+        """Return row ``index`` of what the seeds share as numbers, read from the tensor once until it is written again."""
+        if index not in self._numbers:
+            self._numbers[index] = tuple(self[index][0].tolist())
+        return self._numbers[index]
+
     def writes(self, index: int) -> int:
         """Return how often a row was written; 0 if there is no such row yet."""
         return int(self._writes[index]) if index < self._held else 0
@@ -75,6 +83,23 @@ class Bank:
         self._storage[:, index] = row.detach()
         self._writes[index] += 1
         self._stamps[index] = next(_clock)
+        self._numbers.pop(index, None)
+
+    def put_again(self, indices: Tensor, rows: Tensor) -> None:
+        """Write ``rows [S, n, *shape]`` over different rows ``indices [n]`` that are held."""
+        places = indices.cpu().numpy()
+        if len(places) and not 0 <= places.min() <= places.max() < self._held:
+            raise IndexError(f"rows {places.tolist()} of a bank that holds {self._held}")
+        self._storage[:, indices] = rows.detach()
+        self._writes[places] += 1
+        self._stamps[places] = [next(_clock) for _ in places]
+        self._numbers.clear()
+
+    def keep_first(self, count: int) -> None:
+        """Drop the rows after the first ``count``."""
+        self._held = min(self._held, count)
+        self._writes[self._held :] = 0
+        self._numbers.clear()
 
     def _make_room(self) -> None:
         seeds, held, *shape = self._storage.shape

@@ -13,7 +13,8 @@ from urllib.parse import quote, unquote
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file as save_tensors
 from torch import Tensor
 
 from cl_engine.bank import Bank
@@ -113,7 +114,10 @@ class Contents:
         sums = {name: zlib.crc32(as_bytes(tensor).data) for name, tensor in self.tensors.items()}
         content = json.dumps({**about, "crc32": sums})
         metadata = {"format": FORMAT, "content": content, "crc32": str(zlib.crc32(content.encode()))}
-        save_file(self.tensors, path, metadata=metadata)
+        if any(tensor.dtype == torch.bfloat16 for tensor in self.tensors.values()):  # which NumPy does not know
+            save_tensors(self.tensors, path, metadata=metadata)
+        else:  # that for tensors makes a type of ctypes for every number of bytes, and keeps it for good
+            save_arrays({name: tensor.numpy() for name, tensor in self.tensors.items()}, path, metadata=metadata)
 
     def leaves(self, path: Path, device: torch.device | None) -> dict[str, Any]:
         """Return all leaves by name, those in block files among them; ``path`` is where the contents were read from.

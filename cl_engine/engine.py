@@ -13,7 +13,7 @@ from cl_engine import events
 from cl_engine.agenda import Evaluate, Item, Learn
 from cl_engine.checkpoint_store import Store
 from cl_engine.errors import RunFailed
-from cl_engine.events import CurvePoint, EarlierTested, Event, NotFinite
+from cl_engine.events import CurvePoint, EarlierTested, Evaluated, Event, NotFinite, Unchanged
 from cl_engine.examiner import Answered, Examiner, n_correct
 from cl_engine.fit_journal import Resumable
 from cl_engine.flops import Flops
@@ -38,7 +38,7 @@ def simulate(
     save_share: float | None = None,
     save_every_epochs: int = 0,
     curve: Curve | None = None,
-    spot_checks: float = 0.0,
+    spot_checks: float | None = 0.0,
     mark: str = "",
 ) -> Iterator[Event]:
     """Walk the agenda and yield what happens. To stop a run, stop reading.
@@ -52,7 +52,7 @@ def simulate(
         save_share: put a save off while saving has taken more than this share of the run; None: never.
         save_every_epochs: save in the middle of an experience too, after every k-th pass; 0: never.
         curve: when to test in the middle of learning.
-        spot_checks: share of the scores held to be unchanged that are measured again all the same.
+        spot_checks: share of the scores held to be unchanged that are measured again all the same; None: see `Examiner`.
         mark: says in the checkpoint which experiment it is of.
 
     Raises:
@@ -206,23 +206,22 @@ class _Simulation:
         began = time.perf_counter()
         row = self.ledger.row(item.step)
         for answered in self._answers(item):
-            task, measured = answered.task_id, answered.measured
-            self.ledger.put(task, measured.n_correct, measured.n_total)
-            yield events.Evaluated(
-                step=item.step,
-                evaluation=row,
-                task_id=task,
-                n_correct=measured.n_correct,
-                n_total=measured.n_total,
-                reused=answered.reused,
-            )
+            self.ledger.put(answered.task_ids, answered.n_correct, answered.n_total)
+            tasks, totals = answered.task_ids.tolist(), answered.n_total.tolist()
+            right = map(tuple, answered.n_correct.tolist())
+            where: dict[str, int] = {"step": item.step, "evaluation": row}
+            if answered.reused:
+                yield Unchanged(**where, task_ids=tuple(tasks), n_correct=tuple(right), n_total=tuple(totals))
+                continue
+            for task, correct, total in zip(tasks, right, totals, strict=True):
+                yield Evaluated(**where, task_id=task, n_correct=correct, n_total=total)
         scores = {name: tuple(values.tolist()) for name, values in self.ledger.scores().items()}
         yield events.Scored(step=item.step, evaluation=row, seconds=time.perf_counter() - began, **scores)
 
     def _answers(self, item: Evaluate) -> Iterator[Answered]:
         if item.step < 0:
             return self.examiner.untrained(item.task_ids)
-        return self.examiner.trained(item.task_ids, item.step, self.ledger.measured)
+        return self.examiner.trained(item.task_ids, item.step, self.ledger.known)
 
     def _save(self, step: int, place: int) -> Iterator[Event]:
         if not self.saves.possible:

@@ -8,6 +8,7 @@ stopped they are NaN, or `NOT_MEASURED` where they are counts.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 Seconds = float
@@ -110,13 +111,22 @@ class TaskLearned(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated(Event):
-    """A task was tested; ``evaluation`` is the row of R. ``reused``: the answers could not have changed."""
+    """A task was tested; ``evaluation`` is the row of R."""
 
     evaluation: int
     task_id: int
     n_correct: tuple[int, ...]
     n_total: int
-    reused: bool = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unchanged(Event):
+    """Tasks need not be tested, as their answers cannot have changed: cells of a row of R with the counts of the last tests."""
+
+    evaluation: int
+    task_ids: tuple[int, ...]
+    n_correct: tuple[tuple[int, ...], ...]
+    n_total: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,3 +182,12 @@ class SeedStopped(StrategyEvent):
     fit: int
     epoch: int
     stopped: tuple[int, ...]
+
+
+def cells(event: Event) -> Iterator[Evaluated]:
+    """Yield the cells of R that an event tells of one by one, whether they were measured or taken over."""
+    if isinstance(event, Evaluated):
+        yield event
+    elif isinstance(event, Unchanged):
+        for task, right, total in zip(event.task_ids, event.n_correct, event.n_total, strict=True):
+            yield Evaluated(step=event.step, evaluation=event.evaluation, task_id=task, n_correct=right, n_total=total)

@@ -7,7 +7,6 @@ definitions are those of `metrics`, which computes them from the whole matrix; a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,49 @@ Row = np.ndarray
 SCORES = ("acc", "bwt", "fwt", "forgetting")
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """The last test of a task: which answers were tested (fingerprint), and how many were right, by seed."""
+class Known:
+    """The last tests of tasks whose answers have a fingerprint: what holds as long as that is the same."""
 
-    fingerprint: int | None
-    n_correct: tuple[int, ...]
-    n_total: int
+    def __init__(self, seeds: int, rows: np.ndarray | None = None) -> None:
+        """Start from ``rows [n, 3 + S]``: the task, its fingerprint, the rows tested, and the right answers by seed."""
+        self._rows = np.full(
+            (0, 3 + seeds), -1, dtype=np.int64
+        )  # that of a task at its place; its number, −1: not known
+        if rows is not None and len(rows):
+            self._reach(int(rows[:, 0].max()))
+            self._rows[rows[:, 0]] = rows
+
+    @property
+    def rows(self) -> np.ndarray:
+        """What was last noted of each task, ``[n, 3 + S]``."""
+        return self._rows[self._rows[:, 0] >= 0]
+
+    def hold(self, task_ids: np.ndarray, fingerprints: Sequence[int | None]) -> np.ndarray:
+        """Return for which tasks the last test had this fingerprint, ``[n]``."""
+        if all(fingerprint is None for fingerprint in fingerprints):
+            return np.zeros(len(task_ids), dtype=bool)
+        self._reach(int(task_ids.max()))
+        rows = self._rows[task_ids, :2]
+        there = np.fromiter((fingerprint is not None for fingerprint in fingerprints), bool, len(task_ids))
+        now = _integers([fingerprint or 0 for fingerprint in fingerprints])
+        holds: np.ndarray = there & (rows[:, 0] >= 0) & (rows[:, 1] == now)
+        return holds
+
+    def note(self, task_id: int, fingerprint: int, n_correct: Sequence[int], n_total: int) -> None:
+        """Take in a test."""
+        self._reach(task_id)
+        self._rows[task_id] = _integers([task_id, fingerprint, n_total, *n_correct])
+
+    def counts(self, task_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the right answers ``[n, S]`` and the rows tested ``[n]`` of the last tests of these tasks."""
+        rows = self._rows[task_ids]
+        return rows[:, 3:], rows[:, 2]
+
+    def _reach(self, task_id: int) -> None:
+        missing = task_id + 1 - len(self._rows)
+        if missing > 0:
+            room = max(missing, len(self._rows) // 4)
+            self._rows = np.concatenate([self._rows, np.full((room, self._rows.shape[1]), -1, dtype=np.int64)])
 
 
 class Ledger:
@@ -36,9 +71,9 @@ class Ledger:
         self.seeds = seeds
         self.step = -1
         self.from_untrained = False
-        self.first_learned: list[int] = []
-        self.before_at: list[int] = []
-        self.measured: dict[int, Measured] = {}
+        self.first_learned = np.zeros(0, dtype=np.int64)  # −1: not yet
+        self.before_at = np.zeros(0, dtype=np.int64)
+        self.known = Known(seeds)
         self.stopped: set[int] = set()  # places of seeds that are measured no longer
         self._table = {name: np.full((0, seeds), np.nan) for name in self.ARRAYS}
 
@@ -57,25 +92,25 @@ class Ledger:
         self._table["now"][:] = np.nan
         return step + 1 if self.from_untrained else step
 
-    def put(self, task_id: int, n_correct: Sequence[int], n_total: int) -> None:
-        """Enter a cell of the open row."""
-        self._reach(task_id)
-        accuracy = [right / n_total for right in n_correct] if n_total else [np.nan] * self.seeds
-        if self.stopped:
-            accuracy = [np.nan if k in self.stopped else value for k, value in enumerate(accuracy)]
-        table, first = self._table, self.first_learned[task_id]
-        table["now"][task_id] = accuracy
+    def put(self, task_ids: np.ndarray, n_correct: np.ndarray, n_total: np.ndarray) -> None:
+        """Enter cells of the open row: right answers ``[n, S]`` and rows tested ``[n]`` of different tasks ``[n]``."""
+        self._reach(int(task_ids.max()))
+        total = np.where(n_total > 0, n_total, np.nan)
+        accuracy = n_correct / total[:, None]
+        accuracy[:, list(self.stopped)] = np.nan
+        table, first = self._table, self.first_learned[task_ids]
+        table["now"][task_ids] = accuracy
         if self.step < 0:
-            table["untrained"][task_id] = accuracy
-        elif first < 0:
-            table["before"][task_id], self.before_at[task_id] = accuracy, self.step
-        elif first == self.step:
-            table["after"][task_id] = accuracy
+            table["untrained"][task_ids] = accuracy
+            return
+        new, own = first < 0, first == self.step
+        table["before"][task_ids[new]], self.before_at[task_ids[new]] = accuracy[new], self.step
+        table["after"][task_ids[own]] = accuracy[own]
 
     def scores(self) -> dict[str, Row]:
         """Close the open row and return ``{"acc", "bwt", "fwt", "forgetting"}: [S]``; NaN where not defined or measured."""
         table = self._table
-        first = np.asarray(self.first_learned, dtype=int)
+        first = self.first_learned
         met = (first >= 0) & (first <= self.step)
         old = met & (first < self.step)
         late = met & (first > 0)
@@ -95,9 +130,9 @@ class Ledger:
             "step": self.step,
             "from_untrained": int(self.from_untrained),
             "stopped": sorted(self.stopped),
-            "first_learned": list(self.first_learned),
-            "before_at": list(self.before_at),
-            "measured": self._measured(),
+            "first_learned": self.first_learned.copy(),
+            "before_at": self.before_at.copy(),
+            "measured": self.known.rows,
             **{name: values.copy() for name, values in self._table.items()},
         }
 
@@ -106,29 +141,31 @@ class Ledger:
         """Return the ledger whose `state` this is."""
         ledger = cls(state["now"].shape[1])
         ledger.step, ledger.from_untrained = state["step"], bool(state["from_untrained"])
-        ledger.first_learned, ledger.before_at = list(state["first_learned"]), list(state["before_at"])
+        ledger.first_learned, ledger.before_at = (
+            np.array(state[name], dtype=np.int64) for name in ("first_learned", "before_at")
+        )
         ledger.stopped = set(state.get("stopped", ()))
-        ledger.measured = {t: Measured(f, tuple(c), n) for t, f, n, *c in np.asarray(state["measured"]).tolist()}
+        ledger.known = Known(ledger.seeds, np.asarray(state["measured"]))
         ledger._table = {name: np.array(state[name]) for name in cls.ARRAYS}
         return ledger
-
-    def _measured(self) -> Row:
-        """Return a row of integers a task: the task, fingerprint, rows tested, and right answers by seed."""
-        rows = [[task, m.fingerprint, m.n_total, *m.n_correct] for task, m in sorted(self.measured.items())]
-        try:
-            return np.array(rows, dtype=np.int64).reshape(len(rows), 3 + self.seeds)
-        except OverflowError:
-            raise UsageError("a fingerprint does not fit into 64 bits: let it be a counter or Python's hash") from None
 
     def _reach(self, task_id: int) -> None:
         missing = task_id + 1 - len(self.first_learned)
         if missing > 0:
             room = max(missing, len(self.first_learned) // 4)
-            self.first_learned += [-1] * room
-            self.before_at += [-1] * room
+            never = np.full(room, -1, dtype=np.int64)
+            self.first_learned = np.concatenate([self.first_learned, never])
+            self.before_at = np.concatenate([self.before_at, never])
             more = np.full((room, self.seeds), np.nan)
             self._table = {name: np.concatenate([values, more]) for name, values in self._table.items()}
 
 
 def _mean(rows: Row) -> Row:
     return rows.mean(axis=0) if len(rows) else np.full(rows.shape[1:], np.nan)
+
+
+def _integers(numbers: Sequence[int]) -> np.ndarray:
+    try:
+        return np.array(numbers, dtype=np.int64)
+    except OverflowError:
+        raise UsageError("a fingerprint does not fit into 64 bits: let it be a counter or Python's hash") from None

@@ -17,7 +17,6 @@ from cl_engine.log_tables import CELLS, SCORES, grow, scale, string, variable
 from cl_engine.stream import Stream
 
 ROWS_AT_ONCE = 64  # of R; as many as a chunk of the file holds at the most
-Cell = tuple[int, ...]  # rows tested, and right answers of each seed
 Scores = dict[str, tuple[float, ...]]
 
 
@@ -26,9 +25,10 @@ class Matrix:
 
     def __init__(self, seeds: int) -> None:
         self.seeds = seeds
-        self.cells = 0
+        self.cells = 0  # not yet in the file
         self._named = 0
-        self._rows: dict[int, dict[int, Cell]] = {}
+        self._single: list[tuple[int, ...]] = []  # cells: evaluation, task, rows tested, right answers of each seed
+        self._blocks: list[np.ndarray] = []  # such cells, [n, 3 + S]
         self._scored: list[tuple[int, int, Scores]] = []  # evaluation, step
         self._memory: list[tuple[int, int, dict[str, int]]] = []  # step, task, bytes by part
         self._seconds: list[tuple[int, str, float]] = []  # step, phase
@@ -68,8 +68,21 @@ class Matrix:
 
     def cell(self, event: events.Evaluated) -> None:
         """Take in a cell of R."""
-        self._rows.setdefault(event.evaluation, {})[event.task_id] = (event.n_total, *event.n_correct)
+        self._single.append((event.evaluation, event.task_id, event.n_total, *event.n_correct))
         self.cells += 1
+
+    def unchanged(self, event: events.Unchanged) -> None:
+        """Take in cells of R that are as they were."""
+        block = np.empty((len(event.task_ids), 3 + self.seeds), dtype=np.int64)
+        block[:, 0], block[:, 1], block[:, 2], block[:, 3:] = (
+            event.evaluation,
+            event.task_ids,
+            event.n_total,
+            event.n_correct,
+        )
+        self._close()
+        self._blocks.append(block)
+        self.cells += len(block)
 
     def scored(self, event: events.Scored) -> None:
         """Take in the scores of a row."""
@@ -88,23 +101,26 @@ class Matrix:
 
     def flush(self, group: h5py.Group, stream: Stream) -> None:
         """Write all that was taken in, in blocks: an array of HDF5 takes as long for a number as for a thousand."""
+        cells = _last_of_each(self._taken_cells())
+        numbers, tasks = cells[:, 0], cells[:, 1]
         held = len(group["evaluation"])
-        numbers = [number for number, *_ in self._scored] + list(self._rows)
-        grow(group, "evaluation", max(held, *(number + 1 for number in numbers)) if numbers else held)
+        ends = [held, *(number + 1 for number, *_ in self._scored), int(numbers.max(initial=-1)) + 1]
+        grow(group, "evaluation", max(ends))
         for scored in _runs(self._scored):
             place = slice(scored[0][0], scored[-1][0] + 1)
             group["evaluation_step"][place] = [step for _, step, _ in scored]
             for name in SCORES:
                 group[name][place] = [scores[name] for *_, scores in scored]
-        if self._rows:
-            grow(group, "task", max(len(group["task"]), max(max(row) for row in self._rows.values()) + 1))
-        # a row is written beside others only where nothing of it can stand in the file yet
-        for rows in _runs(sorted((number, row) for number, row in self._rows.items() if number >= held)):
-            for start in range(0, len(rows), ROWS_AT_ONCE):
-                self._write_rows(group, rows[start : start + ROWS_AT_ONCE])
-        for number, row in self._rows.items():
-            if number < held:
-                self._write_row(group, number, row)
+        grow(group, "task", max(len(group["task"]), int(tasks.max(initial=-1)) + 1))
+        # rows are written one below the other only where nothing of them can stand in the file yet
+        new = np.searchsorted(numbers, held)
+        for start in range(held, max(ends), ROWS_AT_ONCE):
+            first, last = np.searchsorted(numbers, (start, start + ROWS_AT_ONCE))
+            if first < last:
+                self._write_rows(group, cells[first:last])
+        for stretch in np.split(cells[:new], np.flatnonzero((np.diff(cells[:new, :2], axis=0) != [0, 1]).any(1)) + 1):
+            if len(stretch):
+                self._write_rows(group, stretch)
         self._name_tasks(group, stream)
         steps = [step for step, *_ in (*self._memory, *self._seconds)]
         grow(group, "experience", max([len(group["experience"]), *(step + 1 for step in steps)]))
@@ -117,51 +133,48 @@ class Matrix:
             for step, phase, seconds in self._seconds:
                 block[step - first, phases.index(phase)] = seconds
             group["seconds"][first : last + 1] = block
-        for written in (self._rows, self._scored, self._memory, self._seconds):
+        for written in (self._scored, self._memory, self._seconds):
             written.clear()
         self.cells = 0
 
     def taken(self) -> Block:
         """Return what was taken in, and keep it no longer: lists for JSON, and a row a cell ``[n, 3 + S]``."""
-        cells = [(number, task, *cell) for number, row in self._rows.items() for task, cell in row.items()]
         lists = {"scored": self._scored, "memory": self._memory, "seconds": self._seconds}
-        self._rows, self._scored, self._memory, self._seconds = {}, [], [], []
-        return lists, np.array(cells, dtype=np.int64).reshape(len(cells), 3 + self.seeds)
+        self._scored, self._memory, self._seconds = [], [], []
+        return lists, self._taken_cells()
 
     def take_up(self, lists: dict[str, Any], cells: np.ndarray) -> None:
         """Take in again what `taken` returned."""
-        for number, task, *cell in cells.tolist():
-            self._rows.setdefault(number, {})[task] = tuple(cell)
+        self._close()
+        self._blocks.append(cells)
         self._scored += lists["scored"]
         self._memory += lists["memory"]
         self._seconds += lists["seconds"]
 
-    def _write_rows(self, group: h5py.Group, rows: Sequence[tuple[int, dict[int, Cell]]]) -> None:
-        """Write rows of R one below the other, of which nothing has been written."""
-        low, high = min(min(row) for _, row in rows), max(max(row) for _, row in rows) + 1
-        correct = np.zeros((len(rows), high - low, self.seeds), "i4")
+    def _close(self) -> None:
+        """Put single cells, if there are any, behind the blocks."""
+        if self._single:
+            self._blocks.append(np.array(self._single, dtype=np.int64))
+            self._single.clear()
+
+    def _taken_cells(self) -> np.ndarray:
+        self._close()
+        blocks, self._blocks = self._blocks, []
+        return np.concatenate(blocks) if blocks else np.zeros((0, 3 + self.seeds), dtype=np.int64)
+
+    def _write_rows(self, group: h5py.Group, cells: np.ndarray) -> None:
+        """Write the smallest block of R that holds these cells; nothing else of it may be in the file."""
+        low, high = cells[:, :2].min(axis=0), cells[:, :2].max(axis=0) + 1
+        correct = np.zeros((*(high - low), self.seeds), "i4")
         total = np.zeros_like(correct)
-        for k, (_, row) in enumerate(rows):
-            places = np.fromiter(row, int, len(row)) - low
-            cells = np.array(list(row.values()), "i4")
-            total[k, places], correct[k, places] = cells[:, :1], cells[:, 1:]
-        self._write(group, slice(rows[0][0], rows[-1][0] + 1), slice(low, high), correct, total)
-
-    def _write_row(self, group: h5py.Group, number: int, row: dict[int, Cell]) -> None:
-        """Write cells of a row of R, and leave the others as they are."""
-        for cells in _runs(sorted(row.items())):
-            correct = np.array([right for _, (_, *right) in cells], dtype="i4")
-            total = np.repeat(np.array([[total] for _, (total, *_) in cells], dtype="i4"), self.seeds, axis=1)
-            self._write(group, number, slice(cells[0][0], cells[-1][0] + 1), correct, total)
-
-    @staticmethod
-    def _write(group: h5py.Group, evaluation: int | slice, task: slice, correct: np.ndarray, total: np.ndarray) -> None:
-        total[correct == events.NOT_MEASURED] = 0
-        correct[correct == events.NOT_MEASURED] = 0
+        rows, tasks = (cells[:, :2] - low).T
+        total[rows, tasks], correct[rows, tasks] = cells[:, 2:3], cells[:, 3:]
+        missing = correct == events.NOT_MEASURED
+        total[missing] = correct[missing] = 0
         with np.errstate(invalid="ignore"):
             accuracy = (correct / total).astype("f4")
         for name, values in zip(CELLS, (correct, total, accuracy), strict=True):
-            group[name][evaluation, task] = values
+            group[name][low[0] : high[0], low[1] : high[1]] = values
 
     def _name_tasks(self, group: h5py.Group, stream: Stream) -> None:
         names = group["task_name"]
@@ -190,3 +203,10 @@ def _runs(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
         if end == len(items) or items[end][0] != items[end - 1][0] + 1:
             yield items[start:end]
             start = end
+
+
+def _last_of_each(cells: np.ndarray) -> np.ndarray:
+    """Return cells in the order of evaluation and task, of those that came twice the last."""
+    ordered: np.ndarray = cells[np.lexsort((cells[:, 1], cells[:, 0]))]
+    last = np.append((np.diff(ordered[:, :2], axis=0) != 0).any(axis=1), True)[: len(cells)]
+    return ordered[last]  # type: ignore[no-any-return]

@@ -24,11 +24,12 @@ from cl_engine.stream import Stream
 
 FORMAT_VERSION = "1.4"
 WORKING, JOURNAL = ".log.working.h5", ".log.journal"
-FLUSHED = 5_000  # rows and cells kept in memory at the most
+FLUSHED = 2 * 2**20  # bytes of rows and cells kept in memory at the most
 PUBLISHED = 0.002  # share of the time that may go into publishing …
 LATEST = 60.0  # … but for a log that has been waiting for so many seconds …
 AT_MOST = 0.02  # … and never more than this share
-ROOM = 2**20  # bytes that one more save may take at most, beside its rows
+ROOM = 2**20  # bytes that one more save may take at most, beside its rows and cells
+OF_A_ROW, OF_A_CELL = 256, 32  # bytes, at the most; those of a cell for each seed
 PHASES = ("learn", "evaluate", "save")
 
 EPOCHS = (
@@ -127,8 +128,9 @@ class Recorder:
             since = self.journal.blocks(file.attrs["updated"])
         for lists, cells in since:
             self.journaled.append((lists, cells))
-            self.rows += len(cells) + sum(map(len, lists["tables"].values()))
-            if self.rows > FLUSHED:
+            self.rows += sum(map(len, lists["tables"].values()))
+            self.matrix.cells += len(cells)
+            if self._kept() > FLUSHED:
                 self._write("running")
         if self.journaled:
             self._write("running")
@@ -157,6 +159,8 @@ class Recorder:
         match event:
             case events.Evaluated():  # first, as there are many
                 self.matrix.cell(event)
+            case events.Unchanged():
+                self.matrix.unchanged(event)
             case events.EpochEnded():
                 self.training_flops += event.flops
                 for seed, loss in zip(self.seeds, event.loss, strict=True):
@@ -190,7 +194,7 @@ class Recorder:
                 self.publish("finished")
             case events.StrategyEvent():
                 self._strategy_event(event)
-        if self.rows + self.matrix.cells > FLUSHED:
+        if self._kept() > FLUSHED:
             self._append()
             self._write("running")
 
@@ -269,8 +273,12 @@ class Recorder:
         lists, cells = self.matrix.taken()
         return {**lists, "tables": {name: table.taken() for name, table in self.tables.items() if table.rows}}, cells
 
+    def _kept(self) -> int:
+        """Return the bytes that what the working file does not have yet takes."""
+        return OF_A_ROW * self.rows + OF_A_CELL * self.matrix.cells * len(self.seeds)
+
     def _need_room(self) -> None:
-        need_room(self.path.parent, ROOM + 256 * (self.rows + self.matrix.cells * len(self.seeds)))
+        need_room(self.path.parent, ROOM + self._kept())
 
 
 def _now() -> str:

@@ -224,35 +224,35 @@ class Strategy(Configured, ABC):
         self.state["net"] = params
 
     def midway_net(self, params: Tree, task_id: int | None) -> Params:
-        """Return the weights that answer a task met before, from a shared net (or a `tasks_net`) that is being fitted."""
-        net, heads = (params["net"], params.get("heads")) if "net" in params else (params, None)
+        """Return the weights that answer a task met before, from a shared net that is being fitted."""
         if "heads" not in self.state or task_id is None:
-            return dict(net)
-        return {**net, **head_of(self.state["heads"][task_id] if heads is None else heads[:, task_id])}
+            return dict(params)
+        return {**params, **head_of(self.state["heads"][task_id])}
 
     # The same net trained on rows of several tasks at once, each row under the head of its own task.
 
-    def tasks_net(self, task_id: int, fresh: bool = False) -> Tree:
-        """Return the shared net and the heads of all tasks up to this one, to be fitted; untrained if ``fresh``."""
+    def tasks_net(self, tasks: Tensor, fresh: bool = False) -> Tree:
+        """Return the shared net and the heads of these ``tasks [T]``, which ascend, to be fitted; untrained if ``fresh``."""
         net: Params = self.net.init(self.seeds) if fresh else self.state["net"]
         if "heads" not in self.state:
             return {"net": net}
         heads: Bank = self.state["heads"]
-        untrained = row_of(net)
-        rows = [
-            untrained if fresh or task >= len(heads) else heads[task] for task in range(max(task_id + 1, len(heads)))
-        ]
-        return {"net": net, "heads": torch.stack(rows, dim=1)}
+        held = tasks[:0] if fresh else tasks[tasks < len(heads)]
+        untrained = row_of(net).unsqueeze(1).expand(-1, len(tasks) - len(held), -1, -1)
+        return {"net": net, "heads": torch.cat([heads.rows.index_select(1, held), untrained], dim=1)}
 
-    def keep_tasks_net(self, trained: Tree) -> None:
+    def keep_tasks_net(self, tasks: Tensor, trained: Tree) -> None:
         """Put what was fitted from `tasks_net` into the state."""
         self.state["net"] = trained["net"]
         if "heads" in trained:
-            for task_id, row in enumerate(trained["heads"].unbind(dim=1)):
-                self.state["heads"].put(task_id, row)
+            heads: Bank = self.state["heads"]
+            held = int((tasks < len(heads)).sum())
+            heads.put_again(tasks[:held], trained["heads"][:, :held])
+            for task_id, row in zip(tasks[held:].tolist(), trained["heads"][:, held:].unbind(dim=1), strict=True):
+                heads.put(task_id, row)
 
     def mixed_logits(self, params: Tree, frozen: Tree | None, x: Tensor, t: Tensor) -> Tensor:
-        """Return logits ``[N, C]`` of one seed for rows of the tasks ``t [N]``, from what `tasks_net` returned."""
+        """Return logits ``[N, C]`` of one seed from what `tasks_net` returned; ``t [N]`` are places among its tasks."""
         if "heads" not in params:
             return self.net.one(params["net"], x)
         return mixed_logits(self.net, params["net"], params["heads"], x, t)
@@ -261,11 +261,11 @@ class Strategy(Configured, ABC):
         """Return the cross-entropy of `mixed_logits`."""
         return F.cross_entropy(self.mixed_logits(params, frozen, x, t), y)
 
-    def logits_of(self, task_id: int) -> Callable[[Tree, Tree | None, Tensor], Tensor]:
-        """Return `mixed_logits` for rows of one task, to be tested with while learning."""
+    def logits_of(self, place: int) -> Callable[[Tree, Tree | None, Tensor], Tensor]:
+        """Return `mixed_logits` for rows of the task in this place, to be tested with while learning."""
 
         def logits(params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
-            t = torch.full((len(x),), task_id, dtype=torch.int64, device=x.device)
+            t = torch.full((len(x),), place, dtype=torch.int64, device=x.device)
             return self.mixed_logits(params, frozen, x, t)
 
         return logits

@@ -27,6 +27,7 @@ LOGGED = {
     "EarlierTested": "`stability`",
     "TaskLearned": "`experiences`, `results/memory`, `results/seconds`",
     "Evaluated": "`results/accuracy`, `n_correct`, `n_total`",
+    "Unchanged": "`results/accuracy`, `n_correct`, `n_total`",
     "Scored": "`results/acc`, `bwt`, `fwt`, `forgetting`, `seconds`",
     "Saved": "`results/seconds`",
 }

@@ -15,7 +15,7 @@ from cl_engine.agenda import plan
 from cl_engine.checkpoint import load, save
 from cl_engine.engine import simulate
 from cl_engine.errors import RunFailed, UsageError
-from cl_engine.events import CurvePoint, EpochEnded, Evaluated, Event, Progress, TaskLearned
+from cl_engine.events import CurvePoint, EpochEnded, Evaluated, Event, Progress, TaskLearned, cells
 from cl_engine.experiment import Experiment
 from cl_engine.interop.avalanche import seeded, to_avalanche
 from cl_engine.interop.quiet import quietly
@@ -92,7 +92,7 @@ def walked(experiment: Experiment) -> tuple[Any, list[Event]]:
 
 
 def measured(events: list[Event], seed: int) -> dict[tuple[int, int], int]:
-    return {(e.step, e.task_id): e.n_correct[seed] for e in events if isinstance(e, Evaluated)}
+    return {(e.step, e.task_id): e.n_correct[seed] for event in events for e in cells(event)}
 
 
 def in_a_plain_script(name: str, experiment: Experiment, seed: int) -> dict[tuple[int, int], int]:

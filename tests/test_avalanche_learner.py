@@ -17,7 +17,7 @@ from cl_engine.agenda import plan
 from cl_engine.analysis.report import write_report
 from cl_engine.engine import simulate
 from cl_engine.errors import RunFailed, UsageError
-from cl_engine.events import Evaluated, TaskLearned
+from cl_engine.events import TaskLearned, cells
 from cl_engine.experiment import Experiment
 from cl_engine.interop.avalanche import Hdf5Logger, as_avalanche, from_avalanche, seeded, to_avalanche
 from cl_engine.interop.quiet import quietly
@@ -80,7 +80,7 @@ def test_the_accuracy_avalanche_reports_is_r(tiny: Tiny, setting: str):
     experiment = tiny("replay", (0,), **{"stream.name": "split", "stream.setting": setting, "stream.n": 3})
     stream = experiment.stream()
     events = simulate(stream, experiment.learner(stream), plan(stream, experiment.agenda))
-    r = {(e.step, e.task_id): e.n_correct[0] / e.n_total for e in events if isinstance(e, Evaluated)}
+    r = {(e.step, e.task_id): e.n_correct[0] / e.n_total for event in events for e in cells(event)}
     benchmark = to_avalanche(stream)
     learner = as_avalanche(
         "replay",
@@ -261,7 +261,7 @@ def test_rows_of_the_benchmark_itself_give_a_plain_scripts_numbers():
     stream = experiment.stream()
     strategy = experiment.learner(stream)
     events = simulate(stream, strategy, plan(stream, experiment.agenda))
-    ours = {(e.step, e.task_id): e.n_correct[0] / e.n_total for e in events if isinstance(e, Evaluated)}
+    ours = {(e.step, e.task_id): e.n_correct[0] / e.n_total for event in events for e in cells(event)}
     benchmark, theirs = users.split_digits(), {}
     with seeded(0):
         model = strategy.net._build()

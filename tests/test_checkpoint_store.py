@@ -75,7 +75,18 @@ def loaded(path: Path) -> dict[tuple[str, ...], Any]:
     return copied(found)
 
 
-CHANGES = ("append", "overwrite", "new bank", "other tensor", "same tensor", "array", "save", "reopen")
+CHANGES = (
+    "append",
+    "overwrite",
+    "several again",
+    "shorter",
+    "new bank",
+    "other tensor",
+    "same tensor",
+    "array",
+    "save",
+    "reopen",
+)
 
 
 @given(st.lists(st.sampled_from(CHANGES), max_size=40), st.booleans())
@@ -96,6 +107,11 @@ def test_whatever_changes_between_saves_the_last_save_is_what_is_loaded(
                 state["bank"].put(len(state["bank"]), row)
             elif change == "overwrite":
                 state["bank"].put(number % len(state["bank"]), row)
+            elif change == "several again":
+                places = torch.arange(0, len(state["bank"]), 2)
+                state["bank"].put_again(places, row.unsqueeze(1).expand(-1, len(places), -1))
+            elif change == "shorter":
+                state["bank"].keep_first(max(1, len(state["bank"]) - 2))
             elif change == "new bank":
                 state["bank"] = bank(1 + number % 4, number)
             elif change == "other tensor":

@@ -11,7 +11,7 @@ import torch
 from cl_engine.agenda import plan
 from cl_engine.engine import simulate
 from cl_engine.errors import RunFailed
-from cl_engine.events import Evaluated, Event
+from cl_engine.events import Evaluated, Event, Unchanged, cells
 from cl_engine.experiment import Experiment
 from cl_engine.strategy import Strategy
 
@@ -28,7 +28,7 @@ def walked(
 
 
 def evaluated(events: list[Event]) -> list[Evaluated]:
-    return [event for event in events if isinstance(event, Evaluated)]
+    return [cell for event in events for cell in cells(event)]
 
 
 @pytest.mark.parametrize("strategy", ["independent", "piggyback"])
@@ -41,7 +41,7 @@ def test_a_fingerprint_that_leaves_something_out_ends_the_run_with_a_sentence(ti
         strategy.fingerprint = lambda task_id: 0  # type: ignore[method-assign]
 
     experiment = tiny("finetune", **{"train.lr": 0.1, "train.epochs": 5})
-    assert any(event.reused for event in evaluated(walked(experiment, forgetful)))
+    assert any(isinstance(event, Unchanged) for event in walked(experiment, forgetful))
     with pytest.raises(RunFailed, match=r"strategy 'finetune' gives task 0 the fingerprint of before, but at step \d"):
         walked(experiment, forgetful, spot_checks=1.0)
 

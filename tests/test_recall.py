@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from hypothesis import strategies as st
 
 from cl_engine import plugins
 from cl_engine.agenda import plan
+from cl_engine.checkpoint_store import Store
 from cl_engine.engine import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, Progress
 from cl_engine.experiment import Experiment
 from cl_engine.memory import bytes_by_part
 from cl_engine.net import Net
-from cl_engine.recall import lattice
+from cl_engine.recall import codes, lattice
 from cl_engine.recall.autoencoder import Shape
 from cl_engine.recall.by_autoencoder import AutoencoderCodec
 from cl_engine.recall.choice import codec_of
@@ -112,15 +114,26 @@ def test_entropy_coded_numbers_come_back_also_with_bytes_after_the_end(values: l
 @given(st.lists(st.tuples(st.integers(0, 5), st.binary(min_size=1, max_size=30)), min_size=1, max_size=12))
 @settings(deadline=None)
 def test_codes_written_and_overwritten_in_any_order_are_each_found_again(writes: list[tuple[int, bytes]]):
-    part = lattice.no_codes(2, CPU)
+    writes = [(row, code * 150) if len(code) % 3 else (row, code) for row, code in writes]  # some of several pages
+    part = codes.no_codes(2, CPU)
     model: list[bytes] = []
     for wanted, code in writes:
         row = min(wanted, len(model))
         model[row : row + 1] = [code]
-        lattice.put_code(part, row, [code, code[:1]])
-    assert part["bytes"].shape[1] == sum(map(len, model))
+        codes.put_code(part, row, [code, code[:1]])
+    assert codes.PAGE * len(part["pages"]) + part["tail"].shape[1] == sum(map(len, model))
     for row, code in enumerate(model):
-        assert lattice.code_of(part, row) == [code, code[:1] + bytes(len(code) - 1)]
+        assert codes.code_of(part, row) == [code, code[:1] + bytes(len(code) - 1)]
+
+
+def test_one_more_code_is_saved_at_the_price_of_one_code(tmp_path: Path):
+    part, store = codes.no_codes(1, CPU), Store(tmp_path / "state.safetensors")
+    draw = np.random.default_rng(0)
+    written = []
+    for row in range(80):
+        codes.put_code(part, row, [draw.bytes(draw.integers(5_000, 7_000))])
+        written.append(store.save({"codes": part}))
+    assert np.mean(written[-20:]) < 3 * 6_000
 
 
 @given(st.integers(2, 8), st.integers(0, 1000))

@@ -18,7 +18,7 @@ from cl_engine import checkpoint
 from cl_engine.agenda import AgendaOptions, plan
 from cl_engine.engine import simulate
 from cl_engine.errors import RunFailed, UsageError
-from cl_engine.events import Evaluated, Event, Saving, Scored, StreamEnded, TaskLearned
+from cl_engine.events import Evaluated, Event, Saving, Scored, StreamEnded, TaskLearned, Unchanged, cells
 from cl_engine.experiment import Experiment
 from cl_engine.memory import bytes_by_part
 from cl_engine.recorder import JOURNAL
@@ -127,16 +127,17 @@ def test_a_run_that_fails_keeps_what_was_measured(tiny: Tiny, tmp_path: Path):
 
 
 def test_scores_are_reused_where_answers_cannot_have_changed_and_are_the_same_as_measured_anew(tiny: Tiny):
-    def cells(reuse: bool) -> tuple[list[Event], int]:
+    def cells_of(reuse: bool) -> tuple[list[Event], int]:
         experiment = tiny("independent", **{"stream.n": 6, "agenda.evaluate_ahead": 0})
         stream = experiment.stream()
         strategy = experiment.learner(stream)
         if not reuse:
             strategy.fingerprint = lambda task_id: None  # type: ignore[method-assign]
-        found = [e for e in simulate(stream, strategy, plan(stream, experiment.agenda)) if isinstance(e, Evaluated)]
-        return found, sum(event.reused for event in found)
+        told = list(simulate(stream, strategy, plan(stream, experiment.agenda)))
+        taken_over = sum(len(event.task_ids) for event in told if isinstance(event, Unchanged))
+        return [cell for event in told for cell in cells(event)], taken_over
 
-    (reused, count), (anew, none) = cells(True), cells(False)
+    (reused, count), (anew, none) = cells_of(True), cells_of(False)
     assert reused == anew
     assert (count, none) == (15, 0)
 

@@ -41,6 +41,39 @@ def test_a_bank_holds_the_last_row_written_to_each_place(places: list[int]):
     assert bank.rows.shape == (2, len(bank), 3)
 
 
+@given(st.lists(st.tuples(st.sampled_from(["put", "again", "first"]), st.integers(0, 12)), max_size=40))
+def test_a_bank_is_what_was_done_to_it_whether_row_by_row_or_at_once(done: list[tuple[str, int]]):
+    bank, model = Bank.empty(1, (2,), torch.int64), []
+    for number, (what, place) in enumerate(done):
+        before = bank.stamps
+        if what == "put":
+            index = min(place, len(model))
+            bank.put(index, torch.tensor([[number, place]]))
+            model[index : index + 1] = [(number, place)]
+        elif what == "again":
+            rows = torch.arange(0, min(place, len(model)), 2)
+            bank.put_again(rows, torch.stack([rows, rows + number], dim=1).unsqueeze(0))
+            for row in rows.tolist():
+                model[row] = (row, row + number)
+                assert bank.stamps[row] > before.max()
+        else:
+            bank.keep_first(place)
+            del model[place:]
+        assert [bank.numbers(row) for row in range(len(bank))] == model
+        assert bank.rows[0].tolist() == [list(row) for row in model]
+
+
+def test_a_bank_that_lost_rows_counts_writes_from_the_start():
+    bank = Bank.empty(1, (1,))
+    for _ in range(3):
+        bank.put(0, torch.zeros(1, 1))
+    bank.keep_first(0)
+    bank.put(0, torch.zeros(1, 1))
+    assert bank.writes(0) == 1
+    with pytest.raises(IndexError, match=r"rows \[0, 1\] of a bank that holds 1"):
+        bank.put_again(torch.tensor([0, 1]), torch.zeros(1, 2, 1))
+
+
 def test_a_bank_refuses_to_leave_rows_out_or_to_give_what_it_does_not_hold():
     bank = Bank.empty(1, (2,))
     with pytest.raises(IndexError, match="cannot follow the 0 rows"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -157,13 +158,10 @@ class Hdf5Logger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
             return
         row = self._ledger.row(self._step)
         for task, (correct, total) in sorted(self._counts.items()):
-            right = (int(correct),)
-            self._ledger.put(task, right, total)
-            self._tell(
-                events.Evaluated(
-                    step=self._step, evaluation=row, task_id=task, n_correct=right, n_total=total, reused=False
-                )
-            )
+            right = int(correct)
+            self._ledger.put(np.array([task]), np.array([[right]]), np.array([total]))
+            where = {"step": self._step, "evaluation": row, "task_id": task}
+            self._tell(events.Evaluated(**where, n_correct=(right,), n_total=total))
         scores = {name: tuple(values.tolist()) for name, values in self._ledger.scores().items()}
         self._tell(events.Scored(step=self._step, evaluation=row, seconds=seconds, **scores))
         self._recorder.publish("running")  # whole, as nothing takes the run up again from a journal

@@ -60,8 +60,18 @@ class Layout:
 
     def unpack(self, row: Tensor) -> Params:
         """Return what `pack` packed, as booleans."""
-        bits = (row.unsqueeze(2) >> _shifts(row.device)) & 1
-        return self.named(bits.flatten(1)[:, : self.size].to(torch.bool))
+        return self.named(self._bits(row).to(torch.bool))
+
+    def numbers(self, planes: Tensor) -> Params:
+        """Return the integers whose bits were packed one plane after the other, ``[S, planes, packed]``, the lowest first."""
+        bits = self._bits(planes.flatten(0, 1)).unflatten(0, planes.shape[:2])
+        found = bits.new_zeros(len(planes), self.size, dtype=torch.int64)
+        for plane in range(planes.shape[1]):
+            found |= bits[:, plane].to(torch.int64) << plane
+        return self.named(found)
+
+    def _bits(self, rows: Tensor) -> Tensor:
+        return ((rows.unsqueeze(2) >> _shifts(rows.device)) & 1).flatten(1)[:, : self.size]
 
 
 def maskable(net: Net) -> list[str]:

@@ -16,6 +16,7 @@ from cl_engine.recall import lattice, numbers
 from cl_engine.recall.autoencoder import Shape, Weights
 from cl_engine.recall.closed_form import principal_encoder
 from cl_engine.recall.codec import Batch, Keeping, Report, SkillCodec
+from cl_engine.recall.codes import code_of, no_codes, put_code
 from cl_engine.recall.consolidation import Passes, Targets, Trained, consolidate
 from cl_engine.recall.manifest import chunked, joined
 from cl_engine.recall.stop import Newest, StopRule
@@ -223,14 +224,14 @@ class AutoencoderCodec(SkillCodec):
 
     def _no_lattice(self) -> State:
         steps = Bank.empty(len(self.seeds), (len(self.sizes),), torch.float32, self.device)
-        return {**lattice.no_codes(len(self.seeds), self.device), "steps": steps}
+        return {**no_codes(len(self.seeds), self.device), "steps": steps}
 
     def _write_lattice(self, part: State, row: int, vector: Tensor, steps: Tensor, predicted: Tensor | None) -> None:
         symbols = lattice.rounded(vector, lattice.spread(steps, self.sizes), predicted)
-        lattice.put_code(part, row, [lattice.packed(one) for one in symbols.cpu().numpy()])
+        put_code(part, row, [lattice.packed(one) for one in symbols.cpu().numpy()])
         part["steps"].put(row, steps)
 
     def _on_lattice(self, part: State, row: int, predicted: Tensor | None) -> Tensor:
-        codes = [torch.tensor(lattice.unpacked(code)) for code in lattice.code_of(part, row)]
+        codes = [torch.tensor(lattice.unpacked(code)) for code in code_of(part, row)]
         steps = lattice.spread(part["steps"][row], self.sizes)
         return lattice.located(torch.stack(codes).to(self.device), steps, predicted)

@@ -11,7 +11,7 @@ from torch import Tensor
 from cl_engine.bank import Bank
 from cl_engine.memory import State
 from cl_engine.recall.codec import Batch, Keeping, Report, SkillCodec
-from cl_engine.recall.lattice import code_of, no_codes, put_code
+from cl_engine.recall.codes import code_of, no_codes, put_code
 from cl_engine.recall.numbers import Rows
 from cl_engine.recall.stop import Newest, StopRule
 

@@ -11,6 +11,7 @@ from cl_engine.bank import Bank
 from cl_engine.memory import State
 from cl_engine.recall import lattice
 from cl_engine.recall.codec import Batch, Keeping, Report, SkillCodec
+from cl_engine.recall.codes import code_of, no_codes, put_code
 
 
 class QuantisedCodec(SkillCodec):
@@ -25,20 +26,20 @@ class QuantisedCodec(SkillCodec):
 
     def start(self) -> State:
         steps = Bank.empty(len(self.seeds), (len(self.sizes),), torch.float32, self.device)
-        return {"codes": {**lattice.no_codes(len(self.seeds), self.device), "steps": steps}}
+        return {"codes": {**no_codes(len(self.seeds), self.device), "steps": steps}}
 
     def keep(self, state: State, batch: Batch) -> Keeping:
         yield from ()
         for vector, row in zip(batch.vectors.unbind(dim=1), batch.rows, strict=True):
             steps = lattice.steps_of(vector, self.sizes, self.bits)
             symbols = lattice.rounded(vector, lattice.spread(steps, self.sizes)).cpu().numpy()
-            lattice.put_code(state["codes"], row, [lattice.packed(one) for one in symbols])
+            put_code(state["codes"], row, [lattice.packed(one) for one in symbols])
             state["codes"]["steps"].put(row, steps)
         return Report([0] * len(self.seeds))
 
     def recall(self, state: State, row: int) -> Tensor:
         part = state["codes"]
-        symbols = torch.stack([torch.tensor(lattice.unpacked(code)) for code in lattice.code_of(part, row)])
+        symbols = torch.stack([torch.tensor(lattice.unpacked(code)) for code in code_of(part, row)])
         return lattice.located(symbols.to(self.device), lattice.spread(part["steps"][row], self.sizes))
 
     def held(self, state: State) -> int:

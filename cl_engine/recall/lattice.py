@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_engine.memory import State
-
 
 def steps_of(vectors: Tensor, sizes: Sequence[int], bits: int) -> Tensor:
     """Return the lattice's step for each tensor inside the vectors ``[S, P]``, as ``[S, tensors]``.
@@ -41,38 +39,6 @@ def unpacked(code: bytes) -> np.ndarray:
     """Return the numbers that `packed` wrote; bytes after the end of the code are passed over."""
     raw = zlib.decompressobj(-15).decompress(code[1:])
     return np.frombuffer(raw, dtype="<i1" if code[0] else "<i2")
-
-
-# Codes of different lengths as rows of one tensor: {"bytes": [S, m], "ends": [1, n]}. Shorter codes are filled up to
-# the length of the longest among the seeds, which is counted like everything else.
-
-
-def no_codes(seeds: int, device: torch.device) -> State:
-    """Return the part of a state that holds codes, and holds none yet."""
-    empty = torch.zeros(seeds, 0, dtype=torch.uint8, device=device)
-    return {"bytes": empty, "ends": torch.zeros(1, 0, dtype=torch.int64, device=device)}
-
-
-def put_code(part: State, row: int, codes: Sequence[bytes]) -> None:
-    """Write one row (a code a seed) over row ``row``, or append it."""
-    ends = [0, *part["ends"][0].tolist()]
-    begin, end = ends[row], ends[min(row + 1, len(ends) - 1)]
-    longest = max(map(len, codes))
-    block = np.zeros((len(codes), longest), dtype=np.uint8)
-    for s, code in enumerate(codes):
-        block[s, : len(code)] = np.frombuffer(code, dtype=np.uint8)
-    held = part["bytes"]
-    new = torch.from_numpy(block).to(held.device)
-    part["bytes"] = torch.cat([held[:, :begin], new, held[:, end:]], dim=1)
-    shift = longest - (end - begin)
-    lengths = [*ends[1 : row + 1], begin + longest, *(later + shift for later in ends[row + 2 :])]
-    part["ends"] = torch.tensor([lengths], dtype=torch.int64, device=held.device)
-
-
-def code_of(part: State, row: int) -> list[bytes]:
-    """Return the codes of a row, one a seed."""
-    ends = [0, *part["ends"][0, : row + 1].tolist()]
-    return [bytes(code) for code in part["bytes"][:, ends[row] : ends[row + 1]].cpu().numpy()]
 
 
 def rounded(vectors: Tensor, steps: Tensor, predicted: Tensor | None = None) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from cl_engine.bank import Bank
 from cl_engine.memory import State
-from cl_engine.recall.lattice import code_of, no_codes, packed, put_code, unpacked
+from cl_engine.recall.codes import code_of, no_codes, put_code
+from cl_engine.recall.lattice import packed, unpacked
 
 FLOATS = {32: torch.float32, 16: torch.float16}
 

@@ -24,9 +24,10 @@ class Joint(Strategy):
 
     def learn(self, experience: Experience) -> Learning:
         x, y, t = self._remember(experience)
-        params = self.tasks_net(int(t.max()), fresh=True)
-        logits = self.logits_of(experience.task_id)
-        self.keep_tasks_net((yield from self.fit(params, self.mixed_loss, experience, rows=(x, y, t), logits=logits)))
+        tasks = torch.arange(int(t.max()) + 1, device=t.device)
+        params, logits = self.tasks_net(tasks, fresh=True), self.logits_of(experience.task_id)
+        trained = yield from self.fit(params, self.mixed_loss, experience, rows=(x, y, t), logits=logits)
+        self.keep_tasks_net(tasks, trained)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self.net_for(task_id), x)

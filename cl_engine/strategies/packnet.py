@@ -147,14 +147,7 @@ class Packnet(Strategy):
     def _owners(self) -> Params:
         """Return for every weight the task it belongs to, counted from 1; 0: free."""
         planes: Bank = self.state["owners"]
-        found = {
-            name: torch.zeros(len(self.seeds), *shape, dtype=torch.int64, device=self.net.device)
-            for name, shape in self._layout.shapes.items()
-        }
-        for plane in range(len(planes)):
-            for name, bits in self._layout.unpack(planes[plane]).items():
-                found[name] += bits.to(torch.int64) << plane
-        return found
+        return self._layout.numbers(planes.rows)
 
     def _head(self, task_id: int) -> Params:
         return head_for(self.state["heads"], task_id, self.state["net"])

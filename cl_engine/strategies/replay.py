@@ -11,7 +11,9 @@ from torch import Tensor
 
 from cl_engine import rng
 from cl_engine.events import StrategyEvent
+from cl_engine.heads import head_of
 from cl_engine.memory import State
+from cl_engine.net import Params
 from cl_engine.options import option
 from cl_engine.rehearsal import balanced, reservoir
 from cl_engine.strategy import Learning, Strategy
@@ -45,18 +47,25 @@ class Replay(Strategy):
         return {**self.new_net(), "memory": {"seen": 0}}
 
     def learn(self, experience: Experience) -> Learning:
-        x, y = experience.train.x, experience.train.y
+        x, y, memory = experience.train.x, experience.train.y, self.state["memory"]
         t = torch.full_like(y, experience.task_id)
-        memory = self.state["memory"]
+        remembered = memory["t"] if "t" in memory else t.new_empty(len(self.seeds), 0)
+        tasks = torch.cat([remembered.flatten(), t[:1]]).unique()  # the heads that some row is answered with
+        place = int(torch.searchsorted(tasks, experience.task_id))
+        self._fitted = tasks.tolist()
+        before = self.tasks_net(tasks)
         trained = yield from self.fit(
-            self.tasks_net(experience.task_id),
+            before,
             self.mixed_loss,
             experience,
-            rows=(x, y, t),
-            rehearsal=(memory["x"], memory["y"], memory["t"]) if "x" in memory else None,
-            logits=self.logits_of(experience.task_id),
+            rows=(x, y, torch.full_like(t, place)),
+            rehearsal=(memory["x"], memory["y"], torch.searchsorted(tasks, remembered)) if "x" in memory else None,
+            logits=self.logits_of(place),
         )
-        self.keep_tasks_net(trained)
+        if "heads" in trained:  # a seed has no rows of tasks that only others remember: their heads stay as they are
+            own = (remembered.unsqueeze(2) == tasks).any(dim=1) | (tasks == experience.task_id)
+            trained["heads"] = torch.where(own[..., None, None], trained["heads"], before["heads"])
+        self.keep_tasks_net(tasks, trained)
         self._remember(experience.step, x, y, t)
         of_this = (self.state["memory"]["t"] == experience.task_id).sum(dim=1)
         yield MemoryUpdated(
@@ -70,7 +79,10 @@ class Replay(Strategy):
         return self.net.all(self.net_for(task_id), x)
 
     def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
-        return self.net.all(self.midway_net(params, task_id), x)
+        net: Params = params["net"]
+        if "heads" in params and task_id in self._fitted:
+            return self.net.all({**net, **head_of(params["heads"][:, self._fitted.index(task_id)])}, x)
+        return self.net.all(self.midway_net(net, task_id), x)
 
     def _remember(self, step: int, x: Tensor, y: Tensor, t: Tensor) -> None:
         memory, new = self.state["memory"], {"x": x, "y": y, "t": t}

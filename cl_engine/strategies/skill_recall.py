@@ -164,7 +164,7 @@ class SkillRecall(Strategy):
         places: Bank = self.state["places"]
         if task_id >= len(places):
             return int("mean" in self.state)
-        row, waiting = places[task_id][0].tolist()
+        row, waiting = places.numbers(task_id)
         coded = 0 if waiting != NONE else self.keeper.version(self.state, row)
         return hash((2, places.writes(task_id), coded))
 
@@ -195,7 +195,7 @@ class SkillRecall(Strategy):
         places: Bank = self.state["places"]
         if task_id >= len(places):
             return self._start_of(task_id)
-        row, waiting = places[task_id][0].tolist()
+        row, waiting = places.numbers(task_id)
         exact = waiting != NONE
         vector = self.state["waiting"][waiting] if exact else self.keeper.recall(self.state, row) + self._centre()
         rest = {entry.name: self._beside(entry.name)[task_id] for entry in self.manifest.outside}
@@ -227,7 +227,7 @@ class SkillRecall(Strategy):
     def _wait(self, task_id: int, vector: Tensor) -> None:
         """Put a finished net among those that wait to be encoded."""
         places: Bank = self.state["places"]
-        row, waiting = places[task_id][0].tolist() if task_id < len(places) else (NONE, NONE)
+        row, waiting = places.numbers(task_id) if task_id < len(places) else (NONE, NONE)
         waiting = waiting if waiting != NONE else len(self.state["waiting"])
         self.state["waiting"].put(waiting, vector)
         places.put(task_id, torch.tensor([[row, waiting]]))
@@ -239,7 +239,7 @@ class SkillRecall(Strategy):
             state["mean"] = {"start": state["waiting"].rows.mean(dim=1)}
         centre, began = self._centre(), time.perf_counter()
         tasks, rows = self._rows_to_write()
-        order = [int(places[task][0, 1]) for task in tasks]
+        order = [places.numbers(task)[1] for task in tasks]
         new = state["waiting"].rows[:, order] - centre.unsqueeze(1)
         old = [row for row in keeper.moving(state) if row not in rows]
         targets = torch.cat([recalled(keeper, state, old), new], dim=1)
@@ -275,11 +275,11 @@ class SkillRecall(Strategy):
 
     def _rows_to_write(self) -> tuple[list[int], list[int]]:
         """Return the waiting tasks and the row each is to have: first those that replace an old code, then new rows."""
-        places: Bank = self.state["places"]
-        waiting = [task for task in range(len(places)) if int(places[task][0, 1]) != NONE]
-        old = {task: int(places[task][0, 0]) for task in waiting}
+        table = self.state["places"].rows[0].tolist()
+        waiting = [task for task, (_, place) in enumerate(table) if place != NONE]
+        old = {task: table[task][0] for task in waiting}
         replacing = [task for task in waiting if old[task] != NONE and self.keeper.replaceable(self.state, old[task])]
-        adding = sorted((task for task in waiting if task not in replacing), key=lambda task: int(places[task][0, 1]))
+        adding = sorted((task for task in waiting if task not in replacing), key=lambda task: table[task][1])
         rows = [*(old[task] for task in replacing), *(self.keeper.held(self.state) + k for k in range(len(adding)))]
         return [*replacing, *adding], rows
 
