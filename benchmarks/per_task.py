@@ -8,7 +8,8 @@ or of which every task costs more than the one before, gets as far as it gets. A
 says which answers cannot have changed, the new one alone otherwise: testing everything after everything is quadratic by
 definition. CPU seconds of a task and of its save are means of the fifty tasks up to the mark, ten at the first (medians
 would hide what is paid now and then); saving may take the whole of the run. Resident memory and the state's own bytes
-are those after the mark and counted from the hundredth task, once what lies idle has been given back to the system, as runs do every few seconds.
+are those after the mark and counted from the hundredth task, once what lies idle has been given back to the system, as
+runs do every few seconds.
 """
 
 from __future__ import annotations
@@ -152,7 +153,8 @@ def main() -> None:
     tasks, budget = int(words[0]) if words else 1_000, float(words[1]) if len(words) > 1 else 20.0
     names = sys.argv[3:] or sorted(plugins.names("strategies"))
     print(
-        f"{machine()['cpu']}, one thread; times in ms of CPU, saves also by the clock; memory and state since task 100 in MB; files in kB"
+        f"{machine()['cpu']}, one thread; times in ms of CPU, saves also by the clock; memory and state since task 100 in MB; "
+        "files in kB"
     )
     head = (
         f"{'strategy':<14}{'':<10}{'task':>6}{'a task':>9}{'/100th':>7}{'save':>8}{'clock':>9}{'memory':>9}{'state':>9}"

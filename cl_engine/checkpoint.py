@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file as save_arrays
+from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 from torch import Tensor
 
@@ -117,7 +117,7 @@ class Contents:
         if any(tensor.dtype == torch.bfloat16 for tensor in self.tensors.values()):  # which NumPy does not know
             save_tensors(self.tensors, path, metadata=metadata)
         else:  # that for tensors makes a type of ctypes for every number of bytes, and keeps it for good
-            save_arrays({name: tensor.numpy() for name, tensor in self.tensors.items()}, path, metadata=metadata)
+            save_file({name: tensor.numpy() for name, tensor in self.tensors.items()}, path, metadata=metadata)
 
     def leaves(self, path: Path, device: torch.device | None) -> dict[str, Any]:
         """Return all leaves by name, those in block files among them; ``path`` is where the contents were read from.
