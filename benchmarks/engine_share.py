@@ -2,11 +2,11 @@
 
     PYTHONPATH=. python benchmarks/engine_share.py [ROUNDS] | tee benchmarks/output/engine_share.txt
 
-Ten tasks of permuted MNIST, an MLP 784-256-256-10, the scenario's passes of batches of 128, all tasks tested after each, the
-log recorded, and all saved as often as `save_share` allows, ROUNDS times (3). All is timed from inside: listeners and
-saves around their calls, what a stream takes around its methods, the rest by the durations in the events. Beside it the
-same ten fits in a bare loop that nobody listens to. The start is that of `run.py run`, in processes of its own: from the end of
-``import torch`` to the first event, by import and by what is then done.
+Ten tasks of permuted MNIST, an MLP 784-256-256-10, the scenario's passes of batches of 128, all tasks tested after each, on
+a GPU where there is one, the log recorded, and all saved as often as `save_share` allows, ROUNDS times (3). All is timed from
+inside: listeners and saves around their calls, what a stream takes around its methods, the rest by the durations in the
+events. Beside it the same ten fits in a bare loop that nobody listens to. The start is that of `run.py run`, in processes
+of its own: from the end of ``import torch`` to the first event, by import and by what is then done.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+
 from benchmarks.interleaved import machine, saved
 from cl_engine import allocator
 from cl_engine.agenda import plan
@@ -32,6 +34,7 @@ from cl_engine.experiment import Experiment
 from cl_engine.recorder import Recorder
 
 SCENARIO, CHANGES = "permuted_mnist", {"stream.n": 10}
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SHARES = (0.05, 0.01)  # of the run that saving may take: what a scenario has if it says nothing, and less
 START = """
 import time, sys
@@ -54,7 +57,7 @@ def stop(event):
     raise First
 experiment = Experiment.of("permuted_mnist", "finetune")
 try:
-    experiment.run(Path(sys.argv[1]), device="cpu", listeners=lambda stream: [stop])
+    experiment.run(Path(sys.argv[1]), listeners=lambda stream: [stop])
 except First:
     pass
 lap("from the command to the first event")
@@ -76,7 +79,7 @@ def shares(folder: Path, save_share: float) -> dict[str, float]:
 
     folder.mkdir()
     experiment = Experiment.of(SCENARIO, "finetune", **CHANGES)
-    stream = experiment.stream()
+    stream = experiment.stream(DEVICE)
     arrival, held = stream.arrival, []
 
     def next_arrival(step: int) -> Any:
@@ -111,7 +114,7 @@ def shares(folder: Path, save_share: float) -> dict[str, float]:
 def bare() -> float:
     """Return the seconds of the same fits, which nobody listens to."""
     experiment = Experiment.of(SCENARIO, "finetune", **CHANGES)
-    stream = experiment.stream()
+    stream = experiment.stream(DEVICE)
     strategy = experiment.learner(stream)
     strategy.state = strategy.start()
     spent = 0.0

@@ -7,9 +7,9 @@ Every strategy that is found has a process of its own, TASKS tasks (1,000) and S
 or of which every task costs more than the one before, gets as far as it gets. All tasks are tested after each where a strategy
 says which answers cannot have changed, the new one alone otherwise: testing everything after everything is quadratic by
 definition. CPU seconds of a task and of its save are means of the fifty tasks up to the mark, ten at the first (medians
-would hide what is paid now and then); saving may take the whole of the run. Resident memory and the state's own bytes
-are those after the mark and counted from the hundredth task, once what lies idle has been given back to the system, as
-runs do every few seconds.
+would hide what is paid now and then); where there is a GPU it is used, and seconds are those of the clock. Saving may take
+the whole of the run. Resident memory and the state's own bytes are those after the mark and counted from the hundredth
+task, once what lies idle has been given back to the system, as runs do every few seconds.
 """
 
 from __future__ import annotations
@@ -60,6 +60,16 @@ OWN = {
 WIDTH, AT = 50, (10, 100, 1_000)
 
 
+def clock() -> float:
+    """Return the seconds of CPU time so far, or those of the clock once a GPU has done what it was given."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 class Enough(Exception):
     """The budget of time is spent."""
 
@@ -68,12 +78,12 @@ class Watch:
     """Hears the events of a run, and notes what each task takes."""
 
     def __init__(self, folder: Path, budget: float) -> None:
-        self.folder, self.until = folder, time.process_time() + budget
+        self.folder, self.until = folder, clock() + budget
         self.began, self.saving, self.tasks = 0.0, 0.0, []  # type: ignore[var-annotated]
 
     def __call__(self, event: Event) -> None:
         """Take in an event."""
-        now = time.process_time()
+        now = clock()
         if isinstance(event, TaskStarted):
             self._close(now)
             if now > self.until:
@@ -124,7 +134,7 @@ def one(strategy: str, tasks: int, budget: float) -> list[dict[str, Any]]:
         watch = Watch(Path(name) / "run", budget)
         experiment = Experiment.of(scenario, strategy, **OWN.get(strategy, {}))
         with contextlib.suppress(Enough):
-            experiment.run(Path(name) / "run", device="cpu", listeners=lambda stream: [watch])
+            experiment.run(Path(name) / "run", listeners=lambda stream: [watch])
         return [{"reused": reused, "growing": learner.cost == "growing"}, *watch.tasks]
 
 

@@ -59,7 +59,7 @@ FLOORS = [
     ],
     ["agenda", "exhaustion", "source_stream", "architecture", "memory", "ledger", "on_disk"],
     ["net", "checkpoint", "torchvision_files", "mnist1d_files", "many_runs"],
-    ["heads", "job", "checkpoint_store"],
+    ["heads", "job", "checkpoint_store", "frozen_features"],
     ["saves"],
     ["learner"],
     ["crew"],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from torch import Tensor
 
+from cl_engine.frozen_features import FrozenFeatures
 from cl_engine.memory import State
 from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.strategy import Learning, Strategy
@@ -13,8 +16,6 @@ from cl_engine.tree import Tree
 
 class HeadOnly(Strategy):
     """Head only: the net is never trained, only its last layer; a head a task where the task is told."""
-
-    rowwise = True
 
     def start(self) -> State:
         return self.new_net()
@@ -29,7 +30,11 @@ class HeadOnly(Strategy):
         return self.net.one({**(frozen or {}), **params}, x, training=False)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
-        return self.net.all(self.net_for(task_id), x)
+        return self._features.logits(self.net_for(task_id), x)
 
     def fingerprint(self, task_id: int | None) -> int | None:
         return None if task_id is None else self.state["heads"].writes(task_id)
+
+    @cached_property
+    def _features(self) -> FrozenFeatures:
+        return FrozenFeatures(self.net)
