@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from typing import Any
 
 from benchmarks.interleaved import machine, saved
 from cl_engine import plugins
+from cl_engine.cli import OBJECTS_BETWEEN_COLLECTIONS
 from cl_engine.events import Event, Saved, Saving, TaskLearned, TaskStarted
 from cl_engine.experiment import Experiment
 from cl_engine.run_folder import CHECKPOINT
@@ -122,6 +124,7 @@ def one(strategy: str, tasks: int, budget: float) -> list[dict[str, Any]]:
     import torch
 
     torch.set_num_threads(1)
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)  # as commands do
     with TemporaryDirectory() as name:
         scenario = Path(name) / "per_task.toml"
         scenario.write_text(SCENARIO.format(tasks=2, every=1))

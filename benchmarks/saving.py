@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks.interleaved import machine, saved
@@ -49,11 +50,11 @@ def row(recorder: Recorder, step: int, seeds: int, right: torch.Tensor) -> None:
     recorder(events.TaskLearned(step=step, task_id=step, memory={"net": 1000}, flops=1e6, seconds=0.5))
     here: dict[str, int] = {"step": step, "evaluation": step}
     rows = [(step * 7 + task) % len(right) for task in range(step + 1)]
-    *old, new = map(tuple, right[rows].tolist())
-    if old:
-        tasks = tuple(range(step))
-        recorder(events.Unchanged(**here, task_ids=tasks, n_correct=tuple(old), n_total=(ROWS,) * step))
-    recorder(events.Evaluated(**here, task_id=step, n_correct=new, n_total=ROWS))
+    counts = right[rows].numpy()
+    if step:
+        old, total = np.arange(step), np.full(step, ROWS)
+        recorder(events.Unchanged(**here, task_ids=old, n_correct=counts[:-1], n_total=total))
+    recorder(events.Evaluated(**here, task_id=step, n_correct=tuple(counts[-1].tolist()), n_total=ROWS))
     scores = dict.fromkeys(("acc", "bwt", "fwt", "forgetting"), (0.9,) * seeds)
     recorder(events.Scored(step=step, evaluation=step, seconds=0.1, **scores))
 

@@ -207,14 +207,14 @@ class _Simulation:
         row = self.ledger.row(item.step)
         for answered in self._answers(item):
             self.ledger.put(answered.task_ids, answered.n_correct, answered.n_total)
-            tasks, totals = answered.task_ids.tolist(), answered.n_total.tolist()
-            right = map(tuple, answered.n_correct.tolist())
             where: dict[str, int] = {"step": item.step, "evaluation": row}
+            columns = (answered.task_ids, answered.n_correct, answered.n_total)
             if answered.reused:
-                yield Unchanged(**where, task_ids=tuple(tasks), n_correct=tuple(right), n_total=tuple(totals))
+                tasks, correct, total = columns
+                yield Unchanged(**where, task_ids=tasks, n_correct=correct, n_total=total)
                 continue
-            for task, correct, total in zip(tasks, right, totals, strict=True):
-                yield Evaluated(**where, task_id=task, n_correct=correct, n_total=total)
+            for task, correct, total in zip(*(column.tolist() for column in columns), strict=True):
+                yield Evaluated(**where, task_id=task, n_correct=tuple(correct), n_total=total)
         scores = {name: tuple(values.tolist()) for name, values in self.ledger.scores().items()}
         yield events.Scored(step=item.step, evaluation=row, seconds=time.perf_counter() - began, **scores)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+
+import numpy as np
 
 Seconds = float
 NOT_MEASURED = -1
@@ -119,14 +121,26 @@ class Evaluated(Event):
     n_total: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Unchanged(Event):
-    """Tasks need not be tested, as their answers cannot have changed: cells of a row of R with the counts of the last tests."""
+    """Tasks need not be tested, as their answers cannot have changed: cells of a row of R with the counts of the last tests.
+
+    There may be thousands of them after every task, so that they are arrays: ``task_ids [n]``, ``n_correct [n, S]``,
+    ``n_total [n]``.
+    """
 
     evaluation: int
-    task_ids: tuple[int, ...]
-    n_correct: tuple[tuple[int, ...], ...]
-    n_total: tuple[int, ...]
+    task_ids: np.ndarray
+    n_correct: np.ndarray
+    n_total: np.ndarray
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Unchanged):
+            return NotImplemented
+        pairs = [(getattr(self, fact.name), getattr(other, fact.name)) for fact in fields(self)]
+        return all(np.array_equal(one, two) for one, two in pairs)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,5 +203,7 @@ def cells(event: Event) -> Iterator[Evaluated]:
     if isinstance(event, Evaluated):
         yield event
     elif isinstance(event, Unchanged):
-        for task, right, total in zip(event.task_ids, event.n_correct, event.n_total, strict=True):
-            yield Evaluated(step=event.step, evaluation=event.evaluation, task_id=task, n_correct=right, n_total=total)
+        where = {"step": event.step, "evaluation": event.evaluation}
+        columns = (event.task_ids.tolist(), event.n_correct.tolist(), event.n_total.tolist())
+        for task, right, total in zip(*columns, strict=True):
+            yield Evaluated(**where, task_id=task, n_correct=tuple(right), n_total=total)

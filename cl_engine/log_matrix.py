@@ -207,6 +207,9 @@ def _runs(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 def _last_of_each(cells: np.ndarray) -> np.ndarray:
     """Return cells in the order of evaluation and task, of those that came twice the last."""
-    ordered: np.ndarray = cells[np.lexsort((cells[:, 1], cells[:, 0]))]
-    last = np.append((np.diff(ordered[:, :2], axis=0) != 0).any(axis=1), True)[: len(cells)]
-    return ordered[last]  # type: ignore[no-any-return]
+    keys = (cells[:, 0] << 32) + cells[:, 1]
+    if (np.diff(keys) > 0).all():  # as they mostly come
+        return cells
+    order = np.argsort(keys, kind="stable")
+    last = np.append(np.diff(keys[order]) > 0, True)
+    return cells[order[last]]  # type: ignore[no-any-return]

@@ -24,7 +24,7 @@ from cl_engine.stream import Stream
 
 FORMAT_VERSION = "1.4"
 WORKING, JOURNAL = ".log.working.h5", ".log.journal"
-FLUSHED = 2 * 2**20  # bytes of rows and cells kept in memory at the most
+FLUSHED = 4 * 2**20  # bytes of rows and cells kept in memory at the most
 PUBLISHED = 0.002  # share of the time that may go into publishing …
 LATEST = 60.0  # … but for a log that has been waiting for so many seconds …
 AT_MOST = 0.02  # … and never more than this share

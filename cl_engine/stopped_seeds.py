@@ -25,9 +25,12 @@ def without_seeds(event: Event, stopped: Collection[int]) -> Event:
     if not stopped:
         return event
     if isinstance(event, CurvePoint | EarlierTested | Evaluated):
-        return replace(event, n_correct=_not_measured(event.n_correct, stopped))
+        right = tuple(NOT_MEASURED if k in stopped else count for k, count in enumerate(event.n_correct))
+        return replace(event, n_correct=right)
     if isinstance(event, Unchanged):
-        return replace(event, n_correct=tuple(_not_measured(right, stopped) for right in event.n_correct))
+        counts = event.n_correct.copy()
+        counts[:, list(stopped)] = NOT_MEASURED
+        return replace(event, n_correct=counts)
     if isinstance(event, EpochEnded):
         return replace(event, loss=_nothing(event.loss, stopped))
     if isinstance(event, StrategyEvent) and not isinstance(event, SeedStopped):
@@ -35,10 +38,6 @@ def without_seeds(event: Event, stopped: Collection[int]) -> Event:
         changed: dict[str, Any] = {n: _nothing(v, stopped) for n, v in numbers.items() if isinstance(v, tuple)}
         return replace(event, **changed)
     return event
-
-
-def _not_measured(counts: tuple[int, ...], stopped: Collection[int]) -> tuple[int, ...]:
-    return tuple(NOT_MEASURED if k in stopped else count for k, count in enumerate(counts))
 
 
 def _nothing(numbers: tuple[float, ...], stopped: Collection[int]) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -242,7 +243,7 @@ def traced(event: Event) -> list[list[Any]]:
     names = [f.name for f in fields(event) if f.compare and f.name not in inexact]
     values = {name: getattr(event, name) for name in names}
     exact = {name: value for name, value in values.items() if not _holds_floats(value)}
-    return [[type(event).__name__, exact]]
+    return [[type(event).__name__, {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in exact.items()}]]
 
 
 def _holds_floats(value: Any) -> bool:
