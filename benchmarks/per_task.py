@@ -119,6 +119,18 @@ class Watch:
         )
 
 
+def experiment_of(strategy: str, tasks: int, folder: Path) -> tuple[Experiment, bool, bool]:
+    """Return the run, whether scores of old tasks are taken over, and whether a task costs more with every one before it."""
+    scenario, own = folder / "per_task.toml", OWN.get(strategy, {})
+    scenario.write_text(SCENARIO.format(tasks=2, every=1))
+    first = Experiment.of(scenario, strategy, **own)
+    learner = first.learner(first.stream())
+    learner.state = learner.start()
+    reused = learner.fingerprint(0) is not None
+    scenario.write_text(SCENARIO.format(tasks=tasks, every=int(reused)))
+    return Experiment.of(scenario, strategy, **own), reused, learner.cost == "growing"
+
+
 def one(strategy: str, tasks: int, budget: float) -> list[dict[str, Any]]:
     """Return what each task took; called in a process of its own."""
     import torch
@@ -126,19 +138,11 @@ def one(strategy: str, tasks: int, budget: float) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)  # as commands do
     with TemporaryDirectory() as name:
-        scenario = Path(name) / "per_task.toml"
-        scenario.write_text(SCENARIO.format(tasks=2, every=1))
-        first = Experiment.of(scenario, strategy, **OWN.get(strategy, {}))
-        stream = first.stream()
-        learner = first.learner(stream)
-        learner.state = learner.start()
-        reused = learner.fingerprint(0) is not None
-        scenario.write_text(SCENARIO.format(tasks=tasks + 1, every=int(reused)))
+        experiment, reused, growing = experiment_of(strategy, tasks + 1, Path(name))
         watch = Watch(Path(name) / "run", budget)
-        experiment = Experiment.of(scenario, strategy, **OWN.get(strategy, {}))
         with contextlib.suppress(Enough):
             experiment.run(Path(name) / "run", listeners=lambda stream: [watch])
-        return [{"reused": reused, "growing": learner.cost == "growing"}, *watch.tasks]
+        return [{"reused": reused, "growing": growing}, *watch.tasks]
 
 
 def mark(found: list[dict[str, Any]], at: int) -> dict[str, Any]:

@@ -37,7 +37,8 @@ Made from the code by `python docs/make_events.py`; a test fails when it is stal
 the format promises.
 
 `simulate` yields events; whoever reads them gets these objects. Every event has `step`, the experience it belongs to
-(−1 before the first). Numbers of a seed each are tuples.
+(−1 before the first). Numbers of a seed each are tuples. `cl_engine.events.cells(event)` gives the cells of R that an event
+tells of one by one, those that were tested and those that need not be.
 """
 
 
