@@ -6,10 +6,11 @@ Permuted MNIST with 2 training and 2 test rows a class, and a net of 784-16-10, 
 Every strategy that is found has a process of its own, TASKS tasks (1,000) and SECONDS of CPU time (20); one that is slower,
 or of which every task costs more than the one before, gets as far as it gets. All tasks are tested after each where a strategy
 says which answers cannot have changed, the new one alone otherwise: testing everything after everything is quadratic by
-definition. CPU seconds of a task and of its save are means of the fifty tasks up to the mark, ten at the first (medians
-would hide what is paid now and then); where there is a GPU it is used, and seconds are those of the clock. Saving may take
-the whole of the run. Resident memory and the state's own bytes are those after the mark and counted from the hundredth
-task, once what lies idle has been given back to the system, as runs do every few seconds.
+definition. CPU seconds of a task and of its save are means of the tasks around the mark, a tenth of those before it to each
+side and at least fifty (medians would hide what is paid now and then); at the first mark, of the first ten. Where there is a
+GPU it is used, and seconds are those of the clock. Saving may take the whole of the run. Resident memory and the state's own
+bytes are those after the mark and counted from the hundredth task, once what lies idle has been given back to the system,
+as runs do every few seconds.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ OWN = {
     "compose": {"net.hidden": [16, 16, 16]},
 }
 WIDTH, AT = 50, (10, 100, 1_000)
+BEYOND = 100  # tasks after the last mark
 
 
 def clock() -> float:
@@ -138,7 +140,7 @@ def one(strategy: str, tasks: int, budget: float) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)  # as commands do
     with TemporaryDirectory() as name:
-        experiment, reused, growing = experiment_of(strategy, tasks + 1, Path(name))
+        experiment, reused, growing = experiment_of(strategy, tasks + BEYOND + 1, Path(name))
         watch = Watch(Path(name) / "run", budget)
         with contextlib.suppress(Enough):
             experiment.run(Path(name) / "run", listeners=lambda stream: [watch])
@@ -147,7 +149,8 @@ def one(strategy: str, tasks: int, budget: float) -> list[dict[str, Any]]:
 
 def mark(found: list[dict[str, Any]], at: int) -> dict[str, Any]:
     """Return what a task costs there: means over the tasks around it."""
-    around = found[max(0, at - WIDTH) : at]
+    wide = max(WIDTH, at // 10)
+    around = found[max(0, at - wide) : at + wide] if at > WIDTH else found[:at]
     means = {
         key: sum(task[key] for task in around) / len(around) for key in ("seconds", "save", "save_wall", "written")
     }
@@ -187,7 +190,7 @@ def main() -> None:
         about, *found = json.loads(done.stdout.splitlines()[-1])
         marks = [mark(found, at) for at in AT if at <= len(found)]
         reached = len(found) // WIDTH * WIDTH
-        if reached > marks[-1]["tasks"]:
+        if marks[-1]["tasks"] < min(reached, AT[-1]):
             marks.append(mark(found, reached))
         results[name] = {**about, "tasks": len(found), "marks": marks}
         base = next((each for each in marks if each["tasks"] == AT[1]), marks[-1])
