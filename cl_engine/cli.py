@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,9 +74,8 @@ _SET_HELP = (
 def main() -> None:
     """Run continual-learning experiments: streams of tasks, strategies that learn them, logs in HDF5."""
     # the 350,000 objects that torch's modules bring are there to stay: looking through them for cycles again and again while
-    # they are imported takes half a second of a command, and once more at its end another
+    # they are imported takes half a second of a command
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
-    atexit.register(gc.freeze)
 
 
 @main.command()

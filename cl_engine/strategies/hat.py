@@ -131,11 +131,12 @@ class Hat(Strategy):
 
     def _used(self, without: int | None = None) -> Tensor:
         """Return how far each unit is used by any task, ``[S, units]``: the greatest of their gates."""
-        embeddings: Bank = self.state["embeddings"]
-        others = [task for task in range(len(embeddings)) if task != without]
-        if not others:
+        rows = self.state["embeddings"].rows
+        if without is not None:
+            rows = torch.cat([rows[:, :without], rows[:, without + 1 :]], dim=1)
+        if not rows.shape[1]:
             return torch.zeros(len(self.seeds), self._gates.total, device=self.net.device)
-        return torch.sigmoid(self.s_max * embeddings.rows[:, others]).amax(dim=1)
+        return torch.sigmoid(self.s_max * rows.amax(dim=1))
 
     def _embedding(self, experience: Experience) -> Tensor:
         embeddings: Bank = self.state["embeddings"]
