@@ -6,11 +6,13 @@ Permuted MNIST with 2 training and 2 test rows a class, and a net of 784-16-10, 
 Every strategy that is found has a process of its own, TASKS tasks (1,000) and SECONDS of CPU time (20), three times (medians are
 shown); one that is slower, or of which every task costs more than the one before, once, as far as it gets. All tasks are
 tested after each where a strategy says which answers cannot have changed, the new one alone otherwise: testing everything
-after everything is quadratic by definition. CPU seconds of a task and of its save are means of the tasks around the mark, a tenth of those before it to each
-side and at least fifty (medians would hide what is paid now and then); at the first mark, of the first ten. Where there is a
-GPU it is used, and seconds are those of the clock. Saving may take the whole of the run. Resident memory and the state's own
-bytes are those after the mark and counted from the hundredth task, once what lies idle has been given back to the system,
-as runs do every few seconds.
+after everything is quadratic by definition.
+
+CPU seconds of a task and of its save are means of the tasks around the mark, a tenth of those before it to each side and at
+least fifty (medians would hide what is paid now and then); at the first mark, of the first ten. Where there is a GPU it is
+used, and seconds are those of the clock. Saving may take the whole of the run. Resident memory and the state's own bytes are
+those after the mark and counted from the hundredth task, once what lies idle has been given back to the system, as runs do
+every few seconds.
 """
 
 from __future__ import annotations

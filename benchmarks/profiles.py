@@ -1,4 +1,4 @@
-"""Where the time of a task goes at the 100th and at the 1,000th: a profile of fifty tasks at each, function by function.
+"""Where the time of a task goes as there are more: a profile of fifty tasks before the 100th and before the 990th.
 
     PYTHONPATH=. python benchmarks/profiles.py [STRATEGY …] | tee benchmarks/output/profiles.txt
 
@@ -65,10 +65,11 @@ def profiled(strategy: str) -> None:
     run(strategy, hear)
     early, late = map(_own, profiles)
     grown = sorted(late, key=lambda name: early[name] - late[name])
-    print(f"{'own time, ms a task':<60}{'at 100':>9}{'at 1,000':>10}")
+    heads = [f"{begin} to {begin + WIDTH}" for begin in AT]
+    print(f"{'own time, ms a task':<60}{heads[0]:>10}{heads[1]:>12}")
     for name in grown[:SHOWN]:
-        print(f"  {name:<58}{1e3 * early[name] / WIDTH:>9.3f}{1e3 * late[name] / WIDTH:>10.3f}")
-    print(f"  {'all':<58}{1e3 * sum(early.values()) / WIDTH:>9.3f}{1e3 * sum(late.values()) / WIDTH:>10.3f}\n")
+        print(f"  {name:<58}{1e3 * early[name] / WIDTH:>10.3f}{1e3 * late[name] / WIDTH:>12.3f}")
+    print(f"  {'all':<58}{1e3 * sum(early.values()) / WIDTH:>10.3f}{1e3 * sum(late.values()) / WIDTH:>12.3f}\n")
 
 
 def _own(profile: cProfile.Profile) -> Counter[str]:

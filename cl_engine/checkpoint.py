@@ -33,6 +33,8 @@ DTYPES = {
     )
 }
 
+NUMPYS = set(DTYPES.values()) - {torch.bfloat16}
+
 
 def save(path: Path, state: Mapping[str, Any]) -> int:
     """Write a nested dict of tensors, arrays, banks, numbers, strings and lists of them to ``path``; return the bytes written.
@@ -114,10 +116,10 @@ class Contents:
         sums = {name: zlib.crc32(as_bytes(tensor).data) for name, tensor in self.tensors.items()}
         content = json.dumps({**about, "crc32": sums})
         metadata = {"format": FORMAT, "content": content, "crc32": str(zlib.crc32(content.encode()))}
-        if any(tensor.dtype == torch.bfloat16 for tensor in self.tensors.values()):  # which NumPy does not know
-            save_tensors(self.tensors, path, metadata=metadata)
-        else:  # that for tensors makes a type of ctypes for every number of bytes, and keeps it for good
+        if all(tensor.dtype in NUMPYS for tensor in self.tensors.values()):
             save_file({name: tensor.numpy() for name, tensor in self.tensors.items()}, path, metadata=metadata)
+        else:  # makes a type of ctypes for every number of bytes, and keeps it for good
+            save_tensors(self.tensors, path, metadata=metadata)
 
     def leaves(self, path: Path, device: torch.device | None) -> dict[str, Any]:
         """Return all leaves by name, those in block files among them; ``path`` is where the contents were read from.

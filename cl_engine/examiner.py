@@ -97,8 +97,11 @@ class Examiner:
                 answered = self._measured(self.strategy, task)
                 if fingerprint is not None:
                     known.note(task, fingerprint, answered.n_correct[0], int(answered.n_total[0]))
+                    if task not in self._here:
+                        self._forget(
+                            task
+                        )  # it is not tested again as long as this holds, which it mostly does for good
                     self._here.add(task)
-                    self._forget(task)  # it is not tested again as long as this holds
                 yield answered
 
     def _together(self, task_ids: Sequence[int]) -> Iterator[Answered]:
@@ -123,7 +126,6 @@ class Examiner:
         return Answered(np.array([task]), np.array([right]), np.array([len(test)]))
 
     def _forget(self, task: int) -> None:
-        self._asked.discard(task)
         if task in self._tests:
             self._cached -= _bytes(self._tests.pop(task))
 
@@ -131,12 +133,15 @@ class Examiner:
         """Test some of the tasks whose last test holds once more."""
         share = SPOT_CHECKS if self.spot_checks is None else self.spot_checks
         draws = rng.arrays(0, "spot checks", step).random(len(tasks))
-        chosen = np.flatnonzero(holds & (draws < share))
+        drawn = np.flatnonzero(holds & (draws < share))
+        drawn = drawn[[task in self._here for task in tasks[drawn].tolist()]]
         if self.spot_checks is None:
-            chosen = chosen[np.argsort(draws[chosen])][: max(1, np.count_nonzero(~holds))]
-        for task in tasks[chosen].tolist():
-            if task in self._here:
-                self._check(task, step, known.counts(np.array([task]))[0][0].tolist())
+            drawn = np.sort(drawn[np.argsort(draws[drawn])][: max(1, np.count_nonzero(~holds))])
+        chosen: list[int] = tasks[drawn].tolist()
+        for task in chosen:
+            there = task in self._tests
+            self._check(task, step, known.counts(np.array([task]))[0][0].tolist())
+            if not there:
                 self._forget(task)
 
     def _check(self, task: int, step: int, last: list[int]) -> None:

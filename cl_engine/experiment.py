@@ -227,7 +227,8 @@ class Experiment:
             )
             attributes = {"strategy": self.strategy, "scenario": self.scenario}
             count = len(self.seeds)
-            rounded = strategy.net.side_by_side(count) or processes(count, stream.device) > 1
+            split = strategy.net.side_by_side(count) or processes(count, stream.device) > 1
+            rounded = split or (strategy.rounded and count > 1)
             again = determinism.guarantees(str(stream.device), deterministic, rounded)
             texts = {"scenario": self.text, "command": command, "determinism": again}
             if backbone.about:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections import OrderedDict
 from functools import partial
 
 import torch
@@ -18,12 +17,13 @@ KEPT_BYTES = 512 * 2**20
 class FrozenFeatures:
     """Answers rows with heads over a net that never changes, whose features of these very tensors of rows are kept.
 
-    They are kept for as long as their rows are, up to `KEPT_BYTES` of those asked for last.
+    They are kept for as long as their rows are, those that came first up to `KEPT_BYTES`: where rows are gone through in the
+    same order again and again, the newest in place of the oldest would never be found.
     """
 
     def __init__(self, net: Net) -> None:
         self.net = net
-        self._kept: OrderedDict[int, tuple[weakref.ref[Tensor], Tensor]] = OrderedDict()
+        self._kept: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}
         self._bytes = 0
         self._frozen: list[Tensor] = []  # what they were computed with
 
@@ -41,13 +41,11 @@ class FrozenFeatures:
                 self._drop(place)
         rows, features = self._kept.get(id(x), (None, x))
         if rows is not None and rows() is x:
-            self._kept.move_to_end(id(x))
             return features
         features = self.net.all_features(params, x)
-        self._kept[id(x)] = weakref.ref(x, partial(self._gone, id(x))), features
-        self._bytes += _bytes(features)
-        while self._bytes > KEPT_BYTES:
-            self._drop(next(iter(self._kept)))
+        if self._bytes + _bytes(features) <= KEPT_BYTES:
+            self._kept[id(x)] = weakref.ref(x, partial(self._gone, id(x))), features
+            self._bytes += _bytes(features)
         return features
 
     def _gone(self, place: int, rows: weakref.ref[Tensor]) -> None:

@@ -93,10 +93,10 @@ class Ledger:
         return step + 1 if self.from_untrained else step
 
     def put(self, task_ids: np.ndarray, n_correct: np.ndarray, n_total: np.ndarray) -> None:
-        """Enter cells of the open row: right answers ``[n, S]`` and rows tested ``[n]`` of different tasks ``[n]``."""
+        """Enter cells of the open row, of different tasks ``[n]``: right answers ``[n, S]`` of rows ``[n]`` or ``[n, S]``."""
         self._reach(int(task_ids.max()))
         total = np.where(n_total > 0, n_total, np.nan)
-        accuracy = n_correct / total[:, None]
+        accuracy = n_correct / total.reshape(len(total), -1)
         accuracy[:, list(self.stopped)] = np.nan
         table, first = self._table, self.first_learned[task_ids]
         table["now"][task_ids] = accuracy

@@ -70,6 +70,8 @@ class Matrix:
         """Take in a cell of R."""
         self._single.append((event.evaluation, event.task_id, event.n_total, *event.n_correct))
         self.cells += 1
+        if len(self._single) == ROWS_AT_ONCE:  # an array takes a fifth of the memory of tuples
+            self._close()
 
     def unchanged(self, event: events.Unchanged) -> None:
         """Take in cells of R that are as they were."""

@@ -61,6 +61,9 @@ class Train(BaseModel):
         return Augmentation(self.crop, self.flip)
 
 
+NOT_ELEMENTWISE = ("adafactor", "muon")  # a step of one number of a tensor depends on the others
+
+
 def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
     """Return the class of ``torch.optim`` whose name in lower case is ``name``; a `UsageError` if there is none."""
     found = {

@@ -107,6 +107,11 @@ class Strategy(Configured, ABC):
         return None
 
     @property
+    def rounded(self) -> bool:
+        """Whether the shapes a seed is computed in depend on the others, beside which it is the same within rounding only."""
+        return False
+
+    @property
     def growing(self) -> bool:
         """Whether, by the strategy's nature, a task costs more with every task before it."""
         return self.cost == "growing"

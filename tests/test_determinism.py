@@ -32,9 +32,9 @@ def test_a_run_of_a_strategy_gives_the_same_log_again(tiny: Tiny, tmp_path: Path
 
 
 def test_seeds_in_turn_give_the_same_bits_as_each_alone(tiny: Tiny, tmp_path: Path):
-    together = open_run(tiny("replay", (0, 1)).run(tmp_path / "both"))
+    together = open_run(tiny("piggyback", (0, 1)).run(tmp_path / "both"))
     for seed in (0, 1):
-        alone = open_run(tiny("replay", (seed,)).run(tmp_path / f"{seed}"))
+        alone = open_run(tiny("piggyback", (seed,)).run(tmp_path / f"{seed}"))
         for mine, own in zip(of_seed(together, seed), of_seed(alone, seed), strict=True):
             np.testing.assert_array_equal(mine, own)
     assert together.environment["determinism"].endswith("a seed without the others gives the same bits")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -65,6 +66,52 @@ def test_a_share_of_the_scores_taken_over_is_checked(tiny: Tiny):
     none, half, every = counts
     assert every - none == 30 * 29 // 2
     assert 0.3 < (half - none) / (every - none) < 0.7
+
+
+def test_left_to_itself_it_checks_no_more_than_it_tests_anyway(tiny: Tiny):
+    checked: list[int] = []
+
+    def watching(strategy: Strategy) -> None:
+        predict = strategy.predict
+
+        def watched(x: torch.Tensor, task_id: int | None) -> torch.Tensor:
+            checked.extend([task_id] if task_id is not None and len(x) > 1 and task_id < newest(strategy) else [])
+            return predict(x, task_id)
+
+        strategy.predict = watched  # type: ignore[method-assign]
+
+    def newest(strategy: Strategy) -> int:
+        return len(next(iter(strategy.state["nets"].values()))) - 1
+
+    many = {"stream.n": 300, "train.epochs": 1, "agenda.curve_batches": 0, "agenda.evaluate_ahead": 0}
+    experiment = tiny(
+        "independent", (0,), **{**many, "stream.samples_per_class": 1, "stream.test_samples_per_class": 2}
+    )
+    events = walked(experiment, watching, spot_checks=None)
+    assert evaluated(events) == evaluated(walked(experiment))
+    # one in a hundred would be up to three after an experience, and 448 in all
+    assert 150 < len(checked) <= 299
+
+
+def test_test_rows_are_made_at_most_twice_and_kept_only_where_they_are_asked_for_again(tiny: Tiny):
+    def made(strategy: str, change: Callable[[Strategy], object], **options: Any) -> list[int]:
+        experiment = tiny(strategy, (0,), **{"stream.n": 8, "train.epochs": 1, "agenda.curve_batches": 0, **options})
+        stream = experiment.stream()
+        learner, found, test = experiment.learner(stream), [], stream.test
+        change(learner)
+        stream.test = lambda task: (found.append(task), test(task))[1]  # type: ignore[method-assign,func-returns-value]
+        for _ in simulate(stream, learner, plan(stream, experiment.agenda)):
+            pass
+        return [found.count(task) for task in range(8)]
+
+    def changing(strategy: Strategy) -> None:
+        versions = count()
+        strategy.fingerprint = lambda task_id: next(versions)  # type: ignore[method-assign]
+
+    alone = {"agenda.evaluate_ahead": 0}
+    assert made("independent", lambda strategy: None, **alone) == [1] * 8
+    assert made("finetune", lambda strategy: None, **alone) == [2] * 7 + [1]
+    assert made("finetune", changing, **alone) == [2] * 7 + [1]
 
 
 @pytest.mark.parametrize("setting", ["domain", "class"])

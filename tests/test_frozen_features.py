@@ -55,16 +55,20 @@ def test_another_net_is_asked_anew(net: Net, asked: list[int]):
     assert asked == [11] * 3
 
 
-def test_features_go_with_their_rows_and_the_oldest_where_there_are_too_many(
+def test_features_go_with_their_rows_and_make_room_for_others(
     net: Net, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(frozen_features, "KEPT_BYTES", 2 * 4 * 7 * 10)
     kept, params = FrozenFeatures(net), net.init([0])
     first, second, third = (torch.randn(10, 5) for _ in range(3))
-    for x in (first, second, first, third, first, second):  # the second is the one that was not asked for so long
+    for x in (first, second, third, first, second, third):
         kept.logits(params, x)
-    assert asked == [10] * 4
-    del first, second, third, x
+    assert asked == [10] * 4  # there is room for two
+    del first, x
+    for _ in range(2):
+        kept.logits(params, third)
+    assert asked == [10] * 5
+    del second, third
     assert not kept._kept
     assert kept._bytes == 0
 
@@ -75,4 +79,11 @@ def test_a_head_over_a_frozen_net_gets_the_scores_it_would_get_without(tiny: Tin
     def whole(strategy: object) -> None:
         strategy.predict = lambda x, task: strategy.net.all(strategy.net_for(task), x)  # type: ignore[attr-defined]
 
-    assert evaluated(walked(experiment)) == evaluated(walked(experiment, whole))
+    def counting(strategy: object) -> None:
+        features = strategy.net.all_features  # type: ignore[attr-defined]
+        strategy.net.all_features = lambda p, x: (asked.append(len(x)), features(p, x))[1]  # type: ignore[attr-defined]
+
+    asked: list[int] = []
+    assert evaluated(walked(experiment, counting)) == evaluated(walked(experiment, whole))
+    # three rows for their operations; the twin that learned nothing: three tasks; then each task once, and five times more
+    assert sorted(asked) == [1] * 3 + [50] * 6

@@ -200,9 +200,9 @@ def recomputed(run: Run, rows: int = 64) -> dict[str, Array]:
                 if step >= 0:
                     ledger.learned(int(step), int(tasks[step]))
                 ledger.row(int(step))
-                tested = np.flatnonzero(count[:, 0])
+                tested = np.flatnonzero(count.any(axis=1))
                 if len(tested):
-                    ledger.put(tested, right[tested], count[tested, 0])
+                    ledger.put(tested, right[tested], count[tested])
                 for name, values in ledger.scores().items():
                     scores[name].append(values)
     return {name: np.array(values) for name, values in scores.items()}

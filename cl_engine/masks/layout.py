@@ -64,10 +64,9 @@ class Layout:
 
     def numbers(self, planes: Tensor) -> Params:
         """Return the integers whose bits were packed one plane after the other, ``[S, planes, packed]``, the lowest first."""
-        bits = self._bits(planes.flatten(0, 1)).unflatten(0, planes.shape[:2])
-        found = bits.new_zeros(len(planes), self.size, dtype=torch.int64)
+        found = planes.new_zeros(len(planes), self.size, dtype=torch.int64)
         for plane in range(planes.shape[1]):
-            found |= bits[:, plane].to(torch.int64) << plane
+            found |= self._bits(planes[:, plane]).to(torch.int64) << plane
         return self.named(found)
 
     def _bits(self, rows: Tensor) -> Tensor:

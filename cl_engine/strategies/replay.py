@@ -14,6 +14,7 @@ from cl_engine.events import StrategyEvent
 from cl_engine.heads import head_of
 from cl_engine.memory import State
 from cl_engine.net import Params
+from cl_engine.optimizers import NOT_ELEMENTWISE
 from cl_engine.options import option
 from cl_engine.rehearsal import balanced, reservoir
 from cl_engine.strategy import Learning, Strategy
@@ -24,8 +25,6 @@ from cl_engine.tree import Tree
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryUpdated(StrategyEvent):
     """The rehearsal memory took in an experience: rows held, and how many of them are of this task, by seed."""
-
-    rowwise = True
 
     task_id: int
     rows: int
@@ -39,6 +38,8 @@ class Replay(Strategy):
     rows of its own choice.
     """
 
+    rowwise = True
+
     samples: int = option(500, "rows the memory holds", ge=1)
     bytes: int | None = option(None, "bytes the memory may take; overrides samples", ge=1)
     selection: Literal["reservoir", "balanced"] = option("reservoir", "reservoir sampling, or equal shares a class")
@@ -50,21 +51,22 @@ class Replay(Strategy):
         x, y, memory = experience.train.x, experience.train.y, self.state["memory"]
         t = torch.full_like(y, experience.task_id)
         remembered = memory["t"] if "t" in memory else t.new_empty(len(self.seeds), 0)
-        tasks = torch.cat([remembered.flatten(), t[:1]]).unique()  # the heads that some row is answered with
-        place = int(torch.searchsorted(tasks, experience.task_id))
-        self._fitted = tasks.tolist()
-        before = self.tasks_net(tasks)
+        tasks = self._answered_with(remembered, experience.task_id)
+        places, place = torch.searchsorted(tasks, remembered), int(torch.searchsorted(tasks, experience.task_id))
+        params = self.tasks_net(tasks)
+        own = torch.zeros(len(self.seeds), len(tasks), dtype=torch.bool, device=t.device).scatter_(1, places, True)
+        own[:, place] = True
+        self._fitted = tasks.tolist(), own, params.get("heads")
         trained = yield from self.fit(
-            before,
+            params,
             self.mixed_loss,
             experience,
             rows=(x, y, torch.full_like(t, place)),
-            rehearsal=(memory["x"], memory["y"], torch.searchsorted(tasks, remembered)) if "x" in memory else None,
+            rehearsal=(memory["x"], memory["y"], places) if "x" in memory else None,
             logits=self.logits_of(place),
         )
-        if "heads" in trained:  # a seed has no rows of tasks that only others remember: their heads stay as they are
-            own = (remembered.unsqueeze(2) == tasks).any(dim=1) | (tasks == experience.task_id)
-            trained["heads"] = torch.where(own[..., None, None], trained["heads"], before["heads"])
+        if "heads" in trained:
+            trained["heads"] = self._own(trained["heads"])
         self.keep_tasks_net(tasks, trained)
         self._remember(experience.step, x, y, t)
         of_this = (self.state["memory"]["t"] == experience.task_id).sum(dim=1)
@@ -75,14 +77,35 @@ class Replay(Strategy):
             of_this_task=tuple(of_this.tolist()),
         )
 
+    @property
+    def rounded(self) -> bool:
+        return self.setting == "task"  # then the heads of all tasks that any seed remembers are fitted as one tensor
+
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self.net_for(task_id), x)
 
     def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
         net: Params = params["net"]
-        if "heads" in params and task_id in self._fitted:
-            return self.net.all({**net, **head_of(params["heads"][:, self._fitted.index(task_id)])}, x)
+        tasks = self._fitted[0]
+        if "heads" in params and task_id in tasks:
+            return self.net.all({**net, **head_of(self._own(params["heads"])[:, tasks.index(task_id)])}, x)
         return self.net.all(self.midway_net(net, task_id), x)
+
+    def _answered_with(self, remembered: Tensor, task_id: int) -> Tensor:
+        """Return the tasks whose heads are fitted: those that any seed remembers rows ``[S, M]`` of, and this one.
+
+        All there are, if the optimiser's step of one number depends on others: a seed's must not depend on what other
+        seeds remember.
+        """
+        if self.train.optimizer in NOT_ELEMENTWISE and "heads" in self.state:
+            return torch.arange(max(len(self.state["heads"]), task_id + 1), device=remembered.device)
+        tasks: Tensor = torch.cat([remembered.flatten(), remembered.new_tensor([task_id])]).unique()
+        return tasks
+
+    def _own(self, heads: Tensor) -> Tensor:
+        """Return heads as they are fitted; of tasks that only other seeds remember as they were before."""
+        _, own, before = self._fitted
+        return heads if before is None else torch.where(own[..., None, None], heads, before)
 
     def _remember(self, step: int, x: Tensor, y: Tensor, t: Tensor) -> None:
         memory, new = self.state["memory"], {"x": x, "y": y, "t": t}
