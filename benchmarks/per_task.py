@@ -1,8 +1,8 @@
 """What a task costs at the 10th, the 100th and the 1,000th: seconds, memory, log and checkpoint, for every strategy.
 
-    PYTHONPATH=. python benchmarks/per_task.py [TASKS [SECONDS [STRATEGY …]]] | tee benchmarks/output/per_task.txt
+    PYTHONPATH=. python benchmarks/per_task.py [TASKS [SECONDS [ROWS [STRATEGY …]]]] | tee benchmarks/output/per_task.txt
 
-Permuted MNIST with 2 training and 2 test rows a class, and a net of 784-16-10, so that what grows is not hidden by training.
+Permuted MNIST with ROWS (2) training and test rows a class, and a net of 784-16-10, so that training does not hide what grows.
 Every strategy that is found has a process of its own, TASKS tasks (1,000) and SECONDS of CPU time (20), three times (medians are
 shown); one that is slower, or of which every task costs more than the one before, once, as far as it gets. All tasks are
 tested after each where a strategy says which answers cannot have changed, the new one alone otherwise: testing everything
@@ -42,8 +42,8 @@ name = "permuted"
 source = "mnist"
 setting = "task"
 n = {tasks}
-samples_per_class = 2
-test_samples_per_class = 2
+samples_per_class = {samples}
+test_samples_per_class = {samples}
 [net]
 name = "mlp"
 hidden = [16]
@@ -125,26 +125,26 @@ class Watch:
         )
 
 
-def experiment_of(strategy: str, tasks: int, folder: Path) -> tuple[Experiment, bool, bool]:
+def experiment_of(strategy: str, tasks: int, folder: Path, samples: int = 2) -> tuple[Experiment, bool, bool]:
     """Return the run, whether scores of old tasks are taken over, and whether a task costs more with every one before it."""
     scenario, own = folder / "per_task.toml", OWN.get(strategy, {})
-    scenario.write_text(SCENARIO.format(tasks=2, every=1))
+    scenario.write_text(SCENARIO.format(tasks=2, every=1, samples=samples))
     first = Experiment.of(scenario, strategy, **own)
     learner = first.learner(first.stream())
     learner.state = learner.start()
     reused = learner.fingerprint(0) is not None
-    scenario.write_text(SCENARIO.format(tasks=tasks, every=int(reused)))
+    scenario.write_text(SCENARIO.format(tasks=tasks, every=int(reused), samples=samples))
     return Experiment.of(scenario, strategy, **own), reused, learner.cost == "growing"
 
 
-def one(strategy: str, tasks: int, budget: float) -> list[dict[str, Any]]:
+def one(strategy: str, tasks: int, budget: float, samples: int = 2) -> list[dict[str, Any]]:
     """Return what each task took; called in a process of its own."""
     import torch
 
     torch.set_num_threads(1)
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)  # as commands do
     with TemporaryDirectory() as name:
-        experiment, reused, growing = experiment_of(strategy, tasks + BEYOND + 1, Path(name))
+        experiment, reused, growing = experiment_of(strategy, tasks + BEYOND + 1, Path(name), samples)
         watch = Watch(Path(name) / "run", budget)
         with contextlib.suppress(Enough):
             experiment.run(Path(name) / "run", listeners=lambda stream: [watch])
@@ -172,9 +172,9 @@ def line(name: str, about: dict[str, Any], here: dict[str, Any], base: dict[str,
     return f"{name:<14}{kind:<10}{here['tasks']:>6,}{ms}{grown:>9.1f}{own:>9.1f}{sizes}"
 
 
-def in_a_process(strategy: str, tasks: int, budget: float) -> list[dict[str, Any]]:
+def in_a_process(strategy: str, tasks: int, budget: float, samples: int) -> list[dict[str, Any]]:
     """Return what `one` returns, from a process of its own."""
-    code = f"import json; from benchmarks.per_task import one; print(json.dumps(one({strategy!r}, {tasks}, {budget})))"
+    code = f"import json; from benchmarks.per_task import one; print(json.dumps(one({strategy!r}, {tasks}, {budget}, {samples})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{strategy} failed: {done.stderr.strip()}")
@@ -192,7 +192,9 @@ def marks_of(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     words = sys.argv[1:]
     tasks, budget = int(words[0]) if words else 1_000, float(words[1]) if len(words) > 1 else 20.0
-    names = sys.argv[3:] or sorted(plugins.names("strategies"))
+    samples = int(words[2]) if len(words) > 2 else 2
+    names = words[3:] or sorted(plugins.names("strategies"))
+    print(f"{tasks} tasks, {samples} rows a class, up to {budget} s of each strategy: {', '.join(names)}")
     print(
         f"{machine()['cpu']}, one thread; times in ms of CPU, saves also by the clock; memory and state since task 100 in MB; "
         "files in kB"
@@ -206,7 +208,7 @@ def main() -> None:
         rounds: list[list[dict[str, Any]]] = []
         about, found = {}, []  # type: ignore[var-annotated]
         while len(rounds) < ROUNDS:
-            about, *found = in_a_process(name, tasks, budget)
+            about, *found = in_a_process(name, tasks, budget, samples)
             rounds.append(marks_of(found))
             if len(found) < tasks:
                 break
@@ -217,7 +219,7 @@ def main() -> None:
         base = next((each for each in marks if each["tasks"] == AT[1]), marks[-1])
         for here in marks:
             print(line(name, about, here, base), flush=True)
-        saved("per_task", {"budget": budget, "results": results})
+        saved("per_task", {"budget": budget, "rows": samples, "results": results})
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ class Examiner:
         if self.stream.setting != "task" and self.strategy.rowwise and self.strategy.fingerprint(None) is None:
             yield from self._together(task_ids)
             return
-        tasks = np.asarray(task_ids)
+        tasks = np.fromiter(task_ids, np.int64, len(task_ids))
         told = task_ids if self.stream.setting == "task" else [None] * len(task_ids)
         fingerprints = list(map(self.strategy.fingerprint, told))
         holds = known.hold(tasks, fingerprints)

@@ -36,12 +36,12 @@ class Known:
 
     def hold(self, task_ids: np.ndarray, fingerprints: Sequence[int | None]) -> np.ndarray:
         """Return for which tasks the last test had this fingerprint, ``[n]``."""
-        if all(fingerprint is None for fingerprint in fingerprints):
-            return np.zeros(len(task_ids), dtype=bool)
-        self._reach(int(task_ids.max()))
-        rows = self._rows[task_ids, :2]
-        there = np.fromiter((fingerprint is not None for fingerprint in fingerprints), bool, len(task_ids))
+        there = np.ones(len(task_ids), dtype=bool)
+        if None in fingerprints:
+            there = np.array([fingerprint is not None for fingerprint in fingerprints], dtype=bool)
         now = _integers([fingerprint or 0 for fingerprint in fingerprints])
+        self._reach(int(task_ids.max(initial=-1)))
+        rows = self._rows[task_ids, :2]
         holds: np.ndarray = there & (rows[:, 0] >= 0) & (rows[:, 1] == now)
         return holds
 
