@@ -31,7 +31,6 @@ from typing import Any
 
 from benchmarks.interleaved import machine, saved
 from cl_engine import plugins
-from cl_engine.cli import OBJECTS_BETWEEN_COLLECTIONS
 from cl_engine.events import Event, Saved, Saving, TaskLearned, TaskStarted
 from cl_engine.experiment import Experiment
 from cl_engine.run_folder import CHECKPOINT
@@ -142,7 +141,7 @@ def one(strategy: str, tasks: int, budget: float, samples: int = 2) -> list[dict
     import torch
 
     torch.set_num_threads(1)
-    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)  # as commands do
+    gc.collect()  # a look through all that torch's modules hold, .2 s, shall not fall on a task
     with TemporaryDirectory() as name:
         experiment, reused, growing = experiment_of(strategy, tasks + BEYOND + 1, Path(name), samples)
         watch = Watch(Path(name) / "run", budget)

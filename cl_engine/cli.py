@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cl_engine import typed
+from cl_engine import collector, typed
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.formats import sentence
 from cl_engine.sweep.commands import status, sweep
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 # Everything that needs torch is imported inside the commands, so that --help answers at once.
 
-OBJECTS_BETWEEN_COLLECTIONS = 100_000
 EPILOG = "Start with:  python run.py demo   Then:  python run.py list   and   python run.py run --help"
 
 
@@ -73,9 +71,7 @@ _SET_HELP = (
 @click.version_option(package_name="cl-engine")
 def main() -> None:
     """Run continual-learning experiments: streams of tasks, strategies that learn them, logs in HDF5."""
-    # the 350,000 objects that torch's modules bring are there to stay: looking through them for cycles again and again while
-    # they are imported takes half a second of a command
-    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    collector.seldom()
 
 
 @main.command()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from cl_engine import plugins
+from cl_engine import collector, plugins
 from cl_engine.console import Console
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
@@ -42,6 +42,7 @@ def run_in_terminal(
     consoles: list[Console] = []
 
     def listeners(stream: Stream) -> list[Console]:
+        collector.as_usual()  # all has been imported
         consoles.append(Console(f"{experiment.scenario} {experiment.strategy}", stream, quiet=quiet))
         return consoles
 

@@ -42,6 +42,7 @@ FLOORS = [
         "image_files",
         "pretrained",
         "disk",
+        "collector",
     ],
     ["blocks"],
     [
