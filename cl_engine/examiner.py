@@ -88,6 +88,8 @@ class Examiner:
         told = task_ids if self.stream.setting == "task" else [None] * len(task_ids)
         fingerprints = list(map(self.strategy.fingerprint, told))
         holds = known.hold(tasks, fingerprints)
+        if self._tests:
+            self._forget(set(tasks[holds].tolist()))
         self._spot_checks(tasks, holds, step, known)
         for start, end in _stretches(holds):
             if holds[start]:
@@ -97,10 +99,6 @@ class Examiner:
                 answered = self._measured(self.strategy, task)
                 if fingerprint is not None:
                     known.note(task, fingerprint, answered.n_correct[0], int(answered.n_total[0]))
-                    if task not in self._here:
-                        self._forget(
-                            task
-                        )  # it is not tested again as long as this holds, which it mostly does for good
                     self._here.add(task)
                 yield answered
 
@@ -125,8 +123,9 @@ class Examiner:
         right = n_correct(learner.predict(test.x, self.told(task)), test)
         return Answered(np.array([task]), np.array([right]), np.array([len(test)]))
 
-    def _forget(self, task: int) -> None:
-        if task in self._tests:
+    def _forget(self, tasks: set[int]) -> None:
+        """Drop the rows of tasks that are not tested as their scores hold, which they mostly do for good."""
+        for task in [task for task in self._tests if task in tasks]:
             self._cached -= _bytes(self._tests.pop(task))
 
     def _spot_checks(self, tasks: np.ndarray, holds: np.ndarray, step: int, known: Known) -> None:
@@ -139,10 +138,7 @@ class Examiner:
             drawn = np.sort(drawn[np.argsort(draws[drawn])][: max(1, np.count_nonzero(~holds))])
         chosen: list[int] = tasks[drawn].tolist()
         for task in chosen:
-            there = task in self._tests
             self._check(task, step, known.counts(np.array([task]))[0][0].tolist())
-            if not there:
-                self._forget(task)
 
     def _check(self, task: int, step: int, last: list[int]) -> None:
         answered = self._measured(self.strategy, task)

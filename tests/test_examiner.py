@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from cl_engine import engine
 from cl_engine.agenda import plan
 from cl_engine.engine import simulate
 from cl_engine.errors import RunFailed
 from cl_engine.events import Evaluated, Event, Unchanged, cells
+from cl_engine.examiner import Examiner
 from cl_engine.experiment import Experiment
 from cl_engine.strategy import Strategy
 
@@ -93,25 +95,33 @@ def test_left_to_itself_it_checks_no_more_than_it_tests_anyway(tiny: Tiny):
     assert 150 < len(checked) <= 299
 
 
-def test_test_rows_are_made_at_most_twice_and_kept_only_where_they_are_asked_for_again(tiny: Tiny):
-    def made(strategy: str, change: Callable[[Strategy], object], **options: Any) -> list[int]:
+def test_test_rows_are_kept_only_where_they_are_asked_for_again_and_again(tiny: Tiny):
+    def made(strategy: str, change: Callable[[Strategy], object], **options: Any) -> tuple[list[int], int]:
         experiment = tiny(strategy, (0,), **{"stream.n": 8, "train.epochs": 1, "agenda.curve_batches": 0, **options})
         stream = experiment.stream()
         learner, found, test = experiment.learner(stream), [], stream.test
         change(learner)
         stream.test = lambda task: (found.append(task), test(task))[1]  # type: ignore[method-assign,func-returns-value]
-        for _ in simulate(stream, learner, plan(stream, experiment.agenda)):
-            pass
-        return [found.count(task) for task in range(8)]
+        examiner = Examiner(stream, learner, 0.0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "Examiner", lambda *_: examiner)
+            for _ in simulate(stream, learner, plan(stream, experiment.agenda)):
+                pass
+        return [found.count(task) for task in range(8)], len(examiner._tests)
 
     def changing(strategy: Strategy) -> None:
         versions = count()
         strategy.fingerprint = lambda task_id: next(versions)  # type: ignore[method-assign]
 
     alone = {"agenda.evaluate_ahead": 0}
-    assert made("independent", lambda strategy: None, **alone) == [1] * 8
-    assert made("finetune", lambda strategy: None, **alone) == [2] * 7 + [1]
-    assert made("finetune", changing, **alone) == [2] * 7 + [1]
+    assert made("independent", lambda strategy: None, **alone) == ([1] * 8, 0)
+    assert made("finetune", lambda strategy: None, **alone) == ([2] * 7 + [1], 7)
+    assert made("finetune", changing, **alone) == ([2] * 7 + [1], 7)
+    again, kept = made(
+        "skill_recall", lambda strategy: None, **alone
+    )  # two nets wait, then two skills are encoded again
+    assert max(again) <= 4
+    assert kept <= 2
 
 
 @pytest.mark.parametrize("setting", ["domain", "class"])
