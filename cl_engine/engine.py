@@ -13,7 +13,7 @@ from cl_engine import events
 from cl_engine.agenda import Evaluate, Item, Learn
 from cl_engine.checkpoint_store import Store
 from cl_engine.errors import RunFailed
-from cl_engine.events import CurvePoint, EarlierTested, Evaluated, Event, NotFinite, Unchanged
+from cl_engine.events import CurvePoint, EarlierTested, Event, NotFinite, Unchanged
 from cl_engine.examiner import Answered, Examiner, n_correct
 from cl_engine.fit_journal import Resumable
 from cl_engine.flops import Flops
@@ -207,14 +207,14 @@ class _Simulation:
         row = self.ledger.row(item.step)
         for answered in self._answers(item):
             self.ledger.put(answered.task_ids, answered.n_correct, answered.n_total)
-            where: dict[str, int] = {"step": item.step, "evaluation": row}
-            columns = (answered.task_ids, answered.n_correct, answered.n_total)
-            if answered.reused:
-                tasks, correct, total = columns
-                yield Unchanged(**where, task_ids=tasks, n_correct=correct, n_total=total)
-                continue
-            for task, correct, total in zip(*(column.tolist() for column in columns), strict=True):
-                yield Evaluated(**where, task_id=task, n_correct=tuple(correct), n_total=total)
+            held = Unchanged(
+                step=item.step,
+                evaluation=row,
+                task_ids=answered.task_ids,
+                n_correct=answered.n_correct,
+                n_total=answered.n_total,
+            )
+            yield from [held] if answered.reused else events.cells(held)
         scores = {name: tuple(values.tolist()) for name, values in self.ledger.scores().items()}
         yield events.Scored(step=item.step, evaluation=row, seconds=time.perf_counter() - began, **scores)
 

@@ -43,9 +43,9 @@ class FrozenFeatures:
         if rows is not None and rows() is x:
             return features
         features = self.net.all_features(params, x)
-        if self._bytes + _bytes(features) <= KEPT_BYTES:
+        if self._bytes + features.nbytes <= KEPT_BYTES:
             self._kept[id(x)] = weakref.ref(x, partial(self._gone, id(x))), features
-            self._bytes += _bytes(features)
+            self._bytes += features.nbytes
         return features
 
     def _gone(self, place: int, rows: weakref.ref[Tensor]) -> None:
@@ -53,8 +53,4 @@ class FrozenFeatures:
 
     def _drop(self, place: int) -> None:
         if place in self._kept:
-            self._bytes -= _bytes(self._kept.pop(place)[1])
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+            self._bytes -= self._kept.pop(place)[1].nbytes

@@ -16,13 +16,6 @@ from cl_engine.errors import UsageError
 from cl_engine.options import STRICT, option
 from cl_engine.tree import Path, Tree, built, leaves
 
-OF_DEVICE = (
-    "capturable",
-    "fused",
-    "foreach",
-)  # how an optimiser computes: that of the device at hand, not of the one before
-
-
 OF_DEVICE = ("capturable", "fused", "foreach")  # how an optimiser computes: as suits the device at hand
 
 

@@ -37,14 +37,14 @@ def put_code(part: State, row: int, codes: Sequence[bytes]) -> None:
     new = torch.from_numpy(block).to(part["tail"].device)
     begin, end = _end(ends, row - 1), _end(ends, min(row, len(ends) - 1))
     same = begin // PAGE  # pages
-    after = _bytes(part, max(begin, end), _end(ends, len(ends) - 1))
+    after = _bytes(part, end, _end(ends, len(ends) - 1))
     rest = torch.cat([_bytes(part, same * PAGE, begin), new, after], dim=1)
     pages.keep_first(same)
     full = rest.shape[1] // PAGE
     for page in range(full):
         pages.put(same + page, rest[:, page * PAGE : (page + 1) * PAGE])
     part["tail"] = rest[:, full * PAGE :].clone()
-    longer = begin + new.shape[1] - max(begin, end)
+    longer = begin + new.shape[1] - end
     for later in range(row + 1, len(ends)):
         ends.put(later, ends[later] + longer)
     ends.put(row, torch.full((1, 1), begin + new.shape[1], device=part["tail"].device))
