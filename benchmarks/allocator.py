@@ -18,10 +18,11 @@ from typing import Any
 import torch
 
 from benchmarks.interleaved import Times, machine, saved, table
-from cl_engine import allocator, plugins
-from cl_engine.net import Net
-from cl_engine.optimizers import Train
-from cl_engine.stream import Data, Experience
+from cl_engine.data.stream import Data, Experience
+from cl_engine.nn.net import Net
+from cl_engine.runs import plugins
+from cl_engine.runs import process_memory as allocator
+from cl_engine.training.optimizers import Train
 
 MLP = ("mlp", {"hidden": [256, 256]}, (1, 28, 28), 12_800, 128)
 CASES: dict[str, tuple[str, tuple[str, dict[str, Any], tuple[int, ...], int, int]]] = {

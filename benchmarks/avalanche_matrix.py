@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cl_engine import plugins
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.experiment import Experiment
-from cl_engine.results import open_run
-from cl_engine.scenario import Scenario
+from cl_engine.results.run import open_run
+from cl_engine.runs import plugins
+from cl_engine.runs.scenario import Scenario
 
 NET = {"name": "mlp", "hidden": [64]}
 TRAIN = {"epochs": 3, "batch": 20, "optimizer": "adam", "lr": 0.001}

@@ -18,9 +18,9 @@ from torch.func import functional_call
 
 from benchmarks.interleaved import machine, saved, table, timed
 from benchmarks.training import NETS
-from cl_engine import plugins
-from cl_engine.images import channels_last
-from cl_engine.net import Net
+from cl_engine.nn.memory_format import channels_last
+from cl_engine.nn.net import Net
+from cl_engine.runs import plugins
 
 
 def contestants(net: Net, x: Tensor, y: Tensor, batch: int) -> dict[str, Callable[[], object]]:

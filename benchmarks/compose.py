@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cl_engine.agenda import plan
-from cl_engine.engine import simulate
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.events import cells
 from cl_engine.experiment import Experiment
 from cl_engine.modules.reordering import certainty

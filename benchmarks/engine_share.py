@@ -24,14 +24,14 @@ from typing import Any
 import torch
 
 from benchmarks.interleaved import machine, saved
-from cl_engine import allocator
-from cl_engine.agenda import plan
-from cl_engine.checkpoint_store import Store
-from cl_engine.console import Console
-from cl_engine.engine import simulate
+from cl_engine.checkpoints.store import Store
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.events import Progress, Saved, Scored, TaskLearned
 from cl_engine.experiment import Experiment
-from cl_engine.recorder import Recorder
+from cl_engine.loggers.console import Console
+from cl_engine.loggers.recorder import Recorder
+from cl_engine.runs import process_memory as allocator
 
 SCENARIO, CHANGES = "permuted_mnist", {"stream.n": 10}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -47,7 +47,7 @@ def lap(name):
     began = now
 import torch._dynamo
 lap("torch._dynamo, which torch's optimisers import")
-import cl_engine.cli, cl_engine.session
+import cl_engine.cli, cl_engine.cli.terminal
 lap("import of this engine")
 from pathlib import Path
 from cl_engine.experiment import Experiment

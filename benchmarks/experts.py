@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cl_engine.agenda import plan
-from cl_engine.engine import simulate
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.events import Evaluated, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.strategies.experts import ExpertChosen

@@ -30,9 +30,9 @@ from typing import Any
 
 import torch
 
-from cl_engine import plugins
 from cl_engine.experiment import Experiment
-from cl_engine.results import open_run
+from cl_engine.results.run import open_run
+from cl_engine.runs import plugins
 from tests.conftest import TINY, assert_same_facts, facts
 
 ROOT = Path(__file__).parents[1]
@@ -42,24 +42,24 @@ LIMIT = 600.0  # seconds that a tiny run may take, on a machine that does other 
 ANY, TYPED = "any moment", "command line"
 # what is going on, and the function that does it; a strategy that never does is not killed there
 MOMENTS = {
-    "learning": "cl_engine.learner:Learner.step",
-    "testing": "cl_engine.examiner:n_correct",
+    "learning": "cl_engine.training.seed_group:Learner.step",
+    "testing": "cl_engine.engine.evaluator:n_correct",
     "consolidating": "cl_engine.recall.consolidation:_Group._step",
-    "writing the log": "cl_engine.log_tables:Table.flush",
+    "writing the log": "cl_engine.loggers.tables:Table.flush",
     "copying the log": "shutil:copyfile",
-    "writing the checkpoint": "cl_engine.checkpoint:save_file",
-    "appending to the log": "cl_engine.log_journal:Journal.append",
-    "appending a block": "cl_engine.blocks:Appending.write",
+    "writing the checkpoint": "cl_engine.checkpoints.file:save_file",
+    "appending to the log": "cl_engine.loggers.journal:Journal.append",
+    "appending a block": "cl_engine.checkpoints.blocks:Appending.write",
     "renaming": "pathlib:Path.replace",
     "deleting": "pathlib:Path.unlink",
 }
 # a log that is published at every save or hardly ever, and a state that is small or large; half of the runs are of each kind
 LARGE = {
-    "cl_engine.recorder:PUBLISHED": (1e9, 1e-9),
-    "cl_engine.recorder:AT_MOST": (1e9, 1e-9),
-    "cl_engine.checkpoint_store:LARGE": (2**16, 64),
+    "cl_engine.loggers.recorder:PUBLISHED": (1e9, 1e-9),
+    "cl_engine.loggers.recorder:AT_MOST": (1e9, 1e-9),
+    "cl_engine.checkpoints.store:LARGE": (2**16, 64),
 }
-PASSES = "cl_engine.learner:Learner.end_epoch"
+PASSES = "cl_engine.training.seed_group:Learner.end_epoch"
 
 
 @dataclass

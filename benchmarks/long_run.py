@@ -23,11 +23,11 @@ import psutil
 import torch
 
 from cl_engine import events
-from cl_engine.analysis.report import write_report
+from cl_engine.analysis.report.page import write_report
 from cl_engine.experiment import Experiment
-from cl_engine.recorder import Recorder
-from cl_engine.results import open_run
-from cl_engine.scenario import Scenario
+from cl_engine.loggers.recorder import Recorder
+from cl_engine.results.run import open_run
+from cl_engine.runs.scenario import Scenario
 
 PARTS = 10  # of a run, each a row of the table
 PICTURE = Path(__file__).parents[1] / "docs" / "long_run.png"

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from cl_engine.agenda import plan
-from cl_engine.engine import simulate
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.events import Scored, TaskLearned, cells
 from cl_engine.experiment import Experiment
-from cl_engine.scenario import Scenario
+from cl_engine.runs.scenario import Scenario
 
 PERMUTED: dict[str, tuple[str, dict[str, Any]]] = {
     "head only": ("head_only", {}),

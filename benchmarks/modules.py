@@ -6,7 +6,7 @@
 ``local`` runs the six `ctrl_…_local` scenarios, three seeds. ``published`` runs CTrL's own sizes on 32 × 32 images with
 the four convolutions of 64 maps that re-implementations of MNTDP use, one seed and few passes, with stand-ins for SVHN and
 DTD. Both need MNIST, Fashion-MNIST and
-CIFAR-10 under $CL_DATA_ROOT. Transfer, LCA@5 and operations are as in reports; see `cl_engine.analysis.scores`.
+CIFAR-10 under $CL_DATA_ROOT. Transfer, LCA@5 and operations are as in reports; see `cl_engine.analysis.scores.run_scores`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from cl_engine.analysis.scores import Score, Summary, summarised
+from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
 from cl_engine.experiment import Experiment
-from cl_engine.results import Run, open_run
-from cl_engine.scenario import Scenario
+from cl_engine.results.run import Run, open_run
+from cl_engine.runs.scenario import Scenario
 
 SHORT = ("s_minus", "s_plus", "s_in", "s_out", "s_pl")
 STRATEGIES = ("finetune", "independent", "experts", "mntdp", "mntdp_s")

@@ -30,10 +30,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.interleaved import machine, saved
-from cl_engine import plugins
 from cl_engine.events import Event, Saved, Saving, TaskLearned, TaskStarted
 from cl_engine.experiment import Experiment
-from cl_engine.run_folder import CHECKPOINT
+from cl_engine.runs import plugins
+from cl_engine.runs.run_folder import CHECKPOINT
 
 SCENARIO = """
 [stream]

@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python benchmarks/products.py | tee benchmarks/output/products.txt
 
-The sizes are those of the nets that other benchmarks train, at 1 thread and at all of them. `cl_engine.linear` follows from
-it: which processors, and from how many multiplications on.
+The sizes are those of the nets that other benchmarks train, at 1 thread and at all of them. `cl_engine.nn.fast_linear` follows
+from it: which processors, and from how many multiplications on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.interleaved import Times, machine, saved, table, timed
-from cl_engine import linear
+from cl_engine.nn import fast_linear as linear
 
 SIZES = [(128, 784, 256), (128, 256, 256), (128, 256, 10), (32, 784, 100), (32, 64, 64), (2000, 784, 256)]
 OPERATIONS = 2_000_000_000  # for every time that is taken

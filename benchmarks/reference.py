@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cl_engine.analysis.comparing import save_comparison_pictures
-from cl_engine.analysis.comparison import compared
-from cl_engine.analysis.comparison_tables import written
-from cl_engine.analysis.report import write_report
+from cl_engine.analysis.comparison.command import save_comparison_pictures
+from cl_engine.analysis.comparison.compare import compared
+from cl_engine.analysis.comparison.tables import written
+from cl_engine.analysis.report.page import write_report
 from cl_engine.experiment import Experiment
-from cl_engine.results import open_run
-from cl_engine.scenario import Scenario
+from cl_engine.results.run import open_run
+from cl_engine.runs.scenario import Scenario
 
 OUT = Path("results/reference")
 STRATEGIES = ("finetune", "replay", "piggyback", "independent")

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 
 from benchmarks.interleaved import machine, saved
-from cl_engine import checkpoint, events
-from cl_engine.bank import Bank
-from cl_engine.checkpoint_store import Store
-from cl_engine.recorder import Recorder
+from cl_engine import events
+from cl_engine.checkpoints import file as checkpoint
+from cl_engine.checkpoints.store import Store
+from cl_engine.core.bank import Bank
+from cl_engine.loggers.recorder import Recorder
 
 MARKS = (10, 100, 1_000, 5_000)
 WEIGHTS, BACKBONE = 21_840, 11_000_000

@@ -3,8 +3,8 @@
     PYTHONPATH=. python benchmarks/seeds.py | tee benchmarks/output/seeds.txt
     PYTHONPATH=. python benchmarks/seeds.py fits | runs [S …]
 
-``fits`` times the ways in which `cl_engine.fit` can train S seeds: in turn, as one `torch.vmap`, in forked processes; and
-the way it chooses by itself. All take turns in one process; ratios are to S fits of one seed each, one after another.
+``fits`` times the ways in which `cl_engine.training.fit` can train S seeds: in turn, as one `torch.vmap`, in forked processes;
+and the way it chooses by itself. All take turns in one process; ratios are to S fits of one seed each, one after another.
 ``runs`` times whole runs as a user starts them (10 tasks of permuted MNIST, 12,800 rows each, the MLP 784-256-256-10,
 everything tested after each task): S seeds in one run, S runs one after another, and S runs at the same time, one thread
 each. MNIST is looked for under $CL_DATA_ROOT.
@@ -26,11 +26,12 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.interleaved import machine, saved, table, timed
-from cl_engine import crew, plugins
-from cl_engine.fit import fit
-from cl_engine.job import Job
-from cl_engine.net import Net
-from cl_engine.optimizers import Train
+from cl_engine.nn.net import Net
+from cl_engine.runs import plugins
+from cl_engine.training import workers as crew
+from cl_engine.training.fit import fit
+from cl_engine.training.fit_job import Job
+from cl_engine.training.optimizers import Train
 
 NETS: dict[str, tuple[str, dict[str, Any], tuple[int, ...], int, int]] = {
     "MLP 64-64-64-10, batch 32": ("mlp", {"hidden": [64, 64]}, (64,), 32, 200),

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from cl_engine.agenda import plan
-from cl_engine.engine import simulate
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.events import cells
 from cl_engine.experiment import Experiment
-from cl_engine.recall.told import Consolidated, SkillBytes
+from cl_engine.recall.events import Consolidated, SkillBytes
 
 PUBLISHED: dict[str, Any] = {
     "closed_form": False,

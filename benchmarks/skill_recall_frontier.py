@@ -18,9 +18,9 @@ import h5py
 import numpy as np
 import torch
 
-from cl_engine import checkpoint
+from cl_engine.checkpoints import file as checkpoint
+from cl_engine.core.state import bytes_by_part
 from cl_engine.experiment import Experiment
-from cl_engine.memory import bytes_by_part
 from cl_engine.recall.choice import codec_of
 from cl_engine.recall.codec import Batch
 from cl_engine.recall.manifest import Manifest

@@ -20,9 +20,9 @@ import h5py
 import torch
 from torch import Tensor
 
-from cl_engine import checkpoint
+from cl_engine.checkpoints import file as checkpoint
+from cl_engine.core.state import bytes_by_part
 from cl_engine.experiment import Experiment
-from cl_engine.memory import bytes_by_part
 from cl_engine.recall.choice import codec_of
 from cl_engine.recall.codec import Batch, recalled
 from cl_engine.strategies.skill_recall import SkillRecall

@@ -68,9 +68,9 @@ def timed(steps: int, folder: Path) -> None:
 def on_nodes(steps: int, folder: Path) -> None:
     """Print what becomes of 24 runs on two nodes, one of which is killed in the middle."""
     from cl_engine.sweep import cluster
+    from cl_engine.sweep.config import SweepOptions
     from cl_engine.sweep.folder import SweepFolder
-    from cl_engine.sweep.request import SweepOptions
-    from cl_engine.sweep.session import Sweep
+    from cl_engine.sweep.sweep import Sweep
 
     os.environ.update({**cluster.SETTINGS, "RAY_AUTH_MODE": "disabled"})
     from ray.cluster_utils import Cluster
@@ -141,11 +141,11 @@ def _one_run(out: Path, steps: int, every: int) -> None:
 def _driver(folder: Path, finished: Path, count: int = 10_000) -> None:
     """Print what the driver takes for each of many runs, at a place where every run is finished at once."""
     from cl_engine.sweep.axes import axes_of
+    from cl_engine.sweep.backend import Job, Outcome
     from cl_engine.sweep.combinations import expanded
+    from cl_engine.sweep.config import SweepOptions
     from cl_engine.sweep.driver import Driver
     from cl_engine.sweep.folder import SweepFolder
-    from cl_engine.sweep.place import Job, Outcome
-    from cl_engine.sweep.request import SweepOptions
     from cl_engine.sweep.search import points
 
     class AtOnce:

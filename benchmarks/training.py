@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.interleaved import machine, saved, table, timed
-from cl_engine import graphs, plugins
-from cl_engine.images import channels_last
-from cl_engine.interop.quiet import quietly
+from cl_engine.data.stream import Data, Experience
+from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.tensor_benchmark import Rows, TensorBenchmark
-from cl_engine.net import Net
-from cl_engine.optimizers import Train
-from cl_engine.stream import Data, Experience
+from cl_engine.nn.memory_format import channels_last
+from cl_engine.nn.net import Net
+from cl_engine.runs import plugins
+from cl_engine.training import cuda_graphs as graphs
+from cl_engine.training.optimizers import Train
 
 with quietly():
     from avalanche.training.supervised import Naive

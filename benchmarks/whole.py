@@ -28,12 +28,12 @@ import torch
 from torch import nn
 
 from benchmarks.interleaved import machine, saved, table, timed
+from cl_engine.data.stream import Data
 from cl_engine.experiment import Experiment, default_data_root
-from cl_engine.interop.quiet import quietly
+from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.tensor_benchmark import Rows, TensorBenchmark, scaled
-from cl_engine.results import open_run
-from cl_engine.scenario import Scenario
-from cl_engine.stream import Data
+from cl_engine.results.run import open_run
+from cl_engine.runs.scenario import Scenario
 
 with quietly():
     from avalanche.benchmarks.classic import PermutedMNIST

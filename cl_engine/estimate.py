@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cl_engine.agenda import Evaluate, Item, Learn, Save, plan
-from cl_engine.engine import simulate
+from cl_engine.core.state import bytes_by_part
+from cl_engine.core.text import duration, size
+from cl_engine.data.stream import Stream
+from cl_engine.engine.agenda import Evaluate, Item, Learn, Save, plan
+from cl_engine.engine.loop import simulate
 from cl_engine.events import Progress, Scored, TaskLearned
 from cl_engine.experiment import Experiment, resolved_device
-from cl_engine.formats import duration, size
-from cl_engine.memory import bytes_by_part
 from cl_engine.strategy import Strategy
-from cl_engine.stream import Stream
 
 PATIENCE = 5.0  # seconds of training the estimate is made from
 TRIED = 12  # experiences it is made from at the most

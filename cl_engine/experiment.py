@@ -15,24 +15,25 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from cl_engine import allocator, determinism, plugins
-from cl_engine.agenda import AgendaOptions, plan
-from cl_engine.backbone import Backbone, BackboneOptions, backbone_of, checked_backbone, scaling
-from cl_engine.crew import processes
-from cl_engine.data_root import classes_of, default_data_root, loaded, sources_of
-from cl_engine.engine import simulate
+from cl_engine.data.stream import Stream
+from cl_engine.engine.agenda import AgendaOptions, plan
+from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
-from cl_engine.exhaustion import explained
-from cl_engine.job import Curve
-from cl_engine.net import Net
-from cl_engine.optimizers import Train, optimizer_class
+from cl_engine.nn.net import Net
 from cl_engine.options import checked
-from cl_engine.run_folder import RunFolder
-from cl_engine.scenario import Scenario
-from cl_engine.stopping import Stopped, asked_to_stop, stopping_at_once
+from cl_engine.runs import determinism, plugins
+from cl_engine.runs import process_memory as allocator
+from cl_engine.runs.data_root import classes_of, default_data_root, loaded, sources_of
+from cl_engine.runs.resource_errors import explained
+from cl_engine.runs.run_folder import RunFolder
+from cl_engine.runs.scenario import Scenario
+from cl_engine.runs.signals import Stopped, asked_to_stop, stopping_at_once
 from cl_engine.strategy import Strategy
-from cl_engine.stream import Stream
+from cl_engine.training.fit_job import Curve
+from cl_engine.training.optimizers import Train, optimizer_class
+from cl_engine.training.pretraining import Backbone, BackboneOptions, backbone_of, checked_backbone, scaling
+from cl_engine.training.workers import processes
 
 Listener = Callable[[Event], None]
 

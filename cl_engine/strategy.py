@@ -11,20 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_engine.bank import Bank
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import State
+from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Experience, Setting
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
-from cl_engine.fit import fit
-from cl_engine.fit_journal import FitJournal
-from cl_engine.heads import empty_heads, head_of, mixed_logits, row_of
-from cl_engine.job import Curve, Job, Rows
-from cl_engine.memory import State
-from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
-from cl_engine.net import Net, Params
-from cl_engine.optimizers import Train
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.net import Net, Params
+from cl_engine.nn.task_heads import empty_heads, head_of, mixed_logits, row_of
 from cl_engine.options import Configured
-from cl_engine.stream import Experience, Setting
-from cl_engine.tree import Tree
+from cl_engine.training.fit import fit
+from cl_engine.training.fit_job import Curve, Job, Rows
+from cl_engine.training.fit_progress import FitJournal
+from cl_engine.training.optimizers import Train
 
 Learning = Generator[Event, None, None]
 
@@ -153,7 +153,7 @@ class Strategy(Configured, ABC):
         lot: int | None = None,
         side_by_side: bool | None = None,
     ) -> Generator[Event, None, Tree]:
-        """Fit ``params`` to the experience (or to other ``rows``) and return the new ones; see `cl_engine.fit.Job`.
+        """Fit ``params`` to the experience (or to other ``rows``) and return the new ones; see `cl_engine.training.fit.Job`.
 
         The first fit of an experience is the one that is tested midway, where the agenda asks for curves; a ``curve``
         given here is for a strategy that reads `Midway` itself. Such a fit is run anew when a run is taken up in the

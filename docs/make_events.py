@@ -15,9 +15,10 @@ from typing import Any
 import h5py
 
 import cl_engine
-from cl_engine import events, recorder
+from cl_engine import events
 from cl_engine.events import Event, StrategyEvent
-from cl_engine.log_matrix import Matrix
+from cl_engine.loggers import recorder
+from cl_engine.loggers.matrix import Matrix
 
 PAGE = Path(__file__).parent / "events.md"
 PACKAGE = Path(cl_engine.__file__).parent

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
 from torchvision import transforms
 
-from cl_engine.interop.quiet import quietly
+from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.randomness import seeded
 from cl_engine.interop.rows import dataset_of
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from cl_engine import plugins, recorder
+from cl_engine.data.stream import Setting
 from cl_engine.experiment import Experiment
-from cl_engine.stream import Setting
+from cl_engine.loggers import recorder
+from cl_engine.runs import plugins
 
 TINY = Path(__file__).parent / "tiny.toml"
 TIMES = {"seconds", "created", "updated", "run_id"}
@@ -54,7 +55,7 @@ def forking(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return forked[-1]
 
     monkeypatch.setattr(os, "fork", noted)
-    monkeypatch.setattr("cl_engine.crew.FORK_FROM", 0)
+    monkeypatch.setattr("cl_engine.training.workers.FORK_FROM", 0)
     torch.set_num_threads(2)
     yield forked
     torch.set_num_threads(1)

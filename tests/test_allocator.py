@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from cl_engine import allocator
+from cl_engine.runs import process_memory as allocator
 
 STEPS = """
 import resource, sys
 import torch
-from cl_engine.allocator import kept
+from cl_engine.runs.process_memory import kept
 def pages():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 torch.set_num_threads(1)

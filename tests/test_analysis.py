@@ -18,18 +18,19 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from cl_engine import disk
-from cl_engine.analysis import matrices, one_run, pictures
-from cl_engine.analysis.gallery import save_pictures
-from cl_engine.analysis.report import write_report
-from cl_engine.analysis.scores import interval, recomputed, reference, summarised
-from cl_engine.analysis.style import rendered
-from cl_engine.analysis.svg import inline, shared
-from cl_engine.analysis.terminal import print_comparison, print_run
+from cl_engine.analysis.plots import across_runs as pictures
+from cl_engine.analysis.plots import matrices, one_run
+from cl_engine.analysis.plots.gallery import save_pictures
+from cl_engine.analysis.plots.style import rendered
+from cl_engine.analysis.plots.svg import inline, shared
+from cl_engine.analysis.report.page import write_report
+from cl_engine.analysis.report.terminal import print_comparison, print_run
+from cl_engine.analysis.scores.run_scores import interval, recomputed, reference, summarised
+from cl_engine.core import files as disk
+from cl_engine.core.text import clean, duration, number, size, with_interval
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
-from cl_engine.formats import clean, duration, number, size, with_interval
-from cl_engine.results import Run, open_run
+from cl_engine.results.run import Run, open_run
 from tests.conftest import TINY
 
 HOSTILE = '<script>alert(1)</script>[bold]$\\frac{\x1b[31m"&'

@@ -13,11 +13,11 @@ import h5py
 import numpy as np
 import pytest
 
-from cl_engine.analysis.report import write_report
-from cl_engine.analysis.terminal import print_run
-from cl_engine.audit import audit
+from cl_engine.analysis.report.page import write_report
+from cl_engine.analysis.report.terminal import print_run
 from cl_engine.errors import UsageError
-from cl_engine.results import open_run, open_runs
+from cl_engine.results.audit import audit
+from cl_engine.results.run import open_run, open_runs
 from tests.conftest import old_log
 
 SECRET = b"not for the eyes of a log"

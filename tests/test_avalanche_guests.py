@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from cl_engine.agenda import plan
-from cl_engine.checkpoint import load, save
-from cl_engine.engine import simulate
+from cl_engine.checkpoints.file import load, save
+from cl_engine.data.stream import Data
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import CurvePoint, EpochEnded, Evaluated, Event, Progress, TaskLearned, cells
 from cl_engine.experiment import Experiment
 from cl_engine.interop.avalanche import seeded, to_avalanche
-from cl_engine.interop.quiet import quietly
+from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.recipe import BodyAndHead
-from cl_engine.results import open_run
-from cl_engine.stream import Data
+from cl_engine.results.run import open_run
 from tests import avalanche_of_users as users
 from tests.conftest import assert_same_facts, facts
 

@@ -13,17 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from cl_engine.agenda import plan
-from cl_engine.analysis.report import write_report
-from cl_engine.engine import simulate
+from cl_engine.analysis.report.page import write_report
+from cl_engine.core.state import bytes_by_part
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import TaskLearned, cells
 from cl_engine.experiment import Experiment
 from cl_engine.interop.avalanche import Hdf5Logger, as_avalanche, from_avalanche, seeded, to_avalanche
-from cl_engine.interop.quiet import quietly
-from cl_engine.memory import bytes_by_part
-from cl_engine.results import open_run
-from cl_engine.scenario import Scenario
+from cl_engine.interop.lazy_import import quietly
+from cl_engine.results.run import open_run
+from cl_engine.runs.scenario import Scenario
 from tests import avalanche_of_users as users
 from tests.conftest import STRATEGIES_IN_SETTINGS
 

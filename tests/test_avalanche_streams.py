@@ -14,15 +14,15 @@ import pytest
 import torch
 from torchvision import transforms
 
-from cl_engine import plugins
-from cl_engine.augmentation import Augmentation
+from cl_engine.data.augmentation import Augmentation
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.interop.benchmark_stream import from_avalanche
 from cl_engine.interop.offline import offline
 from cl_engine.interop.tensor_benchmark import to_avalanche
-from cl_engine.results import open_run
-from cl_engine.scenario import Scenario
+from cl_engine.results.run import open_run
+from cl_engine.runs import plugins
+from cl_engine.runs.scenario import Scenario
 from tests import avalanche_of_users as users
 
 USERS = "tests.avalanche_of_users"
@@ -262,7 +262,7 @@ def test_a_stream_without_end_cannot_go(tiny: Tiny):
 
 def test_the_names_are_listed_without_importing_avalanche():
     code = (
-        "import sys; from cl_engine.session import listing; "
+        "import sys; from cl_engine.cli.terminal import listing; "
         "print(*listing('streams', True), *listing('strategies', True), sep='\\n'); print('avalanche' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

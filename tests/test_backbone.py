@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from cl_engine.analysis.terminal import print_run
+from cl_engine.analysis.report.terminal import print_run
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
-from cl_engine.module_head import HEAD_WEIGHT
-from cl_engine.results import open_run
+from cl_engine.nn.head import HEAD_WEIGHT
+from cl_engine.results.run import open_run
 from tests.conftest import STRATEGIES
 from tests.nets_of_users import with_dropout
 

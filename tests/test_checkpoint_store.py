@@ -17,15 +17,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_engine import checkpoint_store
-from cl_engine.bank import Bank
-from cl_engine.checkpoint import load
-from cl_engine.checkpoint_store import Store
+from cl_engine.checkpoints import store as checkpoint_store
+from cl_engine.checkpoints.file import load
+from cl_engine.checkpoints.store import Store
+from cl_engine.core.bank import Bank
+from cl_engine.core.tree import leaves
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.experiment import Experiment
-from cl_engine.run_folder import RunFolder
-from cl_engine.tree import leaves
+from cl_engine.runs.run_folder import RunFolder
 from tests.conftest import assert_same_facts, facts
 
 Tiny = Callable[..., Experiment]

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cl_engine import plugins
 from cl_engine.cli import main
-from cl_engine.results import open_run
-from cl_engine.scenario import scenario_names
+from cl_engine.results.run import open_run
+from cl_engine.runs import plugins
+from cl_engine.runs.scenario import scenario_names
 from tests.conftest import STRATEGIES, TINY
 
 ROOT = Path(__file__).parents[1]

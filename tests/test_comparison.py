@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cl_engine.analysis.comparison import Comparison, compared
-from cl_engine.analysis.comparison_pictures import critical_difference, pareto
-from cl_engine.analysis.comparison_tables import KINDS, written
-from cl_engine.analysis.scores import summarised
-from cl_engine.analysis.style import rendered
+from cl_engine.analysis.comparison.compare import Comparison, compared
+from cl_engine.analysis.comparison.plots import critical_difference, pareto
+from cl_engine.analysis.comparison.tables import KINDS, written
+from cl_engine.analysis.plots.style import rendered
+from cl_engine.analysis.scores.run_scores import summarised
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
-from cl_engine.results import Run, open_run
+from cl_engine.results.run import Run, open_run
 from tests.conftest import TINY, old_log
 
 SHORT = {"train.epochs": 1, "agenda.curve_batches": 0, "agenda.evaluate_ahead": 0}

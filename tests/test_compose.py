@@ -10,17 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_engine.agenda import plan
-from cl_engine.bank import Bank
-from cl_engine.engine import simulate
+from cl_engine.core.bank import Bank
+from cl_engine.core.tree import leaves
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.experiment import Experiment
+from cl_engine.modules.events import OrderLearned, OrderTried
 from cl_engine.modules.pools import Orders
 from cl_engine.modules.reordering import certainty, refined
-from cl_engine.modules.told import OrderLearned, OrderTried
-from cl_engine.net import Net
-from cl_engine.tree import leaves
+from cl_engine.nn.net import Net
 
 Tiny = Callable[..., Experiment]
 ISOMETRIC: dict[str, Any] = {"net.name": "isometric", "net.width": 8, "net.steps": 3, "net.patch": 4}

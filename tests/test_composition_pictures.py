@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from cl_engine import metrics
-from cl_engine.analysis import composition
-from cl_engine.analysis.report import write_report
-from cl_engine.analysis.scores import lca, summarised
+from cl_engine.analysis.plots import modules as composition
+from cl_engine.analysis.report.page import write_report
+from cl_engine.analysis.scores.run_scores import lca, summarised
 from cl_engine.experiment import Experiment
-from cl_engine.results import Run, open_run
+from cl_engine.metrics import matrix_scores as metrics
+from cl_engine.results.run import Run, open_run
 from tests.conftest import TINY
 
 DRAWN = {

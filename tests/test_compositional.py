@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_engine import plugins
 from cl_engine.errors import UsageError
+from cl_engine.runs import plugins
 from cl_engine.sources.digits import Digits
 from cl_engine.streams.compositional import Compositional
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cl_engine import plugins
+from cl_engine.data.source_stream import Arrays
 from cl_engine.errors import UsageError
-from cl_engine.images import to_shape
-from cl_engine.source_stream import Arrays
+from cl_engine.nn.memory_format import to_shape
+from cl_engine.runs import plugins
 from cl_engine.streams.datasets import Datasets
 from tests.test_streams import images, same
 

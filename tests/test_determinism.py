@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from cl_engine.cli import main
 from cl_engine.experiment import Experiment
-from cl_engine.learner import Learner
-from cl_engine.results import Run, open_run
+from cl_engine.results.run import Run, open_run
+from cl_engine.training.seed_group import Learner
 from tests.conftest import STRATEGIES, TINY, assert_same_facts, facts
 
 Tiny = Callable[..., Experiment]

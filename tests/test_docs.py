@@ -30,8 +30,8 @@ def test_the_examples_of_analysis_run_one_after_the_other(monkeypatch: pytest.Mo
 
 
 def test_what_analysis_says_of_the_reference_runs_is_so(monkeypatch: pytest.MonkeyPatch):
-    from cl_engine.many_runs import grid
-    from cl_engine.results import open_runs
+    from cl_engine.results.dataset import grid
+    from cl_engine.results.run import open_runs
 
     cube = grid(open_runs(ROOT / "results" / "reference", strict=True))
     assert dict(cube.sizes) == {"scenario": 8, "strategy": 4, "seed": 8}

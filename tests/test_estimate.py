@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl_engine import estimate, plugins
-from cl_engine.agenda import plan
-from cl_engine.engine import simulate
+from cl_engine import estimate
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.estimate import Cost, check_experiment, measured
 from cl_engine.events import EpochEnded
 from cl_engine.experiment import Experiment
+from cl_engine.runs import plugins
 
 Tiny = Callable[..., Experiment]
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from cl_engine import engine
-from cl_engine.agenda import plan
-from cl_engine.engine import simulate
+from cl_engine.engine import loop as engine
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.evaluator import Examiner
+from cl_engine.engine.loop import simulate
 from cl_engine.errors import RunFailed
 from cl_engine.events import Evaluated, Event, Unchanged, cells
-from cl_engine.examiner import Examiner
 from cl_engine.experiment import Experiment
 from cl_engine.strategy import Strategy
 

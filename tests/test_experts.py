@@ -13,11 +13,11 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
-from cl_engine.agenda import plan
-from cl_engine.engine import simulate
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.events import Event, TaskLearned
 from cl_engine.experiment import Experiment
-from cl_engine.proxies import h_score, leep, linear_probe, nearest_neighbours, promise
+from cl_engine.modules.transferability import h_score, leep, linear_probe, nearest_neighbours, promise
 from cl_engine.strategies.experts import GENERALIST, ExpertChosen, ExpertScored
 
 Tiny = Callable[..., Experiment]

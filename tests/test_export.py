@@ -20,7 +20,7 @@ from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.export import needed, scalars
 from cl_engine.export.registry import exported, formats
-from cl_engine.results import Run, open_run
+from cl_engine.results.run import Run, open_run
 from tests.conftest import TINY, old_log
 
 HOSTILE = '=cmd|"/C calc"!A1 \x1b[31m\t../../x'

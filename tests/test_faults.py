@@ -18,18 +18,18 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from cl_engine import checkpoint
+from cl_engine.checkpoints import file as checkpoint
 from cl_engine.cli import main
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
-from cl_engine.log_tables import Table, grow
-from cl_engine.results import open_run
+from cl_engine.loggers.tables import Table, grow
+from cl_engine.results.run import open_run
 from tests.conftest import TINY, assert_same_facts, facts, published_always
 
 Tiny = Callable[..., Experiment]
 FEW = {"stream.n": 2, "agenda.save_every_epochs": 1}
-WRITES = ["shutil.copyfile", "cl_engine.checkpoint.save_file", "pathlib.Path.replace"]
+WRITES = ["shutil.copyfile", "cl_engine.checkpoints.file.save_file", "pathlib.Path.replace"]
 
 
 def typed(out: Path) -> Result:
@@ -168,7 +168,7 @@ def test_memory_that_is_used_up_ends_the_run_in_a_sentence_and_keeps_what_was_me
     error: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
 ):
     with monkeypatch.context() as patch:
-        failing_at(patch, "cl_engine.learner.Learner.step", 10, error)
+        failing_at(patch, "cl_engine.training.seed_group.Learner.step", 10, error)
         ended = typed(tmp_path)
     assert ended.exit_code == 1
     assert f"Failed: {said}: lower train.batch, now 20," in ended.stderr
@@ -180,7 +180,7 @@ def test_memory_that_is_used_up_ends_the_run_in_a_sentence_and_keeps_what_was_me
 def test_seeds_that_do_not_fit_into_memory_are_said_so(tmp_path: Path):
     limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (size() + 2**29,) * 2)"
     size = "size = lambda: int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()"
-    code = f"import resource, torch, cl_engine.session, cl_engine.cli as c; {size}; {limit}; c.main(sys.argv[1:])"
+    code = f"import resource, torch, cl_engine.cli.terminal, cl_engine.cli.commands as c; {size}; {limit}; c.main(sys.argv[1:])"
     assert resource.getrlimit(resource.RLIMIT_AS)[1] == resource.RLIM_INFINITY
     asked = ["-s", "finetune", "--quiet", "--out", str(tmp_path), "--seeds", "40", "--set", "net.hidden=[1500, 1500]"]
     command = [sys.executable, "-c", code, "run", str(TINY), *asked]

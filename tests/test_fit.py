@@ -14,16 +14,16 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl_engine import plugins
-from cl_engine.augmentation import Augmentation
+from cl_engine.core.tree import Tree
+from cl_engine.data.augmentation import Augmentation
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event
-from cl_engine.fit import fit
-from cl_engine.heads import mixed_logits
-from cl_engine.job import Curve, Job, Midway
-from cl_engine.net import Net
-from cl_engine.optimizers import Train, optimizer_class
-from cl_engine.tree import Tree
+from cl_engine.nn.net import Net
+from cl_engine.nn.task_heads import mixed_logits
+from cl_engine.runs import plugins
+from cl_engine.training.fit import fit
+from cl_engine.training.fit_job import Curve, Job, Midway
+from cl_engine.training.optimizers import Train, optimizer_class
 
 
 def net_of(name: str = "mlp", **options: Any) -> Net:
@@ -61,7 +61,7 @@ def run(job: Job) -> tuple[Tree, list[Event]]:
 
 def by_hand(job: Job, net: Net, seed_index: int) -> dict[str, torch.Tensor]:
     """Train one seed in a plain loop, on the batches that the engine derives."""
-    from cl_engine import rng
+    from cl_engine.core import rng
 
     params = {name: tensor[seed_index].clone().requires_grad_() for name, tensor in job.params.items()}
     optimizer = torch.optim.SGD(params.values(), lr=job.train.lr, momentum=job.train.momentum)
@@ -339,7 +339,7 @@ def test_seeds_in_processes_of_their_own_learn_what_they_learn_in_turn(
     changes: dict[str, Any] = {"side_by_side": False, "curve": Curve(1, 1), "validation": validation, "patience": 1}
 
     def results(divided: bool) -> tuple[Tree, list[Any]]:
-        monkeypatch.setattr("cl_engine.crew.FORK_FROM", 0 if divided else float("inf"))
+        monkeypatch.setattr("cl_engine.training.workers.FORK_FROM", 0 if divided else float("inf"))
         events, points, loop = [], [], fit(job_of(net, **changes))
         while True:
             try:

@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_engine import checkpoint
-from cl_engine.best import Best
+from cl_engine.checkpoints import file as checkpoint
+from cl_engine.engine.checkpointer import MIDWAY
 from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
-from cl_engine.optimizers import Train, optimizer_state, optimizers_for, restore_optimizer
-from cl_engine.saves import MIDWAY
+from cl_engine.training.early_stopping import Best
+from cl_engine.training.optimizers import Train, optimizer_state, optimizers_for, restore_optimizer
 from tests.conftest import TINY, assert_same_facts, facts
 
 
@@ -76,7 +76,7 @@ def test_a_fit_that_was_cut_after_any_pass_ends_as_one_that_was_not(
 
 
 def _without_hidden(net: str) -> Any:
-    from cl_engine.scenario import Scenario
+    from cl_engine.runs.scenario import Scenario
 
     scenario = Scenario.load(TINY)
     if net == "small_cnn":

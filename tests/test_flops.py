@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cl_engine.events import EpochEnded, TaskLearned
 from cl_engine.experiment import Experiment
-from cl_engine.flops import Flops
-from cl_engine.modules.told import CandidateTried
-from cl_engine.results import open_run
+from cl_engine.modules.events import CandidateTried
+from cl_engine.nn.flops import Flops
+from cl_engine.results.run import open_run
 
 Tiny = Callable[..., Experiment]
 NETS = {

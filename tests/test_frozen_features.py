@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from cl_engine import frozen_features, plugins
 from cl_engine.experiment import Experiment
-from cl_engine.frozen_features import FrozenFeatures
-from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
-from cl_engine.net import Net, Params
+from cl_engine.nn import feature_cache as frozen_features
+from cl_engine.nn.feature_cache import FrozenFeatures
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.net import Net, Params
+from cl_engine.runs import plugins
 from tests.test_examiner import evaluated, walked
 
 Tiny = Callable[..., Experiment]

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_engine import lifelong, metrics, stability
-from cl_engine.analysis import further_scores
-from cl_engine.analysis.measures import MEASURES, measured
-from cl_engine.analysis.scores import summarised
+from cl_engine.analysis.scores import log_scores as further_scores
+from cl_engine.analysis.scores.measures import MEASURES, measured
+from cl_engine.analysis.scores.run_scores import summarised
 from cl_engine.experiment import Experiment
-from cl_engine.results import Run, open_run
+from cl_engine.metrics import lifelong, stability
+from cl_engine.metrics import matrix_scores as metrics
+from cl_engine.results.run import Run, open_run
 from tests.conftest import TINY, facts, old_log
 
 NAN = float("nan")

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from cl_engine import graphs
 from cl_engine.experiment import Experiment
-from cl_engine.results import open_run
+from cl_engine.results.run import open_run
+from cl_engine.training import cuda_graphs as graphs
 from tests import recording
 from tests.conftest import assert_same_facts, facts
 

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_engine import linear, plugins
-from cl_engine.flops import Flops
-from cl_engine.net import Net
+from cl_engine.nn import fast_linear as linear
+from cl_engine.nn.flops import Flops
+from cl_engine.nn.net import Net
+from cl_engine.runs import plugins
 
 ROWS, WIDTH, OUTPUTS = 130, 300, 128
 assert ROWS * WIDTH * OUTPUTS >= linear.LEAST

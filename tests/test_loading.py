@@ -20,10 +20,11 @@ import torch
 from click.testing import CliRunner
 from PIL import EpsImagePlugin
 
-from cl_engine import cifar_files, image_files
 from cl_engine.cli import main
+from cl_engine.core.text import sentence
+from cl_engine.data import cifar as cifar_files
+from cl_engine.data import image_files
 from cl_engine.errors import UsageError
-from cl_engine.formats import sentence
 from tests.conftest import TINY, old_log
 from tests.test_floors import FILES, PACKAGE
 

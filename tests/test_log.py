@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cl_engine import metrics
 from cl_engine.errors import UsageError
 from cl_engine.events import Saved
 from cl_engine.experiment import Experiment
-from cl_engine.results import Run, open_run
+from cl_engine.metrics import matrix_scores as metrics
+from cl_engine.results.run import Run, open_run
 from tests.conftest import published_always
 
 Tiny = Callable[..., Experiment]

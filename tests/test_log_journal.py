@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_engine import recorder
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, Progress, Saved
 from cl_engine.experiment import Experiment
-from cl_engine.log_journal import Journal
-from cl_engine.results import open_run
+from cl_engine.loggers import recorder
+from cl_engine.loggers.journal import Journal
+from cl_engine.results.run import open_run
 from tests.conftest import assert_same_facts, facts
 
 Tiny = Callable[..., Experiment]

@@ -10,10 +10,10 @@ import psutil
 import pytest
 
 from cl_engine import events
-from cl_engine.analysis.report import write_report
+from cl_engine.analysis.report.page import write_report
 from cl_engine.experiment import Experiment
-from cl_engine.results import open_run
-from cl_engine.scenario import Scenario
+from cl_engine.results.run import open_run
+from cl_engine.runs.scenario import Scenario
 
 TASKS = 160
 GROWTH = 12e6  # bytes by which memory may differ: less than what allocators hold back

@@ -14,13 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from cl_engine.agenda import plan
-from cl_engine.bank import Bank
-from cl_engine.engine import simulate
+from cl_engine.core.bank import Bank
+from cl_engine.data.stream import Stream
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.masks import guard
+from cl_engine.masks.events import GatesUsed, LayerMask, MaskOverlap, TaskInferred, WeightsOwned
 from cl_engine.masks.gates import Gates
 from cl_engine.masks.layout import Layout, maskable
 from cl_engine.masks.norms import TaskNorms, norm_after
@@ -28,13 +30,11 @@ from cl_engine.masks.patches import PatchParts
 from cl_engine.masks.store import MaskStore
 from cl_engine.masks.superposition import inferred
 from cl_engine.masks.thresholds import HARD, straight_through, top_share
-from cl_engine.masks.told import GatesUsed, LayerMask, MaskOverlap, TaskInferred, WeightsOwned
-from cl_engine.module_head import HEAD_BIAS
-from cl_engine.net import Net
 from cl_engine.nets.lenet import Lenet
 from cl_engine.nets.mlp import Mlp
 from cl_engine.nets.resnet18 import Resnet18
-from cl_engine.stream import Stream
+from cl_engine.nn.head import HEAD_BIAS
+from cl_engine.nn.net import Net
 
 Tiny = Callable[..., Experiment]
 NORMED = {"net.norm": "batch"}

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from cl_engine.analysis import matrices
+from cl_engine.analysis.plots import matrices
 from cl_engine.experiment import Experiment
-from cl_engine.results import open_run
+from cl_engine.results.run import open_run
 from tests.conftest import TINY
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_engine import metrics
-from cl_engine.ledger import SCORES, Ledger
+from cl_engine.metrics import matrix_scores as metrics
+from cl_engine.metrics.running import SCORES, Ledger
 
 NAN = float("nan")
 # rows: untrained, after task 0, after task 1, after task 2

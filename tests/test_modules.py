@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cl_engine.agenda import plan
-from cl_engine.engine import simulate
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import CurvePoint, Evaluated, Event
 from cl_engine.experiment import Experiment
-from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.division import division
+from cl_engine.modules.events import CandidateTried, ModuleAdded, PathChosen, PathSampled, PathStep
 from cl_engine.modules.library import Library
-from cl_engine.modules.told import CandidateTried, ModuleAdded, PathChosen, PathSampled, PathStep
-from cl_engine.net import Net
 from cl_engine.nets.mlp import Mlp
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.net import Net
 from tests.conftest import TINY
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from cl_engine import plugins
-from cl_engine.architecture import Architecture
 from cl_engine.errors import UsageError
-from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.modules.division import division
-from cl_engine.net import Net
+from cl_engine.nn.architecture import Architecture
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.net import Net
+from cl_engine.runs import plugins
 
 SHAPE = (3, 32, 32)
 ARCHITECTURES = plugins.names("nets")

@@ -12,12 +12,12 @@ import torch
 from click.testing import CliRunner
 
 from cl_engine.cli import main
+from cl_engine.core.tree import leaves
 from cl_engine.errors import RunFailed
 from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
-from cl_engine.learner import Learner
-from cl_engine.results import open_run
-from cl_engine.tree import leaves
+from cl_engine.results.run import open_run
+from cl_engine.training.seed_group import Learner
 from tests.conftest import STRATEGIES, assert_same_facts, facts
 
 Tiny = Callable[..., Experiment]

@@ -9,8 +9,8 @@ from pathlib import Path
 import h5py
 import pytest
 
-from cl_engine.analysis.found import find_runs
-from cl_engine.analysis.report import write_report
+from cl_engine.analysis.discovery import find_runs
+from cl_engine.analysis.report.page import write_report
 from cl_engine.experiment import Experiment
 from tests.browser import Browser
 from tests.conftest import TINY

@@ -19,14 +19,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from cl_engine import metrics
-from cl_engine.analysis import drawing, matrices, one_run, pictures
 from cl_engine.analysis.names import names_of, one_line
-from cl_engine.analysis.scores import curve_area, learning_curve, recomputed
-from cl_engine.analysis.statistics import front
-from cl_engine.analysis.style import COLOURS, DARK, FORMATS, INK, PAPER, colour, mark, plain, rendered, sized
+from cl_engine.analysis.plots import across_runs as pictures
+from cl_engine.analysis.plots import axes as drawing
+from cl_engine.analysis.plots import matrices, one_run
+from cl_engine.analysis.plots.style import COLOURS, DARK, FORMATS, INK, PAPER, colour, mark, plain, rendered, sized
+from cl_engine.analysis.scores.run_scores import curve_area, learning_curve, recomputed
+from cl_engine.analysis.scores.statistics import front
 from cl_engine.experiment import Experiment
-from cl_engine.results import Run, open_run
+from cl_engine.metrics import matrix_scores as metrics
+from cl_engine.results.run import Run, open_run
 from tests.conftest import TINY
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cl_engine import plugins
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
-from cl_engine.results import open_run
+from cl_engine.results.run import open_run
+from cl_engine.runs import plugins
 from tests.conftest import SETTINGS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()

@@ -12,16 +12,17 @@ import h5py
 import numpy as np
 import pytest
 
-from cl_engine import log_file, on_disk
-from cl_engine.analysis.comparison import compared
-from cl_engine.analysis.found import find_runs
-from cl_engine.analysis.report import write_report
-from cl_engine.analysis.scores import recomputed, summarised
+from cl_engine.analysis.comparison.compare import compared
+from cl_engine.analysis.discovery import find_runs
+from cl_engine.analysis.report.page import write_report
+from cl_engine.analysis.scores.run_scores import recomputed, summarised
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
-from cl_engine.many_runs import grid
-from cl_engine.results import open_run, open_runs
-from cl_engine.scenario import Scenario
+from cl_engine.results import lazy_arrays as on_disk
+from cl_engine.results import log_file
+from cl_engine.results.dataset import grid
+from cl_engine.results.run import open_run, open_runs
+from cl_engine.runs.scenario import Scenario
 from tests.conftest import TINY, old_log, published_always
 
 SHORT = {"train.epochs": 1, "agenda.curve_batches": 0}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cl_engine.experiment import Experiment
-from cl_engine.results import Run, open_run
+from cl_engine.results.run import Run, open_run
 
 pytestmark = pytest.mark.slow
 

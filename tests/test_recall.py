@@ -12,15 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_engine import plugins
-from cl_engine.agenda import plan
-from cl_engine.checkpoint_store import Store
-from cl_engine.engine import simulate
+from cl_engine.checkpoints.store import Store
+from cl_engine.core.state import bytes_by_part
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, Progress
 from cl_engine.experiment import Experiment
-from cl_engine.memory import bytes_by_part
-from cl_engine.net import Net
+from cl_engine.nn.net import Net
 from cl_engine.recall import codes, lattice
 from cl_engine.recall.autoencoder import Shape
 from cl_engine.recall.by_autoencoder import AutoencoderCodec
@@ -28,11 +27,12 @@ from cl_engine.recall.choice import codec_of
 from cl_engine.recall.closed_form import principal_encoder, solve_last_layer
 from cl_engine.recall.codec import Batch, SkillCodec
 from cl_engine.recall.consolidation import Passes, Targets, Trained, consolidate
+from cl_engine.recall.events import Consolidated, RecallVerified, SkillBytes, SkillRecalled, SkillStored
 from cl_engine.recall.manifest import Manifest, chunked, joined
 from cl_engine.recall.numbers import Rows
 from cl_engine.recall.sketch import Sketches
 from cl_engine.recall.stop import StopRule, agreement
-from cl_engine.recall.told import Consolidated, RecallVerified, SkillBytes, SkillRecalled, SkillStored
+from cl_engine.runs import plugins
 from cl_engine.strategies.skill_recall import SkillRecall
 from tests.nets_of_users import with_batchnorm
 

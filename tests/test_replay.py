@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from cl_engine.agenda import plan
-from cl_engine.engine import simulate
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.events import EarlierTested, EpochEnded, Event, TaskLearned, cells
 from cl_engine.experiment import Experiment
 

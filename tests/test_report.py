@@ -11,14 +11,15 @@ from pathlib import Path
 import h5py
 import pytest
 
-from cl_engine.analysis import inside, report
-from cl_engine.analysis.found import find_runs
-from cl_engine.analysis.remarks import remarks
-from cl_engine.analysis.report import write_report
-from cl_engine.analysis.scores import summarised
+from cl_engine.analysis.discovery import find_runs
+from cl_engine.analysis.plots import strategy_events as inside
+from cl_engine.analysis.report import page as report
+from cl_engine.analysis.report.page import write_report
+from cl_engine.analysis.report.remarks import remarks
+from cl_engine.analysis.scores.run_scores import summarised
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
-from cl_engine.results import Run, open_run
+from cl_engine.results.run import Run, open_run
 from tests.conftest import TINY
 
 

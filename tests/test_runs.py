@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cl_engine import checkpoint
-from cl_engine.agenda import AgendaOptions, plan
-from cl_engine.engine import simulate
+from cl_engine.checkpoints import file as checkpoint
+from cl_engine.core.state import bytes_by_part
+from cl_engine.engine.agenda import AgendaOptions, plan
+from cl_engine.engine.loop import simulate
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Evaluated, Event, Saving, Scored, StreamEnded, TaskLearned, Unchanged, cells
 from cl_engine.experiment import Experiment
-from cl_engine.memory import bytes_by_part
-from cl_engine.recorder import JOURNAL
-from cl_engine.results import open_run
-from cl_engine.run_folder import RunFolder
+from cl_engine.loggers.recorder import JOURNAL
+from cl_engine.results.run import open_run
+from cl_engine.runs.run_folder import RunFolder
 from tests.conftest import TINY, assert_same_facts, facts
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
-from cl_engine.scenario import FOLDER, Scenario, parsed, scenario_names
+from cl_engine.runs.scenario import FOLDER, Scenario, parsed, scenario_names
 from tests.conftest import STRATEGIES, TINY
 
 Tiny = Callable[..., Experiment]

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from cl_engine.cli import main
-from cl_engine.learner import Learner
-from cl_engine.results import open_run
+from cl_engine.results.run import open_run
+from cl_engine.training.seed_group import Learner
 from tests.conftest import TINY, assert_same_facts, facts
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -49,10 +49,10 @@ def signalled_at(monkeypatch: pytest.MonkeyPatch, where: str, number: int, nth: 
 @pytest.mark.parametrize(
     ("strategy", "where", "nth"),
     [
-        ("finetune", "cl_engine.learner:Learner.step", 10),
-        ("finetune", "cl_engine.examiner:n_correct", 7),
-        ("finetune", "cl_engine.recorder:Recorder._write", 2),
-        ("finetune", "cl_engine.checkpoint:save_file", 2),
+        ("finetune", "cl_engine.training.seed_group:Learner.step", 10),
+        ("finetune", "cl_engine.engine.evaluator:n_correct", 7),
+        ("finetune", "cl_engine.loggers.recorder:Recorder._write", 2),
+        ("finetune", "cl_engine.checkpoints.file:save_file", 2),
         ("skill_recall", "cl_engine.recall.consolidation:_Group._step", 5),
         ("mntdp", "cl_engine.modules.growth:Growth.accuracy", 2),
         ("avalanche:Naive", "torch.optim:SGD.step", 9),
@@ -78,7 +78,7 @@ def settings_of(strategy: str) -> list[str]:
 
 def test_a_run_stops_within_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     steps = 0
-    when = signalled_at(monkeypatch, "cl_engine.learner:Learner.step", signal.SIGTERM, 9)
+    when = signalled_at(monkeypatch, "cl_engine.training.seed_group:Learner.step", signal.SIGTERM, 9)
     original = Learner.step
 
     def slow(learner: Learner, epoch: int, batch: int) -> None:
@@ -93,7 +93,9 @@ def test_a_run_stops_within_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("where", ["cl_engine.experiment:Experiment.stream", "cl_engine.learner:Learner.step"])
+@pytest.mark.parametrize(
+    "where", ["cl_engine.experiment:Experiment.stream", "cl_engine.training.seed_group:Learner.step"]
+)
 def test_before_the_first_step_too_while_data_are_read_and_a_backbone_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int
 ):

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cl_engine import plugins
+from cl_engine.data.source_stream import Arrays
+from cl_engine.data.torchvision import TorchvisionSource
 from cl_engine.errors import UsageError
-from cl_engine.source_stream import Arrays
-from cl_engine.torchvision_files import TorchvisionSource
+from cl_engine.runs import plugins
 
 SOURCES = plugins.names("sources")
 FROM_FILES = [name for name in SOURCES if issubclass(plugins.load("sources", name), TorchvisionSource)]

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_engine.bank import Bank
-from cl_engine.checkpoint import load, save
+from cl_engine.checkpoints.file import load, save
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import bytes_by_part, check_state
 from cl_engine.errors import UsageError
-from cl_engine.memory import bytes_by_part, check_state
-from cl_engine.rehearsal import balanced, reservoir
+from cl_engine.training.rehearsal import balanced, reservoir
 
 STATE: dict[str, Any] = {
     "net": {"layer.weight": torch.arange(6.0).reshape(2, 3), "flags": torch.tensor([[True], [False]])},

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cl_engine.analysis.statistics import (
+from cl_engine.analysis.scores.statistics import (
     bootstrap,
     critical_difference,
     front,

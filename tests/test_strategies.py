@@ -14,19 +14,20 @@ import numpy as np
 import pytest
 import torch
 
-from cl_engine import checkpoint_store, plugins
-from cl_engine.agenda import plan
-from cl_engine.bank import Bank
-from cl_engine.checkpoint import load
-from cl_engine.checkpoint_store import Store
-from cl_engine.engine import simulate
+from cl_engine.checkpoints import store as checkpoint_store
+from cl_engine.checkpoints.file import load
+from cl_engine.checkpoints.store import Store
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import bytes_by_part, check_state
+from cl_engine.core.tree import leaves
+from cl_engine.data.stream import Stream
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded, Event, Progress, Saved, TaskLearned
 from cl_engine.experiment import Experiment
-from cl_engine.memory import bytes_by_part, check_state
+from cl_engine.runs import plugins
 from cl_engine.strategy import Strategy
-from cl_engine.stream import Stream
-from cl_engine.tree import leaves
 from tests.conftest import SETTINGS, STRATEGIES, STRATEGIES_IN_SETTINGS, assert_same_facts, facts
 
 GOLDEN = Path(__file__).parent / "golden"

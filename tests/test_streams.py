@@ -13,11 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl_engine import plugins
-from cl_engine.agenda import AgendaOptions, Evaluate, Learn, plan
+from cl_engine.data.source_stream import Arrays, SourceStream
+from cl_engine.data.stream import Data, Setting, Stream
+from cl_engine.engine.agenda import AgendaOptions, Evaluate, Learn, plan
 from cl_engine.errors import UsageError
-from cl_engine.source_stream import Arrays, SourceStream
-from cl_engine.stream import Data, Setting, Stream
+from cl_engine.runs import plugins
 from cl_engine.streams.permuted import Permuted
 from cl_engine.streams.rotated import Rotated
 from cl_engine.streams.split import Split

@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
-from cl_engine.sweep import work
+from cl_engine.sweep import run_job as work
 from cl_engine.sweep.axes import Range, assigned, axes_of, covering, grid, random
 from cl_engine.sweep.capacity import share_of_gpu, slots
 from cl_engine.sweep.combinations import check_keys, expanded, own, restored
+from cl_engine.sweep.config import HalvingOptions, ResourceOptions, SweepOptions, requested
 from cl_engine.sweep.folder import Entry, Look, SweepFolder
 from cl_engine.sweep.halving import goals
 from cl_engine.sweep.local import Local
-from cl_engine.sweep.request import HalvingOptions, ResourceOptions, SweepOptions, requested
 from cl_engine.sweep.search import points
-from cl_engine.sweep.session import Sweep
+from cl_engine.sweep.sweep import Sweep
 from tests.conftest import TINY
 
 VALUES = st.lists(st.integers(0, 9), min_size=1, max_size=4)

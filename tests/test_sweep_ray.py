@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from cl_engine.cli import main
-from cl_engine.results import open_run
+from cl_engine.results.run import open_run
 from cl_engine.sweep import cluster
 
 pytest.importorskip("ray", reason="needs Ray: pip install -e '.[ray]'")
@@ -29,8 +29,8 @@ import sys, json, os, time, threading, signal
 from pathlib import Path
 from cl_engine.sweep import cluster
 from cl_engine.sweep.folder import SweepFolder
-from cl_engine.sweep.request import SweepOptions
-from cl_engine.sweep.session import Sweep
+from cl_engine.sweep.config import SweepOptions
+from cl_engine.sweep.sweep import Sweep
 
 options = SweepOptions(**json.loads(sys.argv[1]))
 out = Path(sys.argv[2])
@@ -157,7 +157,7 @@ print(json.dumps({{"done": tally.done, "failed": tally.failed, "dropped": tally.
 def test_a_driver_on_ray_that_is_asked_to_stop_saves_its_runs_and_leaves_no_process(tmp_path: Path):
     code = """
 import psutil
-from cl_engine.stopping import Stopped
+from cl_engine.runs.signals import Stopped
 
 def interrupt():
     trace = Path(options.set["trace"][0])

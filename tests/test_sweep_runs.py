@@ -18,12 +18,12 @@ from click.testing import CliRunner, Result
 
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
-from cl_engine.results import open_run
+from cl_engine.results.run import open_run
 from cl_engine.sweep.combinations import Cell, Combination
+from cl_engine.sweep.config import SweepOptions
 from cl_engine.sweep.folder import SweepFolder
-from cl_engine.sweep.request import SweepOptions
-from cl_engine.sweep.session import Sweep
-from cl_engine.sweep.tally import Tally
+from cl_engine.sweep.status import Tally
+from cl_engine.sweep.sweep import Sweep
 from tests.conftest import TINY, assert_same_facts, facts
 
 ROOT = Path(__file__).parents[1]
@@ -262,7 +262,7 @@ def test_a_driver_that_is_ended_leaves_no_process_and_the_same_command_goes_on(t
     trace, out = tmp_path / "trace", tmp_path / "out"
     process = _started(trace, out)
     workers = psutil.Process(process.pid).children(recursive=True)
-    assert len([each for each in workers if "cl_engine.sweep.slot" in " ".join(each.cmdline())]) == 2
+    assert len([each for each in workers if "cl_engine.sweep.worker" in " ".join(each.cmdline())]) == 2
     assert "2 running" in call("status", out).stdout
     process.send_signal(number)
     said = process.communicate(timeout=90)[1]

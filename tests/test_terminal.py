@@ -11,12 +11,12 @@ import h5py
 import pytest
 from rich.console import Console
 
-from cl_engine.analysis import terminal
-from cl_engine.analysis.scores import summarised
-from cl_engine.analysis.terminal import print_comparison, print_run
+from cl_engine.analysis.report import terminal
+from cl_engine.analysis.report.terminal import print_comparison, print_run
+from cl_engine.analysis.scores.run_scores import summarised
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
-from cl_engine.results import Run, open_run
+from cl_engine.results.run import Run, open_run
 from tests.conftest import TINY
 
 SEEDS = tuple(range(12))

@@ -18,12 +18,12 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from cl_engine.analysis.moment import moment
-from cl_engine.analysis.watch import ATTEMPTS, Follower, shown, watch
+from cl_engine.analysis.live.snapshot import moment
+from cl_engine.analysis.live.watch import ATTEMPTS, Follower, shown, watch
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
-from cl_engine.results import open_run
+from cl_engine.results.run import open_run
 from tests.conftest import TINY, published_always
 
 ROOT = Path(__file__).parents[1]

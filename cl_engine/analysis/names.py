@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cl_engine.formats import clean
-from cl_engine.results import Run
+from cl_engine.core.text import clean
+from cl_engine.results.run import Run
 
 FEW, SHORT = 3, 40  # options that are named at the most, and letters that it may take
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from cl_engine.core.text import cell
 from cl_engine.export import frames
-from cl_engine.formats import cell
-from cl_engine.results import Run
+from cl_engine.results.run import Run
 
 
 def export(run: Run, folder: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cl_engine.analysis.names import one_line
-from cl_engine.results import Run
+from cl_engine.results.run import Run
 
 ROWS = 64  # evaluations at a time
 OURS = ("accuracy", "scores", "memory", "time")  # names of tables that no table of a log takes

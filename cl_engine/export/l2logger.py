@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from cl_engine.analysis.names import one_line
-from cl_engine.analysis.scores import learning_points
+from cl_engine.analysis.scores.run_scores import learning_points
 from cl_engine.export import frames
-from cl_engine.results import Run
+from cl_engine.results.run import Run
 
 COLUMNS = [
     "block_num",

@@ -7,7 +7,7 @@ from pathlib import Path
 import xarray as xr
 
 from cl_engine.export import frames
-from cl_engine.results import Run
+from cl_engine.results.run import Run
 
 
 def export(run: Run, folder: Path) -> None:

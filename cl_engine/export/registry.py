@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cl_engine.analysis.names import one_line
 from cl_engine.errors import UsageError, unknown
-from cl_engine.results import Run
+from cl_engine.results.run import Run
 
 WITHOUT = {"__init__", "frames", "registry", "needed", "scalars"}  # files here that are no format
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cl_engine.analysis.names import one_line
-from cl_engine.results import Run
+from cl_engine.results.run import Run
 
 TASKS = 50  # curves of single tasks at the most, evenly spread: such tools draw a panel for each
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cl_engine.export import frames, scalars
 from cl_engine.export.needed import needed
-from cl_engine.results import Run
+from cl_engine.results.run import Run
 
 
 def export(run: Run, folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from cl_engine.analysis.names import one_line
 from cl_engine.export import scalars
 from cl_engine.export.needed import needed
-from cl_engine.results import Run
+from cl_engine.results.run import Run
 
 
 def export(run: Run, folder: Path) -> None:

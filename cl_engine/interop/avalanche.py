@@ -1,8 +1,8 @@
 """The library Avalanche and this engine together: its benchmarks here, our streams and strategies there, its runs logged."""
 
+from cl_engine.interop.avalanche_strategy import as_avalanche
 from cl_engine.interop.benchmark_stream import from_avalanche
 from cl_engine.interop.hdf5_logger import Hdf5Logger
-from cl_engine.interop.learner import as_avalanche
 from cl_engine.interop.randomness import seeded
 from cl_engine.interop.tensor_benchmark import to_avalanche
 

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_engine import rng
-from cl_engine.augmentation import Augmentation
+from cl_engine.core import rng
+from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.source_stream import ordered
+from cl_engine.data.stream import Data, Experience, Setting, Stream
 from cl_engine.errors import UsageError, unknown
 from cl_engine.interop import benchmarks
 from cl_engine.interop.benchmarks import Part
+from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.open_options import opened
-from cl_engine.interop.quiet import quietly
 from cl_engine.interop.random_transforms import as_augmentation, shown_alike
 from cl_engine.interop.rows import Group, inputs_of, is_random
 from cl_engine.options import checked, option
-from cl_engine.source_stream import ordered
-from cl_engine.stream import Data, Experience, Setting, Stream
 
 
 class Avalanche(Stream):

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from cl_engine.core.rng import derive
+from cl_engine.data.stream import Setting
 from cl_engine.errors import UsageError, unknown
+from cl_engine.interop.lazy_import import attribute, quietly
 from cl_engine.interop.offline import WouldDownload, offline
-from cl_engine.interop.quiet import attribute, quietly
 from cl_engine.interop.randomness import drawing
 from cl_engine.interop.rows import labels_of, task_labels_of
-from cl_engine.rng import derive
-from cl_engine.stream import Setting
 
 CLASSIC = "avalanche.benchmarks.classic"
 

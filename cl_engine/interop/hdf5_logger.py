@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from cl_engine import events
+from cl_engine.core.state import bytes_by_part
 from cl_engine.errors import UsageError
-from cl_engine.interop.quiet import quietly
+from cl_engine.interop.callbacks import of_batch, of_pass
+from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.snapshot import taken
-from cl_engine.interop.spy import of_batch, of_pass
-from cl_engine.ledger import Ledger
-from cl_engine.log_file import LOG
-from cl_engine.memory import bytes_by_part
-from cl_engine.run_folder import RunFolder
+from cl_engine.metrics.running import Ledger
+from cl_engine.results.log_file import LOG
+from cl_engine.runs.run_folder import RunFolder
 from cl_engine.strategy import Strategy
 
 with quietly():

@@ -10,8 +10,8 @@ from math import prod
 import torch
 from torch import Tensor
 
+from cl_engine.core.state import State
 from cl_engine.interop.snapshot import Snapshot
-from cl_engine.memory import State
 
 DESCRIPTION = "description"
 

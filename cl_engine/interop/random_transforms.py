@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_engine.augmentation import Augmentation
+from cl_engine.data.augmentation import Augmentation
 from cl_engine.interop.randomness import drawing
 from cl_engine.interop.rows import PROBED, TRIES, inputs_of
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cl_engine import rng
+from cl_engine.core import rng
 
 
 class Randomness:

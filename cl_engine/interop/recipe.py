@@ -11,13 +11,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cl_engine.data.stream import Setting
 from cl_engine.errors import UsageError, unknown
+from cl_engine.interop.lazy_import import attribute, quietly
 from cl_engine.interop.offline import offline
-from cl_engine.interop.quiet import attribute, quietly
 from cl_engine.interop.randomness import seeded
-from cl_engine.net import Net
-from cl_engine.optimizers import Train, optimizer_class
-from cl_engine.stream import Setting
+from cl_engine.nn.net import Net
+from cl_engine.training.optimizers import Train, optimizer_class
 
 SUPERVISED = "avalanche.training.supervised"
 Heads = Literal["one", "per task"]

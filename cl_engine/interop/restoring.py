@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_engine.interop.quiet import quietly
+from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.rows import dataset_of
 from cl_engine.interop.snapshot import FACTORIES, Snapshot
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.errors import UsageError
-from cl_engine.interop.quiet import attribute
+from cl_engine.interop.lazy_import import attribute
 from cl_engine.interop.randomness import drawing
 
 Group = Literal["train", "eval"]

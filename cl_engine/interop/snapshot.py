@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from cl_engine.errors import UsageError
-from cl_engine.interop.quiet import quietly
+from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.rows import tensors_of
 
 with quietly():

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_engine.interop.quiet import quietly
+from cl_engine.data.stream import Data, Stream
+from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.rows import dataset_of
-from cl_engine.stream import Data, Stream
 
 with quietly():
     from avalanche.benchmarks import CLScenario, DatasetExperience

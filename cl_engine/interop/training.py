@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_engine.interop.aside import Aside
-from cl_engine.interop.quiet import quietly
+from cl_engine.core.rng import derive
+from cl_engine.data.stream import Data
+from cl_engine.interop.callbacks import AnswerSpy, Going, PassEnded, Reached, TrainingSpy
+from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.randomness import Randomness, seeded
 from cl_engine.interop.recipe import Recipe
 from cl_engine.interop.restoring import put
 from cl_engine.interop.snapshot import Snapshot
-from cl_engine.interop.spy import AnswerSpy, Going, PassEnded, Reached, TrainingSpy
 from cl_engine.interop.tensor_benchmark import Rows, TensorBenchmark
-from cl_engine.job import Curve
-from cl_engine.rng import derive
-from cl_engine.stream import Data
+from cl_engine.interop.threaded_generator import Aside
+from cl_engine.training.fit_job import Curve
 
 UNSEEN = -1e9  # the logit of a class that an answer has no place for
 Message = Going | PassEnded | Reached

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cl_engine.masks.layout import some_maskable
 from cl_engine.masks.norms import norm_after
-from cl_engine.net import Net, Params
+from cl_engine.nn.net import Net, Params
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from cl_engine.core.tree import leaves
 from cl_engine.errors import RunFailed
-from cl_engine.tree import leaves
 
 
 def digest(tree: Mapping[str, Any]) -> str:

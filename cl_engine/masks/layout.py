@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cl_engine.errors import UsageError
-from cl_engine.module_head import HEAD_WEIGHT
-from cl_engine.net import Net, Params
+from cl_engine.nn.head import HEAD_WEIGHT
+from cl_engine.nn.net import Net, Params
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from cl_engine.bank import Bank
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import State
 from cl_engine.masks.layout import Layout
-from cl_engine.memory import State
-from cl_engine.net import Net, Params
+from cl_engine.nn.net import Net, Params
 
 NormPolicy = Literal["frozen", "statistics", "affine"]
 MEANING = (

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cl_engine.errors import UsageError
 from cl_engine.masks.layout import Layout, maskable
 from cl_engine.masks.norms import TaskNorms
-from cl_engine.net import Net, Params
+from cl_engine.nn.net import Net, Params
 
 Kind = Literal["scale_bias", "depthwise", "both"]
 SCALE, SHIFT = "/scale", "/shift"

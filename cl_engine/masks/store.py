@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from cl_engine.bank import Bank
+from cl_engine.core.bank import Bank
+from cl_engine.masks.events import LayerMask, MaskLearned, MaskOverlap
 from cl_engine.masks.layout import Layout
-from cl_engine.masks.told import LayerMask, MaskLearned, MaskOverlap
-from cl_engine.net import Params
+from cl_engine.nn.net import Params
 
 
 class MaskStore:

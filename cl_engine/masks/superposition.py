@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from cl_engine.net import Params
+from cl_engine.nn.net import Params
 
 NUMBERS_AT_ONCE = 2**25  # of gradients held at a time: groups of rows times weights
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cl_engine.optimizers import Train
+from cl_engine.training.optimizers import Train
 
 Kind = Literal["binary", "ternary", "ternary_symmetric"]
 

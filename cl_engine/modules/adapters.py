@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_engine import rng
+from cl_engine.core import rng
 from cl_engine.modules.division import ends
-from cl_engine.net import Hook, Net, Params
+from cl_engine.nn.net import Hook, Net, Params
 
 
 class Adapters:

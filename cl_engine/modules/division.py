@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from cl_engine.errors import UsageError
-from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
-from cl_engine.net import Net
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.net import Net
 
 Division = list[list[str]]
 

@@ -8,16 +8,16 @@ from collections.abc import Generator, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from cl_engine import rng
+from cl_engine.core import rng
+from cl_engine.core.state import State
+from cl_engine.data.stream import Data, Experience
 from cl_engine.events import Event
 from cl_engine.masks.norms import LAYERS
-from cl_engine.memory import State
 from cl_engine.modules.division import division
+from cl_engine.modules.events import NOBODY, ModuleAdded, PathChosen, PathStep, SourceScored
 from cl_engine.modules.library import Library
-from cl_engine.modules.told import NOBODY, ModuleAdded, PathChosen, PathStep, SourceScored
-from cl_engine.net import Net, Params
-from cl_engine.proxies import neighbours_among
-from cl_engine.stream import Data, Experience
+from cl_engine.modules.transferability import neighbours_among
+from cl_engine.nn.net import Net, Params
 
 
 class Growth:

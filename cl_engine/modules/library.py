@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cl_engine.bank import Bank
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import State
 from cl_engine.masks.layout import Layout
-from cl_engine.memory import State
 from cl_engine.modules.division import Division
-from cl_engine.net import Net, Params
+from cl_engine.nn.net import Net, Params
 
 
 @dataclass(frozen=True)

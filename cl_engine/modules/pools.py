@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cl_engine import rng
+from cl_engine.core import rng
+from cl_engine.core.tree import Tree
 from cl_engine.masks.norms import LAYERS
 from cl_engine.modules.division import division
-from cl_engine.net import Hook, Net, Params
-from cl_engine.tree import Tree
+from cl_engine.nn.net import Hook, Net, Params
 
 FIRST_SHARE = 0.5  # of a block in the order that learning starts from
 Mix = Literal["kernels", "outputs"]

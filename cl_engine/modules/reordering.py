@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from cl_engine.data.stream import Experience
 from cl_engine.events import Event
+from cl_engine.modules.events import OrderLearned
 from cl_engine.modules.pools import Orders
-from cl_engine.modules.told import OrderLearned
-from cl_engine.stream import Experience
 
 
 def certainty(logits: Tensor) -> Tensor:

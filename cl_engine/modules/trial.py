@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cl_engine.modules.candidates import Reuse
-from cl_engine.modules.told import NOBODY
-from cl_engine.net import Params
+from cl_engine.modules.events import NOBODY
+from cl_engine.nn.net import Params
 
 
 @dataclass(frozen=True, eq=False)

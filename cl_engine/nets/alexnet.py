@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from cl_engine.architecture import Architecture
 from cl_engine.errors import UsageError
+from cl_engine.nn.architecture import Architecture
 from cl_engine.options import option
 
 

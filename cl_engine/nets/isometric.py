@@ -7,8 +7,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_engine.architecture import Architecture
 from cl_engine.errors import UsageError
+from cl_engine.nn.architecture import Architecture
 from cl_engine.options import option
 
 Norm = Literal["layer", "batch"]

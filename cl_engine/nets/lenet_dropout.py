@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from cl_engine.architecture import Architecture
+from cl_engine.nn.architecture import Architecture
 
 
 class LenetDropout(Architecture):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from cl_engine.architecture import Architecture
+from cl_engine.nn.architecture import Architecture
 from cl_engine.options import option
 
 

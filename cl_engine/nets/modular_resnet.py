@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_engine.architecture import Architecture
 from cl_engine.errors import UsageError
+from cl_engine.nn.architecture import Architecture
 from cl_engine.options import option
 
 STRIDES = (1, 2, 2, 2)  # of the four stages

@@ -7,7 +7,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_engine.architecture import Architecture
+from cl_engine.nn.architecture import Architecture
 from cl_engine.options import option
 
 Norm = Literal["batch", "group", "none"]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from cl_engine.architecture import Architecture
+from cl_engine.nn.architecture import Architecture
 from cl_engine.options import option
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from cl_engine import rng
+from cl_engine.core import rng
 
 Weights = dict[str, Tensor]
 Function = Callable[[Tensor], Tensor]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cl_engine import rng
-from cl_engine.bank import Bank
+from cl_engine.core import rng
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import State
 from cl_engine.events import Event
-from cl_engine.memory import State
 from cl_engine.recall import lattice, numbers
 from cl_engine.recall.autoencoder import Shape, Weights
 from cl_engine.recall.closed_form import principal_encoder

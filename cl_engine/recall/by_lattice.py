@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cl_engine.bank import Bank
-from cl_engine.memory import State
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import State
 from cl_engine.recall import lattice
 from cl_engine.recall.codec import Batch, Keeping, Report, SkillCodec
 from cl_engine.recall.codes import code_of, no_codes, put_code

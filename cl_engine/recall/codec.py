@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cl_engine.core.state import State
 from cl_engine.events import Event
-from cl_engine.memory import State
 from cl_engine.recall.stop import Probe
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_engine.bank import Bank
-from cl_engine.memory import State
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import State
 
 PAGE = 4096  # bytes
 

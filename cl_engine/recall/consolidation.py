@@ -1,6 +1,6 @@
 """Retraining an autoencoder on recollections and new skills until both can be recalled.
 
-The second training loop of the house, beside `cl_engine.fit`: that one fits a net to rows of data that all seeds share,
+The second training loop of the house, beside `cl_engine.training.fit`: that one fits a net to rows of data that all seeds share,
 for a number of epochs fixed beforehand. Here the rows are the seeds' own weight vectors, there is no label and no
 `Net`, the end is found by a stop rule that each seed meets on its own, and hard examples come twice.
 """
@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_engine import rng
+from cl_engine.core import rng
 from cl_engine.errors import RunFailed
 from cl_engine.events import Event, Progress
-from cl_engine.optimizers import optimizer_class
 from cl_engine.recall.autoencoder import Shape, Weights
 from cl_engine.recall.closed_form import solve_last_layer
 from cl_engine.recall.manifest import joined
 from cl_engine.recall.stop import Newest, StopRule, agreement
+from cl_engine.training.optimizers import optimizer_class
 
 BREATH = 0.03  # seconds between two looks at whether anybody still reads
 

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
-from cl_engine.net import Net, Params
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.net import Net, Params
 
 Kind = Literal["weight", "head", "statistic"]
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cl_engine.net import Net, Params
+from cl_engine.data.stream import Experience
+from cl_engine.nn.net import Net, Params
 from cl_engine.recall.manifest import Manifest
 from cl_engine.recall.sketch import Sketches
 from cl_engine.recall.stop import Probe, agreement
-from cl_engine.stream import Experience
 
 PROBE_ROWS = 512  # rows at most that the newest skill is tested on
 

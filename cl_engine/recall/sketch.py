@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cl_engine import rng
-from cl_engine.bank import Bank
+from cl_engine.core import rng
+from cl_engine.core.bank import Bank
 
 
 class Sketches:

@@ -1,6 +1,6 @@
 """CIFAR-100, in torchvision's layout."""
 
-from cl_engine.torchvision_files import CifarLike
+from cl_engine.data.torchvision import CifarLike
 
 
 class Cifar100(CifarLike):

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cl_engine import image_files
-from cl_engine.source_stream import Arrays, Source
-from cl_engine.torchvision_files import opened
+from cl_engine.data import image_files
+from cl_engine.data.source_stream import Arrays, Source
+from cl_engine.data.torchvision import opened
 
 SIDE = 32
 

@@ -1,6 +1,6 @@
 """Fashion-MNIST, in torchvision's layout."""
 
-from cl_engine.torchvision_files import MnistLike
+from cl_engine.data.torchvision import MnistLike
 
 
 class FashionMnist(MnistLike):

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from cl_engine import image_files
+from cl_engine.data import image_files
+from cl_engine.data.source_stream import Arrays, Source
 from cl_engine.errors import UsageError
-from cl_engine.source_stream import Arrays, Source
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 SHORT_SIDE, SIDE = 256, 224

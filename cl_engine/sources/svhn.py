@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cl_engine.source_stream import Arrays, Source
-from cl_engine.torchvision_files import opened
+from cl_engine.data.source_stream import Arrays, Source
+from cl_engine.data.torchvision import opened
 
 
 class Svhn(Source):

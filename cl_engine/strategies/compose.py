@@ -10,24 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_engine import rng
-from cl_engine.bank import Bank
+from cl_engine.core import rng
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import State
+from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Data, Experience
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Event
-from cl_engine.heads import empty_heads, head_for, row_of
 from cl_engine.masks.norms import TaskNorms
-from cl_engine.memory import State
-from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.modules.events import OrderTried, SourceScored
 from cl_engine.modules.pools import Mix, Orders
 from cl_engine.modules.reordering import beside, best_of, certainty, refined, told
-from cl_engine.modules.told import OrderTried, SourceScored
-from cl_engine.net import Params
-from cl_engine.optimizers import Train
+from cl_engine.modules.transferability import nearest_neighbours
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.net import Params
+from cl_engine.nn.task_heads import empty_heads, head_for, row_of
 from cl_engine.options import option
-from cl_engine.proxies import nearest_neighbours
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Data, Experience
-from cl_engine.tree import Tree
+from cl_engine.training.optimizers import Train
 
 Scalar = Tensor | float
 HEAD = (HEAD_WEIGHT, HEAD_BIAS)

@@ -9,18 +9,18 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from cl_engine import rng
-from cl_engine.bank import Bank
+from cl_engine.core import rng
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import State
+from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Experience
 from cl_engine.events import StrategyEvent
-from cl_engine.memory import State
-from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.modules.adapters import Adapters
-from cl_engine.net import Net, Params
+from cl_engine.modules.transferability import Proxy, promise
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.net import Net, Params
 from cl_engine.options import option
-from cl_engine.proxies import Proxy, promise
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Experience
-from cl_engine.tree import Tree
 
 GENERALIST = -1
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cl_engine.memory import State
+from cl_engine.core.state import State
+from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Experience
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Experience
-from cl_engine.tree import Tree
 
 
 class Finetune(Strategy):

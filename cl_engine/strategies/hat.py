@@ -9,19 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_engine import rng
-from cl_engine.bank import Bank
-from cl_engine.heads import empty_heads, head_for, row_of
+from cl_engine.core import rng
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import State
+from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Experience
+from cl_engine.masks.events import GatesUsed
 from cl_engine.masks.gates import Gates
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
-from cl_engine.masks.told import GatesUsed
-from cl_engine.memory import State
-from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
-from cl_engine.net import Params
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.net import Params
+from cl_engine.nn.task_heads import empty_heads, head_for, row_of
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Experience
-from cl_engine.tree import Tree
 
 BOUND = 6.0  # embeddings stay within ±6, where the gate's gradient has not vanished (as released)
 

@@ -6,12 +6,12 @@ from functools import cached_property
 
 from torch import Tensor
 
-from cl_engine.frozen_features import FrozenFeatures
-from cl_engine.memory import State
-from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.core.state import State
+from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Experience
+from cl_engine.nn.feature_cache import FrozenFeatures
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Experience
-from cl_engine.tree import Tree
 
 
 class HeadOnly(Strategy):

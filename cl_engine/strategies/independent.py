@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cl_engine.bank import Bank
-from cl_engine.memory import State
-from cl_engine.net import Params
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import State
+from cl_engine.data.stream import Experience
+from cl_engine.nn.net import Params
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Experience
 
 
 class Independent(Strategy):

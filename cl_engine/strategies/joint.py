@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cl_engine.memory import State
+from cl_engine.core.state import State
+from cl_engine.data.stream import Experience
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Experience
 
 
 class Joint(Strategy):

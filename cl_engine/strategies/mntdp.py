@@ -13,19 +13,19 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from cl_engine.core.state import State
+from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded, Event
-from cl_engine.job import Midway
-from cl_engine.memory import State
 from cl_engine.modules.candidates import Prior, candidates
+from cl_engine.modules.events import CandidateTried
 from cl_engine.modules.growth import Growth, divided
-from cl_engine.modules.told import CandidateTried
 from cl_engine.modules.trial import Best, Trial, repeated
-from cl_engine.net import Params
+from cl_engine.nn.net import Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Experience
-from cl_engine.tree import Tree
+from cl_engine.training.fit_job import Midway
 
 Trained = tuple[Tree, int, float, dict[int, Tree]]
 POINTS = 64  # of a learning curve, the first ones: weights are held until it is known whose curve counts

@@ -11,19 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_engine import rng
+from cl_engine.core import rng
+from cl_engine.core.state import State
+from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Experience
 from cl_engine.events import Event
-from cl_engine.job import Curve, Midway
-from cl_engine.memory import State
-from cl_engine.module_head import HEAD_BIAS
 from cl_engine.modules.candidates import Prior, Reuse, candidates
+from cl_engine.modules.events import PathSampled
 from cl_engine.modules.growth import Growth, divided
-from cl_engine.modules.told import PathSampled
-from cl_engine.net import Params
+from cl_engine.nn.head import HEAD_BIAS
+from cl_engine.nn.net import Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Experience
-from cl_engine.tree import Tree
+from cl_engine.training.fit_job import Curve, Midway
 
 
 class MntdpS(Strategy):

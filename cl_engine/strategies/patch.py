@@ -7,17 +7,17 @@ from typing import Literal
 
 from torch import Tensor
 
-from cl_engine.bank import Bank
-from cl_engine.heads import empty_heads, head_for, row_of
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import State
+from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Experience
 from cl_engine.masks import guard
 from cl_engine.masks.patches import Kind, PatchParts
-from cl_engine.memory import State
-from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
-from cl_engine.net import Params
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.net import Params
+from cl_engine.nn.task_heads import empty_heads, head_for, row_of
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Experience
-from cl_engine.tree import Tree
 
 
 class Patch(Strategy):

@@ -9,22 +9,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cl_engine import rng
+from cl_engine.core import rng
+from cl_engine.core.state import State
+from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
-from cl_engine.heads import empty_heads, head_for, row_of
 from cl_engine.masks import guard
 from cl_engine.masks.layout import Layout, some_maskable
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
 from cl_engine.masks.store import MaskStore
 from cl_engine.masks.thresholds import HARD, Kind, for_scores, straight_through
-from cl_engine.memory import State
-from cl_engine.module_head import HEAD_BIAS, HEAD_WEIGHT
-from cl_engine.net import Params
-from cl_engine.optimizers import Train
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.net import Params
+from cl_engine.nn.task_heads import empty_heads, head_for, row_of
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Experience
-from cl_engine.tree import Tree
+from cl_engine.training.optimizers import Train
 
 
 class Piggyback(Strategy):

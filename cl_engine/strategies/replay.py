@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_engine import rng
+from cl_engine.core import rng
+from cl_engine.core.state import State
+from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Experience
 from cl_engine.events import StrategyEvent
-from cl_engine.heads import head_of
-from cl_engine.memory import State
-from cl_engine.net import Params
-from cl_engine.optimizers import NOT_ELEMENTWISE
+from cl_engine.nn.net import Params
+from cl_engine.nn.task_heads import head_of
 from cl_engine.options import option
-from cl_engine.rehearsal import balanced, reservoir
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Experience
-from cl_engine.tree import Tree
+from cl_engine.training.optimizers import NOT_ELEMENTWISE
+from cl_engine.training.rehearsal import balanced, reservoir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

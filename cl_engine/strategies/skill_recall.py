@@ -10,22 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_engine import rng
-from cl_engine.bank import Bank
+from cl_engine.core import rng
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import State, bytes_by_part
+from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
-from cl_engine.memory import State, bytes_by_part
-from cl_engine.net import Params
-from cl_engine.optimizers import optimizer_class
+from cl_engine.nn.net import Params
 from cl_engine.options import option
 from cl_engine.recall.choice import codec_of
 from cl_engine.recall.codec import Batch, SkillCodec, recalled
+from cl_engine.recall.events import Consolidated, RecallVerified, SkillBytes, SkillRecalled, SkillStored
 from cl_engine.recall.manifest import Manifest
 from cl_engine.recall.measure import nearness, nearness_to_originals, probing
 from cl_engine.recall.sketch import Sketches
-from cl_engine.recall.told import Consolidated, RecallVerified, SkillBytes, SkillRecalled, SkillStored
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.stream import Experience
-from cl_engine.tree import Tree
+from cl_engine.training.optimizers import optimizer_class
 
 Activation = Literal["tanh", "elu", "relu", "linear"]
 NONE = -1

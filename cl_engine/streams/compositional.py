@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_engine import rng
+from cl_engine.core import rng
+from cl_engine.data.source_stream import Arrays
+from cl_engine.data.stream import Data, Experience, Shape, Stream
 from cl_engine.errors import UsageError
-from cl_engine.images import to_shape
+from cl_engine.nn.memory_format import to_shape
 from cl_engine.options import option
-from cl_engine.source_stream import Arrays
-from cl_engine.stream import Data, Experience, Shape, Stream
 
 Transform = Literal["turn", "mirror", "invert", "roll", "halve", "permute"]
 KEPT = 6  # sources in memory at a time

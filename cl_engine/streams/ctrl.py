@@ -11,13 +11,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cl_engine import rng
-from cl_engine.ctrl_tasks import Kind, Size, Task, tasks_of
+from cl_engine.core import rng
+from cl_engine.data.ctrl_tasks import Kind, Size, Task, tasks_of
+from cl_engine.data.source_stream import Arrays
+from cl_engine.data.stream import Data, Experience, Setting, Shape, Stream
 from cl_engine.errors import UsageError
-from cl_engine.images import to_shape
+from cl_engine.nn.memory_format import to_shape
 from cl_engine.options import option
-from cl_engine.source_stream import Arrays
-from cl_engine.stream import Data, Experience, Setting, Shape, Stream
 
 KEPT = 6  # sources in memory at a time
 ASIDE = {"cifar100": 50, "dtd": 27}  # rows of a class from which validation rows are drawn

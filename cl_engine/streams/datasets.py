@@ -11,11 +11,11 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from cl_engine.data.source_stream import Arrays, SourceStream, ordered
+from cl_engine.data.stream import Data, Experience, Shape, Stream
 from cl_engine.errors import UsageError
-from cl_engine.images import to_shape
+from cl_engine.nn.memory_format import to_shape
 from cl_engine.options import STRICT, option
-from cl_engine.source_stream import Arrays, SourceStream, ordered
-from cl_engine.stream import Data, Experience, Shape, Stream
 
 KEPT = 2  # data sets in memory at a time
 

@@ -10,11 +10,11 @@ from itertools import combinations
 
 import numpy as np
 
-from cl_engine import rng
+from cl_engine.core import rng
+from cl_engine.data.source_stream import SourceStream
+from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
 from cl_engine.options import option
-from cl_engine.source_stream import SourceStream
-from cl_engine.stream import Experience
 
 MOST = 10**6  # tasks
 

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from cl_engine import rng
+from cl_engine.core import rng
+from cl_engine.data.source_stream import SourceStream
 from cl_engine.options import option
-from cl_engine.source_stream import SourceStream
 
 
 class Permuted(SourceStream):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cl_engine import rng
+from cl_engine.core import rng
+from cl_engine.data.source_stream import SourceStream
 from cl_engine.errors import UsageError
 from cl_engine.options import option
-from cl_engine.source_stream import SourceStream
 
 
 class Split(SourceStream):

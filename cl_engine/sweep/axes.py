@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cl_engine import rng
+from cl_engine.core import rng
 from cl_engine.errors import UsageError
-from cl_engine.scenario import parsed
+from cl_engine.runs.scenario import parsed
 
 Point = dict[str, Any]
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"

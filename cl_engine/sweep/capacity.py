@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from cl_engine.errors import UsageError
-from cl_engine.sweep.request import ResourceOptions
+from cl_engine.sweep.config import ResourceOptions
 
 SPARE = 0.9  # share of the free memory that is given out
 MARGIN = 1.25  # a run may take so much more memory than its first experience did

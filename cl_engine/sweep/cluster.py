@@ -23,10 +23,10 @@ from typing import Any
 import joblib
 
 from cl_engine.errors import UsageError
+from cl_engine.sweep.backend import Heard, Job, Outcome
 from cl_engine.sweep.capacity import share_of_gpu
+from cl_engine.sweep.config import ResourceOptions
 from cl_engine.sweep.local import POOLS, RUNS_A_PROCESS
-from cl_engine.sweep.place import Heard, Job, Outcome
-from cl_engine.sweep.request import ResourceOptions
 
 STORE = 200 * 2**20  # bytes of Ray's object store: what goes through it is logs at the most
 SETTINGS = {
@@ -68,7 +68,7 @@ def work_on_node(job: dict[str, Any], bell: Any) -> Outcome:
     """Do a job in a worker of Ray's."""
     import ray
 
-    from cl_engine.sweep.work import work
+    from cl_engine.sweep.run_job import work
 
     def hear(heard: Heard) -> bool:
         try:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from cl_engine import plugins
 from cl_engine.errors import UsageError, unknown
 from cl_engine.experiment import Experiment
-from cl_engine.optimizers import Train
-from cl_engine.scenario import TABLES, Scenario
+from cl_engine.runs import plugins
+from cl_engine.runs.scenario import TABLES, Scenario
 from cl_engine.sweep.axes import Axes, Point
-from cl_engine.sweep.request import SweepOptions
+from cl_engine.sweep.config import SweepOptions
+from cl_engine.training.optimizers import Train
 
 REFERENCE = "independent"
 SHARED = ("stream", "net", "backbone", "agenda")  # the tables that a reference run has in common with what it is for

@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from cl_engine.disk import write
+from cl_engine.core.files import write
 from cl_engine.errors import UsageError
-from cl_engine.log_file import LOG
-from cl_engine.run_folder import RunFolder
-from cl_engine.stopping import Stopped, asked_to_stop
+from cl_engine.results.log_file import LOG
+from cl_engine.runs.run_folder import RunFolder
+from cl_engine.runs.signals import Stopped, asked_to_stop
 from cl_engine.sweep.axes import Axes
+from cl_engine.sweep.backend import Heard, Job, Outcome, Place
 from cl_engine.sweep.combinations import Combination, references
+from cl_engine.sweep.config import SweepOptions
 from cl_engine.sweep.folder import OUTPUT, Entry, Look, SweepFolder
 from cl_engine.sweep.halving import Goal, goals
-from cl_engine.sweep.place import Heard, Job, Outcome, Place
-from cl_engine.sweep.request import SweepOptions
 from cl_engine.sweep.search import Adaptive
-from cl_engine.sweep.tally import Tally
+from cl_engine.sweep.status import Tally
 
 TICK = 0.25  # seconds between two looks at whether to stop
 SETTLES = 20  # looks, half a second apart, until a file written elsewhere is seen here

@@ -18,11 +18,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from cl_engine.audit import audit
-from cl_engine.disk import hold, refuse_links, write
+from cl_engine.core.files import hold, refuse_links, write
+from cl_engine.core.text import clean
 from cl_engine.errors import UsageError
-from cl_engine.formats import clean
-from cl_engine.log_file import LOG, array, attributes_of, opened, subgroup
+from cl_engine.results.audit import audit
+from cl_engine.results.log_file import LOG, array, attributes_of, opened, subgroup
 
 FORMAT = "cl-engine-sweep/1"
 PLAN, ATTEMPTS, OUTPUT = "sweep.json", "attempts.jsonl", "output.txt"

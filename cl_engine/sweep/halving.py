@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cl_engine.sweep.config import HalvingOptions
 from cl_engine.sweep.folder import Look
-from cl_engine.sweep.request import HalvingOptions
 
 
 @dataclass(frozen=True)

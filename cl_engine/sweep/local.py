@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from cl_engine.sweep.place import Heard, Job, Outcome
+from cl_engine.sweep.backend import Heard, Job, Outcome
 
 RUNS_A_PROCESS = 50  # then a new one takes its place: what a strategy's libraries leak ends with it
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -142,7 +142,7 @@ class _Slot:
     def _launch(self) -> None:
         # a session of its own: Ctrl-C reaches the driver alone, which asks the runs to stop
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cl_engine.sweep.slot"],
+            [sys.executable, "-m", "cl_engine.sweep.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

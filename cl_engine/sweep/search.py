@@ -11,8 +11,8 @@ from typing import Any
 from cl_engine.errors import UsageError
 from cl_engine.sweep.axes import Axes, Point, Range, grid, random
 from cl_engine.sweep.combinations import Cell, Combination, cells
+from cl_engine.sweep.config import SweepOptions
 from cl_engine.sweep.folder import Entry
-from cl_engine.sweep.request import SweepOptions
 
 
 def points(options: SweepOptions, axes: Axes) -> list[Point]:

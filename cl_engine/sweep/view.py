@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cl_engine.analysis.names import one_line
-from cl_engine.formats import duration, size
+from cl_engine.core.text import duration, size
 from cl_engine.sweep.folder import Entry
-from cl_engine.sweep.tally import Tally
+from cl_engine.sweep.status import Tally
 
 SHOWN_RUNNING, SHOWN_FAILED, SHOWN_ROWS, SHOWN_COLUMNS = 8, 10, 30, 5
 NARROW = 100  # width where the output is no terminal

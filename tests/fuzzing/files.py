@@ -22,10 +22,10 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save
 
-from cl_engine import cifar_files
+from cl_engine.data import cifar as cifar_files
+from cl_engine.data.mnist1d import SHAPES
 from cl_engine.events import Scored
 from cl_engine.experiment import Experiment
-from cl_engine.mnist1d_files import SHAPES
 from tests.conftest import old_log
 from tests.fuzzing.harness import Case
 from tests.fuzzing.mutations import bytes_changed, tables_changed, toml_of, value

@@ -135,7 +135,7 @@ def _called(call: Callable[[], Any]) -> Any:
     """Return a command that calls what has no command of its own, with the same errors."""
     import click
 
-    from cl_engine.cli import Commands
+    from cl_engine.cli.commands import Commands
 
     group = Commands(name="called", invoke_without_command=True)
     group.callback = lambda: call() and None
@@ -163,7 +163,7 @@ def _limited() -> Iterator[None]:
 @contextmanager
 def _stopping() -> Iterator[None]:
     """Stop every run once it has learned something."""
-    import cl_engine.session
+    import cl_engine.cli.terminal
 
     class Impatient:
         def __init__(self, *args: Any, **named: Any) -> None:
@@ -179,14 +179,14 @@ def _stopping() -> Iterator[None]:
         def close(self) -> None:
             return
 
-    with mock.patch.object(cl_engine.session, "Console", Impatient):
+    with mock.patch.object(cl_engine.cli.terminal, "Console", Impatient):
         yield
 
 
 @contextmanager
 def _no_sweeps() -> Iterator[None]:
     """Let sweeps end where the first run would begin."""
-    from cl_engine.sweep.session import Sweep
+    from cl_engine.sweep.sweep import Sweep
 
     def begun(self: Any, *args: Any) -> None:
         raise SystemExit(0)

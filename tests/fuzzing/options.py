@@ -10,10 +10,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from cl_engine import plugins
-from cl_engine.agenda import AgendaOptions
-from cl_engine.optimizers import Train
-from cl_engine.sweep.request import HalvingOptions, ResourceOptions, SweepOptions
+from cl_engine.engine.agenda import AgendaOptions
+from cl_engine.runs import plugins
+from cl_engine.sweep.config import HalvingOptions, ResourceOptions, SweepOptions
+from cl_engine.training.optimizers import Train
 from tests.fuzzing.harness import Case
 from tests.fuzzing.mutations import bytes_changed, near, tables_changed, tokens_changed, toml_of, toml_value, value
 

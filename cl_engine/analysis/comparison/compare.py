@@ -1,0 +1,270 @@
+"""Runs compared: intervals over seeds, paired tests with correction, ranks over streams, fronts against memory and time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cl_engine.analysis.scores.groups import Case, cases_of
+from cl_engine.analysis.scores.measures import Measure, measure
+from cl_engine.analysis.scores.statistics import (
+    FEW,
+    Ranking,
+    bootstrap,
+    front,
+    holm,
+    ranked,
+    signed_rank,
+    smallest_p,
+    stratified_bootstrap,
+)
+from cl_engine.errors import UsageError
+from cl_engine.results.run import Run
+
+ALPHA = 0.05
+COSTS = ("memory", "seconds")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What can be said of runs side by side.
+
+    Attributes:
+        by: the measure they are compared by.
+        cases: each method on each stream, with its values by seed.
+        table: a row a case: ``stream``, ``method``, ``strategy``, ``n`` (seeds), ``mean``, ``low``, ``high`` (95 %
+            percentile bootstrap over seeds), ``best`` (of its stream), ``memory`` (bytes a seed), ``seconds`` (a seed),
+            ``memory_front``, ``time_front`` (not dominated in ACC and that cost), ``status``, ``experiences``.
+        pairs: a row for each two methods on a stream: ``stream``, ``one``, ``other``, ``n`` (seeds both have),
+            ``difference`` (one less other) with ``low`` and ``high``, ``p`` (exact signed-rank test over seeds),
+            ``p_holm`` (corrected over the pairs of the stream), ``smallest`` (the smallest p possible), ``significant``.
+        overall: a row a method: ``method``, ``streams``, ``mean`` over streams with ``low`` and ``high`` (bootstrap over
+            the seeds of each stream), ``rank`` (average rank). Empty with one stream.
+        ranking: the test over streams; None with fewer than two streams or methods.
+        remarks: sentences on what is missing, too few, or left out.
+    """
+
+    by: Measure
+    cases: tuple[Case, ...]
+    table: pd.DataFrame
+    pairs: pd.DataFrame
+    overall: pd.DataFrame
+    ranking: Ranking | None
+    remarks: tuple[str, ...]
+
+    @property
+    def streams(self) -> list[str]:
+        """The streams, in order."""
+        return list(dict.fromkeys(case.stream for case in self.cases))
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods, in order."""
+        return list(dict.fromkeys(case.method for case in self.cases))
+
+
+def compared(runs: Sequence[Run], by: str = "acc") -> Comparison:
+    """Compare runs by a measure (`cl_engine.analysis.scores.measures`).
+
+    Seeds are paired: the same seed meets the same stream in the same order. A run that has not got as far as others on
+    its stream is in the table, and takes no part in tests, ranks and fronts.
+
+    Raises:
+        UsageError: if there are no runs, or no such measure.
+    """
+    if not runs:
+        raise UsageError("a comparison needs at least one run")
+    asked = measure(by)
+    cases, said = cases_of(runs, list(dict.fromkeys(("acc", by, *COSTS))))
+    cases = _sorted(cases, asked)
+    furthest = {case.stream: 0 for case in cases}
+    for case in cases:
+        furthest[case.stream] = max(furthest[case.stream], case.experiences)
+    level = [case for case in cases if case.experiences == furthest[case.stream]]
+    said += [
+        f"{case.stream}, {case.method}: tested after {case.experiences} experiences, others after "
+        f"{furthest[case.stream]}: it takes no part in tests, ranks and fronts"
+        for case in cases
+        if case.experiences < furthest[case.stream]
+    ]
+    said += [f"{case.stream}, {case.method}: a run is {case.status}" for case in cases if case.status != "finished"]
+    undefined = [f"{case.stream}, {case.method}" for case in cases if not np.isfinite(case.values[by]).all()]
+    if undefined:
+        said.append(f"{asked.title} is undefined for: {'; '.join(undefined)}")
+    table = _table(cases, level, asked)
+    pairs = _pairs(level, asked)
+    ranking, of_ranks = _ranking(level, asked)
+    overall = _overall(level, asked, ranking)
+    return Comparison(
+        by=asked,
+        cases=tuple(cases),
+        table=table,
+        pairs=pairs,
+        overall=overall,
+        ranking=ranking,
+        remarks=(*said, *_of_seeds(cases, pairs), *of_ranks),
+    )
+
+
+def _sorted(cases: Sequence[Case], by: Measure) -> list[Case]:
+    """Return the cases stream by stream, in the order in which streams come, and the best of each first."""
+    streams = list(dict.fromkeys(case.stream for case in cases))
+    means = {
+        id(case): float(np.nan_to_num(case.values[by.name].mean(), nan=-math.inf if by.higher else math.inf))
+        for case in cases
+    }
+    return sorted(
+        cases, key=lambda case: (streams.index(case.stream), -means[id(case)] if by.higher else means[id(case)])
+    )
+
+
+def _table(cases: Sequence[Case], level: Sequence[Case], by: Measure) -> pd.DataFrame:
+    rows = []
+    for case in cases:
+        low, high = bootstrap(case.values[by.name])
+        rows.append(
+            {
+                "stream": case.stream,
+                "method": case.method,
+                "strategy": case.strategy,
+                "n": len(case.seeds),
+                "mean": float(case.values[by.name].mean()),
+                "low": low,
+                "high": high,
+                "best": False,
+                "memory": float(case.values["memory"].mean()),
+                "seconds": float(case.values["seconds"].mean()),
+                "memory_front": False,
+                "time_front": False,
+                "status": case.status,
+                "experiences": case.experiences,
+            }
+        )
+    table = pd.DataFrame(rows)
+    position = {id(case): k for k, case in enumerate(cases)}
+    for stream in table["stream"].unique():
+        rows_of = [position[id(case)] for case in level if case.stream == stream]
+        means = table.loc[rows_of, "mean"].round(12)
+        best = means.max() if by.higher else means.min()
+        table.loc[rows_of, "best"] = (means == best).to_numpy()
+        accuracy = np.array([cases[k].values["acc"].mean() for k in rows_of])
+        for cost, column in zip(COSTS, ("memory_front", "time_front"), strict=True):
+            table.loc[rows_of, column] = front(accuracy, table.loc[rows_of, cost].to_numpy())
+    return table
+
+
+def _pairs(level: Sequence[Case], by: Measure) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for stream in dict.fromkeys(case.stream for case in level):
+        here = [case for case in level if case.stream == stream]
+        of_stream: list[dict[str, Any]] = []
+        for one, other in combinations(here, 2):
+            shared = [seed for seed in one.seeds if seed in other.seeds]
+            first, second = (case.values[by.name][[case.seeds.index(seed) for seed in shared]] for case in (one, other))
+            gain = first - second
+            low, high = bootstrap(gain)
+            of_stream.append(
+                {
+                    "stream": stream,
+                    "one": one.method,
+                    "other": other.method,
+                    "n": len(shared),
+                    "difference": float(gain.mean()) if len(gain) else math.nan,
+                    "low": low,
+                    "high": high,
+                    "p": signed_rank(gain),
+                    "smallest": smallest_p(len(shared)),
+                }
+            )
+        for row, corrected in zip(of_stream, holm([row["p"] for row in of_stream]), strict=True):
+            rows.append({**row, "p_holm": float(corrected), "significant": bool(corrected < ALPHA)})
+    columns = ["stream", "one", "other", "n", "difference", "low", "high", "p", "p_holm", "smallest", "significant"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _ranking(level: Sequence[Case], by: Measure) -> tuple[Ranking | None, list[str]]:
+    streams = list(dict.fromkeys(case.stream for case in level))
+    wide = _wide(level, by)
+    if len(streams) < 2 or wide.shape[1] < 2:
+        return None, []
+    lacking = wide.isna().mean()
+    kept = wide.loc[:, lacking <= 0.5]
+    said = [
+        f"{name} was measured on fewer than half of the streams and is not ranked"
+        for name in lacking[lacking > 0.5].index
+    ]
+    whole = kept.dropna()
+    if len(whole) < len(kept):
+        left = ", ".join(str(name) for name in kept.index.difference(whole.index, sort=False))
+        said.append(f"ranks leave out streams on which a method is missing or undefined: {left}")
+    if len(whole) < 2 or kept.shape[1] < 2:
+        return None, [*said, "fewer than two streams have all methods, so there are no ranks"]
+    ranking = ranked([str(name) for name in whole.columns], whole.to_numpy(), by.higher, ALPHA)
+    least, asked = smallest_p(len(whole)), len(ranking.pairs)
+    if least * asked >= ALPHA:
+        said.append(
+            f"over {len(whole)} streams the signed-rank test cannot go below p = {least:.4g}, times {asked} pairs by Holm: "
+            f"no difference between methods can be significant; {_needed(asked)} streams could show one"
+        )
+    return ranking, said
+
+
+def _overall(level: Sequence[Case], by: Measure, ranking: Ranking | None) -> pd.DataFrame:
+    columns = ["method", "streams", "mean", "low", "high", "rank"]
+    streams = list(dict.fromkeys(case.stream for case in level))
+    if len(streams) < 2:
+        return pd.DataFrame(columns=columns)
+    ranks = dict(zip(ranking.methods, ranking.ranks, strict=True)) if ranking else {}
+    rows = []
+    for method in dict.fromkeys(case.method for case in level):
+        held = [case.values[by.name] for case in level if case.method == method]
+        mean = float(np.mean([values.mean() for values in held]))
+        low, high = stratified_bootstrap(held)
+        rows.append((method, len(held), mean, low, high, ranks.get(method, math.nan)))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _wide(level: Sequence[Case], by: Measure) -> pd.DataFrame:
+    """Return the mean over seeds, streams by methods, in the order in which they come."""
+    rows = pd.DataFrame([(case.stream, case.method, case.values[by.name].mean()) for case in level])
+    wide = rows.pivot(index=0, columns=1, values=2)
+    return wide.loc[list(dict.fromkeys(rows[0])), list(dict.fromkeys(rows[1]))]
+
+
+def _of_seeds(cases: Sequence[Case], pairs: pd.DataFrame) -> list[str]:
+    """Say where seeds are too few for an interval or a test."""
+    said = []
+    few = sorted({len(case.seeds) for case in cases if 1 < len(case.seeds) < FEW})
+    if few:
+        said.append(
+            f"a bootstrap over {' or '.join(map(str, few))} seeds is too narrow to be a 95 % interval: read it as the spread"
+        )
+    if any(len(case.seeds) == 1 for case in cases):
+        said.append("where there is one seed only, there is no interval and no test")
+    least = {}
+    for _, rows in pairs.groupby("stream", sort=False):
+        tested = rows[rows["p"].notna()]  # Holm counts no other
+        held = tested[tested["n"] > 1]
+        if len(held) and float(held["smallest"].min()) * len(tested) >= ALPHA:
+            least[int(held["n"].max()), len(tested)] = float(held["smallest"].min())
+    for (n, asked), p in sorted(least.items()):
+        times = f", times {asked} pairs by Holm" if asked > 1 else ""
+        said.append(
+            f"with {n} seeds the exact signed-rank test cannot go below p = {p:.4g}{times}: no difference can be "
+            f"significant at 5 %, however large; {_needed(asked)} seeds could show one"
+        )
+    return said
+
+
+def _needed(pairs: int) -> int:
+    """Return how many seeds or streams the signed-rank test needs to be able to go below 5 % after correction."""
+    n = 1
+    while smallest_p(n) * pairs >= ALPHA:
+        n += 1
+    return n

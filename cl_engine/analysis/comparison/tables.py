@@ -1,0 +1,284 @@
+"""A comparison as text: for the terminal, for papers (LaTeX, Markdown), and for other programs (CSV, JSON)."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cl_engine.analysis.comparison.compare import ALPHA, Comparison
+from cl_engine.analysis.names import one_line
+from cl_engine.core.text import UNDEFINED, cell, duration, number, size
+from cl_engine.errors import unknown
+
+TERMINAL_WIDTH = 110  # where the output is no terminal
+SIGNED = ("bwt", "fwt", "forgetting", "transfer", "intransigence", "performance_maintenance")
+MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
+
+
+def written(comparison: Comparison, kind: str = "terminal") -> str:
+    """Return a comparison as text of a kind: ``terminal``, ``csv``, ``latex``, ``markdown`` or ``json``.
+
+    Raises:
+        UsageError: if there is no such kind.
+    """
+    if kind not in KINDS:
+        raise unknown("format", kind, KINDS)
+    return KINDS[kind](comparison)
+
+
+def terminal(comparison: Comparison) -> str:
+    """Return tables a stream, then pairs that differ, ranks and remarks; with colours where it is a terminal."""
+    console = Console(highlight=False)
+    width = console.width if console.is_terminal else max(TERMINAL_WIDTH, console.width)
+    out = Console(highlight=False, file=io.StringIO(), width=width, force_terminal=console.is_terminal)
+    rows = _people(comparison)
+    for stream in comparison.streams:
+        out.print(_text(stream, "bold"))
+        held = rows[rows["stream"] == stream].drop(columns="stream")
+        out.print(_rich(held, comparison.table.loc[held.index, "best"].tolist()))
+        for sentence in _of_pairs(comparison, stream):
+            out.print(_text(sentence))
+        out.print()
+    if len(comparison.overall):
+        out.print(_text(f"over {len(comparison.streams)} streams", "bold"))
+        out.print(_rich(_over_streams(comparison), [False] * len(comparison.overall)))
+        for sentence in said_of_ranking(comparison):
+            out.print(_text(sentence))
+        out.print()
+    for remark in comparison.remarks:
+        out.print(_text(f"note: {remark}"))
+    out.print(_text(legend(comparison), "dim"))
+    file = out.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def csv(comparison: Comparison) -> str:
+    """Return a row a case with all its numbers; texts that a spreadsheet would run as a formula begin with ``'``."""
+    table = comparison.table.copy()
+    for column in table.columns:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            table[column] = [cell(str(text)) for text in table[column]]
+    text: str = table.to_csv(index=False)
+    return text
+
+
+def latex(comparison: Comparison) -> str:
+    """Return booktabs tables, everything escaped: a row a case, the best of each stream bold, and the ranks below.
+
+    They need ``\\usepackage{booktabs}``.
+    """
+    rows, best = _people(comparison, between="--"), comparison.table["best"]
+    blank = rows["stream"].duplicated()
+    rows["stream"] = rows["stream"].mask(blank, "")
+    body = _latex(rows, best.tolist())
+    lines = body.splitlines()
+    start = lines.index(r"\midrule") + 1
+    for at in sorted((start + k for k in np.flatnonzero(~blank.to_numpy()) if k), reverse=True):
+        lines.insert(at, r"\midrule")
+    parts = [f"% {one_line(legend(comparison))}", *lines]
+    if len(comparison.overall):
+        parts += ["", *_latex(_over_streams(comparison, "--"), [False] * len(comparison.overall)).splitlines()]
+    parts += [f"% {one_line(sentence)}" for sentence in (*said_of_ranking(comparison), *comparison.remarks)]
+    return "\n".join(parts) + "\n"
+
+
+def markdown(comparison: Comparison) -> str:
+    """Return tables in GitHub's Markdown, the best of each stream bold, and the remarks as a list."""
+    best = comparison.table["best"].tolist()
+    parts = [_markdown(_people(comparison), best)]
+    if len(comparison.overall):
+        parts.append(_markdown(_over_streams(comparison), [False] * len(comparison.overall)))
+    said = [*said_of_ranking(comparison), *comparison.remarks, legend(comparison)]
+    parts.append("\n".join(f"- {_literal(sentence)}" for sentence in said))
+    return "\n\n".join(parts) + "\n"
+
+
+def as_json(comparison: Comparison) -> str:
+    """Return all of it: values by seed, tests, ranks, remarks, and the files it was made from; NaN is ``null``."""
+    ranking = comparison.ranking
+    content = {
+        "by": comparison.by.name,
+        "cases": [
+            {
+                **row,
+                "seeds": list(case.seeds),
+                "values": {name: values.tolist() for name, values in case.values.items()},
+                "logs": [str(run.path) for run in case.runs],
+                "run_ids": [run.attributes.get("run_id", "") for run in case.runs],
+            }
+            for case, row in zip(comparison.cases, comparison.table.to_dict("records"), strict=True)
+        ],
+        "pairs": comparison.pairs.to_dict("records"),
+        "overall": comparison.overall.to_dict("records"),
+        "ranking": None
+        if ranking is None
+        else {
+            "methods": list(ranking.methods),
+            "ranks": list(ranking.ranks),
+            "streams": ranking.streams,
+            "friedman": ranking.friedman,
+            "pairs": [{"one": a, "other": b, "p": p, "p_holm": q} for (a, b), (p, q) in ranking.pairs.items()],
+            "groups": [list(ranking.methods[a : b + 1]) for a, b in ranking.groups],
+            "critical_difference": ranking.critical_difference,
+        },
+        "remarks": list(comparison.remarks),
+    }
+    return json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+KINDS = {"terminal": terminal, "csv": csv, "latex": latex, "markdown": markdown, "json": as_json}
+
+
+def _people(comparison: Comparison, between: str = "–") -> pd.DataFrame:
+    """Return the table as people read it, all cells text."""
+    rows = []
+    for row in comparison.table.to_dict("records"):
+        fronts = [name for name, held in (("memory", row["memory_front"]), ("time", row["time_front"])) if held]
+        rows.append(
+            {
+                "stream": row["stream"],
+                "method": row["method"],
+                "seeds": str(row["n"]),
+                comparison.by.title: _value(comparison, row["mean"]),
+                "95 % interval": spanned(comparison, row["low"], row["high"], between),
+                "memory": size(row["memory"]),
+                "time": duration(row["seconds"]),
+                "front": ", ".join(fronts),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _over_streams(comparison: Comparison, between: str = "–") -> pd.DataFrame:
+    ordered = comparison.overall.sort_values("rank", kind="stable", na_position="last")
+    rows = [
+        {
+            "method": row["method"],
+            "streams": str(row["streams"]),
+            comparison.by.title: _value(comparison, row["mean"]),
+            "95 % interval": spanned(comparison, row["low"], row["high"], between),
+            "average rank": number(row["rank"], 2),
+        }
+        for row in ordered.to_dict("records")
+    ]
+    return pd.DataFrame(rows)
+
+
+def _value(comparison: Comparison, value: float) -> str:
+    match comparison.by.unit:
+        case "byte":
+            return size(value)
+        case "s":
+            return duration(value)
+    large = math.isfinite(value) and abs(value) >= 1000
+    return f"{value:.3g}" if large else number(value, signed=comparison.by.name in SIGNED)
+
+
+def spanned(comparison: Comparison, low: float, high: float, between: str = "–") -> str:
+    """Return an interval as people read it."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return UNDEFINED
+    return f"{_value(comparison, low)} {between} {_value(comparison, high)}"
+
+
+def _of_pairs(comparison: Comparison, stream: str) -> list[str]:
+    held = comparison.pairs[(comparison.pairs["stream"] == stream) & comparison.pairs["significant"]]
+    return [
+        f"{row['one']} and {row['other']} differ: {_value(comparison, row['difference'])} "
+        f"(p = {row['p_holm']:.3g}, Wilcoxon's signed ranks over {row['n']} seeds, Holm)"
+        for row in held.to_dict("records")
+    ]
+
+
+def said_of_ranking(comparison: Comparison) -> list[str]:
+    """Return what the tests over streams say, a sentence each."""
+    ranking = comparison.ranking
+    if ranking is None:
+        return []
+    said = []
+    if math.isfinite(ranking.friedman):
+        said.append(
+            f"Friedman's test that all methods are alike, over {ranking.streams} streams: p = {ranking.friedman:.3g}"
+        )
+    for (one, other), (_, p) in ranking.pairs.items():
+        if p < ALPHA:
+            said.append(f"{one} ranks before {other} (p = {p:.3g}, Wilcoxon's signed ranks over streams, Holm)")
+    return said
+
+
+def legend(comparison: Comparison) -> str:
+    """Return what the columns are."""
+    way = "higher" if comparison.by.higher else "lower"
+    return (
+        f"{comparison.by.title}: mean over seeds, {way} is better. Interval: percentile bootstrap over seeds. Memory: bytes a "
+        "seed holds at the end. Time: a seed's. Front: no other has at least its ACC for less of that."
+    )
+
+
+def _rich(rows: pd.DataFrame, best: Sequence[bool]) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in rows.columns:
+        text = column in ("method", "front")
+        table.add_column(str(column), justify="left" if text else "right", no_wrap=not text, overflow="fold")
+    for cells, bold in zip(rows.itertuples(index=False), best, strict=True):
+        table.add_row(*(_text(str(cell), "bold" if bold else "") for cell in cells))
+    return table
+
+
+def _latex(rows: pd.DataFrame, best: Sequence[bool]) -> str:
+    shown = rows.map(lambda cell: one_line(str(cell))).reset_index(drop=True)
+    bold = pd.DataFrame("", index=shown.index, columns=shown.columns)
+    bold.loc[list(best), ["method", shown.columns[3]]] = "textbf:--rwrap;"
+    styled = shown.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    kinds = ["l" if column in ("stream", "method", "front") else "r" for column in shown.columns]
+    text: str = styled.apply(lambda _: bold, axis=None).to_latex(hrules=True, column_format="".join(kinds))
+    return text
+
+
+def _markdown(rows: pd.DataFrame, best: Sequence[bool]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    ruler = ["---" if column in ("stream", "method", "front") else "---:" for column in rows.columns]
+    lines = [line([str(column) for column in rows.columns]), line(ruler)]
+    for cells, bold in zip(rows.itertuples(index=False), best, strict=True):
+        shown = [_literal(str(cell)) for cell in cells]
+        strong = (list(rows.columns).index("method"), 3) if bold else ()
+        lines.append(line([f"**{text}**" if at in strong else text for at, text in enumerate(shown)]))
+    return "\n".join(lines)
+
+
+def _literal(text: str) -> str:
+    """Return a text that Markdown shows as it is."""
+    return MARKDOWN.sub(r"\\\1", one_line(text))
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: NaN as null, and numbers of NumPy's as Python's."""
+    match value:
+        case dict():
+            return {str(key): _plain(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+        case bool() | np.bool_():
+            return bool(value)
+        case float() | np.floating():
+            return float(value) if math.isfinite(value) else None
+        case np.integer():
+            return int(value)
+    return value
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(one_line(text), style=style)

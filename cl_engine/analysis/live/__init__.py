@@ -1,0 +1,1 @@
+"""Following a run that goes on, from its log alone."""

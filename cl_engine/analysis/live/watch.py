@@ -1,0 +1,245 @@
+"""Following a run while it goes on, from its log alone: in the terminal, from any machine that sees the file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cl_engine.analysis.live.snapshot import Moment, moment
+from cl_engine.analysis.names import one_line
+from cl_engine.analysis.plots.style import plain
+from cl_engine.core.text import duration, number, size
+from cl_engine.errors import UsageError
+from cl_engine.results.log_file import LOG
+
+ATTEMPTS = 10  # times in a row that a file that is there may be unreadable: it may be about to be replaced
+BLOCKS = "▁▂▃▄▅▆▇█"
+WRITTEN = 12  # tasks whose accuracy is written as a number
+
+
+class Follower:
+    """Reads a log anew whenever it was published anew; a file that is gone for a moment does not disturb it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._failed = 0
+
+    @property
+    def file(self) -> Path:
+        """The log itself: the path, or the log in that folder."""
+        return self.path if self.path.is_file() or self.path.suffix == ".h5" else self.path / LOG
+
+    def news(self) -> Moment | None:
+        """Return what the log says if it was published since it was asked last; None if not, or if there is none now.
+
+        Raises:
+            UsageError: if the file is there and cannot be read, ten times in a row.
+        """
+        try:
+            found = self.file.stat()
+        except OSError:
+            return None
+        state = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if state == self._seen:
+            return None
+        try:
+            news = moment(self.file)
+        except (UsageError, OSError, LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+            self._failed += 1
+            if self._failed < ATTEMPTS:
+                return None
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(f"{self.file} cannot be read: {error}") from None
+        self._seen, self._failed = state, 0
+        return news
+
+
+def watch(path: Path, interval: float = 1.0, once: bool = False, out: Console | None = None) -> str:
+    """Show how a run gets on until it ends, and return its status; before it has begun, wait for it.
+
+    On a terminal the picture is renewed in place; where the output is a file, there is a line for each new experience.
+    With ``once`` what is known now is shown once.
+
+    Raises:
+        UsageError: if the file is not the log of a run, or with ``once`` there is none.
+    """
+    out = out or Console(highlight=False)
+    follower = Follower(path)
+    if once:
+        return _once(follower, out)
+    news = follower.news()
+    if news is None:
+        sentence = f"waiting for {follower.file} to be written: a run writes it when it saves for the first time"
+        out.print(_text(one_line(sentence)), soft_wrap=True)
+    return _live(follower, news, interval, out) if out.is_terminal else _lines(follower, news, interval, out)
+
+
+def _once(follower: Follower, out: Console) -> str:
+    for _ in range(ATTEMPTS):
+        if (news := follower.news()) is not None:
+            out.print(shown(news, out.width))
+            return news.status
+        time.sleep(0.02)
+    raise UsageError(f"there is no log at {follower.file}: give a run's folder or its {LOG}")
+
+
+def _moments(
+    follower: Follower, now: Moment | None, interval: float, idle: Callable[[Moment], None]
+) -> Iterator[Moment]:
+    """Yield each new moment of a run until its last; call ``idle`` with the newest one in between."""
+    while True:
+        if now is not None:
+            yield now
+            if now.status != "running":
+                return
+        latest, now = now, None
+        while now is None:
+            time.sleep(interval)
+            now = follower.news()
+            if now is None and latest is not None:
+                idle(latest)
+
+
+def _live(follower: Follower, news: Moment | None, interval: float, out: Console) -> str:
+    status = ""
+    with Live(console=out, auto_refresh=False, transient=False) as live:
+
+        def draw(now: Moment) -> None:
+            live.update(shown(now, out.width), refresh=True)
+
+        for now in _moments(follower, news, interval, draw):
+            draw(now)
+            status = now.status
+    out.print(_text(_end(status)))
+    return status
+
+
+def _lines(follower: Follower, news: Moment | None, interval: float, out: Console) -> str:
+    status, told, silent = "", 0, False
+
+    def mind(now: Moment) -> None:
+        nonlocal silent
+        if now.silence > now.patience and not silent:
+            silent = True
+            out.print(_text(_silence(now)), soft_wrap=True)
+
+    for now in _moments(follower, news, interval, mind):
+        told = min(told, now.done)  # a run that went on from an earlier save learns some experiences again
+        for step in range(told, now.done):
+            out.print(_text(_line(now, step)), soft_wrap=True)
+        told, status, silent = now.done, now.status, False
+    out.print(_text(f"{now.name}: {_end(status)}"), soft_wrap=True)
+    return status
+
+
+def _line(now: Moment, step: int) -> str:
+    counted = f"{step + 1}/{now.planned}" if now.planned else f"{step + 1}"
+    parts = [f"ACC {now.acc[step]:.3f}"] if np.isfinite(now.acc[step]) else []
+    parts += [f"BWT {now.bwt[step]:+.3f}"] if np.isfinite(now.bwt[step]) else []
+    if step + 1 == now.done:
+        parts += [f"memory {size(sum(now.memory.values()))}"]
+        parts += [f"{duration(round(now.left))} left"] if now.left > 0 else []
+    return f"{now.name}: {counted} {', '.join(parts)}".rstrip()
+
+
+def shown(now: Moment, width: int) -> Group:
+    """Return a moment as it is shown on a terminal of this width."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    room = max(20, width - 14)
+    facts.add_row("done", _progress(now, room))
+    last = now.done - 1
+    if last >= 0:
+        scores = {"ACC": (now.acc, False), "BWT": (now.bwt, True), "forgetting": (now.forgetting, True)}
+        values = [(name, _newest(found), signed) for name, (found, signed) in scores.items()]
+        facts.add_row("scores", _text("   ".join(f"{name} {number(value, signed=s)}" for name, value, s in values)))
+        accs = now.acc[np.isfinite(now.acc)]
+        if len(accs) > 1:
+            facts.add_row("ACC", _spark(accs, room, 0.0, 1.0))
+    if np.isfinite(now.row).any():
+        facts.add_row("last row", _row(now, room))
+    if len(now.curve):
+        low, high = (0.0, 1.0) if "accuracy" in now.curve_of else (0.0, float(now.curve.max()))
+        line = _spark(now.curve, min(room, 40), low, high)
+        line.append(f"  {now.curve[0]:.3f} to {now.curve[-1]:.3f}: {now.curve_of}")
+        facts.add_row("learning", line)
+    if now.memory:
+        parts = ", ".join(f"{plain(name, 24)} {size(held)}" for name, held in now.memory.items())
+        facts.add_row("memory", _text(f"{size(sum(now.memory.values()))} a seed ({parts})"))
+    for k, (step, kind, told) in enumerate(now.events):
+        facts.add_row("events" if k == 0 else "", _text(_cut(f"{step}: {kind} {told}", room)))
+    head = _text(f"{plain(now.name, room)}, {now.seeds} seed{'s' if now.seeds != 1 else ''}: {now.status}", "bold")
+    waiting = now.status == "running" and now.silence > now.patience
+    return Group(head, facts, *([_text(_silence(now), "yellow")] if waiting else []))
+
+
+def _progress(now: Moment, room: int) -> Text:
+    text = _text(f"{now.done}/{now.planned} experiences" if now.planned else f"{now.done} experiences")
+    if now.planned:
+        cells = min(24, room // 3)
+        full = round(cells * min(1.0, now.done / now.planned))
+        text = Text("━" * full, style="green") + Text("━" * (cells - full), style="dim") + Text("  ") + text
+    if now.status == "running":
+        if now.left > 0:
+            text.append(f", {duration(round(now.left))} left")
+        if np.isfinite(now.each):
+            text.append(f", {duration(now.each)} each")
+        text.append(f", saved {duration(round(now.silence))} ago")
+    return text
+
+
+def _row(now: Moment, room: int) -> Text:
+    """Show the accuracy on each task: numbers of a few, blocks of many with the worst named."""
+    tested = np.flatnonzero(np.isfinite(now.row))
+    if len(tested) <= WRITTEN:
+        return _text("  ".join(f"{task}: {now.row[task]:.2f}" for task in tested) + f"   (after {now.row_step})")
+    text = _spark(now.row[tested], room, 0.0, 1.0)
+    worst = tested[np.argsort(now.row[tested], kind="stable")[:3]]
+    named = ", ".join(f"{task} {plain(now.tasks[task], 24)} {now.row[task]:.2f}" for task in worst)
+    return text + _text(f"\n{len(tested)} tasks after {now.row_step}; worst: {named}")
+
+
+def _spark(values: np.ndarray, room: int, low: float, high: float) -> Text:
+    """Return numbers as blocks of eight heights, as many as there is room for; of more, means of neighbours."""
+    parts = np.array_split(values, min(len(values), room))
+    means = np.array([np.nanmean(part) for part in parts])
+    heights = np.clip((means - low) / max(high - low, 1e-9) * len(BLOCKS), 0, len(BLOCKS) - 1)
+    return Text("".join(BLOCKS[int(height)] for height in np.nan_to_num(heights)), style="cyan")
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _newest(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known[-1]) if len(known) else float("nan")
+
+
+def _silence(now: Moment) -> str:
+    return (
+        f"nothing was saved for {duration(round(now.silence))}, though an experience takes {duration(now.each)}: the run may "
+        "have been killed; the same command goes on with it"
+    )
+
+
+def _end(status: str) -> str:
+    return {
+        "finished": "finished",
+        "stopped": "was stopped; the same command goes on with it",
+        "failed": "failed; what was measured until then is in the log",
+    }.get(status, f"ended as '{status}'")
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(text, style=style)

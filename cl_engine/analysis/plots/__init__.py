@@ -1,0 +1,1 @@
+"""Pictures: functions from runs to figures."""

@@ -1,0 +1,159 @@
+"""The pictures a report has: of runs together, and of each one; and the same as files for a paper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cl_engine.analysis.names import names_of
+from cl_engine.analysis.plots import across_runs as pictures
+from cl_engine.analysis.plots import matrices, one_run
+from cl_engine.analysis.plots import modules as composition
+from cl_engine.analysis.plots import strategy_events as inside
+from cl_engine.analysis.plots.style import FORMATS, SIZES, rendered, sized
+from cl_engine.core.asked_for import put
+from cl_engine.errors import unknown
+from cl_engine.results.run import Run
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a report: a short name (that of its file), how to read it, and how it is drawn.
+
+    ``draw`` returns None where the logs do not hold what it shows.
+    """
+
+    name: str
+    aid: str
+    draw: Callable[[], Figure | None]
+
+
+def of_all(runs: Sequence[Run]) -> list[Picture]:
+    """Return the pictures that show runs of one scenario together; runs that were not tested yet are left out."""
+    tested = [run for run in runs if run.final is not None]
+    if not tested:
+        return []
+    front = "Up and to the left is better; dotted: the front of what no other run beats in both."
+    drawn = [
+        Picture(
+            "accuracy",
+            "Falling: earlier tasks are lost. The band is 95 % confidence over seeds.",
+            lambda: pictures.accuracy_over_stream(tested),
+        ),
+        Picture("forgetting", "Zero: nothing is lost.", lambda: pictures.forgetting_over_stream(tested)),
+        Picture(
+            "learning",
+            "How fast a task is learned, tested on its own test rows.",
+            lambda: pictures.learning_curves(tested),
+        ),
+        Picture(
+            "transfer",
+            "Above zero: what was learned before helps. Below: it gets in the way.",
+            lambda: pictures.transfer(tested),
+        ),
+    ]
+    if len(tested) > 1:
+        drawn += [
+            Picture(
+                "memory",
+                "What one seed would have to save, after each experience.",
+                lambda: pictures.memory_of_runs(tested),
+            ),
+        ]
+    placed = [run for run in tested if np.isfinite(run.final["acc"].values).all()]  # type: ignore[index]
+    if len(tested) > 1 and placed:  # of a seed that was stopped there is no accuracy at the end
+        drawn += [
+            Picture("accuracy-memory", front, lambda: pictures.accuracy_against_memory(placed)),
+            Picture("accuracy-time", front, lambda: pictures.accuracy_against_time(placed)),
+        ]
+    return [*drawn, Picture("seconds", "Where the time went.", lambda: pictures.seconds_of_runs(tested))]
+
+
+def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
+    """Return the pictures that show one run; references are looked for among the runs beside it."""
+    if run.final is None:
+        return [Picture("timeline", TIMELINE, lambda: one_run.timeline(run))]
+    told = [
+        ("codes", "Below the line of whole nets, codes pay.", inside.code_bytes),
+        ("drift", "Falling: recalled nets move away from what was learned.", inside.code_drift),
+        ("layers", "Layer by layer, mean over seeds.", inside.layers),
+        ("overlap", "1: two tasks use the same weights.", inside.overlap),
+        ("modules", "Down a column, tasks share a module.", composition.module_graph),
+        ("growth", "The further below the line, the more is used again.", composition.growth),
+        ("orders", "The same number: the same weights.", composition.orders),
+        ("sources", "Along a row: whom a task could learn from.", composition.sources),
+    ]
+    return [
+        Picture(
+            "matrix",
+            "A row is a test after an experience; down a column, a task is kept or lost.",
+            lambda: matrices.matrix(run),
+        ),
+        Picture(
+            "helped",
+            "What learning the row's experience did to the column's task: violet helped, orange hurt.",
+            lambda: matrices.transfer_matrix(run),
+        ),
+        Picture("tasks", "Each line is a task, from when it was learned.", lambda: one_run.tasks_over_stream(run)),
+        Picture(
+            "curves", "Steep: learned in few passes. Low at the end: not learned.", lambda: one_run.task_curves(run)
+        ),
+        Picture(
+            "memory-parts",
+            "What one seed would have to save, part by part.",
+            lambda: one_run.memory_over_stream(run, beside),
+        ),
+        Picture("timeline", TIMELINE, lambda: one_run.timeline(run)),
+        *(Picture(name, aid, partial(draw, run)) for name, aid, draw in told),
+    ]
+
+
+TIMELINE = "Above, seconds of each experience; below, what the strategy told of, and when."
+
+
+def save_pictures(
+    runs: Sequence[Run], folder: Path, kind: str = "svg", size: str = "screen", dark: bool = False
+) -> list[Path]:
+    """Write the pictures of the report to files in ``folder``, as ``svg``, ``png`` or ``pdf``; return their paths.
+
+    ``size`` is how wide they are: ``column``, ``text`` or ``page`` of a paper, or ``screen`` (`style.sized`).
+
+    Raises:
+        UsageError: if there is no such format or size, or the folder cannot be written to.
+    """
+    if kind not in FORMATS:
+        raise unknown("picture format", kind, FORMATS)
+    if size not in SIZES:
+        raise unknown("size of pictures", size, SIZES)
+    written = []
+    with sized(size):
+        for name, picture in _named(runs):
+            drawn = picture.draw()
+            if drawn is not None:
+                path = folder / f"{name}.{kind}"
+                put(path, rendered(drawn, kind, dark))
+                written.append(path)
+    return written
+
+
+def _named(runs: Sequence[Run]) -> Iterator[tuple[str, Picture]]:
+    """Yield every picture with the name of its file: of each scenario, then of each run."""
+    scenarios = list(dict.fromkeys(run.scenario for run in runs))
+    for number, scenario in enumerate(scenarios):
+        group = [run for run in runs if run.scenario == scenario]
+        before = f"{number:02d}-{_safe(scenario)}-" if len(scenarios) > 1 else ""
+        for picture in of_all(group):
+            yield f"{before}{picture.name}", picture
+        for k, (run, name) in enumerate(zip(group, names_of(group), strict=True)):
+            for picture in of_run(run, group):
+                yield f"{before}{k:02d}-{_safe(name)}-{picture.name}", picture
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]+", "-", name)[:60].strip("-") or "run"

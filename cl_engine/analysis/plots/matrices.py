@@ -1,0 +1,104 @@
+"""Pictures with a task along each side: accuracy, and who helped whom."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cl_engine.analysis.plots.axes import heat_map, numbered, seeds, side
+from cl_engine.analysis.plots.style import figure, styled, titled
+from cl_engine.results.run import Run
+
+MANY_ROWS = 60  # with more rows than this, those that tested only a task or two are left out of the matrix
+
+
+@styled
+def matrix(run: Run) -> Figure:
+    """Return the accuracy matrix R as a heat map, the mean over seeds; grey where nothing was measured.
+
+    Of many rows of which most are tests of a task or two, those that tested all tasks met are shown, and it says so.
+    Of more than 160 tasks the means of neighbours are shown, and it says that too.
+    """
+    shown = _rows_to_show(run)
+    values = run.results["accuracy"].isel(evaluation=shown).mean("seed").values
+    fig, axes = figure(side(values.shape[1]) + 1.5, _height(len(values)))
+    said = [heat_map(fig, axes, values, 0, 1, "accuracy", written=".2f")]
+    if len(shown) < run.results.sizes["evaluation"]:
+        said.insert(0, f"{len(shown)} of {run.results.sizes['evaluation']} rows: tests of all tasks met")
+    _label(run, axes, run.results["evaluation_step"].values[shown], "after experience", said)
+    titled(fig, axes, run.strategy, f"accuracy, {seeds([run])}")
+    return fig
+
+
+@styled
+def transfer_matrix(run: Run) -> Figure | None:
+    """Return who helped whom: how learning an experience (row) changed the accuracy on each task (column).
+
+    The change from one row of R to the next, in points of accuracy, the mean over seeds: R[e, j] − R[e−1, j]. Left of
+    the diagonal, earlier tasks (backward); right of it, tasks ahead where they are tested (forward). The task just learned is
+    left out: its change is learning itself. Where all tasks are not tested after every experience, a row is the change
+    since the test of all tasks met before, and it says which tests were left out. None with fewer than two tests.
+
+    The differences behind BWT and FWT (Lopez-Paz & Ranzato 2017), cell by cell.
+    """
+    values, steps = _tests(run)
+    if len(steps) < 2:
+        return None
+    changes = 100 * np.diff(values, axis=0)
+    for row, (before, after) in enumerate(pairwise(steps)):
+        changes[row, run.results["experience_task"].values[max(0, before + 1) : after + 1]] = np.nan
+    if not np.isfinite(changes).any():
+        return None
+    most = max(1.0, float(np.nanquantile(np.abs(changes), 0.99)))  # the few beyond it have the colour of the end
+    fig, axes = figure(side(changes.shape[1]) + 1.7, _height(len(changes)))
+    unit = "change (percentage points)"
+    said = [heat_map(fig, axes, changes, -most, most, unit, "PuOr", "+.0f")]
+    if left_out := sorted(set(run.results["evaluation_step"].values) - set(steps)):
+        said.insert(0, f"left out, not of all tasks met: {_named(left_out)}")
+    _label(run, axes, steps[1:], "learning experience", said)
+    titled(fig, axes, run.strategy, f"who helped whom, {seeds([run])}")
+    return fig
+
+
+def _label(run: Run, axes: Any, steps: np.ndarray, what: str, said: list[str]) -> None:
+    numbered(axes, "y", ["untrained" if step < 0 else str(step) for step in steps])
+    numbered(axes, "x", [str(task) for task in range(run.results.sizes["task"])])
+    axes.set(xlabel="\n".join(["on task", *(f"({text})" for text in said if text)]), ylabel=what)
+
+
+def _tests(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Return tests that can be told from each other, mean over seeds ``[N, T]``, and after which experience each was.
+
+    Those of all tasks met where there are two of them, since a test of a task or two shares no task with the one before.
+    First of all stands the untrained learner, tested on each task when that came into view: one row of all such tests.
+    """
+    accuracy, steps = run.results["accuracy"], run.results["evaluation_step"].values
+    learned, untrained = np.flatnonzero(steps >= 0), np.flatnonzero(steps < 0)
+    full = learned[np.isfinite(run.results["acc"].values[learned]).any(axis=1)]
+    rows = full if len(full) >= 2 else learned
+    values, order = accuracy.isel(evaluation=rows).mean("seed").values, steps[rows]
+    if len(untrained):
+        before = np.fmax.reduce(accuracy.isel(evaluation=untrained).mean("seed").values, axis=0)
+        values, order = np.concatenate([before[None], values]), np.concatenate([[-1], order])
+    return values, order
+
+
+def _named(steps: list[int], most: int = 6) -> str:
+    """Return which tests these are, or of many how many."""
+    if len(steps) > most:
+        return f"{len(steps)} tests"
+    return f"test{'s' if len(steps) > 1 else ''} after {', '.join(map(str, steps))}"
+
+
+def _rows_to_show(run: Run) -> np.ndarray:
+    """Return the rows of R that make a picture: all, or of many the untrained one and those that tested all tasks met."""
+    full = np.isfinite(run.results["acc"].values).any(axis=1) | (run.results["evaluation_step"].values < 0)
+    some = len(full) > MANY_ROWS and full.sum() >= 3
+    return np.flatnonzero(full) if some else np.arange(len(full))
+
+
+def _height(rows: int) -> float:
+    return float(np.clip(0.34 * rows, 2.6, 5.6)) + 0.8

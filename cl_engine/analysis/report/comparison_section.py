@@ -1,0 +1,91 @@
+"""The part of a report that compares runs: averages and ranks over streams, pairs that differ, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from cl_engine.analysis.comparison.compare import Comparison, compared
+from cl_engine.analysis.comparison.plots import critical_difference
+from cl_engine.analysis.comparison.tables import said_of_ranking, spanned
+from cl_engine.analysis.report.tables import Cell, Table
+from cl_engine.core.text import number
+from cl_engine.results.run import Run
+
+MOST = 40  # pairs that are listed; the command `compare` lists all
+
+
+@dataclass(frozen=True)
+class Section:
+    """What a page says of runs side by side, beyond their scores.
+
+    Attributes:
+        tables: shown first.
+        remarks: sentences below them.
+        pictures: name, how to read it, and the picture.
+    """
+
+    tables: Sequence[Table]
+    remarks: Sequence[str]
+    pictures: Sequence[tuple[str, str, Figure]]
+
+
+def section(runs: Sequence[Run]) -> Section | None:
+    """Return the section of a page that compares runs by ACC; None where there are not two methods."""
+    comparison = compared(runs)
+    if len(comparison.methods) < 2:
+        return None
+    drawn = critical_difference(comparison)
+    aid = "Left is better. Methods joined by a bar are not told apart by the test."
+    pairs, left_out = _pairs(comparison)
+    return Section(
+        tables=[*_overall(comparison), *pairs],
+        remarks=[*said_of_ranking(comparison), *left_out, *comparison.remarks],
+        pictures=[("critical-difference", aid, drawn)] if drawn is not None else [],
+    )
+
+
+def _overall(comparison: Comparison) -> list[Table]:
+    rows = [
+        (
+            str(row["method"]),
+            "",
+            [
+                Cell(number(row["mean"]), row["mean"]),
+                Cell(spanned(comparison, row["low"], row["high"]), row["low"]),
+                Cell(number(row["rank"], 2), row["rank"]),
+                Cell(str(row["streams"]), row["streams"]),
+            ],
+        )
+        for row in comparison.overall.sort_values("rank", kind="stable", na_position="last").to_dict("records")
+    ]
+    heads = (comparison.by.title, "95 % interval", "average rank", "streams")
+    return [Table("methods over all streams", "method", heads, rows)] if rows else []
+
+
+def _pairs(comparison: Comparison) -> tuple[list[Table], list[str]]:
+    """Return the pairs that differ, the surest first, and what is to be said of those that are not listed."""
+    found = comparison.pairs[comparison.pairs["significant"]].sort_values("p_holm", kind="stable")
+    rows = [
+        (
+            f"{row['one']} – {row['other']}",
+            "",
+            [
+                Cell(str(row["stream"])),
+                Cell(number(row["difference"], signed=True), row["difference"]),
+                Cell(spanned(comparison, row["low"], row["high"]), row["low"]),
+                Cell(f"{row['p_holm']:.3g}", row["p_holm"]),
+                Cell(str(row["n"]), row["n"]),
+            ],
+        )
+        for row in found.head(MOST).to_dict("records")
+    ]
+    said = []
+    if len(found) > MOST:
+        said.append(f"{len(found)} pairs differ; the {MOST} surest are listed, `run.py compare` lists all")
+    if len(comparison.pairs) and not rows:
+        said.append(f"none of {len(comparison.pairs)} pairs of methods can be told apart by its seeds at 5 %")
+    heads = ("stream", "difference", "95 % interval", "p (signed ranks, Holm)", "seeds")
+    return ([Table("pairs of methods that differ on a stream", "pair", heads, rows)] if rows else []), said

@@ -1,0 +1,199 @@
+"""One self-contained page about runs, made from their logs alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from cl_engine.analysis.names import dotted, names_of, one_line
+from cl_engine.analysis.plots.gallery import Picture, of_all, of_run
+from cl_engine.analysis.plots.style import plain
+from cl_engine.analysis.plots.svg import inline, shared, variables
+from cl_engine.analysis.report.comparison_section import section
+from cl_engine.analysis.report.remarks import counted, remarks, unfinished
+from cl_engine.analysis.report.tables import DEFINITIONS, options_apart, overview, score_tables
+from cl_engine.analysis.scores.run_scores import Summary, summarised
+from cl_engine.core.asked_for import put
+from cl_engine.core.text import clean, size
+from cl_engine.errors import UsageError
+from cl_engine.results.run import Run
+
+PICTURED = 20  # runs that have pictures of their own; all are in tables, texts and the pictures of runs together
+LONGEST = 160  # letters of a name; a longer one is shortened in the middle
+OPEN = 3  # runs whose own pictures are shown at once; of more they unfold at a click
+
+
+def write_report(runs: Sequence[Run], output: Path, refused: Sequence[str] = ()) -> Path:
+    """Write one HTML page about the runs to ``output``, replacing it as a whole, and return its path.
+
+    ``refused`` are sentences about logs that could not be read: the page says them first.
+
+    Raises:
+        UsageError: if there are no runs, or the page cannot be written.
+    """
+    if not runs:
+        raise UsageError("a report needs at least one run")
+    page = _Page(runs).written(refused)
+    put(output, page.encode())  # the hash of the script is of these very bytes
+    return output
+
+
+class _Page:
+    """A page while it is made: the runs by scenario, the best first, and the letters that its pictures share."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.letters: dict[str, str] = {}
+        self.groups: dict[str, tuple[list[str], list[Summary]]] = {}
+        for scenario in sorted({run.scenario for run in runs}):
+            group = [run for run in runs if run.scenario == scenario]
+            summaries = sorted((summarised(run, group) for run in group), key=_rank)
+            names = [plain(name, LONGEST) for name in names_of([summary.run for summary in summaries])]
+            self.groups[scenario] = (names, summaries)
+        self.runs = [summary.run for _, summaries in self.groups.values() for summary in summaries]
+        self.pictured = {id(run) for run in self._chosen()}
+
+    def written(self, refused: Sequence[str]) -> str:
+        """Return the page."""
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("cl_engine.analysis.report", "."),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        source = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
+        several = len(self.groups) > 1
+        compared = section(self.runs)
+        scenarios = [
+            self._scenario(k, name, *group, several) for k, (name, group) in enumerate(self.groups.items(), start=1)
+        ]
+        # the only markup that is not escaped is our own style and script, and matplotlib's pictures, in which names are
+        # drawn as paths
+        return environment.get_template("report.html").render(
+            title=self._title(),
+            subtitle=self._subtitle(),
+            style=Markup(self._style()),
+            script=Markup(source),
+            hash="sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode(),
+            state=self._state(refused),
+            overview=overview({plain(name, LONGEST): group for name, group in self.groups.items()})
+            if several
+            else None,
+            comparison=compared,
+            compared=[self._drawn(*each, salt="compared") for each in compared.pictures] if compared else [],
+            scenarios=scenarios,
+            definitions=DEFINITIONS,
+            letters=Markup(shared(self.letters)),
+        )
+
+    @staticmethod
+    def _style() -> str:
+        text = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+        return text.replace("/* pictures, light */", variables()).replace("/* pictures, dark */", variables(dark=True))
+
+    def _title(self) -> str:
+        few = len(self.groups) <= 3
+        return " · ".join(plain(name, LONGEST) for name in self.groups) if few else f"{len(self.groups)} scenarios"
+
+    def _subtitle(self) -> str:
+        seeds = " or ".join(map(str, sorted({s.seeds for _, summaries in self.groups.values() for s in summaries})))
+        return (
+            f"{counted(len(self.runs), 'run')}, {seeds} seed{'s' if seeds != '1' else ''} each. "
+            "Mean ± 95 % confidence over seeds (t interval). “–”: undefined or not measured."
+        )
+
+    def _state(self, refused: Sequence[str]) -> list[str]:
+        """Say what is not there: logs that cannot be read, runs that are not finished, pictures left out."""
+        said = [f"Not in this page: {one_line(sentence)}" for sentence in refused]
+        for scenario, (names, summaries) in self.groups.items():
+            called = [f"{plain(scenario, LONGEST)}, {name}" for name in names] if len(self.groups) > 1 else names
+            said += unfinished(called, summaries)
+        left_out = len(self.runs) - len(self.pictured)
+        if left_out:
+            said.append(
+                f"{counted(left_out, 'run')} of {len(self.runs)} have no pictures of their own here, to keep the page small: "
+                f"`run.py report RUN -o FILE` draws them for up to {PICTURED} runs"
+            )
+        return said
+
+    def _chosen(self) -> list[Run]:
+        """Return the runs that have pictures of their own: the best of each strategy and scenario before the next best."""
+        ranked: list[tuple[int, Run]] = []
+        for _, summaries in self.groups.values():
+            met: dict[str, int] = {}
+            for summary in summaries:
+                place = met[summary.run.strategy] = met.get(summary.run.strategy, -1) + 1
+                ranked.append((place, summary.run))
+        ranked.sort(key=lambda pair: pair[0])
+        return [run for _, run in ranked[:PICTURED]]
+
+    def _scenario(
+        self, number: int, scenario: str, names: Sequence[str], summaries: Sequence[Summary], several: bool
+    ) -> dict[str, Any]:
+        runs = [summary.run for summary in summaries]
+        return {
+            "id": f"scenario-{number}",
+            "name": plain(scenario, LONGEST),
+            "tables": score_tables(names, summaries),
+            "apart": options_apart(names, summaries),
+            "remarks": remarks(names, summaries),
+            "pictures": self._shown(of_all(runs), f"s{number}"),
+            "runs": [
+                self._run(f"run-{number}-{k}", name, summary, runs)
+                for k, (name, summary) in enumerate(zip(names, summaries, strict=True), start=1)
+            ],
+        }
+
+    def _run(self, place: str, name: str, summary: Summary, beside: Sequence[Run]) -> dict[str, Any]:
+        run = summary.run
+        drawn = self._shown(of_run(run, beside), place) if id(run) in self.pictured else []
+        return {
+            "id": place,
+            "name": name,
+            "status": run.status,
+            "open": len(self.runs) <= OPEN,
+            "pictures": drawn,
+            "parts": {one_line(part): size(held) for part, held in summary.memory_parts.items()},
+            "options": {
+                one_line(table): dotted(options, f"{one_line(table)}.") if isinstance(options, dict) else {}
+                for table, options in run.experiment["options"].items()
+            },
+            "seeds": ", ".join(map(str, run.experiment["seeds"])),
+            "environment": _environment(run),
+            "scenario": clean(run.environment.get("scenario", "")),
+        }
+
+    def _shown(self, pictures: Sequence[Picture], salt: str) -> list[dict[str, Any]]:
+        drawn = ((picture, picture.draw()) for picture in pictures)
+        return [self._drawn(picture.name, picture.aid, fig, salt) for picture, fig in drawn if fig is not None]
+
+    def _drawn(self, name: str, aid: str, fig: Figure, salt: str) -> dict[str, Any]:
+        return {"name": name, "aid": aid, "svg": Markup(inline(fig, f"{salt}-{name}", self.letters))}
+
+
+def _rank(summary: Summary) -> float:
+    """Sort by ACC, the best first and the untested last."""
+    return -summary.acc.mean if math.isfinite(summary.acc.mean) else 1.0
+
+
+def _environment(run: Run) -> dict[str, str]:
+    """Return where and how the run was made, every text that holds several facts taken apart."""
+    found = {"log": str(run.path), **run.attributes}
+    for key, text in run.environment.items():
+        if key in ("experiment", "scenario") or not text:
+            continue
+        try:
+            nested = json.loads(text)
+            found |= dotted(nested, f"{key}.") if isinstance(nested, dict) else {key: text}
+        except (ValueError, RecursionError):  # no JSON, or nested to break whoever reads it
+            found[key] = text
+    return {one_line(key): one_line(text) for key, text in found.items()}

@@ -1,0 +1,93 @@
+"""What a report has to say plainly: what is unfinished, what is missing, and why a score is undefined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from cl_engine.analysis.names import one_line
+from cl_engine.analysis.plots.strategy_events import remarks_inside
+from cl_engine.analysis.scores.run_scores import Summary, reference
+from cl_engine.results.run import Run
+
+STATES = {"running": "was still running when it was last saved", "stopped": "was stopped", "failed": "failed"}
+
+
+def remarks(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
+    """Return sentences about runs, each once with the names of all runs it holds for."""
+    runs = [summary.run for summary in summaries]
+    return _once(
+        (name, sentence)
+        for name, summary in zip(names, summaries, strict=True)
+        for sentence in (*_of_run(summary), *_of_references(summary, runs), *remarks_inside(summary.run))
+    )
+
+
+def unfinished(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
+    """Return sentences about runs that are not finished: how far they are, and when they were saved last."""
+    return _once(
+        (
+            name,
+            f" {STATES.get(s.run.status, f'is {one_line(s.run.status)}')}: {counted(s.experiences, 'experience')} in its log "
+            f"({counted(s.run.results.sizes['task'], 'task')} are known), "
+            f"last saved {one_line(s.run.attributes.get('updated', 'at an unknown time'))}",
+        )
+        for name, s in zip(names, summaries, strict=True)
+        if s.run.status != "finished"
+    )
+
+
+def counted(count: int, thing: str) -> str:
+    """Return a number of things: ``1 task``, ``2 tasks``."""
+    return f"{count} {thing}{'s' if count != 1 else ''}"
+
+
+def _once(said: Iterable[tuple[str, str]]) -> list[str]:
+    """Return each sentence once, after the names of all runs it holds for."""
+    names: dict[str, list[str]] = {}
+    for name, sentence in said:
+        names.setdefault(sentence, []).append(name)
+    return [f"{', '.join(held)}{sentence}" for sentence, held in names.items()]
+
+
+def _of_run(summary: Summary) -> Iterator[str]:
+    run = summary.run
+    if run.final is None:
+        yield ": nothing has been tested yet, so there are no scores"
+    elif summary.experiences == 1:
+        yield ": one experience only, so transfer and forgetting are undefined"
+    else:
+        if (run.results["evaluation_step"].values >= 0).all():
+            yield ": tasks ahead were not tested (agenda.evaluate_ahead = 0), so there is no FWT"
+        elif np.isnan(summary.fwt.mean):
+            yield ": a test of a task before it was learned is missing, so there is no FWT"
+        named = {"BWT": summary.bwt, "forgetting": summary.forgetting, "learning accuracy": summary.learning_accuracy}
+        lacking = [name for name, score in named.items() if np.isnan(score.mean)]
+        if lacking:
+            yield f": a test that {' and '.join(lacking)} would need is missing, so there is none"
+    if summary.experiences and np.isnan(summary.curve_area.mean):
+        yield (
+            ": learning was not tested midway (agenda.curve_epochs and agenda.curve_batches are 0), "
+            "so there is no curve area"
+            if run.table("curves").empty
+            else ": learning was tested at one point only, so there is no curve area"
+        )
+    if summary.seeds == 1:
+        yield ": one seed only, so there are no confidence intervals"
+
+
+def _of_references(summary: Summary, beside: Sequence[Run]) -> Iterator[str]:
+    """Say why a score against a reference run is undefined, where this run's own part of it is not."""
+    if np.isnan(summary.learning_accuracy.mean):
+        return
+    for strategy, score, name in (
+        ("independent", summary.transfer, "transfer"),
+        ("joint", summary.intransigence, "intransigence"),
+    ):
+        if not np.isnan(score.mean):
+            continue
+        if reference(summary.run, beside, strategy) is None:
+            yield f": no run of `{strategy}` with the same stream, net, backbone and seeds is beside it, so there is no {name}"
+        else:
+            yield f": the run of `{strategy}` beside it has not been tested on all of its tasks, so there is no {name}"

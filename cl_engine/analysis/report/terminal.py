@@ -1,0 +1,189 @@
+"""Runs as tables in the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cl_engine.analysis.names import names_of, one_line
+from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
+from cl_engine.core.text import duration, number, size, with_interval
+from cl_engine.errors import UsageError
+from cl_engine.results.run import Run
+
+SHOWN = 12  # rows and columns of the matrix at the most
+NARROW = 100  # width where the output is no terminal
+
+HEADS = "ACC: mean accuracy at the end. BWT, FWT: backward and forward transfer. ±: 95 % confidence over seeds."
+
+
+def print_run(run: Run) -> None:
+    """Print a run: its matrix, its scores by seed, its memory and its time."""
+    out, summary = _console(), summarised(run)
+    steps = run.results.sizes["experience"]
+    seeds = ", ".join(str(seed) for seed in run.results["seed"].values)
+    head = f"{run.scenario}, {run.strategy}: {run.status}, {steps} experiences, seeds {seeds}"
+    out.print(_text(head, "bold"))
+    if run.final is None:
+        out.print(_text("nothing has been tested yet"))
+    else:
+        _print_matrix(out, run)
+        _print_scores(out, summary)
+    if "backbone" in run.environment:
+        out.print(_text(f"start   {_start(run.environment['backbone'])}"))
+    if not summary.experiences:
+        return
+    parts = ", ".join(f"{one_line(name)} {size(held)}" for name, held in summary.memory_parts.items())
+    out.print(_text(f"memory  {size(summary.memory)} a seed at the end ({parts})"))
+    phases = ", ".join(f"{name} {duration(seconds)}" for name, seconds in summary.seconds_phases.items())
+    out.print(_text(f"time    {duration(summary.seconds)} ({phases})"))
+
+
+def _start(text: str) -> str:
+    """Return what is said of the backbone, as it stands where it is not as we write it."""
+    try:
+        return ", ".join(f"{key} {value}" for key, value in json.loads(text).items())
+    except (ValueError, RecursionError, AttributeError):
+        return text
+
+
+def print_comparison(runs: Sequence[Run]) -> None:
+    """Print runs side by side, the best ACC first.
+
+    Raises:
+        UsageError: if there are no runs.
+    """
+    if not runs:
+        raise UsageError("a comparison needs at least one run")
+    summaries = sorted((summarised(run, runs) for run in runs), key=lambda s: -np.nan_to_num(s.acc.mean, nan=-1.0))
+    out = _console()
+    table = _comparison(summaries)
+    if table.__rich_measure__(out, out.options).maximum > out.width:
+        table = _comparison(summaries, between="\n")  # a number is never cut: its interval goes below it
+    scenarios = ", ".join(dict.fromkeys(run.scenario for run in runs))
+    counts = "/".join(map(str, sorted({summary.seeds for summary in summaries})))
+    out.print(_text(f"{scenarios}, {counts} seed{'s' if counts != '1' else ''}", "bold"))
+    out.print(table)
+    out.print(_text(HEADS, "dim"))
+
+
+def _comparison(summaries: Sequence[Summary], between: str = " ") -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("strategy", overflow="fold")
+    for name in ("ACC", "BWT", "forgetting", "FWT", "memory", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for summary, name in zip(summaries, names_of([summary.run for summary in summaries]), strict=True):
+        scores = ((summary.acc, False), (summary.bwt, True), (summary.forgetting, True), (summary.fwt, True))
+        table.add_row(
+            _text(name),
+            *(_interval(score, signed).replace(" ±", f"{between}±") for score, signed in scores),
+            size(summary.memory),
+            duration(summary.seconds),
+        )
+    return table
+
+
+def _print_matrix(out: Console, run: Run) -> None:
+    found = run.results
+    matrix = found["accuracy"].mean("seed").values
+    full = np.flatnonzero(np.isfinite(found["acc"].values).any(axis=1) | (found["evaluation_step"].values < 0))
+    rows = _chosen(np.arange(len(matrix)) if len(matrix) <= SHOWN else full)
+    columns = _chosen(np.arange(matrix.shape[1]))
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
+    table.add_column("after", style="dim", no_wrap=True)
+    for task in columns:
+        table.add_column(str(task), justify="right", no_wrap=True)
+    learned, steps = run.learned, found["evaluation_step"].values
+    for row in rows:
+        step = int(steps[row])
+        cells = [
+            Text("·", style="dim")
+            if np.isnan(matrix[row, task])
+            else Text(
+                f"{matrix[row, task]:.3f}"[1:] if matrix[row, task] < 1 else "1.00",
+                style="bold" if learned[task] == step else ("" if 0 <= learned[task] < step else "dim"),
+            )
+            for task in columns
+        ]
+        table.add_row("untrained" if step < 0 else f"task {int(found['experience_task'].values[step])}", *cells)
+    out.print(_text("accuracy on each task (columns), mean over seeds; just learned in bold"))
+    out.print(table)
+    names = [f"{task} {found['task_name'].values[task]}" for task in columns]
+    out.print(_text("tasks   " + ", ".join(names), "dim"))
+    if len(rows) < len(matrix) or len(columns) < matrix.shape[1]:
+        out.print(
+            _text(f"{len(rows)} of {len(matrix)} rows and {len(columns)} of {matrix.shape[1]} tasks are shown", "dim")
+        )
+
+
+def _print_scores(out: Console, summary: Summary) -> None:
+    """Print the scores by seed, as many seeds beside each other as there is room for, and their mean."""
+    named = {
+        "ACC": (summary.acc, False),
+        "BWT": (summary.bwt, True),
+        "forgetting": (summary.forgetting, True),
+        "FWT": (summary.fwt, True),
+        "learning accuracy": (summary.learning_accuracy, False),
+        "learning-curve area": (summary.curve_area, False),
+    }
+    shown = {
+        name: given
+        for name, given in named.items()
+        if np.isfinite(given[0].values).any() or name in ("ACC", "BWT", "forgetting", "FWT")
+    }
+    seeds = summary.run.results["seed"].values
+    columns = [
+        (f"seed {seed}", [number(score.values[k], signed=signed) for score, signed in shown.values()])
+        for k, seed in enumerate(seeds)
+    ]
+    columns.append(("mean", [_interval(score, signed) for score, signed in shown.values()]))
+    room = out.width - max(map(len, shown))
+    for group in _side_by_side(columns, room):
+        table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("", no_wrap=True)
+        for head, _ in group:
+            table.add_column(head, justify="right", no_wrap=True)
+        for name, *cells in zip(shown, *(cells for _, cells in group), strict=True):
+            table.add_row(name, *cells)
+        out.print(table)
+
+
+Column = tuple[str, list[str]]
+
+
+def _side_by_side(columns: Sequence[Column], room: int) -> list[list[Column]]:
+    """Return columns in groups that are at most ``room`` wide, with a gap of two before each."""
+    groups: list[list[Column]] = [[]]
+    left = room
+    for head, cells in columns:
+        width = 2 + max(map(len, (head, *cells)))
+        if groups[-1] and width > left:
+            groups.append([])
+            left = room
+        groups[-1].append((head, cells))
+        left -= width
+    return groups
+
+
+def _chosen(numbers: np.ndarray) -> list[int]:
+    """Return as many of the numbers as can be shown, evenly spread."""
+    places = np.linspace(0, len(numbers) - 1, min(len(numbers), SHOWN)).round().astype(int)
+    return [int(number) for number in numbers[places]]
+
+
+def _interval(score: Score, signed: bool = False) -> str:
+    return with_interval(score.mean, score.half_width, signed)
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(one_line(text), style=style)
+
+
+def _console() -> Console:
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=max(NARROW, out.width))

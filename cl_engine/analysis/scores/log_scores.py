@@ -1,0 +1,146 @@
+"""Scores that are not logged, from logs: the stability gap, maintenance, remembering, and learning against experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cl_engine.analysis.scores.run_scores import Score, learning_points, reference
+from cl_engine.metrics import lifelong, stability
+from cl_engine.results.run import Run
+
+Array = np.ndarray
+WINDOW = 10  # tests in a row; De Lange et al. (2023) report windows of 10 and of 100 iterations
+
+
+def courses(run: Run) -> dict[int, Array]:
+    """Return for each task learned the accuracies ``[P, S]`` on it since, midway and between experiences, in order.
+
+    The first is that right after it was learned. Tests in the middle of learning are there for the first tasks met, as many
+    as ``agenda.curve_tasks`` says, in logs from format 1.3.
+    """
+    found, learned = run.results, run.learned
+    steps, seeds = found["evaluation_step"].values, found["seed"].values
+    total = found["n_total"].values
+    values = np.divide(found["n_correct"].values, total, out=np.full(total.shape, np.nan), where=total > 0)
+    points: dict[int, list[tuple[float, float, Array]]] = {}
+    for task in np.flatnonzero(learned >= 0):
+        rows = np.flatnonzero((steps >= learned[task]) & np.isfinite(values[:, task]).all(axis=1))
+        points[int(task)] = [(float(steps[row]), np.inf, values[row, task]) for row in rows]
+    if "stability" in run.tables:
+        table = run.table("stability")
+        table = table[(table["n_total"] > 0) & (table["step"] < found.sizes["experience"])]
+        table = table.drop_duplicates(["step", "task", "batch", "seed"], keep="last")
+        wide = table.assign(accuracy=table["n_correct"] / table["n_total"]).pivot(
+            index=["step", "task", "batch"], columns="seed", values="accuracy"
+        )
+        for (step, task, batch), row in zip(wide.index, wide.reindex(columns=seeds).to_numpy(), strict=True):
+            if np.isfinite(row).all() and int(task) in points:
+                points[int(task)].append((float(step), float(batch), row))
+    ordered = {task: sorted(held, key=lambda point: point[:2]) for task, held in points.items()}
+    return {task: np.stack([point[2] for point in held]) for task, held in ordered.items() if held}
+
+
+def min_acc(run: Run) -> Score:
+    """Return min-ACC by seed over the tasks before the last that were tested midway; NaN where none was."""
+    earlier = _earlier(run)
+    return _score(run, stability.min_acc(list(earlier.values())) if earlier else None)
+
+
+def wc_acc(run: Run) -> Score:
+    """Return WC-ACC by seed: the last task's accuracy and min-ACC, each with its share.
+
+    It is defined only if all tasks before the last were tested midway (``agenda.curve_tasks`` as many or more).
+    """
+    earlier, learned = _earlier(run), run.learned
+    if not earlier or len(earlier) < np.count_nonzero(learned >= 0) - 1:
+        return _score(run, None)
+    last = courses(run).get(int(np.argmax(learned)))
+    return _score(run, None if last is None else stability.wc_acc(last[-1], list(earlier.values())))
+
+
+def windowed_forgetting(run: Run, window: int = WINDOW) -> Score:
+    """Return WF^Δ by seed over the tasks tested midway, Δ counted in tests."""
+    return _score(run, stability.windowed_forgetting(_midway(run), window))
+
+
+def windowed_plasticity(run: Run, window: int = WINDOW) -> Score:
+    """Return WP^Δ by seed over the tasks tested midway, Δ counted in tests."""
+    return _score(run, stability.windowed_plasticity(_midway(run), window))
+
+
+def performance_maintenance(run: Run) -> Score:
+    """Return performance maintenance (`lifelong.performance_maintenance`) by seed."""
+    found = run.results
+    values = (found["accuracy"].values, found["evaluation_step"].values, found["experience_task"].values)
+    return _score(run, lifelong.performance_maintenance(*values))
+
+
+def remembering(run: Run) -> Score:
+    """Return remembering (`lifelong.remembering`) by seed; NaN unless all tasks met were tested after every experience."""
+    found = run.results
+    return _score(run, lifelong.remembering(found["accuracy"].values, found["evaluation_step"].values, run.learned))
+
+
+def relative_performance(run: Run, beside: Sequence[Run]) -> Score:
+    """Return performance relative to the ``independent`` run beside it, by seed, the mean over tasks tested midway in both."""
+    found = [lifelong.relative_performance(own, alone) for own, alone in _against(run, beside)]
+    return _score(run, np.mean(found, axis=0) if found else None)
+
+
+def sample_efficiency(run: Run, beside: Sequence[Run]) -> Score:
+    """Return sample efficiency against the ``independent`` run beside it, by seed, the mean over tasks where it is defined."""
+    seeds = run.results.sizes["seed"]
+    found = [
+        [lifelong.sample_efficiency(own[:, s], alone[:, s]) for s in range(seeds)]
+        for own, alone in _against(run, beside)
+    ]
+    if not found:
+        return _score(run, None)
+    values = np.array(found)
+    defined = np.isfinite(values)
+    total = np.where(defined, values, 0).sum(axis=0)
+    return _score(run, np.divide(total, defined.sum(axis=0), out=np.full(seeds, np.nan), where=defined.any(axis=0)))
+
+
+def transfer_matrix(run: Run, normalised: bool = True) -> Array:
+    """Return what learning each experience did to each task ``[experience, T, S]`` (`lifelong.transfer_matrix`)."""
+    found = run.results
+    return lifelong.transfer_matrix(found["accuracy"].values, found["evaluation_step"].values, normalised)
+
+
+def _earlier(run: Run) -> dict[int, Array]:
+    """Return the courses of tasks before the last one that were tested midway, without the test right after learning."""
+    if not run.tables.get("stability"):
+        return {}
+    tested = set(run.table("stability")["task"].unique())
+    last = int(np.argmax(run.learned))
+    return {task: course[1:] for task, course in courses(run).items() if task != last and task in tested}
+
+
+def _midway(run: Run) -> list[Array]:
+    """Return the courses of `_earlier`, each with the test right after learning."""
+    earlier = _earlier(run)
+    held = courses(run) if earlier else {}
+    return [held[task] for task in earlier]
+
+
+def _against(run: Run, beside: Sequence[Run]) -> list[tuple[Array, Array]]:
+    """Return the learning curves ``[P, S]`` of each experience here and in the ``independent`` run, at the points of both."""
+    expert = reference(run, beside, "independent")
+    if expert is None:
+        return []
+    here, there = learning_points(run), learning_points(expert)
+    pairs = []
+    for step in here.keys() & there.keys():
+        own, alone = here[step], there[step]
+        shared = own.index.intersection(alone.index)
+        if len(shared) > 1:
+            pairs.append((own.loc[shared].to_numpy(), alone.loc[shared].to_numpy()))
+    return pairs
+
+
+def _score(run: Run, values: Array | None) -> Score:
+    seeds = run.results.sizes["seed"]
+    return Score(np.full(seeds, np.nan) if values is None else np.broadcast_to(values, (seeds,)).astype(float))

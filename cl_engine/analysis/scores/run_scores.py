@@ -1,0 +1,249 @@
+"""The scores of a run, with confidence over seeds, from its log alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from cl_engine.metrics import matrix_scores as metrics
+from cl_engine.metrics.running import SCORES
+from cl_engine.results.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score: its value for each seed, and over them the mean and a 95 % confidence interval."""
+
+    values: Array
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds; NaN if undefined for one of them."""
+        return float(np.mean(self.values)) if len(self.values) else float("nan")
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the t interval for the mean; NaN with fewer than two seeds."""
+        return float(interval(self.values))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is said of a run in one row.
+
+    Attributes:
+        acc, bwt, fwt, forgetting: at the last evaluation that tested all tasks met.
+        learning_accuracy: mean of R[j, j] over the tasks learned.
+        curve_area: area under the learning curve, mean over experiences; NaN where learning was not tested midway.
+        lca: LCA@β (Chaudhry et al. 2019), mean over experiences; β batches, as many as were tested after each; NaN with none.
+        transfer: mean over tasks of R[j, j] less that of the ``independent`` run beside it; NaN without one.
+        transfer_last: the same of the last task learned (Veniat et al. 2021).
+        intransigence: mean over tasks of the ``joint`` run's R[j, j] less this run's; NaN without one.
+        memory: bytes one seed holds at the end; ``memory_parts`` by part.
+        size_efficiency: model size efficiency.
+        training_flops: operations of all fits, one seed's; NaN in logs that do not have them.
+        inference_flops: operations of answering one row of the last task, one seed's.
+        seconds: total; ``seconds_phases`` by phase.
+    """
+
+    run: Run
+    seeds: int
+    experiences: int
+    acc: Score
+    bwt: Score
+    fwt: Score
+    forgetting: Score
+    learning_accuracy: Score
+    curve_area: Score
+    lca: Score
+    transfer: Score
+    transfer_last: Score
+    intransigence: Score
+    memory: float
+    memory_parts: dict[str, int]
+    size_efficiency: float
+    training_flops: float
+    inference_flops: float
+    seconds: float
+    seconds_phases: dict[str, float]
+
+
+def interval(values: Array, axis: int = -1) -> Array:
+    """Return half the width of the 95 % t interval of the mean along an axis; NaN with fewer than two values."""
+    n = values.shape[axis]
+    if n < 2:
+        return np.full(np.delete(values.shape, axis), np.nan)
+    factor = stats.t.ppf(0.975, n - 1) / np.sqrt(n)
+    return np.asarray(factor * values.std(axis=axis, ddof=1))
+
+
+def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
+    """Return the summary of a run; references for transfer are looked for among the runs beside it."""
+    found, final = run.results, run.final
+    seeds = found.sizes["seed"]
+    undefined = Score(np.full(seeds, np.nan))
+    scores = {name: Score(final[name].values) if final is not None else undefined for name in SCORES}
+    steps, learned = found["evaluation_step"].values, run.learned
+    own = metrics.diagonal(found["accuracy"].values, steps, learned)
+    met = learned >= 0
+    alone, joint = (_diagonal_beside(run, beside, strategy) for strategy in ("independent", "joint"))
+    gain = own - alone if alone is not None else np.full_like(own, np.nan)
+    short = joint - own if joint is not None else np.full_like(own, np.nan)
+    memory = found["memory"].values
+    phases = {str(name): float(np.nansum(found["seconds"].sel(phase=name))) for name in found["phase"].values}
+    return Summary(
+        run=run,
+        seeds=seeds,
+        experiences=len(memory),
+        **scores,
+        learning_accuracy=Score(own[met].mean(axis=0)) if met.any() else undefined,
+        curve_area=curve_area(run),
+        lca=lca(run),
+        transfer=Score(gain[met].mean(axis=0)) if met.any() else undefined,
+        transfer_last=Score(gain[int(np.argmax(learned))]) if met.any() else undefined,
+        intransigence=Score(short[met].mean(axis=0)) if met.any() else undefined,
+        memory=float(memory[-1].sum()) if len(memory) else float("nan"),
+        memory_parts={str(k): int(v) for k, v in zip(found["part"].values, memory[-1], strict=True)}
+        if len(memory)
+        else {},
+        size_efficiency=metrics.model_size_efficiency(memory.sum(axis=1)),
+        training_flops=_of_experiences(run, "training_flops").sum(),
+        inference_flops=float([np.nan, *_of_experiences(run, "inference_flops")][-1]),
+        seconds=sum(phases.values()),
+        seconds_phases=phases,
+    )
+
+
+def curve_area(run: Run) -> Score:
+    """Return the area under the learning curve by seed, the mean over the experiences tested midway."""
+    areas = [metrics.learning_curve_area(accuracy, batches) for batches, accuracy in _by_experience(run)]
+    return Score(np.mean(areas, axis=0) if areas else np.full(run.results.sizes["seed"], np.nan))
+
+
+def learning_points(run: Run) -> dict[int, pd.DataFrame]:
+    """Return for each experience tested midway its test accuracy: batches learned down, seeds across."""
+    seeds = list(run.results["seed"].values)
+    return {
+        int(step): rows.pivot(index="batch", columns="seed", values="accuracy").reindex(columns=seeds)
+        for step, rows in _curves(run).groupby("step")
+    }
+
+
+def lca(run: Run) -> Score:
+    """Return LCA@β by seed, β being ``agenda.curve_batches``, the mean over the experiences tested midway.
+
+    A fit shorter than β batches, or none at all (a task answered by what is there), is padded with its last value.
+    """
+    beta = int(run.experiment["options"]["agenda"].get("curve_batches", 0))
+    found = []
+    for batches, accuracy in _by_experience(run) if beta else ():
+        last = np.searchsorted(batches, np.arange(beta + 1), side="right") - 1  # the newest test at each batch
+        found.append(metrics.lca(np.where(last[:, None] < 0, np.nan, accuracy[last])))
+    return Score(np.mean(found, axis=0) if found else np.full(run.results.sizes["seed"], np.nan))
+
+
+def learning_curve(run: Run) -> tuple[str, Array, Array] | None:
+    """Return how a task is learned: what is counted (``epochs`` or ``batches``), the counts ``[P]``, accuracy ``[P, S]``.
+
+    The accuracy is the mean over all experiences learned, on the test rows of the task being learned. Experiences may
+    differ in length; a point is there only if every one of them was tested at it, so that all points are means over
+    the same experiences. None if learning was not tested midway.
+    """
+    table = _curves(run)
+    unit = "epoch" if run.experiment["options"]["agenda"].get("curve_epochs") else "batch"
+    # after a pass come the first batches of the next one: the end of the pass is the earliest point with its number
+    table = table.sort_values("batch").drop_duplicates(["step", unit, "seed"], keep="first")
+    wide = table.pivot(index=unit, columns=["step", "seed"], values="accuracy").sort_index().dropna()
+    if wide.empty:
+        return None
+    means = [wide.xs(seed, axis=1, level="seed").to_numpy().mean(axis=1) for seed in run.results["seed"].values]
+    return ("epochs" if unit == "epoch" else "batches"), wide.index.to_numpy(), np.stack(means, axis=1)
+
+
+def reference(run: Run, beside: Sequence[Run], strategy: str) -> Run | None:
+    """Return the run of this strategy on the same stream with the same net, backbone and seeds, if it is there."""
+    for other in beside:
+        same = all(_about(other, key) == _about(run, key) for key in ("stream", "net", "backbone"))
+        if other.strategy == strategy and same and other.experiment["seeds"] == run.experiment["seeds"]:
+            return other
+    return None
+
+
+def recomputed(run: Run, rows: int = 64) -> dict[str, Array]:
+    """Return ``acc``, ``bwt``, ``fwt`` and ``forgetting`` ``[E, S]``, computed anew from the counts in the log.
+
+    The counts are read ``rows`` evaluations at a time; what is remembered of them is a few numbers a task.
+    """
+    from cl_engine.metrics.running import Ledger
+    from cl_engine.results.log_file import array, opened, subgroup
+
+    found = run.results
+    ledger = Ledger(found.sizes["seed"])
+    scores: dict[str, list[Array]] = {name: [] for name in SCORES}
+    order, tasks = found["evaluation_step"].values, found["experience_task"].values
+    with opened(run.path) as file:
+        results = subgroup(file, "results")
+        for start in range(0, len(order), rows):
+            span = slice(start, start + rows)
+            correct, total = (array(results, name, span) for name in ("n_correct", "n_total"))
+            for step, right, count in zip(order[start : start + rows], correct, total, strict=True):
+                if step >= 0:
+                    ledger.learned(int(step), int(tasks[step]))
+                ledger.row(int(step))
+                tested = np.flatnonzero(count.any(axis=1))
+                if len(tested):
+                    ledger.put(tested, right[tested], count[tested])
+                for name, values in ledger.scores().items():
+                    scores[name].append(values)
+    return {name: np.array(values) for name, values in scores.items()}
+
+
+def _curves(run: Run) -> pd.DataFrame:
+    """Return the tests in the middle of learning, of experiences learned to the end, with ``accuracy``."""
+    table = run.table("curves")
+    table = table[(table["n_total"] > 0) & (table["step"] < run.results.sizes["experience"])]
+    table = table.drop_duplicates(["step", "batch", "seed"], keep="last")
+    return table.assign(accuracy=table["n_correct"] / table["n_total"])
+
+
+def _by_experience(run: Run) -> list[tuple[Array, Array]]:
+    """Return for each experience tested midway after how many batches it was ``[P]``, and the accuracy ``[P, S]``."""
+    seeds = {int(seed): place for place, seed in enumerate(run.results["seed"].values)}
+    table = _curves(run)
+    table = table.assign(place=table["seed"].map(seeds)).sort_values(["step", "batch", "place"])
+    # a test is of all seeds at once; what is not is no test of this run
+    table = table[table.groupby(["step", "batch"])["place"].transform("count") == len(seeds)]
+    step, batch, accuracy = (table[name].to_numpy().reshape(-1, len(seeds)) for name in ("step", "batch", "accuracy"))
+    cuts = np.flatnonzero(np.diff(step[:, 0])) + 1
+    if not len(step):
+        return []
+    return list(zip(np.split(batch[:, 0], cuts), np.split(accuracy, cuts), strict=True))
+
+
+def _of_experiences(run: Run, column: str) -> Array:
+    """Return a column of the table ``experiences``, NaN where a log is older than it."""
+    table = run.table("experiences")
+    return np.asarray(table[column].values if column in table else np.full(len(table), np.nan), dtype=float)
+
+
+def _about(run: Run, table: str) -> str:
+    return json.dumps(run.experiment["options"].get(table), sort_keys=True)
+
+
+def _diagonal_beside(run: Run, beside: Sequence[Run], strategy: str) -> Array | None:
+    other = reference(run, beside, strategy)
+    if other is None:
+        return None
+    found = other.results
+    diagonal = metrics.diagonal(found["accuracy"].values, found["evaluation_step"].values, other.learned)
+    return diagonal if diagonal.shape[0] == run.results.sizes["task"] else None

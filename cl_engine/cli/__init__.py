@@ -1,0 +1,5 @@
+"""The command line."""
+
+from cl_engine.cli.commands import main
+
+__all__ = ["main"]

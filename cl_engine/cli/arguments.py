@@ -1,0 +1,35 @@
+"""What was typed at the command line, and the kinds of value that several commands take."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def seeds(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Return the seeds that ``5`` (a number of them) or ``0,3,7`` (a list) names; None where nothing was typed."""
+    if value is None:
+        return None
+    from cl_engine.sweep.config import MOST_SEEDS
+
+    try:
+        numbers = [int(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is neither a number of seeds (5) nor a list of them (0,3,7)") from None
+    if "," not in value:
+        if not 1 <= numbers[0] <= MOST_SEEDS:
+            raise click.BadParameter(f"there must be at least one seed, and at most {MOST_SEEDS}; found {value}")
+        numbers = list(range(numbers[0]))
+    return tuple(numbers)
+
+
+def command(without: str = "") -> str:
+    """Return what was typed, so that it can be typed again."""
+    program, *arguments = sys.argv
+    start = ["python", program] if program.endswith(".py") else [Path(program).name]
+    return shlex.join([*start, *(argument for argument in arguments if argument != without)])

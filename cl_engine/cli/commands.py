@@ -1,0 +1,290 @@
+"""The command line: ``python run.py …`` or ``cl-engine …``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cl_engine.cli import arguments as typed
+from cl_engine.cli.sweep import status, sweep
+from cl_engine.core.text import sentence
+from cl_engine.errors import RunFailed, UsageError
+from cl_engine.runs import collector
+
+if TYPE_CHECKING:
+    from cl_engine.experiment import Experiment
+
+# Everything that needs torch is imported inside the commands, so that --help answers at once.
+
+EPILOG = "Start with:  python run.py demo   Then:  python run.py list   and   python run.py run --help"
+
+
+class Commands(click.Group):
+    """Turns the two errors that carry a sentence into that sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            # it says again what was typed
+            raise click.UsageError(sentence(error.format_message()), error.ctx) from None
+        except UsageError as error:
+            click.echo(f"Error: {sentence(str(error))}", err=True)
+            raise SystemExit(2) from None
+        except RunFailed as error:
+            click.echo(f"Failed: {sentence(str(error))}", err=True)
+            raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            raise SystemExit(130) from None
+
+
+def _options(function: Any) -> Any:
+    """Add the options that name an experiment and where it runs."""
+    root = typed.FOLDER
+    for option in reversed(
+        (
+            click.argument("scenario"),
+            click.option("-s", "--strategy", required=True, help="A name of `list strategies`, or module:Class."),
+            click.option(
+                "--seeds", default="1", callback=typed.seeds, help="How many seeds (5), or which (0,3,7).  [1]"
+            ),
+            click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=_SET_HELP),
+            click.option("--device", default="auto", help="auto, cpu, cuda or cuda:n.  [auto]"),
+            click.option(
+                "--data-root", type=root, help="Where data sets are, in torchvision's layout.  [$CL_DATA_ROOT]"
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+_SET_HELP = (
+    "Change a value of the scenario (train.lr=0.1, stream.n=10) or, without a dot, an option of the strategy "
+    "(pull=0.5). May be given several times."
+)
+
+
+@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cl-engine")
+def main() -> None:
+    """Run continual-learning experiments: streams of tasks, strategies that learn them, logs in HDF5."""
+    collector.seldom()
+
+
+@main.command()
+@_options
+@click.option("--out", type=typed.FOLDER, help="The run's folder.  [results/…]")
+@click.option("--fresh", is_flag=True, help="Remove what an earlier run left in the folder and start over.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option("--deterministic", is_flag=True, help="The same bits in every run on a GPU too; slower there.")
+def run(
+    out: Path | None,
+    fresh: bool,
+    quiet: bool,
+    deterministic: bool,
+    device: str,
+    data_root: Path | None,
+    **named: Any,
+) -> None:
+    """Run a scenario with a strategy; the same command again goes on where it stopped.
+
+    SCENARIO is a TOML file or a name of `list scenarios`. The run's folder holds log.h5 and the checkpoint.
+
+    \b
+    Examples:
+      python run.py run permuted_digits -s replay --seeds 3
+      python run.py run permuted_mnist -s piggyback --set stream.n=5 --set mask_lr=1e-3
+    """
+    from cl_engine.cli.terminal import run_in_terminal
+    from cl_engine.runs.signals import Stopped
+
+    experiment = _experiment(**named)
+    try:
+        command = typed.command()
+        folder = run_in_terminal(experiment, out, fresh, quiet, device, data_root, command, deterministic)
+    except Stopped as stop:
+        again = typed.command(without="--fresh")
+        click.echo(f"Stopped. To go on from the last save: {again}", err=True)
+        raise SystemExit(128 + stop.signal) from None
+    _show(folder)
+
+
+@main.command()
+@click.option("--out", type=typed.FOLDER, default=Path("results/demo"), help="A folder.")
+@click.option("--fresh", is_flag=True, help="Remove what an earlier demo left there and start over.")
+def demo(out: Path, fresh: bool) -> None:
+    """Run every strategy on a benchmark that needs no data files: ten permutations of digits, three seeds.
+
+    Ends with a table, the logs and a report. At most three minutes on two cores.
+    """
+    from cl_engine.cli.terminal import run_demo
+
+    run_demo(out, fresh, typed.command())
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def show(run: Path) -> None:
+    """Print the accuracy matrix and the scores of a RUN: its folder or its log.h5."""
+    _show(run)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The HTML file.")
+@click.option("--pictures", type=typed.FOLDER, help="A folder for the pictures as files.")
+@click.option(
+    "--format", "kind", type=click.Choice(["svg", "png", "pdf"]), default="svg", help="Of those files.  [svg]"
+)
+@click.option(
+    "--size",
+    type=click.Choice(["screen", "column", "text", "page"]),
+    default="screen",
+    help="Width of those pictures: 6.4 in, or 3.25, 5.5, 6.75 in for a paper.  [screen]",
+)
+@click.option("--dark", is_flag=True, help="Those pictures for a dark page (the report suits both as it is).")
+def report(runs: tuple[str, ...], output: Path, pictures: Path | None, kind: str, size: str, dark: bool) -> None:
+    """Write one self-contained HTML page about RUNS, from their logs alone.
+
+    RUNS are folders of runs, folders that hold many, or patterns in quotes. Logs that cannot be read are named.
+
+    \b
+    Examples:
+      python run.py report results/permuted_digits-* -o report.html
+      python run.py report results -o all.html --pictures figures --format pdf --size column
+    """
+    from cl_engine.analysis.comparison.command import readable
+    from cl_engine.analysis.plots.gallery import save_pictures
+    from cl_engine.analysis.report.page import write_report
+
+    opened, refused = readable(runs)
+    click.echo(f"report: {write_report(opened, output, refused)}")
+    if pictures is not None:
+        for path in save_pictures(opened, pictures, kind, size, dark):
+            click.echo(f"picture: {path}")
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--interval", type=click.FloatRange(min=0.05), default=1.0, help="Seconds between two looks at the log.  [1]"
+)
+@click.option("--once", is_flag=True, help="Show what the log says now, and end.")
+def watch(run: Path, interval: float, once: bool) -> None:
+    """Follow a RUN that goes on, from its log alone, also from another machine over a shared disk.
+
+    Shows what is done and how long the rest takes, the last row of the accuracy matrix, how the last task was learned, memory
+    and events; a line an experience where the output is no terminal. Waits for a run that has not begun.
+    Ends with the run: exit code 0 if it finished (and always with --once), 1 if it failed or was stopped, 130 after Ctrl-C.
+    """
+    from cl_engine.analysis.live.watch import watch as follow
+
+    try:
+        status = follow(run, interval, once)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    if not once and status != "finished":
+        raise SystemExit(1)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--by", default="acc", help="acc, bwt, fwt, forgetting, memory, seconds, …: what decides.  [acc]")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["terminal", "csv", "latex", "markdown", "json"]),
+    default="terminal",
+    help="[terminal]",
+)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file for it.  [the terminal]")
+@click.option("--pictures", type=typed.FOLDER, help="A folder for its pictures (SVG, PNG, PDF).")
+def compare(runs: tuple[str, ...], by: str, kind: str, output: Path | None, pictures: Path | None) -> None:
+    """Compare RUNS: intervals over seeds, paired tests, ranks over streams, fronts against memory and time.
+
+    RUNS are folders of runs, folders that hold many, or patterns in quotes.
+
+    \b
+    Examples:
+      python run.py compare results/permuted_digits-*
+      python run.py compare results/reference --by forgetting --format latex -o table.tex --pictures figures
+    """
+    from cl_engine.analysis.comparison.command import compare_in_terminal
+
+    compare_in_terminal(runs, by, kind, output, pictures)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--to", "kind", required=True, help="csv, parquet, netcdf, tensorboard, wandb-offline or l2logger.")
+@click.option("-o", "--output", required=True, type=typed.FOLDER, help="A folder.")
+def export(runs: tuple[str, ...], kind: str, output: Path) -> None:
+    """Write RUNS for the tools of others, each into a folder of its own below the one given.
+
+    RUNS are folders of runs, folders that hold many, or patterns in quotes.
+    """
+    from cl_engine.analysis.comparison.command import readable
+    from cl_engine.export.registry import exported
+
+    for folder in exported(readable(runs)[0], kind, output):
+        click.echo(f"{kind}: {folder}")
+
+
+@main.command()
+@_options
+def check(device: str, data_root: Path | None, **named: Any) -> None:
+    """Refuse what would fail; print agenda, sizes, and an estimate of time and disk. Trains for a few seconds."""
+    from cl_engine.estimate import check_experiment
+
+    for label, value in check_experiment(_experiment(**named), device, data_root):
+        click.echo(f"{label:<22} {value}")
+
+
+KINDS = ("strategies", "streams", "sources", "nets", "scenarios")
+
+
+@main.command(name="list")
+@click.argument("kind", required=False, type=click.Choice(KINDS))
+def list_(kind: str | None) -> None:
+    """List what there is, one line each; with a KIND also every option, its type, default and meaning."""
+    from cl_engine.cli.terminal import listing
+
+    for each in (kind,) if kind else KINDS:
+        click.echo(click.style(each, bold=True))
+        for line in listing(each, options=kind is not None):
+            click.echo(line)
+
+
+@main.command()
+@click.argument("source")
+@click.option("--data-root", type=typed.FOLDER, help="Where to.  [$CL_DATA_ROOT]")
+def fetch(source: str, data_root: Path | None) -> None:
+    """Download the files of a SOURCE, once."""
+    from cl_engine.runs import plugins
+    from cl_engine.runs.data_root import default_data_root
+
+    root = data_root or default_data_root()
+    plugins.source(source).fetch(root)
+    click.echo(f"{source} is under {root}")
+
+
+main.add_command(sweep)
+main.add_command(status)
+
+
+def _experiment(scenario: str, strategy: str, seeds: tuple[int, ...], settings: tuple[str, ...]) -> Experiment:
+    from cl_engine.experiment import Experiment
+    from cl_engine.runs.scenario import parsed
+
+    return Experiment.of(scenario, strategy, seeds, **dict(parsed(setting) for setting in settings))
+
+
+def _show(path: Path) -> None:
+    from cl_engine.analysis.report.terminal import print_run
+    from cl_engine.results.run import open_run
+
+    print_run(open_run(path))

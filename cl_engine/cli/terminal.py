@@ -1,0 +1,127 @@
+"""Runs with a person at the terminal: progress, what was resumed or removed, the demo and its table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from cl_engine.data.stream import Stream
+from cl_engine.errors import UsageError
+from cl_engine.experiment import Experiment
+from cl_engine.loggers.console import Console
+from cl_engine.options import described
+from cl_engine.results.log_file import LOG
+from cl_engine.results.run import open_run
+from cl_engine.runs import collector, plugins
+from cl_engine.runs.run_folder import RunFolder
+from cl_engine.runs.scenario import Scenario, scenario_names
+
+DEMO = "demo"
+
+
+def run_in_terminal(
+    experiment: Experiment,
+    out: Path | None,
+    fresh: bool,
+    quiet: bool,
+    device: str,
+    data_root: Path | None,
+    command: str,
+    deterministic: bool = False,
+) -> Path:
+    """Run with progress on the terminal; say what is resumed, removed or already done. Returns the run's folder."""
+    path = out or experiment.folder
+    if fresh:
+        for file in RunFolder.cleared(path):
+            click.echo(f"removed {file}", err=True)
+    status = _announce(path)
+    consoles: list[Console] = []
+
+    def listeners(stream: Stream) -> list[Console]:
+        collector.as_usual()  # all has been imported
+        consoles.append(Console(f"{experiment.scenario} {experiment.strategy}", stream, quiet=quiet))
+        return consoles
+
+    try:
+        with _said(quiet):
+            folder = experiment.run(
+                path,
+                device=device,
+                data_root=data_root,
+                listeners=listeners,
+                command=command,
+                deterministic=deterministic,
+            )
+    finally:
+        for console in consoles:
+            console.close()
+    if status != "finished":
+        click.echo(f"log: {folder / LOG}", err=True)
+    return folder
+
+
+@contextmanager
+def _said(quiet: bool) -> Iterator[None]:
+    """Show what is logged before the first event (pre-training) on standard error."""
+    log, handler = logging.getLogger("cl_engine"), logging.StreamHandler()
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+def run_demo(out: Path, fresh: bool, command: str) -> None:
+    """Run every strategy that comes with the program on the demo scenario; print a table, write a report."""
+    # pictures and statistics take longer to import than a run to start
+    from cl_engine.analysis.report.page import write_report
+    from cl_engine.analysis.report.terminal import print_comparison
+
+    folders = []
+    for strategy in sorted(plugins.names("strategies")):
+        experiment = Experiment.of(DEMO, strategy, seeds=(0, 1, 2))
+        folders.append(run_in_terminal(experiment, out / strategy, fresh, False, "auto", None, command))
+    runs = [open_run(folder) for folder in folders]
+    print_comparison(runs)
+    report = write_report(runs, out / "report.html")
+    click.echo(f"logs:   {out}/*/{LOG}")
+    click.echo(f"report: {report}")
+
+
+def listing(kind: str, options: bool) -> list[str]:
+    """Return the lines of `list`: a name and a sentence each, and the options below if asked for."""
+    lines: list[str] = []
+    if kind == "scenarios":
+        for name in scenario_names():
+            first = Scenario.load(name).text.splitlines()[0]
+            lines.append(f"  {name:<24} {first.lstrip('# ')}")
+        return lines
+    guests = {name: about for name, (_, about) in plugins.GUESTS.get(kind, {}).items()}  # type: ignore[call-overload]
+    for name in sorted({*plugins.names(kind), *guests}):  # type: ignore[arg-type]
+        lines.append(f"  {name:<24} {guests.get(name) or plugins.summary(kind, name)}")  # type: ignore[arg-type]
+        found = plugins.load(kind, name) if options else None  # type: ignore[arg-type]
+        for option, type_, default, meaning in described(found.Options) if found else []:
+            lines.append(f"      {option} = {default}  ({type_})  {meaning}")
+    return lines
+
+
+def _announce(path: Path) -> str:
+    """Say what the folder holds already, and return its status."""
+    if not (path / LOG).exists():
+        return "new"
+    try:
+        status = open_run(path).status
+    except UsageError:
+        return "damaged"  # the run itself says what that means
+    if status == "finished":
+        click.echo(f"{path} is finished; --fresh runs it again", err=True)
+    elif RunFolder(path, "").checkpoint.exists():
+        click.echo(f"going on with {path}, which was {status}", err=True)
+    return status

@@ -1,0 +1,1 @@
+"""What knows nothing of learning: rows in banks, trees, the memory of a state, files, text, random numbers."""

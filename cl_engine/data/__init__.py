@@ -1,0 +1,1 @@
+"""What arrives in a stream, and the files it comes from."""

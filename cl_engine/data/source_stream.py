@@ -1,0 +1,236 @@
+"""Streams made from one source of labelled arrays: which rows, which labels, how many."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_engine.core import rng
+from cl_engine.data.stream import Data, Experience, Stream
+from cl_engine.errors import UsageError
+from cl_engine.options import Configured, option
+
+MOST = 10**7  # experiences
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """What a source gives: images (uint8) or signals (float32), and class numbers.
+
+    Attributes:
+        train_x, test_x: ``[N, *shape]``; images as ``[N, channels, height, width]``.
+        train_y, test_y: ``[N]``, int64, from 0 to ``classes`` − 1.
+        mean, std: a number each channel, in stored units: what `Net` scales uint8 inputs by.
+        about: what a reader of the log should know (a version, a checksum).
+    """
+
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+    classes: int
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    about: dict[str, str | int] = field(default_factory=dict)
+
+
+class Source(Configured):
+    """Where data come from: files under the data root, or a package.
+
+    Attributes:
+        needs_files: whether files must be under the data root; the others are shipped or generated.
+        takes_path: whether the source is named with a path behind a slash, as ``folder/birds``, kept in ``path``.
+    """
+
+    needs_files: ClassVar[bool] = False
+    takes_path: ClassVar[bool] = False
+    path: str
+
+    @abstractmethod
+    def load(self, root: Path) -> Arrays:
+        """Return the arrays; a `UsageError` that says how to get them if they are not there."""
+
+    def fetch(self, root: Path) -> None:
+        """Download the data to ``root``; nothing to do for sources that a package ships."""
+        return
+
+    def classes_under(self, root: Path) -> int | None:
+        """Return the number of classes if it can be told without reading the data."""
+        return None
+
+
+class SourceStream(Stream):
+    """A stream of tasks over one source: a task is a set of its classes, seen through a transformation of the inputs."""
+
+    source: str = option(..., "where the data come from: a name of `list sources`")
+    samples_per_class: int | None = option(None, "training rows of a class in a task; left out: all", ge=1)
+    test_samples_per_class: int | None = option(None, "test rows of a class in a task; left out: all", ge=1)
+    validation: float = option(0.0, "share of the training rows of each class set aside for choices", ge=0, lt=1)
+    revisit: int | list[int] = option(
+        0, "how often all tasks come back, in order, or a list of the tasks that come back"
+    )
+    task_order: int | list[int] = option(
+        0, "0: the stream's own order of tasks; k > 0: the k-th seeded shuffle; a list of all tasks: that order"
+    )
+    seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
+
+    def __init__(self, arrays: Arrays, device: torch.device | str = "cpu", **options: Any) -> None:
+        """Build the stream over ``arrays``, its tensors on ``device``.
+
+        Raises:
+            UsageError: for options that do not exist, or do not fit the source or each other.
+        """
+        self.configure(options, "stream")
+        self.device = torch.device(device)
+        self.arrays = arrays
+        self.mean, self.std = arrays.mean, arrays.std
+        self.input_shape = tuple(arrays.train_x.shape[1:])
+        self.n_tasks = self.n if self.n is not None else self.all_tasks()
+        self._order = self._sequence()
+        self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
+        self.n_steps = None if self.n_tasks is None else len(self._order or range(self.n_tasks))
+        self._train = _ByClass(arrays.train_x, arrays.train_y, arrays.classes, self.device)
+        self._test = _ByClass(arrays.test_x, arrays.test_y, arrays.classes, self.device)
+        self.prepare()
+        self.outputs = self._outputs()
+
+    def all_tasks(self) -> int | None:
+        """Return the number of tasks when ``n`` is left out; None: without end."""
+        return None
+
+    def prepare(self) -> None:
+        """Check the options against the source, and set up what tasks need; called once."""
+
+    # What a kind of stream answers is about its k-th task in its own order, `task_order` aside.
+
+    @abstractmethod
+    def classes_of(self, kind: int) -> tuple[int, ...]:
+        """Return the classes of the source that this task is about, in the order of its local labels."""
+
+    def transform(self, kind: int, x: Tensor) -> Tensor:
+        """Return the inputs as this task shows them; same shape and dtype."""
+        return x
+
+    def rows_of(self, by_class: Sequence[np.ndarray], kind: int) -> list[np.ndarray]:
+        """Return the rows of each local label of a task, given the rows of each class of the source."""
+        return [by_class[label] for label in self.classes_of(kind)]
+
+    def global_label(self, kind: int, local: int) -> int:
+        """Return the label in the ``class`` setting of what has the label ``local`` within the task."""
+        return self.classes_of(kind)[local]
+
+    def title(self, kind: int) -> str:
+        """Return a short name of the task."""
+        return f"task {kind}"
+
+    def kind_of(self, task_id: int) -> int:
+        """Return the place in the stream's own order of the task that arrives as the ``task_id``-th."""
+        return task_id if self._kinds is None else self._kinds[task_id]
+
+    def name_of(self, task_id: int) -> str:
+        return self.title(self.kind_of(task_id))
+
+    def task_id(self, step: int) -> int:
+        self.check_step(step)
+        return step if self._order is None else self._order[step]
+
+    def __getitem__(self, step: int) -> Experience:
+        task = self.task_id(step)
+        kind = self.kind_of(task)
+        train, validation = self._rows(self._train, kind, self.samples_per_class, self.validation, "train")
+        return Experience(
+            step=step,
+            task_id=task,
+            train=train,
+            validation=validation,
+            classes=len(self.classes_of(kind)),
+            draw=step if self._kinds is None or step >= len(self._kinds) else kind,
+        )
+
+    def test(self, task_id: int) -> Data:
+        return self._rows(self._test, self.kind_of(task_id), self.test_samples_per_class, 0.0, "test")[0]
+
+    def describe(self) -> dict[str, str | int]:
+        return {"source": self.source, **self.arrays.about}
+
+    def _rows(self, data: _ByClass, task: int, limit: int | None, aside: float, purpose: str) -> tuple[Data, Data]:
+        draw = rng.arrays(self.seed, "rows", purpose, task)
+        kept: list[np.ndarray] = []
+        kept_aside: list[np.ndarray] = []
+        for every in self.rows_of(data.rows, task):
+            rows = draw.permutation(every)[:limit] if limit is not None or aside else every
+            cut = round(len(rows) * aside)
+            kept_aside.append(rows[:cut])
+            kept.append(rows[cut:])
+        return self._labelled(data, task, kept), self._labelled(data, task, kept_aside)
+
+    def _labelled(self, data: _ByClass, task: int, rows: list[np.ndarray]) -> Data:
+        label = (lambda k: self.global_label(task, k)) if self.setting == "class" else (lambda k: k)
+        y = np.repeat([label(k) for k in range(len(rows))], [len(r) for r in rows]).astype(np.int64)
+        index = torch.from_numpy(np.concatenate(rows)).to(self.device)
+        x = data.x.index_select(0, index)
+        return Data(self.transform(task, x) if len(x) else x, torch.from_numpy(y).to(self.device))
+
+    def _sequence(self) -> list[int] | None:
+        """Return the task at each step, or None where it is the step itself."""
+        if not self.revisit:
+            return None
+        if self.n_tasks is None:
+            raise self.refuse_endless("tasks come back (stream.revisit) after the last of n")
+        if isinstance(self.revisit, int):
+            if self.revisit < 0:
+                raise UsageError(f"stream.revisit: found {self.revisit}; allowed are 0, 1, 2, … or a list of tasks")
+            if self.n_tasks * (1 + self.revisit) > MOST:
+                raise UsageError(
+                    f"stream.revisit: {self.n_tasks} tasks that come back {self.revisit} times are more than {MOST} experiences"
+                )
+            return list(range(self.n_tasks)) * (1 + self.revisit)
+        odd = [task for task in self.revisit if not 0 <= task < self.n_tasks]
+        if odd:
+            raise UsageError(f"stream.revisit: there is no task {odd[0]}; tasks are 0 to {self.n_tasks - 1}")
+        return [*range(self.n_tasks), *self.revisit]
+
+    def _outputs(self) -> int:
+        if self.setting != "class":
+            tasks = range(self.n_tasks) if self.n_tasks is not None else range(1)
+            return max(len(self.classes_of(task)) for task in tasks)
+        if self.n_tasks is None:
+            raise self.refuse_endless("in the class setting the number of classes must be known beforehand")
+        last = ((task, local) for task in range(self.n_tasks) for local in range(len(self.classes_of(task))))
+        return 1 + max(self.global_label(task, local) for task, local in last)
+
+
+def ordered(task_order: int | list[int], n_tasks: int | None, seed: int) -> list[int] | None:
+    """Return which task of a stream's own order arrives first, second, …; None for its own order.
+
+    Raises:
+        UsageError: if the order is not one of all tasks.
+    """
+    if task_order == 0:
+        return None
+    if n_tasks is None:
+        raise UsageError("stream.n is missing: only tasks whose number is known can be put in another order")
+    if isinstance(task_order, int):
+        if task_order < 0:
+            raise UsageError(f"stream.task_order: found {task_order}; allowed are 0, 1, 2, … or a list of all tasks")
+        return [int(task) for task in rng.arrays(seed, "task order", task_order).permutation(n_tasks)]
+    if sorted(task_order) != list(range(n_tasks)):
+        raise UsageError(f"stream.task_order must name each of the tasks 0 to {n_tasks - 1} once, found {task_order}")
+    return list(task_order)
+
+
+class _ByClass:
+    """The rows of each class of one half of the source, and the inputs on the device."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, classes: int, device: torch.device) -> None:
+        self.x = torch.from_numpy(np.require(x, requirements=("C", "W"))).to(device)
+        order = np.argsort(y, kind="stable")
+        bounds = np.searchsorted(y[order], np.arange(classes + 1))
+        self.rows = [order[bounds[label] : bounds[label + 1]] for label in range(classes)]

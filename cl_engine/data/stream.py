@@ -1,0 +1,137 @@
+"""The words of a stream: what arrives (`Experience`), in what order, and what it is tested on."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cl_engine.data.augmentation import Augmentation
+from cl_engine.errors import UsageError
+from cl_engine.options import Configured, option
+
+Setting = Literal["task", "domain", "class"]
+BLACK: tuple[float, ...] = (0.0,)
+Shape = Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=3, max_length=3)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Data:
+    """Rows of a task: inputs and labels.
+
+    Attributes:
+        x: inputs ``[N, *shape]``; uint8 as stored for images, float32 otherwise. `Net` scales them.
+        y: labels ``[N]``, int64; local to the task, or global in the ``class`` setting.
+        again: given a number to draw from, returns ``x`` as random transformations show it this time; None: always alike.
+    """
+
+    x: Tensor
+    y: Tensor
+    again: Callable[[int], Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def spread(self, most: int) -> Data:
+        """Return at most so many rows, evenly spread over the rows sorted by class, so that each class has its share."""
+        if len(self) <= most:
+            return self
+        by_class = torch.argsort(self.y, stable=True)
+        index = by_class[torch.linspace(0, len(self) - 1, most).long().to(self.y.device)]
+        return Data(self.x[index], self.y[index])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Experience:
+    """One arrival in the stream: the training data of a task, and nothing to be tested on.
+
+    Attributes:
+        step: index in the stream.
+        task_id: the task these data belong to; ids are given in the order in which tasks first arrive: 0, 1, 2, …
+        train: rows to learn from.
+        validation: rows set aside for choices made while learning; empty if the scenario asks for none.
+        classes: number of classes of this task.
+        labelled: whether rows have labels; without, labels are −1 throughout.
+        draw: number that the randomness of learning is derived from: the step this would be if tasks came in the
+            stream's own order, so that what a task brings about does not depend on the order; None: the step.
+    """
+
+    step: int
+    task_id: int
+    train: Data
+    validation: Data
+    classes: int
+    labelled: bool = True
+    draw: int | None = None
+
+    @property
+    def key(self) -> int:
+        """What randomness is derived from: ``draw``, or the step."""
+        return self.step if self.draw is None else self.draw
+
+
+class Stream(Configured):
+    """A sequence of experiences, lazy and pure in the step: the same step gives the same tensors, whenever asked for.
+
+    A kind of stream sets ``n_tasks``, ``n_steps`` (None: without end), ``input_shape``, ``outputs``, ``mean`` and
+    ``std``, and answers `task_id`, `__getitem__` and `test`. It keeps no experience alive that it has given out. One whose
+    training images are to be shown at random sets ``augmentation``, and ``black`` (a channel each) where they are float32.
+    """
+
+    setting: Setting = option("task", "what is told at test time: task, domain or class (incremental)")
+    n: int | None = option(None, "number of tasks; left out: all there are, or without end", ge=1, le=10**6)
+    unlabelled: list[int] = option([], "tasks whose training rows come without labels")
+
+    n_tasks: int | None
+    n_steps: int | None
+    input_shape: tuple[int, ...]
+    outputs: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device
+    black = BLACK  # without annotations, for what has one and a value is an option
+    augmentation = Augmentation()
+
+    @abstractmethod
+    def task_id(self, step: int) -> int:
+        """Return the task that arrives at ``step``; a task met for the first time has the next unused id."""
+
+    @abstractmethod
+    def __getitem__(self, step: int) -> Experience:
+        """Return the experience at ``step``; IndexError beyond the end."""
+
+    def arrival(self, step: int) -> Experience:
+        """Return the experience at ``step`` as a learner sees it: without labels where its task has none."""
+        found = self[step]
+        if found.task_id not in self.unlabelled:
+            return found
+        unknown = (Data(part.x, torch.full_like(part.y, -1)) for part in (found.train, found.validation))
+        train, validation = unknown
+        return dataclasses.replace(found, train=train, validation=validation, labelled=False)
+
+    @abstractmethod
+    def test(self, task_id: int) -> Data:
+        """Return the test rows of a task."""
+
+    def describe(self) -> dict[str, str | int]:
+        """Return what a reader of the log should know about the data beyond the options."""
+        return {}
+
+    def name_of(self, task_id: int) -> str:
+        """Return a short name of the task for tables and pictures."""
+        return f"task {task_id}"
+
+    def check_step(self, step: int) -> None:
+        """Raise IndexError for a step outside the stream."""
+        if step < 0 or (self.n_steps is not None and step >= self.n_steps):
+            raise IndexError(f"step {step} is outside a stream of {self.n_steps} experiences")
+
+    def refuse_endless(self, why: str) -> UsageError:
+        """Return the error for a stream that must have an end here."""
+        return UsageError(f"stream.n is missing: {why}")

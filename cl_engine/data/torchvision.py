@@ -1,0 +1,113 @@
+"""Data sets in torchvision's file layout: read from the data root, downloaded only when asked."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from cl_engine.data import cifar as cifar_files
+from cl_engine.data import idx as idx_files
+from cl_engine.data.source_stream import Arrays, Source
+from cl_engine.errors import UsageError
+
+
+class TorchvisionSource(Source):
+    """A classification set that ``torchvision.datasets`` downloads, read from its files without torchvision's own loaders.
+
+    A subclass names the class there, the number of classes and the published channel means and deviations (of 0 … 1).
+    """
+
+    needs_files: ClassVar[bool] = True
+    dataset: str
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    name: str
+
+    def load(self, root: Path) -> Arrays:
+        (train_x, train_y), (test_x, test_y) = (self.half(root, train) for train in (True, False))
+        return Arrays(
+            np.ascontiguousarray(train_x),
+            train_y.astype(np.int64),
+            np.ascontiguousarray(test_x),
+            test_y.astype(np.int64),
+            self.classes,
+            tuple(255 * value for value in self.mean),
+            tuple(255 * value for value in self.std),
+            about={"data": f"torchvision {self.dataset}"},
+        )
+
+    def fetch(self, root: Path) -> None:
+        for train in (True, False):
+            opened(self.name, self.dataset, root, download=True, train=train)
+
+    @abstractmethod
+    def half(self, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return images ``[N, C, H, W]`` and labels ``[N]`` of the training or the test half."""
+
+    def file(self, root: Path, *parts: str) -> Path:
+        """Return a file of the set; a `UsageError` that says how to get it if it is not there."""
+        path = root.joinpath(*parts)
+        if not path.is_file():
+            raise _missing(self.name, root)
+        return path
+
+
+class MnistLike(TorchvisionSource):
+    """MNIST, or a set that is published in its place: IDX files."""
+
+    def half(self, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
+        folder, half = (self.dataset, "raw"), "train" if train else "t10k"
+        images = self.file(root, *folder, f"{half}-images-idx3-ubyte")
+        labels = self.file(root, *folder, f"{half}-labels-idx1-ubyte")
+        x, y = idx_files.read(images, 3), idx_files.read(labels, 1)
+        if len(x) != len(y) or (len(y) and y.max() >= self.classes):
+            raise UsageError(
+                f"{labels} is damaged: {len(y)} labels up to {max(y, default=0)} for {len(x)} images of {self.classes} classes"
+            )
+        return x[:, None], y
+
+
+class CifarLike(TorchvisionSource):
+    """CIFAR-10 or CIFAR-100: batches whose checksums torchvision knows."""
+
+    labels: str
+
+    def half(self, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
+        from torchvision import datasets  # 1 s to import: only when used
+
+        known = getattr(datasets, self.dataset)
+        parts = [
+            cifar_files.read(self.file(root, known.base_folder, name), md5, self.labels)
+            for name, md5 in (known.train_list if train else known.test_list)
+        ]
+        images, labels = zip(*parts, strict=True)
+        return np.concatenate(images), np.concatenate(labels)
+
+
+def opened(name: str, dataset: str, root: Path, download: bool, **options: Any) -> Any:
+    """Return a set of ``torchvision.datasets`` that the source ``name`` reads, downloaded if so wished.
+
+    Raises:
+        UsageError: if its files are not under ``root`` (with the command that gets them), or cannot be downloaded.
+    """
+    from torchvision import datasets  # 1 s to import: only when used
+
+    try:
+        return getattr(datasets, dataset)(root, download=download, **options)
+    except Exception as error:  # whatever is in the files may fail in any way
+        if download:
+            raise UsageError(f"could not download {dataset} to {root}: {error}") from None
+        if "not found" in str(error) or isinstance(error, FileNotFoundError):
+            raise _missing(name, root) from None
+        raise UsageError(f"the files of '{name}' under {root} are damaged: {error}") from None
+
+
+def _missing(name: str, root: Path) -> UsageError:
+    return UsageError(
+        f"the files of '{name}' are not under {root} in torchvision's layout; "
+        f"get them with: python run.py fetch {name} --data-root {root}"
+    )

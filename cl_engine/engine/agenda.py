@@ -1,0 +1,100 @@
+"""What is to be done, as data: learn, evaluate and save, in order. A run's place in it is one integer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from pydantic import BaseModel
+
+from cl_engine.data.stream import Stream
+from cl_engine.options import STRICT, option
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Learn the experience at ``step``."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Test the tasks; ``step`` is the experience learned last, −1 for the untrained learner."""
+
+    step: int
+    task_ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Put the log and a checkpoint on disk; ``last`` saves are never put off to save time."""
+
+    step: int
+    last: bool = False
+
+
+Item = Learn | Evaluate | Save
+
+
+class AgendaOptions(BaseModel):
+    """The table ``[agenda]`` of a scenario."""
+
+    model_config = STRICT
+    evaluate_every: int = option(
+        1, "test all tasks met so far after every k-th experience; 0: after the last only", ge=0
+    )
+    evaluate_ahead: int = option(
+        0, "test this many tasks not yet met as well (1 or more for forward transfer)", ge=0, le=10**4
+    )
+    spot_checks: float | None = option(
+        None,
+        "share of the scores taken over as unchanged that are measured again, to be sure; left out: one in a hundred, and "
+        "no more than are tested anyway",
+        ge=0,
+        le=1,
+    )
+    save_every: int = option(1, "save after every k-th experience; 0: after the last only", ge=0)
+    save_every_epochs: int = option(
+        0, "save after every k-th pass over the training rows too, in the middle of an experience; 0: never", ge=0
+    )
+    save_share: float = option(
+        0.05, "put a save off while saving has taken more than this share of the run", gt=0, le=1
+    )
+    curve_batches: int = option(0, "test the current task after each of its first k batches (LCA@k)", ge=0)
+    curve_epochs: int = option(0, "test the current task after every k-th epoch; 0: never", ge=0)
+    curve_tasks: int = option(
+        0, "wherever the current task is tested so, test the first k tasks met too (stability gap)", ge=0
+    )
+
+
+def plan(stream: Stream, options: AgendaOptions) -> Iterator[Item]:
+    """Yield the agenda of a stream, lazily: one without end has an agenda without end.
+
+    After each experience at least its own task is tested, and ``evaluate_ahead`` tasks not yet met; after every
+    ``evaluate_every``-th, all tasks met so far. With ``evaluate_ahead`` the untrained learner is tested on each task
+    too (step −1): at the start, or, in a stream without end, when the task comes into view.
+    """
+    ahead, limit = options.evaluate_ahead, stream.n_tasks
+    met = untested = 0
+    if ahead and limit is not None:
+        yield Evaluate(-1, range(limit))
+        untested = limit
+    for step in count() if stream.n_steps is None else range(stream.n_steps):
+        task = stream.task_id(step)
+        met = max(met, task + 1)
+        view = met + ahead if limit is None else min(met + ahead, limit)
+        if ahead and view > untested:
+            yield Evaluate(-1, range(untested, view))
+            untested = view
+        yield Learn(step)
+        last = step + 1 == stream.n_steps
+        full = last or _due(step, options.evaluate_every)
+        yield Evaluate(step, range(view) if full else [task, *range(met, view)])
+        if last or _due(step, options.save_every):
+            yield Save(step, last)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and (step + 1) % every == 0

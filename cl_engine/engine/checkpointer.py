@@ -1,0 +1,111 @@
+"""When a run is saved, and what: its state between two items of the agenda, its fits in the middle of one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cl_engine.checkpoints import file as checkpoint
+from cl_engine.checkpoints.store import Store
+from cl_engine.errors import UsageError
+from cl_engine.events import Saved
+from cl_engine.training.fit_progress import FitJournal
+
+LOG = logging.getLogger("cl_engine")
+MIDWAY = "midway.safetensors"
+
+
+class Saves:
+    """Writes checkpoints, and keeps count of what they cost.
+
+    Two files: the checkpoint holds the state between two items of the agenda; beside it, while an experience is being
+    learned, `MIDWAY` holds what its fits have come to. Either is replaced as a whole. The second means something only
+    beside the checkpoint of the place it was begun from.
+
+    Attributes:
+        every_epochs: passes between two saves in the middle of an experience; 0: there are none.
+        has_state: whether the state on disk is the one that the strategy has now.
+    """
+
+    def __init__(self, to: Path | Store | None, share: float | None, every_epochs: int) -> None:
+        self.store = Store(to) if isinstance(to, Path) else to
+        self.share = share
+        self.every_epochs = every_epochs if to is not None else 0
+        self.has_state = False
+        self._began, self._seconds, self._passes = time.perf_counter(), 0.0, 0
+        self._taken_up: dict[str, Any] | None = None
+
+    @property
+    def possible(self) -> bool:
+        """Whether there is a place to save to."""
+        return self.store is not None
+
+    @property
+    def behind(self) -> bool:
+        """Whether saving has taken more than its share of the run so far."""
+        elapsed = time.perf_counter() - self._began
+        return self.share is not None and self._seconds > self.share * elapsed
+
+    def resumed(self, resume: dict[str, Any]) -> None:
+        """Take in what a run goes on from."""
+        self.has_state, self._taken_up = True, resume.get("midway")
+
+    def journal(self, step: int) -> FitJournal | None:
+        """Return the journal of the experience that begins, one taken up if it was being learned; None: none is kept."""
+        taken_up, self._taken_up, self._passes = self._taken_up, None, 0
+        if not self.every_epochs:
+            return None
+        return FitJournal.restored(taken_up) if taken_up is not None and taken_up["learning"] == step else FitJournal()
+
+    def due(self) -> bool:
+        """Count a pass; return whether to save after it."""
+        self._passes += 1
+        return self._passes % self.every_epochs == 0 and not self.behind
+
+    def whole(self, state: dict[str, Any], place: int, began: float) -> Saved:
+        """Write the state of a run; return the event that says so. ``began`` is when saving did, by the clock of `time`."""
+        assert self.store is not None
+        size = self.store.save(state)
+        self.store.path.with_name(MIDWAY).unlink(missing_ok=True)
+        self.has_state = True
+        return Saved(step=state["step"], place=place, bytes=size, seconds=self._took(began))
+
+    def midway(self, journal: FitJournal, step: int, place: int, seconds: float, began: float) -> Saved:
+        """Write what the fits of the experience at ``step``, ``seconds`` old, have come to; return the event that says so."""
+        assert self.store is not None
+        content = {**journal.state(seconds), "learning": step}
+        size = checkpoint.save(self.store.path.with_name(MIDWAY), content)
+        return Saved(step=step, place=place, bytes=size, midway=True, seconds=self._took(began))
+
+    def finished(self) -> None:
+        """Keep the last checkpoint alone."""
+        if self.store is not None:
+            self.store.keep_newest_only()
+
+    def _took(self, began: float) -> float:
+        seconds = time.perf_counter() - began
+        self._seconds += seconds
+        return seconds
+
+
+def saved(store: Store, device: torch.device | None) -> dict[str, Any] | None:
+    """Return what a run goes on from, None if nothing was saved: the checkpoint, and what was saved since, as ``midway``.
+
+    What is damaged of the second, or of another experience, is left out: the experience is then learned from its start.
+
+    Raises:
+        UsageError: if the checkpoint is damaged, and the one before too.
+    """
+    found, beside = store.load(device), store.path.with_name(MIDWAY)
+    if found is not None and beside.exists():
+        try:
+            midway = checkpoint.load(beside, device)
+        except UsageError as error:
+            LOG.warning("%s; the experience that was being learned is begun anew", error)
+        else:
+            found["midway"] = midway if midway.get("learning") == found["step"] + 1 else None
+    return found

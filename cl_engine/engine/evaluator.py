@@ -1,0 +1,170 @@
+"""Tests of a strategy on tasks: what must be tested, together where it can be, and what need not."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_engine.core import rng
+from cl_engine.data.stream import Data, Stream
+from cl_engine.errors import RunFailed
+from cl_engine.metrics.running import Known
+from cl_engine.strategy import Strategy
+
+TEST_CACHE_BYTES = 512 * 2**20
+ROWS_TOGETHER = 2048
+SPOT_CHECKS = 0.01  # share of the scores held to be unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Tasks ``[n]`` and what is right of them: answers ``[n, S]`` of so many rows ``[n]``.
+
+    ``reused``: as in the tests before, since the answers cannot have changed.
+    """
+
+    task_ids: np.ndarray
+    n_correct: np.ndarray
+    n_total: np.ndarray
+    reused: bool = False
+
+
+class Examiner:
+    """Tests the strategy of a run, and its untrained twin.
+
+    Where a `Strategy.fingerprint` is that of the last test, the last score holds. A share of these is tested all the same
+    (``spot_checks``), to find out strategies whose fingerprint leaves something out; where no share is given, `SPOT_CHECKS`
+    of them, and no more than are tested anyway, so that tests cost at most twice what they must however many tasks there are.
+    """
+
+    def __init__(self, stream: Stream, strategy: Strategy, spot_checks: float | None = None) -> None:
+        self.stream, self.strategy, self.spot_checks = stream, strategy, spot_checks
+        self._untrained: Strategy | None = None
+        self._tests: OrderedDict[int, Data] = OrderedDict()
+        self._cached = 0
+        self._asked: set[int] = set()
+        self._here: set[int] = set()  # tested in this process: elsewhere the same function may round otherwise
+
+    def test(self, task_id: int) -> Data:
+        """Return a task's test rows; those asked for again are kept in a cache of bounded size."""
+        if task_id in self._tests:
+            self._tests.move_to_end(task_id)
+            return self._tests[task_id]
+        test = self.stream.test(task_id)
+        if task_id in self._asked:
+            self._tests[task_id] = test
+            self._cached += _bytes(test)
+            while self._cached > TEST_CACHE_BYTES and len(self._tests) > 1:
+                self._cached -= _bytes(self._tests.popitem(last=False)[1])
+        self._asked.add(task_id)
+        return test
+
+    def told(self, task_id: int) -> int | None:
+        """Return what a strategy is told of the task it is tested on."""
+        return task_id if self.stream.setting == "task" else None
+
+    def untrained(self, task_ids: Iterable[int]) -> Iterator[Answered]:
+        """Test the twin that has learned nothing."""
+        self._untrained = self._untrained or self.strategy.untrained()
+        for task in task_ids:
+            yield self._measured(self._untrained, task)
+
+    def trained(self, task_ids: Sequence[int], step: int, known: Known) -> Iterator[Answered]:
+        """Test the strategy after ``step``; ``known`` holds the last tests of tasks with a fingerprint, and is kept so.
+
+        Raises:
+            RunFailed: if a spot check finds other answers than before.
+        """
+        if self.stream.setting != "task" and self.strategy.rowwise and self.strategy.fingerprint(None) is None:
+            yield from self._together(task_ids)
+            return
+        tasks = np.fromiter(task_ids, np.int64, len(task_ids))
+        told = task_ids if self.stream.setting == "task" else [None] * len(task_ids)
+        fingerprints = list(map(self.strategy.fingerprint, told))
+        holds = known.hold(tasks, fingerprints)
+        if self._tests:
+            self._forget(set(tasks[holds].tolist()))
+        self._spot_checks(tasks, holds, step, known)
+        for start, end in _stretches(holds):
+            if holds[start]:
+                yield Answered(tasks[start:end], *known.counts(tasks[start:end]), reused=True)
+                continue
+            for task, fingerprint in zip(task_ids[start:end], fingerprints[start:end], strict=True):
+                answered = self._measured(self.strategy, task)
+                if fingerprint is not None:
+                    known.note(task, fingerprint, answered.n_correct[0], int(answered.n_total[0]))
+                    self._here.add(task)
+                yield answered
+
+    def _together(self, task_ids: Sequence[int]) -> Iterator[Answered]:
+        """Test one function on the rows of several tasks in one pass, where each has few."""
+        waiting: list[tuple[int, Data]] = []
+        rows = 0
+        for place, task in enumerate(task_ids, start=1):
+            waiting.append((task, self.test(task)))
+            rows += len(waiting[-1][1])
+            if rows < ROWS_TOGETHER and place < len(task_ids):
+                continue
+            x = torch.cat([test.x for _, test in waiting]) if len(waiting) > 1 else waiting[0][1].x
+            parts = self.strategy.predict(x, None).split([len(test) for _, test in waiting], dim=1)
+            right = [n_correct(logits, test) for (_, test), logits in zip(waiting, parts, strict=True)]
+            tasks, tests = zip(*waiting, strict=True)
+            yield Answered(np.array(tasks), np.array(right), np.array([len(test) for test in tests]))
+            waiting, rows = [], 0
+
+    def _measured(self, learner: Strategy, task: int) -> Answered:
+        test = self.test(task)
+        right = n_correct(learner.predict(test.x, self.told(task)), test)
+        return Answered(np.array([task]), np.array([right]), np.array([len(test)]))
+
+    def _forget(self, tasks: set[int]) -> None:
+        """Drop the rows of tasks that are not tested as their scores hold, which they mostly do for good."""
+        for task in [task for task in self._tests if task in tasks]:
+            self._cached -= _bytes(self._tests.pop(task))
+
+    def _spot_checks(self, tasks: np.ndarray, holds: np.ndarray, step: int, known: Known) -> None:
+        """Test some of the tasks whose last test holds once more."""
+        share = SPOT_CHECKS if self.spot_checks is None else self.spot_checks
+        draws = rng.arrays(0, "spot checks", step).random(len(tasks))
+        drawn = np.flatnonzero(holds & (draws < share))
+        drawn = drawn[[task in self._here for task in tasks[drawn].tolist()]]
+        if self.spot_checks is None:
+            drawn = np.sort(drawn[np.argsort(draws[drawn])][: max(1, np.count_nonzero(~holds))])
+        chosen: list[int] = tasks[drawn].tolist()
+        for task in chosen:
+            self._check(task, step, known.counts(np.array([task]))[0][0].tolist())
+
+    def _check(self, task: int, step: int, last: list[int]) -> None:
+        answered = self._measured(self.strategy, task)
+        now = answered.n_correct[0].tolist()
+        if now == last:
+            return
+        pairs = zip(self.strategy.seeds, last, now, strict=True)
+        seed, before, after = next(pair for pair in pairs if pair[1] != pair[2])
+        raise RunFailed(
+            f"the strategy '{self.strategy.name()}' gives task {task} the fingerprint of before, but at step {step} answers "
+            f"{after} of {answered.n_total[0]} test rows correctly (seed {seed}), not {before}: its `fingerprint` leaves out "
+            "something that `predict` depends on"
+        )
+
+
+def _stretches(values: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield where the longest stretches of equal values begin and end."""
+    if len(values):
+        yield from pairwise([0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)])
+
+
+@torch.inference_mode()
+def n_correct(logits: Tensor, test: Data) -> tuple[int, ...]:
+    """Return how many rows each seed answers correctly, for logits ``[S, N, C]``."""
+    return tuple((logits.argmax(dim=-1) == test.y).sum(dim=-1).tolist())
+
+
+def _bytes(data: Data) -> int:
+    return data.x.numel() * data.x.element_size() + data.y.numel() * data.y.element_size()

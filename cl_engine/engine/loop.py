@@ -1,0 +1,238 @@
+"""The loop: an agenda goes in, events come out, and nobody else calls the strategy."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from cl_engine import events
+from cl_engine.checkpoints.store import Store
+from cl_engine.core.state import bytes_by_part, check_state
+from cl_engine.data.stream import Experience, Stream
+from cl_engine.engine.agenda import Evaluate, Item, Learn
+from cl_engine.engine.checkpointer import Saves
+from cl_engine.engine.evaluator import Answered, Examiner, n_correct
+from cl_engine.engine.stopped_seeds import without_seeds
+from cl_engine.errors import RunFailed
+from cl_engine.events import CurvePoint, EarlierTested, Event, NotFinite, Unchanged
+from cl_engine.metrics.running import Ledger
+from cl_engine.nn.flops import Flops
+from cl_engine.strategy import Strategy
+from cl_engine.training.fit_job import Curve, Midway
+from cl_engine.training.fit_progress import Resumable
+
+LOG = logging.getLogger("cl_engine")
+
+
+def simulate(
+    stream: Stream,
+    strategy: Strategy,
+    agenda: Iterable[Item],
+    *,
+    resume: dict[str, Any] | None = None,
+    save_to: Path | Store | None = None,
+    save_share: float | None = None,
+    save_every_epochs: int = 0,
+    curve: Curve | None = None,
+    spot_checks: float | None = 0.0,
+    mark: str = "",
+) -> Iterator[Event]:
+    """Walk the agenda and yield what happens. To stop a run, stop reading.
+
+    Args:
+        stream: what is learned and tested on.
+        strategy: what learns; its state is set here.
+        agenda: all that is to be done, from the start (`cl_engine.engine.agenda.plan`).
+        resume: what was loaded from a checkpoint, to go on from there.
+        save_to: where `Save` writes checkpoints, or the store that ``resume`` was loaded from; None: nothing is saved.
+        save_share: put a save off while saving has taken more than this share of the run; None: never.
+        save_every_epochs: save in the middle of an experience too, after every k-th pass; 0: never.
+        curve: when to test in the middle of learning.
+        spot_checks: share of the scores held to be unchanged that are measured again all the same; None: see `Examiner`.
+        mark: says in the checkpoint which experiment it is of.
+
+    Raises:
+        UsageError: if the strategy's first state is not one that can be saved.
+        RunFailed: if learning cannot go on, or a spot check fails.
+    """
+    saves = Saves(save_to, save_share, save_every_epochs)
+    examiner = Examiner(stream, strategy, spot_checks)
+    return _Simulation(stream, strategy, saves, curve or Curve(), examiner, mark).events(agenda, resume)
+
+
+class _Simulation:
+    """One walk along an agenda."""
+
+    def __init__(
+        self, stream: Stream, strategy: Strategy, saves: Saves, curve: Curve, examiner: Examiner, mark: str
+    ) -> None:
+        self.stream, self.strategy, self.saves, self.examiner, self.mark = stream, strategy, saves, examiner, mark
+        strategy.curve = curve
+        self.ledger = Ledger(len(strategy.seeds))
+        self.place = 0
+        self.began = time.perf_counter()
+
+    def events(self, agenda: Iterable[Item], resume: dict[str, Any] | None) -> Iterator[Event]:
+        step = -1
+        if resume is None:
+            self.strategy.state = self.strategy.start()
+            check_state(self.strategy.state, len(self.strategy.seeds), self.strategy.name())
+        else:
+            self.strategy.state = resume["strategy"]
+            self.ledger = Ledger.restored(resume["ledger"])
+            self.place, step = resume["place"], resume["step"]
+            self.saves.resumed(resume)
+        n_steps, n_tasks = self.stream.n_steps, self.stream.n_tasks
+        yield events.StreamStarted(step=step, place=self.place, n_steps=n_steps, n_tasks=n_tasks)
+        for item in islice(iter(agenda), self.place, None):
+            step = max(step, item.step)
+            if isinstance(item, Learn):
+                for event in self._learn(item):
+                    yield without_seeds(event, self.ledger.stopped)
+            elif isinstance(item, Evaluate):
+                for event in self._evaluate(item):
+                    yield without_seeds(event, self.ledger.stopped)
+            elif item.last or not self.saves.behind:
+                yield from self._save(item.step, self.place + 1)
+            self.place += 1
+        yield events.StreamEnded(step=step, seconds=time.perf_counter() - self.began)
+        self.saves.finished()
+
+    def _learn(self, item: Learn) -> Iterator[Event]:
+        if self.saves.every_epochs and not self.saves.has_state:
+            yield from self._save(item.step - 1, self.place)  # what learning starts from, to be taken up in its middle
+        experience = self.stream.arrival(item.step)
+        task = experience.task_id
+        journal = self.strategy.journal = self.saves.journal(item.step)
+        yield events.TaskStarted(step=item.step, task_id=task, rows=len(experience.train))
+        began = time.perf_counter() - (journal.seconds if journal else 0.0)
+        for event in self.strategy.learning(experience):
+            if isinstance(event, Midway):
+                for fact in self._tested(event, task):
+                    if event.record is not None:
+                        event.record.note(fact)
+                    yield fact
+            elif isinstance(event, NotFinite):
+                yield from self._stop(event)
+            elif isinstance(event, Resumable):
+                if journal and self.saves.due():
+                    saving = time.perf_counter()
+                    yield events.Saving(step=item.step, place=self.place)
+                    yield self.saves.midway(journal, item.step, self.place, saving - began, saving)
+            else:
+                yield event
+        self.saves.has_state = False
+        self.ledger.learned(item.step, task)
+        check_state(self.strategy.state, len(self.strategy.seeds), self.strategy.name())
+        yield events.TaskLearned(
+            step=item.step,
+            task_id=task,
+            memory=bytes_by_part(self.strategy.state),
+            flops=self._flops(experience),
+            seconds=time.perf_counter() - began,
+        )
+
+    def _stop(self, event: NotFinite) -> Iterator[Event]:
+        """Go on without the seeds whose loss is not finite."""
+        seeds = self.strategy.seeds
+        new = {seeds.index(seed) for seed in event.seeds} - self.ledger.stopped
+        if not new:
+            return
+        self.ledger.stopped |= new
+        where = f"at step {event.step} (task {event.task_id}), epoch {event.epoch}"
+        if len(self.ledger.stopped) == len(seeds):
+            raise RunFailed(
+                f"the loss of the last seed is not finite {where}: lower train.lr, now {self.strategy.train.lr}"
+            )
+        names = ", ".join(str(seeds[place]) for place in sorted(new))
+        LOG.warning("the loss of seed %s is not finite %s: the others go on without it", names, where)
+        stopped = tuple(int(place in new) for place in range(len(seeds)))
+        yield events.SeedStopped(
+            step=event.step, task_id=event.task_id, fit=event.fit, epoch=event.epoch, stopped=stopped
+        )
+
+    def _flops(self, experience: Experience) -> float:
+        """Return the operations of answering one row of the experience, those of one seed."""
+        told = self.examiner.told(experience.task_id)
+        with Flops() as counted:
+            self.strategy.predict(experience.train.x[:1], told)
+        flops: int = counted.total
+        return flops / len(self.strategy.seeds)
+
+    def _tested(self, event: Midway, task: int) -> Iterator[CurvePoint | EarlierTested]:
+        yield self._curve_point(event, task)
+        yield from self._earlier(event, task)
+
+    def _curve_point(self, event: Midway, task: int) -> CurvePoint:
+        began = time.perf_counter()
+        test = self.examiner.test(task)
+        right = n_correct(event.predict(test.x), test)
+        return CurvePoint(
+            step=event.step,
+            task_id=task,
+            batch=event.batch,
+            epoch=event.epoch,
+            n_correct=right,
+            n_total=len(test),
+            seconds=time.perf_counter() - began,
+        )
+
+    def _earlier(self, event: Midway, task: int) -> Iterator[EarlierTested]:
+        """Test the first tasks met with the weights as they are now, where the strategy can say what they answer."""
+        wanted = range(min(self.strategy.curve.tasks, len(self.ledger.first_learned)))
+        met = [other for other in wanted if other != task and self.ledger.first_learned[other] >= 0]
+        params = event.params() if met else {}
+        for other in met:
+            began = time.perf_counter()
+            test, told = self.examiner.test(other), self.examiner.told(other)
+            logits = self.strategy.predict_midway(params, test.x, told)
+            if logits is None:
+                return
+            yield EarlierTested(
+                step=event.step,
+                task_id=other,
+                batch=event.batch,
+                epoch=event.epoch,
+                n_correct=n_correct(logits, test),
+                n_total=len(test),
+                seconds=time.perf_counter() - began,
+            )
+
+    def _evaluate(self, item: Evaluate) -> Iterator[Event]:
+        began = time.perf_counter()
+        row = self.ledger.row(item.step)
+        for answered in self._answers(item):
+            self.ledger.put(answered.task_ids, answered.n_correct, answered.n_total)
+            held = Unchanged(
+                step=item.step,
+                evaluation=row,
+                task_ids=answered.task_ids,
+                n_correct=answered.n_correct,
+                n_total=answered.n_total,
+            )
+            yield from [held] if answered.reused else events.cells(held)
+        scores = {name: tuple(values.tolist()) for name, values in self.ledger.scores().items()}
+        yield events.Scored(step=item.step, evaluation=row, seconds=time.perf_counter() - began, **scores)
+
+    def _answers(self, item: Evaluate) -> Iterator[Answered]:
+        if item.step < 0:
+            return self.examiner.untrained(item.task_ids)
+        return self.examiner.trained(item.task_ids, item.step, self.ledger.known)
+
+    def _save(self, step: int, place: int) -> Iterator[Event]:
+        if not self.saves.possible:
+            return
+        saving = time.perf_counter()
+        yield events.Saving(step=step, place=self.place)
+        state = {
+            "strategy": self.strategy.state,
+            "ledger": self.ledger.state(),
+            "place": place,
+            "step": step,
+            "experiment": self.mark,
+        }
+        yield self.saves.whole(state, self.place, saving)

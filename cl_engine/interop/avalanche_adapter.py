@@ -1,0 +1,264 @@
+"""Avalanche's strategies as strategies of this engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from cl_engine.core.rng import derive
+from cl_engine.core.state import State
+from cl_engine.data.stream import Data, Experience, Setting
+from cl_engine.errors import RunFailed, UsageError
+from cl_engine.events import EpochEnded, Progress
+from cl_engine.interop.open_options import opened
+from cl_engine.interop.recipe import NEEDS_NO_TASK, WITH_MASKS, Heads, Recipe
+from cl_engine.nn.net import Net
+from cl_engine.options import checked, option
+from cl_engine.strategy import Learning, Strategy
+from cl_engine.training.fit_job import Midway
+from cl_engine.training.optimizers import Train
+
+MET = "met"  # the part of the state that tells of the arrivals so far
+
+
+class Guest(Strategy):
+    """A strategy of Avalanche, with model, optimiser and criterion made from the scenario.
+
+    What its constructor takes stands beside these options: ``--set ewc_lambda=0.4``. Between experiences all it holds is
+    in ``state``, taken apart into tensors; learning and predicting start from there, so that a run taken up again goes on
+    as it would have.
+    """
+
+    target: ClassVar[str] = ""
+
+    heads: Literal["auto", "one", "per task"] = option(
+        "auto", "one head for all tasks, or one for each; auto: one for each where the task is told"
+    )
+    plugins: list[str] = option([], "plug-ins of Avalanche's to add: module:Class, made without arguments")
+
+    def __init__(
+        self,
+        net: Net,
+        *,
+        seeds: Sequence[int] = (0,),
+        setting: Setting = "task",
+        train: Train | None = None,
+        **options: Any,
+    ) -> None:
+        """Set the strategy up, without a state; all that can be refused is refused here.
+
+        Raises:
+            UsageError: for a class, an option or a plug-in that does not exist, or a setting that does not fit.
+        """
+        self.arguments: dict[str, Any] = {}
+        super().__init__(net, seeds=seeds, setting=setting, train=train, **options)
+        if not self.target:
+            raise UsageError("which of Avalanche's strategies? Say avalanche:EWC, avalanche:Replay, …")
+        several = setting == "task" and self.target not in WITH_MASKS | NEEDS_NO_TASK
+        heads: Heads = ("per task" if several else "one") if self.heads == "auto" else self.heads
+        self.recipe = Recipe(self.target, self.arguments, net, self.train, setting, heads, self.plugins)
+        self.recipe.check()
+        # strategies restored for predicting, and those that learned last, with the state that each belongs to
+        self._twins: list[Any] = []
+        self._living: list[Any] = []
+        self._twins_of: State | None = None
+        self._living_of: State | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.Options = opened(cls.Options)
+
+    @classmethod
+    def name(cls) -> str:
+        """Return the name on the command line."""
+        return f"avalanche:{cls.target}"
+
+    def configure(self, options: Mapping[str, Any], where: str = "") -> None:
+        """Check and set our options; what is left over becomes ``arguments`` of Avalanche's class."""
+        found = checked(self.Options, options, where)
+        self.arguments = dict(found.model_extra or {})
+        for name in self.Options.model_fields:
+            setattr(self, name, getattr(found, name))
+
+    def start(self) -> State:
+        """Return what the strategies hold as they are made."""
+        return self._state_of([self.recipe.made(seed) for seed in self.seeds], {})
+
+    def learn(self, experience: Experience) -> Learning:
+        """Train every seed's strategy, side by side, pass by pass."""
+        from cl_engine.interop.training import is_joint, trained
+
+        if experience.train.again is not None:
+            raise UsageError(
+                f"{self.name()} is shown tensors, and training transformations other than crops and mirror images cannot "
+                "be drawn anew for it: say stream.random_transforms = 'eval' or 'once'"
+            )
+        strategies = self._restored()
+        more = self._with(experience, rows=is_joint(strategies[0]))
+        if is_joint(strategies[0]):  # it trains once: every arrival is a new beginning on all there is
+            strategies = [self.recipe.made(seed) for seed in self.seeds]
+        benchmark, steps = self._benchmark(experience, more)
+        readers = [
+            trained(strategy, benchmark, steps, derive(seed, "learn", experience.key), self.curve)
+            for seed, strategy in zip(self.seeds, strategies, strict=True)
+        ]
+        try:
+            yield from self._together(readers, strategies, experience)
+        finally:
+            for reader in readers:
+                reader.close()
+        self.state = self._state_of(strategies, more)
+        self._living, self._living_of = strategies, self.state
+
+    def predict(self, x: Tensor, task_id: int | None) -> Tensor:
+        """Answer by Avalanche's own evaluation loop, with strategies restored from the state."""
+        if self._twins_of is not self.state:
+            self._twins, self._twins_of = self._restored(), self.state
+        return self._answers(self._twins, x, task_id)
+
+    def _answers(self, strategies: Sequence[Any], x: Tensor, task_id: int | None) -> Tensor:
+        from cl_engine.interop.training import answered
+
+        label = task_id if self.setting == "task" and task_id is not None else 0
+        classes, every = self._classes_of(task_id), self.net.outputs
+        with torch.inference_mode(False), torch.no_grad():
+            ready = self.net.prepare(x)
+            pairs = zip(self.seeds, strategies, strict=True)
+            return torch.stack([answered(strategy, ready, label, classes, every, seed) for seed, strategy in pairs])
+
+    def _together(self, readers: Sequence[Any], strategies: Sequence[Any], experience: Experience) -> Learning:
+        """Read the seeds' training in turn, each up to the next place where all are to be heard."""
+        from cl_engine.interop.callbacks import Going, PassEnded, Reached
+
+        passes, step, task = 0, experience.step, experience.task_id
+        while True:
+            messages: list[Any] = []
+            for reader in readers:
+                message = self._next(reader, step)
+                while isinstance(message, Going):
+                    yield Progress(step=step, done=message.done)
+                    message = self._next(reader, step)
+                messages.append(message)
+            if not any(messages):
+                return
+            if all(isinstance(message, Reached) for message in messages):
+                place = messages[0]
+                yield Midway(step=step, batch=place.batch, epoch=place.epoch, predict=self._midway(strategies, task))
+            ended = [message for message in messages if isinstance(message, PassEnded)]
+            if ended:
+                loss = tuple(m.loss if isinstance(m, PassEnded) else math.nan for m in messages)
+                seconds = sum(m.seconds for m in ended)
+                yield EpochEnded(
+                    step=step, task_id=task, fit=0, epoch=passes, epochs=self.train.epochs, loss=loss, seconds=seconds
+                )
+                passes += 1
+                if not all(math.isfinite(m.loss) for m in ended):
+                    raise RunFailed(
+                        f"{self.name()}: the loss is not finite at step {step}: lower train.lr, now {self.train.lr}"
+                    )
+
+    def _next(self, reader: Any, step: int) -> Any:
+        try:
+            return next(reader, None)
+        except (UsageError, RunFailed):
+            raise
+        except Exception as error:  # whatever Avalanche's code or its user's raises
+            raise RunFailed(f"{self.name()} failed in experience {step}: {type(error).__name__}: {error}") from error
+
+    def _midway(self, strategies: Sequence[Any], task: int) -> Any:
+        """Return a function that answers for the strategies as they are now, in the middle of training."""
+        from cl_engine.interop.snapshot import taken
+        from cl_engine.interop.training import restored
+
+        def predict(x: Tensor) -> Tensor:
+            pairs = zip(self.seeds, strategies, strict=True)
+            twins = [restored(self.recipe, seed, taken(strategy))[0] for seed, strategy in pairs]
+            return self._answers(twins, x, task)
+
+        return predict
+
+    def _restored(self) -> list[Any]:
+        """Return the strategies that the state describes."""
+        from cl_engine.interop.packing import unpacked
+        from cl_engine.interop.training import restored
+
+        found = []
+        for s, seed in enumerate(self.seeds):
+            strategy, lost = restored(self.recipe, seed, unpacked(self.state, s))
+            if lost and self._living_of is self.state:
+                return self._living
+            if lost:
+                raise UsageError(
+                    f"{self.name()} holds what cannot be saved ({', '.join(lost[:3])}): its run cannot be taken up "
+                    "again; --fresh starts it over"
+                )
+            found.append(strategy)
+        return found
+
+    # What the state holds beside the strategies: which classes each arrival had, and, for joint training, its rows.
+
+    def _with(self, experience: Experience, rows: bool) -> State:
+        x, y = experience.train.x, experience.train.y
+        there = torch.zeros(1, 1, self.net.outputs, dtype=torch.uint8)
+        there[0, 0, y.unique().cpu()] = 1
+        new = {"classes": there, "tasks": torch.tensor([[experience.task_id]]), "rows": torch.tensor([[len(y)]])}
+        if rows:
+            new |= {"x": x.unsqueeze(0), "y": y.unsqueeze(0)}
+        before: State = self.state.get(MET, {})
+        return {
+            name: torch.cat([before[name].to(own.device), own], dim=1) if before else own for name, own in new.items()
+        }
+
+    def _benchmark(self, experience: Experience, met: State) -> tuple[Any, list[int]]:
+        """Return Avalanche's view of all arrivals so far, and which of them are to be trained on.
+
+        Classes not yet met stand in one last experience without rows, for strategies that count them.
+        """
+        from cl_engine.interop.tensor_benchmark import Rows, TensorBenchmark
+
+        classes = [row.nonzero().flatten().tolist() for row in met["classes"][0]]
+        tasks = met["tasks"][0].tolist()
+        last = len(tasks) - 1
+        rest = sorted(set(range(self.net.outputs)).difference(*classes))
+        labels = [task if self.setting == "task" else 0 for task in [*tasks, *([tasks[-1]] if rest else [])]]
+        prepared = {last: experience.train}
+        steps = [last]
+        if "x" in met:
+            sizes = met["rows"][0].tolist()
+            parts = zip(met["x"][0].split(sizes), met["y"][0].split(sizes), strict=True)
+            prepared, steps = dict(enumerate(Data(x, y) for x, y in parts)), list(range(last + 1))
+
+        def rows(index: int) -> Data:
+            return Data(self.net.prepare(prepared[index].x), prepared[index].y)
+
+        shown = self.train.augmentation.one_by_one(self.net.black(experience.train.x.dtype))
+        return TensorBenchmark(Rows(rows, labels, [*classes, *([rest] if rest else [])], shown)), steps
+
+    def _classes_of(self, task_id: int | None) -> list[int]:
+        """Return the classes that an evaluated task is known to have; all, for one not yet met."""
+        met: State = self.state.get(MET, {})
+        of_it = [k for k, task in enumerate(met["tasks"][0].tolist()) if task_id in (None, task)] if met else []
+        if self.setting != "task" or not of_it:
+            return list(range(self.net.outputs))
+        found: list[int] = met["classes"][0, of_it].any(dim=0).nonzero().flatten().tolist()
+        return found
+
+    def _state_of(self, strategies: Sequence[Any], more: State) -> State:
+        from cl_engine.interop.packing import packed
+        from cl_engine.interop.snapshot import taken
+
+        return {**packed([taken(strategy) for strategy in strategies]), **({MET: more} if more else {})}
+
+
+Guest.Options = opened(Guest.Options)
+
+
+def named(rest: str) -> type[Guest]:
+    """Return the strategy that ``avalanche:rest`` stands for: a class of Avalanche's, or ``module:Class``."""
+    if not rest:
+        return Guest
+    return type(rest.rpartition(":")[2], (Guest,), {"target": rest, "__module__": __name__, "__doc__": Guest.__doc__})

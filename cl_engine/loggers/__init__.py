@@ -1,0 +1,1 @@
+"""Writing logs, and what a person sees meanwhile."""

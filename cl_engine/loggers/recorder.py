@@ -1,0 +1,285 @@
+"""The log of a run: one HDF5 file, published whole. Format: see docs/log-format.md."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cl_engine import events
+from cl_engine.core.files import need_room, replace
+from cl_engine.data.stream import Stream
+from cl_engine.errors import UsageError
+from cl_engine.loggers.journal import Block, Journal
+from cl_engine.loggers.matrix import Matrix
+from cl_engine.loggers.tables import Column, Table, describe, grow, string
+from cl_engine.results.log_file import FORMAT, LOG
+
+FORMAT_VERSION = "1.4"
+WORKING, JOURNAL = ".log.working.h5", ".log.journal"
+FLUSHED = 4 * 2**20  # bytes of rows and cells kept in memory at the most
+PUBLISHED = 0.002  # share of the time that may go into publishing …
+LATEST = 60.0  # … but for a log that has been waiting for so many seconds …
+AT_MOST = 0.02  # … and never more than this share
+ROOM = 2**20  # bytes that one more save may take at most, beside its rows and cells
+OF_A_ROW, OF_A_CELL = 256, 32  # bytes, at the most; those of a cell for each seed
+PHASES = ("learn", "evaluate", "save")
+
+EPOCHS = (
+    Column("step", "i4", "1", "experience being learned"),
+    Column("task", "i4", "1", "its task"),
+    Column("fit", "i4", "1", "number of the fit within the experience"),
+    Column("epoch", "i4", "1", "pass over the training rows, from 0"),
+    Column("seed", "i8", "1", "seed"),
+    Column("loss", "f4", "1", "mean training loss of the pass"),
+    Column("seconds", "f8", "s", "duration of the pass, all seeds together"),
+)
+EXPERIENCES = (
+    Column("step", "i4", "1", "experience"),
+    Column("task", "i4", "1", "its task"),
+    Column("rows", "i8", "1", "training rows"),
+    Column("memory", "i8", "byte", "bytes one seed holds after it"),
+    Column("training_flops", "f8", "1", "operations of the fits, those of one seed; NaN: not counted"),
+    Column("inference_flops", "f8", "1", "operations of answering one row of it, those of one seed; NaN: not counted"),
+    Column("seconds", "f8", "s", "duration of learning it, all seeds together"),
+)
+TESTED = (
+    Column("batch", "i8", "1", "batches learned so far"),
+    Column("epoch", "i4", "1", "passes completed so far"),
+    Column("seed", "i8", "1", "seed"),
+    Column("n_correct", "i8", "1", "test rows answered correctly"),
+    Column("n_total", "i8", "1", "test rows"),
+    Column("seconds", "f8", "s", "duration of the test, all seeds together"),
+)
+CURVES = (
+    Column("step", "i4", "1", "experience being learned"),
+    Column("task", "i4", "1", "its task, the one tested"),
+    *TESTED,
+)
+STABILITY = (
+    Column("step", "i4", "1", "experience being learned"),
+    Column("task", "i4", "1", "the task tested, one learned before"),
+    *TESTED,
+)
+EVENTS = (
+    Column("event", "i8", "1", "number of the event: rows with the same number are one event"),
+    Column("step", "i4", "1", "experience"),
+    Column("kind", "str", "1", "kind of event"),
+    Column("name", "str", "1", "name of the number"),
+    Column("part", "str", "1", "what part of the net it is about; empty: the whole"),
+    Column("seed", "i8", "1", "seed the number belongs to; -1: all"),
+    Column("value", "f8", "1", "the number"),
+    Column("seconds", "f8", "s", "duration the event tells of; NaN: none"),
+)
+
+
+class Recorder:
+    """Writes what happens to a private working file, and from time to time publishes a copy of it whole.
+
+    A reader always finds a complete file under the run's name and never meets the writer. What is saved in between goes to
+    a journal, from which a run that was killed goes on; it is kept in memory too, and written to the working file when
+    that is published, or when there is much of it.
+    """
+
+    def __init__(self, folder: Path, seeds: list[int], stream: Stream) -> None:
+        self.path, self.working = folder / LOG, folder / WORKING
+        self.seeds, self.stream = seeds, stream
+        self.tables = {
+            "epochs": Table("epochs", EPOCHS),
+            "experiences": Table("experiences", EXPERIENCES),
+            "curves": Table("curves", CURVES),
+            "stability": Table("stability", STABILITY),
+            "events": Table("events", EVENTS),
+        }
+        self.matrix = Matrix(len(seeds))
+        self.journal = Journal(folder / JOURNAL)
+        self.journaled: list[Block] = []  # and not yet in the working file
+        self.published, self.publishing = -math.inf, 0.0  # when it was last, and how long it took
+        self.rows = 0  # not yet in the working file
+        self.training_rows = 0
+        self.training_flops = 0.0
+        self.saving_midway = 0.0
+        self.next_event = 0
+        self.torn = False  # whether the working file has been left in the middle of a write
+
+    def begin(self, attributes: Mapping[str, str], environment: Mapping[str, str]) -> None:
+        """Start a new log with these root attributes and scalar strings about the environment."""
+        with h5py.File(self.working, "w", libver=("v110", "v110")) as file:
+            file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "status": "running", **attributes})
+            file.attrs.update({"NX_class": "NXroot", "default": "results", "created": _now(), "updated": _now()})
+            group = file.create_group("environment")
+            for name, text in environment.items():
+                describe(group.create_dataset(name, data=text, dtype=string), "1", name.replace("_", " "))
+            Matrix.create(file.create_group("results"), self.seeds, PHASES, self.stream.n_tasks)
+            for table in self.tables.values():
+                table.create(file)
+
+    def resume(self, step: int) -> None:
+        """Go on from the published log and its journal, without the rows of experiences after ``step``."""
+        shutil.copyfile(self.path, self.working)
+        with h5py.File(self.working, "r", libver=("v110", "v110")) as file:
+            since = self.journal.blocks(file.attrs["updated"])
+        for lists, cells in since:
+            self.journaled.append((lists, cells))
+            self.rows += sum(map(len, lists["tables"].values()))
+            self.matrix.cells += len(cells)
+            if self._kept() > FLUSHED:
+                self._write("running")
+        if self.journaled:
+            self._write("running")
+        with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
+            file.attrs["status"] = "running"
+            results = file["results"]
+            if len(results["experience"]) <= step or (step >= 0 and step not in results["evaluation_step"][:]):
+                raise UsageError(
+                    f"{self.path} and its journal end before experience {step}, which the checkpoint is of: they are damaged "
+                    "or not from here; --fresh runs it again from the start"
+                )
+            kept = int(np.count_nonzero(results["evaluation_step"][:] <= step))
+            grow(results, "evaluation", kept)
+            grow(results, "experience", step + 1)
+            for table in self.tables.values():
+                if table.name in file:
+                    table.truncate(file, step)
+                else:  # begun before there was such a table
+                    table.create(file)
+            numbers = file["events/event"]
+            self.next_event = int(numbers[-1]) + 1 if len(numbers) else 0
+        self.publish("running")  # what follows is journaled from here
+
+    def __call__(self, event: events.Event) -> None:
+        """Take in an event."""
+        match event:
+            case events.Evaluated():  # first, as there are many
+                self.matrix.cell(event)
+            case events.Unchanged():
+                self.matrix.unchanged(event)
+            case events.EpochEnded():
+                self.training_flops += event.flops
+                for seed, loss in zip(self.seeds, event.loss, strict=True):
+                    where = (event.step, event.task_id, event.fit, event.epoch)
+                    self._add("epochs", (*where, seed, loss, event.seconds))
+            case events.CurvePoint() | events.EarlierTested():
+                table = "curves" if isinstance(event, events.CurvePoint) else "stability"
+                for seed, right in zip(self.seeds, event.n_correct, strict=True):
+                    point = (event.step, event.task_id, event.batch, event.epoch)
+                    counts = (right, event.n_total) if right != events.NOT_MEASURED else (0, 0)
+                    self._add(table, (*point, seed, *counts, event.seconds))
+            case events.TaskStarted():
+                self.training_rows, self.training_flops, self.saving_midway = event.rows, 0.0, 0.0
+            case events.TaskLearned():
+                total = sum(event.memory.values())
+                row = (event.step, event.task_id, self.training_rows, total, self.training_flops, event.flops)
+                self._add("experiences", (*row, event.seconds))
+                self.matrix.learned(event)
+                if self.saving_midway:
+                    self.matrix.seconds(event.step, "save", self.saving_midway)
+            case events.Scored():
+                self.matrix.scored(event)
+            case events.Saving():
+                self.save()
+            case events.Saved():
+                if event.midway:  # the experience has no row yet
+                    self.saving_midway += event.seconds
+                else:
+                    self.matrix.seconds(event.step, "save", event.seconds + self.saving_midway)
+            case events.StreamEnded():
+                self.publish("finished")
+            case events.StrategyEvent():
+                self._strategy_event(event)
+        if self._kept() > FLUSHED:
+            self._append()
+            self._write("running")
+
+    def save(self) -> None:
+        """Bring all rows to the disk: into the published log, or into the journal while it is too early to publish again."""
+        pause = max(min(self.publishing / PUBLISHED, LATEST), self.publishing / AT_MOST)
+        if time.monotonic() < self.published + pause:
+            self._append()
+            self.journal.sync()
+        else:
+            self.publish("running")
+
+    def publish(self, status: str) -> None:
+        """Bring the working file up to date and put a copy of it in the place of the published log."""
+        began = time.monotonic()
+        self._write(status)
+        part = self.path.with_name(LOG + ".part")
+        shutil.copyfile(self.working, part)
+        replace(part, self.path)
+        self.journal.begin(self.updated)
+        self.published = time.monotonic()
+        self.publishing = self.published - began
+
+    def close(self) -> None:
+        """Throw the working file away; the published log, with its journal, is what remains."""
+        self.working.unlink(missing_ok=True)
+
+    def _strategy_event(self, event: events.StrategyEvent) -> None:
+        # what takes no part in equality (durations) has a column of its own, so that logs of equal runs are equal but for it
+        seconds = float(getattr(event, "seconds", math.nan))
+        part = str(getattr(event, "part", ""))
+        for fact in fields(event):
+            if fact.name in ("step", "part") or not fact.compare:
+                continue
+            value = getattr(event, fact.name)
+            pairs = zip(self.seeds, value, strict=True) if isinstance(value, tuple) else [(-1, value)]
+            for seed, number in pairs:
+                row = (self.next_event, event.step, type(event).__name__, fact.name, part, seed, float(number), seconds)
+                self._add("events", row)
+        self.next_event += 1
+
+    def _add(self, table: str, row: tuple[object, ...]) -> None:
+        self.tables[table].rows.append(row)
+        self.rows += 1
+
+    def _append(self) -> None:
+        """Append what is new to the journal, if there is a published log that it can go on from."""
+        if self.published == -math.inf:
+            return
+        self._need_room()
+        block = self._new()
+        # kept first, so that what a full disk refuses is not lost to the log of a run that failed
+        self.journaled.append(block)
+        self.journal.append(*block)
+
+    def _write(self, status: str) -> None:
+        """Write all that the working file does not have yet; one that could not be written to whole is never published."""
+        if self.torn:
+            raise OSError(f"{self.working} could not be written to whole")
+        self._need_room()
+        for lists, cells in (*self.journaled, self._new()):
+            self.matrix.take_up(lists, cells)
+            for name, rows in lists["tables"].items():
+                self.tables[name].rows += map(tuple, rows)
+        self.journaled.clear()
+        self.updated, self.torn = _now(), True
+        with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
+            for table in self.tables.values():
+                table.flush(file)
+            self.matrix.flush(file["results"], self.stream)
+            file.attrs["status"], file.attrs["updated"] = status, self.updated
+        self.rows, self.torn = 0, False
+
+    def _new(self) -> Block:
+        """Return what has come since it was asked for last."""
+        lists, cells = self.matrix.taken()
+        return {**lists, "tables": {name: table.taken() for name, table in self.tables.items() if table.rows}}, cells
+
+    def _kept(self) -> int:
+        """Return the bytes that what the working file does not have yet takes."""
+        return OF_A_ROW * self.rows + OF_A_CELL * self.matrix.cells * len(self.seeds)
+
+    def _need_room(self) -> None:
+        need_room(self.path.parent, ROOM + self._kept())
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

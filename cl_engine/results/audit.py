@@ -1,0 +1,123 @@
+"""What is looked at before a log of somebody else's is read: HDF5 can point outside of itself, load code, and lie about sizes.
+
+Keras had to learn this (CVE-2026-1669, CVE-2026-0897): a file may name other files whose bytes are then returned as
+its data, ask for a filter that HDF5 looks for as a shared library, or declare terabytes in a kilobyte.
+"""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+
+from cl_engine.errors import UsageError
+from cl_engine.results import chunks
+
+FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+TYPES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING}
+DEEPEST, MOST = 4, 10_000  # groups within groups; objects
+LONGEST = 64 * 2**10  # bytes of an attribute
+# arrays with rows that were never written are large and take no room: only far beyond that is it a lie
+LARGEST, SUSPECT, RATIO = 64 * 2**30, 256 * 2**20, 10_000
+
+
+def audit(file: h5py.File) -> None:
+    """Refuse a file that holds anything but groups and plain arrays of its own.
+
+    Raises:
+        UsageError: naming the first link to elsewhere, external or virtual storage, filter other than gzip, shuffle and
+            fletcher32, type other than integer, float and string, group linked twice, or size beyond belief, also of what
+            is unpacked.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting: list[tuple[h5py.Group, int]] = [(file, 0)]
+    count = 0
+    while waiting:
+        group, depth = waiting.pop()
+        info = h5py.h5o.get_info(group.id)
+        if (info.fileno, info.addr) in seen or depth > DEEPEST:
+            raise UsageError(
+                f"{file.filename}: the group {group.name} is linked within itself or too deep to be of a log"
+            )
+        seen.add((info.fileno, info.addr))
+        for name in group:
+            count += 1
+            if count > MOST:
+                raise UsageError(f"{file.filename} holds more than {MOST} objects: it is no log of this program")
+            found = member(group, name)
+            if isinstance(found, h5py.Group):
+                waiting.append((found, depth + 1))
+
+
+def member(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group:
+    """Return what a group holds by this name (no path), once it is known to be plain and inside the file.
+
+    Raises:
+        UsageError: as `audit`.
+        KeyError: if it holds nothing by this name.
+    """
+    encoded = name.encode()
+    if group.id.links.get_info(encoded).type != h5py.h5l.TYPE_HARD:
+        raise _refused(group, name, "is a link to elsewhere")
+    found = h5py.h5o.open(group.id, encoded)  # half the time of group[name]
+    if isinstance(found, h5py.h5d.DatasetID):
+        _checked(group, name, found)
+        if found.get_type().get_class() == h5py.h5t.STRING:
+            _counted(group, name, found)
+        return h5py.Dataset(found)
+    if isinstance(found, h5py.h5g.GroupID):
+        return h5py.Group(found)
+    raise _refused(group, name, "is neither a group nor an array")
+
+
+def _checked(group: h5py.Group, name: str, dataset: h5py.h5d.DatasetID) -> None:
+    made = dataset.get_create_plist()
+    layout = made.get_layout()
+    if layout == h5py.h5d.VIRTUAL or (layout == h5py.h5d.CONTIGUOUS and made.get_external_count()):
+        raise _refused(group, name, "takes its data from other files")
+    filters = {made.get_filter(k)[0] for k in range(made.get_nfilters())}
+    if not filters <= FILTERS:
+        raise _refused(group, name, f"needs the HDF5 filter {min(filters - FILTERS)}, and only gzip is used in logs")
+    kind = dataset.get_type()
+    if kind.get_class() not in TYPES:
+        raise _refused(group, name, "is neither of integers nor of floats nor of strings")
+    declared = dataset.get_space().get_simple_extent_npoints() * kind.get_size()
+    if declared > SUSPECT and (declared > LARGEST or declared > RATIO * max(1, dataset.get_storage_size())):
+        raise _refused(group, name, f"declares {declared} bytes and holds {dataset.get_storage_size()}")
+    odd = chunks.fault(dataset)
+    if odd:
+        raise _refused(group, name, odd)
+
+
+def _counted(group: h5py.Group, name: str, dataset: h5py.h5d.DatasetID) -> None:
+    """Refuse texts that are more than the file: one that is there once and meant many times fills any memory."""
+    count, most = dataset.get_space().get_simple_extent_npoints(), group.file.id.get_filesize()
+    if dataset.get_create_plist().get_layout() != h5py.h5d.CHUNKED:
+        if count > 1 and dataset.get_type().is_variable_str():
+            raise _refused(group, name, "holds several texts and is not stored in chunks, as ours are")
+        return
+    found = 0
+    for letters in chunks.letters(dataset):
+        found += letters
+        if found > most:
+            raise _refused(group, name, f"says that its texts are {found} bytes, in a file of {most}")
+
+
+def text(holder: h5py.AttributeManager, name: str) -> str | None:
+    """Return the attribute of this name if it is one text, and not a long one; None otherwise.
+
+    Raises:
+        KeyError: if there is none.
+    """
+    found = holder.get_id(name)
+    kind = found.get_type()
+    if found.get_space().get_simple_extent_npoints() != 1 or kind.get_class() != h5py.h5t.STRING:
+        return None
+    if not kind.is_variable_str() and kind.get_size() > LONGEST:
+        return None
+    value = np.asarray(holder[name]).ravel()[0] if found.shape else holder[name]
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _refused(group: h5py.Group, name: str, why: str) -> UsageError:
+    where = f"{group.name.rstrip('/')}/{name}".encode("ascii", "backslashreplace").decode()
+    return UsageError(f"{group.file.filename} is not to be trusted: {where} {why}")

@@ -1,0 +1,208 @@
+"""Many logs as one labelled dataset: what is small is read, once and quickly; the accuracy matrices stay on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cl_engine.core.tree import written
+from cl_engine.errors import UsageError
+from cl_engine.results.audit import member
+from cl_engine.results.lazy_arrays import ManyRuns, Place, lazily
+from cl_engine.results.log_file import array, attributes_of, opened, subgroup
+
+SCORES = {
+    "acc": "average accuracy over the tasks met, at the last test of all of them",
+    "bwt": "backward transfer at that test",
+    "fwt": "forward transfer at that test",
+    "forgetting": "forgetting at that test",
+}
+TEXTS = ("strategy", "scenario", "status", "run_id")
+# name: axes after that of runs, what stands where there is nothing, whether the last axis is that of seeds
+MATRICES: dict[str, tuple[tuple[str, ...], float, bool]] = {
+    "accuracy": (("evaluation", "task", "seed"), np.nan, True),
+    "n_correct": (("evaluation", "task", "seed"), 0, True),
+    "n_total": (("evaluation", "task", "seed"), 0, True),
+    "evaluation_step": (("evaluation",), -2, False),
+    "experience_task": (("experience",), -1, False),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is read of one log."""
+
+    path: Path
+    texts: dict[str, str]
+    seeds: list[int]
+    scores: dict[str, np.ndarray]
+    numbers: dict[str, float]
+    options: dict[str, str]
+    sizes: dict[str, int]
+
+
+def scanned(paths: Sequence[Path], strict: bool = False) -> xr.Dataset:
+    """Return logs as one dataset, a run each along ``run``, their seeds along ``seed``.
+
+    Variables over run and seed are the scores at the last test of all tasks met (``acc``, ``bwt``, ``fwt``,
+    ``forgetting``); over run, ``experiences``, ``tasks``, ``memory`` (bytes a seed holds at the end) and ``seconds`` (all
+    seeds together). ``accuracy``, ``n_correct``, ``n_total`` (run × evaluation × task × seed), ``evaluation_step`` and
+    ``experience_task`` are read when they are asked for, of the runs that are asked for: shorter runs are filled with NaN,
+    0, 0, −2 and −1. Coordinates of ``run`` are ``strategy``, ``scenario``, ``status``, ``run_id``, ``path``, and every
+    option that is not the same in all runs (``train.lr``); `grid` makes dimensions of them.
+
+    Args:
+        paths: the logs.
+        strict: refuse if one of them cannot be read; else it is left out, and named in the attribute ``left_out``.
+
+    Raises:
+        UsageError: if one cannot be read and ``strict`` is set, or none can.
+    """
+    found: list[Found] = []
+    left_out: list[str] = []
+    for path in paths:
+        try:
+            found.append(_scanned(path))
+        except UsageError as error:
+            if strict:
+                raise
+            left_out.append(str(error))
+    if not found:
+        raise UsageError(
+            f"none of {len(paths)} logs can be read; the first: {left_out[0]}" if left_out else "there are no logs"
+        )
+    seeds = sorted({seed for run in found for seed in run.seeds})
+    columns = [[seeds.index(seed) for seed in run.seeds] for run in found]
+    data: dict[Hashable, Any] = {}
+    for name, meaning in SCORES.items():
+        values = np.full((len(found), len(seeds)), np.nan)
+        for row, run, places in zip(values, found, columns, strict=True):
+            row[places] = run.scores[name]
+        data[name] = (("run", "seed"), values, {"units": "1", "long_name": meaning})
+    for name in found[0].numbers:
+        data[name] = ("run", np.array([run.numbers[name] for run in found]))
+    for name, (axes, fill, by_seed) in MATRICES.items():
+        data[name] = _matrix(found, name, axes, fill, len(seeds), columns if by_seed else None)
+    options = _differing([run.options for run in found])
+    coordinates: dict[Hashable, Any] = {"seed": seeds, **{key: ("run", values) for key, values in options.items()}}
+    for name in TEXTS:
+        coordinates[name] = ("run", np.array([run.texts[name] for run in found], dtype=object))
+    coordinates["path"] = ("run", np.array([str(run.path) for run in found], dtype=object))
+    return xr.Dataset(data, coordinates, {"left_out": left_out})
+
+
+def grid(runs: xr.Dataset, over: Sequence[str] = ("scenario", "strategy")) -> xr.Dataset:
+    """Return the dataset with dimensions in the place of ``run``: scenario × strategy × … × seed, NaN where nothing is.
+
+    Options in which runs of the same place differ become dimensions too (``train.lr``). Where two runs hold the same
+    seed at the same place, the first of them stands; where they hold different seeds, they are put together.
+
+    Args:
+        runs: what `open_runs` returned.
+        over: the coordinates of ``run`` that are to be dimensions.
+
+    Raises:
+        UsageError: if ``run`` has no such coordinate.
+    """
+    known = [str(name) for name, values in runs.coords.items() if values.dims == ("run",)]
+    for name in over:
+        if name not in known:
+            raise UsageError(f"runs have no coordinate '{name}'; there are: {', '.join(known)}")
+    labels = {name: [str(value) for value in runs[name].values] for name in (*over, *_needed(runs, over, known))}
+    levels = {name: list(dict.fromkeys(values)) for name, values in labels.items()}
+    places = [tuple(levels[name].index(values[k]) for name, values in labels.items()) for k in range(runs.sizes["run"])]
+    shape = tuple(map(len, levels.values()))
+    data: dict[Hashable, Any] = {}
+    for name in (*SCORES, "experiences", "tasks", "memory", "seconds"):
+        values = runs[name].values
+        block = np.full((*shape, *values.shape[1:]), np.nan)
+        for place, row in zip(places, values, strict=True):
+            block[place] = np.where(np.isnan(block[place]), row, block[place])
+        data[name] = ((*levels, *(str(dim) for dim in runs[name].dims[1:])), block, dict(runs[name].attrs))
+    for name in ("status", "path"):
+        texts = np.full(shape, "", dtype=object)
+        for place, text in zip(places, runs[name].values, strict=True):
+            texts[place] = texts[place] or text
+        data[name] = (tuple(levels), texts)
+    coordinates: dict[Hashable, Any] = {"seed": runs["seed"].values}
+    coordinates.update(levels)
+    return xr.Dataset(data, coordinates, dict(runs.attrs))
+
+
+def _needed(runs: xr.Dataset, over: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the options in which runs of the same place differ."""
+    members: dict[tuple[str, ...], list[int]] = {}
+    for k in range(runs.sizes["run"]):
+        members.setdefault(tuple(str(runs[name].values[k]) for name in over), []).append(k)
+    options = [name for name in known if name not in (*over, *TEXTS, "path")]
+    return [name for name in options if any(len(set(runs[name].values[held])) > 1 for held in members.values())]
+
+
+def _scanned(path: Path) -> Found:
+    with opened(path) as file:
+        texts = attributes_of(file, TEXTS)
+        results = subgroup(file, "results")
+        seeds = [int(seed) for seed in array(results, "seed")]
+        acc, memory, seconds = (array(results, name) for name in ("acc", "memory", "seconds"))
+        row = _last_measured(acc)
+        scores = {"acc": acc[row]} if row is not None else dict.fromkeys(SCORES, np.full(len(seeds), np.nan))
+        for name in SCORES:
+            if name not in scores:
+                scores[name] = array(results, name, row)
+        shape = member(results, "accuracy").shape
+        if len(shape) != 3 or any(len(values) != len(seeds) for values in scores.values()):
+            raise UsageError(f"{path} is damaged: its arrays do not fit each other")
+        environment = subgroup(file, "environment")
+        text = array(environment, "experiment") if "experiment" in environment else "{}"
+    numbers = {
+        "experiences": float(len(memory)),
+        "tasks": float(shape[1]),
+        "memory": float(memory[-1].sum()) if len(memory) else float("nan"),
+        "seconds": float(np.nansum(seconds)),
+    }
+    sizes = {"evaluation": shape[0], "experience": len(memory), "task": shape[1], "seed": len(seeds)}
+    return Found(path, texts, seeds, scores, numbers, _options(str(text)), sizes)
+
+
+def _last_measured(acc: np.ndarray) -> int | None:
+    measured = np.flatnonzero(np.isfinite(acc).any(axis=1))
+    return int(measured[-1]) if len(measured) else None
+
+
+def _options(text: str) -> dict[str, str]:
+    """Return the options of an experiment as ``{"train.lr": "0.1", …}``; those of the strategy without its table."""
+    try:
+        options = json.loads(text)["options"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    found = written(options) if isinstance(options, Mapping) else {}
+    return {name.removeprefix("strategy."): text for name, text in found.items()}
+
+
+def _differing(options: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
+    """Return the options that are not the same in all runs, empty where a run has none of that name."""
+    taken = {"seed", "path", "run", *TEXTS, *SCORES, *MATRICES, "experiences", "tasks", "memory", "seconds"}
+    found = {}
+    for key in dict.fromkeys(key for of_run in options for key in of_run):
+        values = np.array([of_run.get(key, "") for of_run in options], dtype=object)
+        if len(set(values)) > 1:
+            found[f"strategy.{key}" if key in taken else key] = values
+    return found
+
+
+def _matrix(
+    found: Sequence[Found], name: str, axes: tuple[str, ...], fill: float, seeds: int, columns: list[list[int]] | None
+) -> xr.Variable:
+    shapes = [tuple(run.sizes[axis] for axis in axes) for run in found]
+    shape = tuple(int(size) for size in np.max(shapes, axis=0))
+    if columns is not None:
+        shape = (*shape[:-1], seeds)
+    places = [Place(run.path, run.texts["run_id"], name, own, fill) for run, own in zip(found, shapes, strict=True)]
+    dtype = np.dtype("f4" if name == "accuracy" else "i4")
+    return xr.Variable(("run", *axes), lazily(ManyRuns(places, shape, dtype, columns)))

@@ -1,0 +1,153 @@
+"""Finding and opening logs: what every reader does before it reads, so that it reads one file of ours and nothing else."""
+
+from __future__ import annotations
+
+import glob
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from cl_engine.errors import UsageError
+from cl_engine.results.audit import audit, member, text
+
+FORMAT, MAJOR, LOG = "cl-engine-run", 1, "log.h5"
+NEEDED = ("run_id", "strategy", "scenario", "status")
+MOST = 1000  # attributes of a log
+ATTEMPTS = 3  # on a shared disk a file may be replaced in the middle of being opened
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open a log for reading, without a lock; the writer publishes by rename, so it is never in the way.
+
+    Raises:
+        UsageError: if there is no file, it is not HDF5, or a part of it is missing or damaged, also while it is read.
+    """
+    if not path.is_file():
+        raise UsageError(f"there is no log at {path}: give a run's folder or its {LOG}")
+    file = _open(path)
+    try:
+        with file:
+            yield file
+    except KeyError as error:
+        raise UsageError(f"{path} is not a whole log: {_text(error)}") from None
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        raise UsageError(f"{path} is damaged: {_text(error)}") from None
+
+
+def _open(path: Path) -> h5py.File:
+    locking: bool | None = False
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return h5py.File(path, "r", locking=locking)
+        except (OSError, RuntimeError) as error:
+            if "flag values don't match" in str(error):  # somebody in this process has it open, with a lock
+                locking = None
+                continue
+            if attempt == ATTEMPTS or "signature not found" in str(error):
+                raise UsageError(f"{path} cannot be read as HDF5: {_text(error)}") from None
+            time.sleep(0.05 * attempt)
+    raise UsageError(f"{path} is open in this process in a way that keeps it from being read")
+
+
+def attributes_of(file: h5py.File, names: Sequence[str] | None = None) -> dict[str, str]:
+    """Return the texts at the root of a log, all of them or those of the names given.
+
+    Raises:
+        UsageError: if the file is not the log of a run, or of a newer major version than this program reads.
+    """
+    found, attributes = {}, file.attrs
+    if len(attributes) > MOST:
+        raise UsageError(f"{file.filename} has {len(attributes)} attributes: it is no log of this program")
+    for name in attributes if names is None else ("format", "format_version", *names):
+        value = text(attributes, name) if name in attributes else None
+        if value is not None:
+            found[name] = value
+    where, version = file.filename, found.get("format_version", "")
+    if found.get("format") != FORMAT:
+        raise UsageError(f"{where} is not the log of a cl-engine run: its format is {found.get('format')!r}")
+    major = version.split(".")[0]
+    if not major.isdecimal() or int(major) > MAJOR:
+        raise UsageError(f"{where} has format version {version!r}; this program reads up to {MAJOR}: update it")
+    lacking = [name for name in NEEDED if name not in found]
+    if lacking:
+        raise UsageError(f"{where} is not a whole log: the attribute {lacking[0]} is missing")
+    return found
+
+
+def array(group: h5py.Group, name: str, index: Any = ()) -> Any:
+    """Return an array of a group as NumPy's, once it is known to be plain; texts are ``str``."""
+    data = member(group, name)
+    if not isinstance(data, h5py.Dataset):
+        raise UsageError(f"{group.file.filename}: {data.name} is a group, where an array was expected")
+    return data.asstr(errors="replace")[index] if h5py.check_string_dtype(data.dtype) else data[index]
+
+
+def subgroup(file: h5py.File, name: str) -> h5py.Group:
+    """Return a group at the root of a log."""
+    found = member(file, name)
+    if not isinstance(found, h5py.Group):
+        raise UsageError(f"{file.filename}: /{name} is an array, where a group was expected")
+    return found
+
+
+def read_whole(path: Path) -> None:
+    """Read all that a log holds, so that what its checksums and its structure can tell of damage is told.
+
+    Raises:
+        UsageError: if a part of it is missing or damaged.
+    """
+    with opened(path) as file:
+        attributes_of(file)
+        audit(file)
+        for name in file:
+            group = subgroup(file, name)
+            for member_name in group:
+                array(group, member_name)
+
+
+def logs_in(*places: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Return the logs in places, each once, in order: a log, a run's folder, a folder of runs, or a pattern with ``*``.
+
+    Raises:
+        UsageError: if there is none in one of them.
+    """
+    found: dict[Path, None] = {}
+    for place in places:
+        if not isinstance(place, str | Path):
+            found |= dict.fromkeys(logs_in(*place))
+            continue
+        try:
+            new = list(_in(str(place)))
+        except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a link that goes around
+            raise UsageError(f"{place} cannot be looked into: {error}") from None
+        if not new:
+            raise UsageError(
+                f"there is no log at {place}: give a run's folder, its {LOG}, or a folder or pattern of runs"
+            )
+        found |= dict.fromkeys(new)
+    return list(found)
+
+
+def _in(place: str) -> Iterator[Path]:
+    path = Path(place)
+    if path.is_dir():
+        yield from [path / LOG] if (path / LOG).is_file() else sorted(path.rglob(LOG))
+    elif path.is_file():
+        yield path
+    elif glob.has_magic(place):
+        seen = set()
+        for match in sorted(glob.iglob(place, recursive=True), key=len):  # noqa: PTH207  # a pattern may begin at the root
+            path = Path(match)
+            real = path.resolve()
+            if real not in seen:  # ** goes around where a folder is linked within itself
+                seen.add(real)
+                yield from [path] if path.is_file() else sorted(path.rglob(LOG))
+
+
+def _text(error: BaseException) -> str:
+    return str(error).strip("'\"").encode("ascii", "backslashreplace").decode()

@@ -1,0 +1,238 @@
+"""Reading logs: labelled arrays and tables from HDF5 files alone, without torch, also while a run writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from cl_engine.errors import UsageError
+from cl_engine.results.audit import audit, member, text
+from cl_engine.results.log_file import LOG, array, attributes_of, logs_in, opened, subgroup
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+CELLS = {"n_correct": 0, "n_total": 0, "accuracy": np.nan}  # the large arrays, each with what stands where nothing is
+AXES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(CELLS, ("evaluation", "task", "seed")),
+    "evaluation_step": ("evaluation",),
+    **dict.fromkeys(("acc", "bwt", "fwt", "forgetting"), ("evaluation", "seed")),
+    "memory": ("experience", "part"),
+    "seconds": ("experience", "phase"),
+    "experience_task": ("experience",),
+    "task_name": ("task",),
+}
+# what readers of a table count on; newer columns are asked for
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "epochs": ("step", "task", "fit", "epoch", "seed", "loss", "seconds"),
+    "experiences": ("step", "task", "rows", "memory", "seconds"),
+    "curves": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
+    "stability": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
+    "events": ("event", "step", "kind", "name", "seed", "value"),
+}
+NAMES = ("kind", "name")  # the columns of texts
+DIMENSIONS = ("evaluation", "experience", "task", "seed", "part", "phase")
+
+
+def open_run(path: str | Path) -> Run:
+    """Open the log of a run: its folder, or the ``log.h5`` in it.
+
+    All that is small is read at once, so that what is said of a run that goes on is of one moment; the accuracy matrix
+    and the tables are read when they are asked for. No file is held open, and none is locked.
+
+    Raises:
+        UsageError: if there is none, it is not one of ours, a newer program wrote it, or it is not to be trusted
+            (`cl_engine.results.audit`).
+    """
+    file = Path(path)
+    try:
+        file = file / LOG if file.is_dir() else file
+    except OSError as error:
+        raise UsageError(f"there is no log at {path}: {error.strerror}") from None
+    with opened(file) as log:
+        attributes = attributes_of(log)
+        audit(log)
+        return Run(file, attributes, _held(log))
+
+
+def open_runs(*places: str | Path | Sequence[str | Path], strict: bool = False) -> xr.Dataset:
+    """Open many logs as one dataset: see `cl_engine.results.dataset.open_runs`, whose arguments these are."""
+    from cl_engine.results.dataset import scanned  # imports xarray, which takes a second
+
+    return scanned(logs_in(*places), strict)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is read of a log when it is opened.
+
+    Attributes:
+        small: the small arrays of ``results``: dimensions, data, attributes.
+        large: shape and type of the others, dimensions, and attributes.
+        environment: texts.
+        rows: the tables and their lengths.
+    """
+
+    small: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, Any]]]
+    large: dict[str, tuple[tuple[str, ...], tuple[int, ...], np.dtype[Any], dict[str, Any]]]
+    environment: dict[str, str]
+    rows: dict[str, int]
+
+
+class Run:
+    """A log: what was measured (``results``), tables, and the experiment that was run."""
+
+    def __init__(self, path: Path, attributes: dict[str, str], held: Held) -> None:
+        self.path, self.attributes = path, attributes
+        self._held = held
+
+    @property
+    def strategy(self) -> str:
+        return self.attributes["strategy"]
+
+    @property
+    def scenario(self) -> str:
+        return self.attributes["scenario"]
+
+    @property
+    def status(self) -> str:
+        """One of running, stopped, failed, finished."""
+        return self.attributes["status"]
+
+    @cached_property
+    def results(self) -> xr.Dataset:
+        """The group ``results``, labelled: R, scores, memory and seconds; R stays on disk until it is asked for.
+
+        Raises:
+            UsageError: if its arrays do not fit each other.
+        """
+        import xarray as xr  # 1 s to import: only when used
+
+        from cl_engine.results.lazy_arrays import OneRun, Place, lazily
+
+        found = {name: xr.Variable(*parts) for name, parts in self._held.small.items()}
+        for name, (axes, shape, dtype, attributes) in self._held.large.items():
+            place = Place(self.path, self.attributes["run_id"], name, shape, CELLS[name])
+            found[name] = xr.Variable(axes, lazily(OneRun(place, dtype)), attributes)
+        try:
+            return xr.Dataset(found)
+        except ValueError as error:
+            raise UsageError(f"{self.path} is damaged: {error}") from None
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a flat table: ``epochs``, ``experiences``, ``curves``, ``events``; rows of when the run was opened.
+
+        Raises:
+            UsageError: if the log has none of that name, or it lacks a column.
+        """
+        import pandas as pd
+
+        if name not in self._held.rows:
+            raise UsageError(f"{self.path} has no table '{name}'; there are: {', '.join(self._held.rows)}")
+        rows = slice(0, self._held.rows[name])
+        with opened(self.path) as file:
+            group = subgroup(file, name)
+            columns = {key: array(group, key, rows) for key in group if key != "row"}
+            found = pd.DataFrame(columns)
+        odd = [
+            key
+            for key in COLUMNS.get(name, ())
+            if key not in found or (key in NAMES) == (found[key].dtype.kind in "iuf")
+        ]
+        if odd:
+            raise UsageError(f"{self.path} is damaged: the table {name} has no column '{odd[0]}' of its kind")
+        return found
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """The tables that there are, and how many rows each has."""
+        return dict(self._held.rows)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Versions, device, command, and the experiment and scenario as text."""
+        return self._held.environment
+
+    @cached_property
+    def experiment(self) -> dict[str, Any]:
+        """The experiment in full, every option resolved.
+
+        Raises:
+            UsageError: if the log does not say it.
+        """
+        try:
+            found = json.loads(self.environment["experiment"])
+        except (KeyError, ValueError, RecursionError):
+            found = None
+        options = found.get("options") if isinstance(found, dict) else None
+        if (
+            not isinstance(found, dict)
+            or not isinstance(found.get("seeds"), list)
+            or not isinstance(options, dict)
+            or not all(
+                isinstance(options.get(table), dict) for table in ("stream", "net", "train", "agenda", "strategy")
+            )
+        ):
+            raise UsageError(f"{self.path} is not a whole log: environment/experiment does not say what was run")
+        return found
+
+    @cached_property
+    def learned(self) -> np.ndarray:
+        """The experience at which each task was learned first, −1 if not yet; ``[T]``."""
+        first = np.full(self.results.sizes["task"], -1)
+        for step, task in reversed(list(enumerate(self.results["experience_task"].values))):
+            if task < len(first):  # one that was learned and never tested has no place yet
+                first[task] = step
+        return first
+
+    @property
+    def final(self) -> xr.Dataset | None:
+        """The scores of the last evaluation that tested all tasks met; None if there is none yet."""
+        measured = np.flatnonzero(np.isfinite(self.results["acc"].values).any(axis=1))
+        return self.results.isel(evaluation=int(measured[-1])) if len(measured) else None
+
+
+def _held(log: h5py.File) -> Held:
+    """Read what is small; all of it was audited."""
+    results = subgroup(log, "results")
+    small, large = {}, {}
+    for name in (*DIMENSIONS, *AXES, *(set(results) - set(DIMENSIONS) - set(AXES))):
+        data = member(results, name)
+        axes = (name,) if name in DIMENSIONS else AXES.get(name) or tuple(_axis(dim) for dim in data.dims)
+        if len(axes) != data.ndim:
+            raise UsageError(f"{log.filename} is damaged: results/{name} has {data.ndim} axes, not {len(axes)}")
+        said = {key: text(data.attrs, key) for key in ("units", "long_name") if key in data.attrs}
+        about = {key: value for key, value in said.items() if value is not None}
+        if name in CELLS:
+            large[name] = (axes, data.shape, data.dtype, about)
+        else:
+            small[name] = (axes, array(results, name), about)
+    arrivals = small["experience_task"][1]
+    tasks = max(len(small["task"][1]), len(arrivals))  # those learned and not yet tested count too
+    if not np.issubdtype(arrivals.dtype, np.integer) or ((arrivals < 0) | (arrivals >= tasks)).any():
+        raise UsageError(f"{log.filename} is damaged: an experience is of a task that is none of its {tasks}")
+    environment = subgroup(log, "environment")
+    texts = {name: str(array(environment, name)) for name in environment}
+    rows = {}
+    for name in log:
+        group = member(log, name)
+        if not isinstance(group, h5py.Group) or "row" not in group:
+            continue
+        row = member(group, "row")
+        if not isinstance(row, h5py.Dataset) or row.ndim != 1:
+            raise UsageError(f"{log.filename} is damaged: {name}/row is no list of numbers")
+        rows[name] = len(row)
+    return Held(small, large, texts, rows)
+
+
+def _axis(dim: Any) -> str:
+    """Return the name of a dimension of an array that this version does not know."""
+    return str(dim[0].name).rpartition("/")[2] if len(dim) else "?"

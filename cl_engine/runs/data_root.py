@@ -1,0 +1,65 @@
+"""Where data are looked for, and what sources return from there, looked at before anything is learned from it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cl_engine.data.source_stream import Arrays
+from cl_engine.errors import UsageError
+from cl_engine.runs import plugins
+
+
+def default_data_root() -> Path:
+    """Return where data are looked for: ``CL_DATA_ROOT``, or a folder in the user's cache."""
+    found = os.environ.get("CL_DATA_ROOT")
+    return Path(found) if found else Path.home() / ".cache" / "cl-engine" / "data"
+
+
+def sources_of(options: dict[str, Any]) -> list[str]:
+    """Return the names of all sources that the options of a stream name."""
+    listed = [part if isinstance(part, str) else part["source"] for part in options.get("sources", [])]
+    return [*listed, *options.get("stand_ins", {}).values(), *([options["source"]] if "source" in options else [])]
+
+
+def loaded(root: Path, source: str) -> Arrays:
+    """Return the arrays of a source.
+
+    Raises:
+        UsageError: if they are not there, are damaged, or do not fit each other.
+    """
+    found = plugins.source(source).load(root)
+    fault = _fault(found)
+    if fault:
+        raise UsageError(f"source '{source}': {fault}")
+    return found
+
+
+def classes_of(root: Path, source: str) -> int | None:
+    """Return the number of classes of a source if it can be told without reading the data."""
+    return plugins.source(source).classes_under(root)
+
+
+def _fault(found: Arrays) -> str:
+    """Return what is wrong with arrays; empty: nothing."""
+    for half, x, y in (("training", found.train_x, found.train_y), ("test", found.test_x, found.test_y)):
+        if x.dtype not in (np.uint8, np.float32) or x.ndim < 2 or not all(x.shape[1:]):
+            return (
+                f"its {half} inputs are {x.dtype} of shape {x.shape}; uint8 or float32 of shape [rows, …] are allowed"
+            )
+        if x.shape[1:] != found.train_x.shape[1:]:
+            return f"its training inputs have shape {found.train_x.shape[1:]}, its test inputs {x.shape[1:]}"
+        if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or len(y) != len(x):
+            return f"it has {len(x)} {half} inputs and labels of type {y.dtype} and shape {y.shape}"
+        missing = np.setdiff1d(np.arange(found.classes), y)
+        if len(missing):
+            return f"class {missing[0]} of its {found.classes} has no {half} rows"
+        if y.min() < 0 or y.max() >= found.classes:
+            odd = y.min() if y.min() < 0 else y.max()
+            return f"one of its {half} labels is {odd}; allowed are 0 to {found.classes - 1}"
+        if x.dtype == np.float32 and not np.isfinite(x).all():
+            return f"there are {half} inputs that are not finite numbers"
+    return ""

@@ -1,0 +1,185 @@
+"""Finding plug-ins by name: the package's own folders, entry points of other packages, and ``module:object``."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from cl_engine.data.source_stream import Source
+from cl_engine.data.stream import Stream
+from cl_engine.errors import UsageError, unknown
+from cl_engine.nn.architecture import Architecture
+from cl_engine.runs.resource_errors import is_out_of_memory
+from cl_engine.strategy import Strategy
+
+Kind = Literal["strategies", "streams", "sources", "nets"]
+BASES: dict[Kind, type] = {"strategies": Strategy, "streams": Stream, "sources": Source, "nets": Architecture}
+# names that stand for another library's own, each with the function that is given what follows the colon
+GUESTS: dict[Kind, dict[str, tuple[str, str]]] = {
+    "strategies": {
+        "avalanche": (
+            "cl_engine.interop.avalanche_adapter:named",
+            "any of Avalanche's: avalanche:EWC, avalanche:Replay, …",
+        )
+    },
+    "streams": {"avalanche": ("cl_engine.interop.benchmark_stream:named", "any benchmark of Avalanche: SplitMNIST, …")},
+}
+SINGULAR: dict[Kind, str] = {"strategies": "strategy", "streams": "stream", "sources": "source", "nets": "net"}
+
+
+def names(kind: Kind) -> list[str]:
+    """Return the names of all plug-ins of a kind, without importing any of them."""
+    return sorted({*_files(kind), *_entries(kind)})
+
+
+def summary(kind: Kind, name: str) -> str:
+    """Return one line about a plug-in: the first of its docstring, read without importing it."""
+    if name in _files(kind):
+        tree = ast.parse(_files(kind)[name].read_text(encoding="utf-8"))
+        docs = [ast.get_docstring(node) for node in tree.body if isinstance(node, ast.ClassDef)]
+        named = [doc for node, doc in zip(_classes(tree), docs, strict=True) if doc and _public(node, name)]
+        return (named[0] if named else ast.get_docstring(tree) or "").splitlines()[0]
+    entry = _entries(kind)[name]
+    return f"from {entry.dist.name if entry.dist else 'another package'}: {entry.value}"
+
+
+def load(kind: Kind, name: str) -> type[Any]:
+    """Return the plug-in class of this name.
+
+    ``module:Class`` runs code of that module, as importing it would.
+
+    Raises:
+        UsageError: if there is none, it cannot be imported, or it is not of that kind.
+    """
+    guest, _, rest = name.partition(":")
+    if guest in GUESTS.get(kind, {}):
+        return _welcomed(kind, guest, rest)
+    if ":" in name:
+        named = _attribute(kind, name)
+        for owner in (base.__module__.split(".")[0] for base in getattr(named, "__mro__", ())):
+            if owner in GUESTS.get(kind, {}):
+                return _welcomed(kind, owner, name)
+        return _checked(kind, name, named)
+    if name in _files(kind):
+        module = importlib.import_module(f"cl_engine.{kind}.{name}")
+        base = BASES[kind]
+        own = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
+        found = [cls for cls in own if issubclass(cls, base) and not cls.__name__.startswith("_")]
+        return found[0]
+    if name in _entries(kind):
+        return _checked(kind, name, _imported(_entries(kind)[name]))
+    raise unknown(SINGULAR[kind], name, [*names(kind), *GUESTS.get(kind, {})])
+
+
+def source(name: str) -> Source:
+    """Return the source of this name, which is ``kind/path`` for a kind that takes a path.
+
+    Raises:
+        UsageError: if there is none, or a path is missing or not wanted.
+    """
+    kind, _, path = name.partition("/") if ":" not in name else (name, "", "")
+    cls: type[Source] = load("sources", kind)
+    if cls.takes_path != bool(path):
+        wanted = f"name it with a path, as '{kind}/NAME'" if cls.takes_path else f"it takes no path: name it '{kind}'"
+        raise UsageError(f"source '{name}': {wanted}")
+    found = cls()
+    found.path = path
+    return found
+
+
+def net_builder(
+    name: str, options: dict[str, Any], input_shape: tuple[int, ...], outputs: int
+) -> Callable[[], nn.Module]:
+    """Return a function that builds a freshly initialised net.
+
+    ``name`` is that of a plug-in, or ``module:factory`` for any callable that returns an ``nn.Module``. Such a factory
+    is given the options, and, if its parameters are so called, ``input_shape`` and ``num_classes`` (or ``outputs``).
+    """
+    if ":" not in name or (inspect.isclass(found := _attribute("nets", name)) and issubclass(found, Architecture)):
+        architecture: Architecture = load("nets", name)()
+        architecture.configure(options, "net")
+        return lambda: _built(name, input_shape, lambda: architecture.build(input_shape, outputs))
+    known = _parameters(name, found)
+    given = {"input_shape": input_shape, "num_classes": outputs, "outputs": outputs}
+    if name.startswith("torchvision.models:"):  # their factories hand it on as one of **kwargs
+        known = {**known, "num_classes": inspect.Parameter("num_classes", inspect.Parameter.KEYWORD_ONLY)}
+    arguments = {**{key: value for key, value in given.items() if key in known}, **options}
+    return lambda: _built(name, input_shape, lambda: found(**arguments))
+
+
+def _built(name: str, input_shape: tuple[int, ...], build: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        module = build()
+    except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise UsageError(f"net.name: '{name}' cannot be built for inputs of shape {input_shape}: {error}") from None
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"net.name: '{name}' returned a {type(module).__name__}, not a torch.nn.Module")
+    return module
+
+
+def _parameters(name: str, factory: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        raise UsageError(f"net.name: '{name}' is not a class or function that returns a torch.nn.Module") from None
+
+
+def _files(kind: Kind) -> dict[str, Path]:
+    folder = Path(__file__).parents[1] / kind
+    return {path.stem: path for path in folder.glob("*.py") if not path.stem.startswith("_")}
+
+
+def _entries(kind: Kind) -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=f"cl_engine.{kind}"):
+        if entry.name in found or entry.name in _files(kind):
+            raise UsageError(f"two packages bring a {SINGULAR[kind]} named '{entry.name}'; one is {entry.value}")
+        found[entry.name] = entry
+    return found
+
+
+def _welcomed(kind: Kind, guest: str, rest: str) -> type[Any]:
+    found: type[Any] = _attribute(kind, GUESTS[kind][guest][0])(rest)
+    return found
+
+
+def _attribute(kind: Kind, name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise UsageError(f"the {SINGULAR[kind]} '{name}' cannot be imported: {error}") from None
+
+
+def _imported(entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except Exception as error:  # a plug-in of somebody else's may fail in any way
+        owner = entry.dist.name if entry.dist else "?"
+        raise UsageError(f"the plug-in '{entry.name}' of package '{owner}' cannot be imported: {error}") from error
+
+
+def _checked(kind: Kind, name: str, found: Any) -> type[Any]:
+    base = BASES[kind]
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise UsageError(
+            f"'{name}' is not a {SINGULAR[kind]}: it must be a subclass of {base.__module__}.{base.__name__}"
+        )
+    return found
+
+
+def _classes(tree: ast.Module) -> list[ast.ClassDef]:
+    return [node for node in tree.body if isinstance(node, ast.ClassDef)]
+
+
+def _public(node: ast.ClassDef, name: str) -> bool:
+    return node.name.lower() == name.replace("_", "")

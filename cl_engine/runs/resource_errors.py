@@ -1,0 +1,75 @@
+"""Memory or disk that is used up: which of them it was, and a sentence that says what would take less."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from cl_engine.errors import RunFailed
+from cl_engine.training.optimizers import Train
+
+GO_ON = "The same command goes on from the last save"
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file size limit is met",
+}
+REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Unable to allocate")
+NUMBERED = re.compile(r"errno = (\d+)")  # as HDF5 tells of what the system said
+
+
+@contextmanager
+def explained(train: Train, seeds: int, where: object) -> Iterator[None]:
+    """Turn the errors of memory and disk that are used up into `RunFailed` with a sentence that says what to do.
+
+    Args:
+        train: the training options, whose numbers the sentence names.
+        seeds: how many learn side by side.
+        where: what is writing, for ``str``: the run's folder.
+
+    Raises:
+        RunFailed: for memory that cannot be had, on a GPU or not, and files that cannot be written.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunFailed(f"the GPU is out of memory: {_less(train, seeds)}. {GO_ON}. ({_first(error)})") from error
+    except MemoryError as error:
+        raise RunFailed(f"out of memory: {_less(train, seeds)}. {GO_ON}. ({_first(error)})") from error
+    except (OSError, RuntimeError) as error:
+        number = _number(error)
+        where = getattr(error, "filename", None) or where
+        if number in FULL:
+            raise RunFailed(f"{FULL[number]}, writing to {where}: make room. {GO_ON}. ({_first(error)})") from error
+        if number in REFUSED:
+            raise RunFailed(f"{where} can no longer be written to: give it back. {GO_ON}. ({_first(error)})") from error
+        if is_out_of_memory(error):
+            raise RunFailed(f"out of memory: {_less(train, seeds)}. {GO_ON}. ({_first(error)})") from error
+        raise
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error tells of memory that cannot be had, which torch says in words alone."""
+    return any(words in str(error) for words in NO_MEMORY)
+
+
+def _less(train: Train, seeds: int) -> str:
+    others = f" or run fewer seeds at a time, now {seeds}," if seeds > 1 else ""
+    return f"lower train.batch, now {train.batch},{others} or take a smaller net (which is another experiment)"
+
+
+def _number(error: Exception) -> int | None:
+    """Return the number of the system's error, which HDF5 and safetensors give in words alone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    said = NUMBERED.search(str(error)) or re.search(r"os error (\d+)", str(error))
+    return int(said.group(1)) if said else None
+
+
+def _first(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

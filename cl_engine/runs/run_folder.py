@@ -1,0 +1,234 @@
+"""The folder of a run: one writer, one experiment, a log and a checkpoint that belong together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import subprocess
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from cl_engine.checkpoints.blocks import BlockFiles
+from cl_engine.checkpoints.file import previous
+from cl_engine.checkpoints.store import Store
+from cl_engine.core.files import hold, refuse_links
+from cl_engine.core.tree import named
+from cl_engine.data.stream import Stream
+from cl_engine.engine.checkpointer import MIDWAY, saved
+from cl_engine.errors import UsageError
+from cl_engine.loggers.recorder import JOURNAL, WORKING, Recorder
+from cl_engine.results.log_file import LOG, read_whole
+from cl_engine.results.run import open_run
+
+CHECKPOINT = "checkpoint.safetensors"
+SAID = logging.getLogger("cl_engine")
+
+
+class RunFolder:
+    """A run's folder, held by one process: ``with RunFolder(path, experiment) as folder``.
+
+    Raises:
+        UsageError: if another process holds it, or it belongs to another experiment.
+    """
+
+    def __init__(self, path: Path, experiment: str) -> None:
+        self.path, self.experiment = path, experiment
+        self.checkpoint = Store(path / CHECKPOINT)
+        self._lock = FileLock(path / ".lock", timeout=0)
+        self._made = False
+
+    def hold(self) -> None:
+        """Become the one process that writes here."""
+        self._made = not self.path.exists()
+        hold(self.path, self._lock, f"another process is writing to {self.path}")
+
+    def __enter__(self) -> RunFolder:
+        self.hold()
+        try:
+            refuse_links(self.path)
+            self._check_owner()
+            self._remove_parts()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._remove_parts()
+        self._lock.release()
+        if isinstance(error, UsageError) and self._made:  # a run that is refused leaves nothing behind
+            (self.path / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.rmdir()
+
+    def _remove_parts(self) -> None:
+        """Remove what a kill, or a full disk, left in the middle of being written."""
+        for part in self.path.glob("*.part"):
+            with suppress(OSError):
+                part.unlink()
+
+    @property
+    def status(self) -> str:
+        """The status in the log, or ``new``."""
+        return open_run(self.path).status if (self.path / LOG).exists() else "new"
+
+    @classmethod
+    def cleared(cls, path: Path) -> list[Path]:
+        """Remove a run's files from a folder that nobody writes to, whatever experiment they are of; return which."""
+        folder = cls(path, "")
+        found = [file for name in (LOG, JOURNAL, MIDWAY, WORKING) if (file := path / name).exists()]
+        if found or folder.checkpoint.exists():
+            folder.hold()
+            for file in found:
+                file.unlink()
+            found += folder.checkpoint.clear()
+            folder._lock.release()
+        return found
+
+    @staticmethod
+    def to_go_on(path: Path) -> list[str]:
+        """Return the names of the files that a run goes on from, each before those that need it."""
+        log = [file for name in (LOG, JOURNAL) if (file := path / name).exists()]
+        midway = [path / MIDWAY] if (path / MIDWAY).exists() else []
+        return [file.name for file in (*log, *Store(path / CHECKPOINT).files(), *midway)]
+
+    @staticmethod
+    def is_to_go_on(name: str) -> bool:
+        """Return whether `to_go_on` may name a file so."""
+        newest = Path(CHECKPOINT)
+        known = (LOG, JOURNAL, MIDWAY, CHECKPOINT, previous(newest).name)
+        return name in known or BlockFiles(newest).number(name) is not None
+
+    def resume(self, device: torch.device) -> dict[str, Any] | None:
+        """Return the checkpoint to go on from; None if nothing was saved yet.
+
+        Where the newest is damaged, it is the one before, and that is said.
+
+        Raises:
+            UsageError: if there is none that is whole.
+        """
+        if not (self.path / LOG).exists() or not self.checkpoint.exists():
+            return None
+        with self._named_if_damaged():
+            read_whole(self.path / LOG)
+        try:
+            found = saved(self.checkpoint, device)
+        except UsageError as error:
+            raise UsageError(f"{error}; its log can still be read, and --fresh runs it again from the start") from None
+        if found is not None:
+            self._check_checkpoint(found)
+        if found is not None and self.checkpoint.damaged:
+            step = found["step"]
+            SAID.warning("%s: going on from the checkpoint before, after experience %d", self.checkpoint.damaged, step)
+        return found
+
+    @property
+    def mark(self) -> str:
+        """What a checkpoint of this experiment says that it is of."""
+        return hashlib.sha256(self.experiment.encode()).hexdigest()[:16]
+
+    def _check_checkpoint(self, found: Mapping[str, Any]) -> None:
+        path, kinds = self.checkpoint.path, {"strategy": dict, "ledger": dict, "place": int, "step": int}
+        if not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
+            raise UsageError(f"{path} is not the checkpoint of a run: it must hold {', '.join(kinds)}")
+        if found.get("experiment", self.mark) != self.mark:
+            raise UsageError(f"{path} is of another experiment than the log beside it: remove both, or --fresh")
+
+    def recorder(
+        self,
+        stream: Stream,
+        seeds: Sequence[int],
+        resume: dict[str, Any] | None,
+        attributes: Mapping[str, str],
+        texts: Mapping[str, str],
+    ) -> Recorder:
+        """Return the recorder of this run, begun anew or taken up at the checkpoint.
+
+        ``attributes`` and ``texts`` say what is run; where it runs is added to them.
+        """
+        recorder = Recorder(self.path, list(seeds), stream)
+        if resume is not None:
+            recorder.resume(resume["step"])
+        else:
+            surroundings = {"experiment": self.experiment, **texts, **_environment(stream)}
+            recorder.begin({**attributes, "run_id": uuid.uuid4().hex}, surroundings)
+        return recorder
+
+    def _check_owner(self) -> None:
+        if not (self.path / LOG).exists():
+            return
+        with self._named_if_damaged():
+            found = open_run(self.path).environment["experiment"]
+        if found != self.experiment:
+            raise UsageError(
+                f"{self.path} holds the run of another experiment ({_difference(found, self.experiment)}); "
+                "give another --out, or --fresh to replace it"
+            )
+
+    @contextmanager
+    def _named_if_damaged(self) -> Iterator[None]:
+        """Say what a log that cannot be read means for the run, and how to go on."""
+        try:
+            yield
+        except (UsageError, KeyError) as error:
+            raise UsageError(
+                f"{error}: what was measured so far is lost with it, and the run cannot go on. Put a copy of the file in "
+                "its place, or start over with --fresh, or with another --out"
+            ) from None
+
+
+def _difference(found: str, wanted: str) -> str:
+    """Name the first thing in which two experiments differ."""
+    there, here = (
+        {k.removeprefix("options."): v for k, v in named(json.loads(text)).items()} for text in (found, wanted)
+    )
+    for key in sorted(there.keys() | here.keys()):
+        if there.get(key) != here.get(key):
+            return f"its {key} is {json.dumps(there.get(key))}, not {json.dumps(here.get(key))}"
+    return "written differently"
+
+
+def _environment(stream: Stream) -> dict[str, str]:
+    device = stream.device
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "data": json.dumps(stream.describe()),
+        "versions": json.dumps({name: _version(name) for name in ("cl-engine", "torch", "numpy", "h5py")}),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": f"{device} ({gpu})",
+        "threads": str(torch.get_num_threads()),
+        "commit": _commit(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    """Return the commit of the code, with a '+' if files were changed since; empty if unknown."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""

@@ -1,0 +1,109 @@
+"""Scenario files: stream, net, training and agenda as TOML."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cl_engine.errors import UsageError, unknown
+
+CHECKOUT, INSTALLED = Path(__file__).parents[2] / "scenarios", Path(__file__).parents[1] / "scenarios"
+FOLDER = CHECKOUT if CHECKOUT.is_dir() else INSTALLED
+TABLES = ("stream", "net", "backbone", "train", "agenda", "strategy")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario as read: its name, its tables unchecked, its text."""
+
+    name: str
+    tables: dict[str, Any]
+    text: str
+
+    @classmethod
+    def load(cls, scenario: str | Path) -> Scenario:
+        """Read a file, or the one of this name in ``scenarios/``.
+
+        Raises:
+            UsageError: if there is no such file, it is not TOML, or a table is missing or unknown.
+        """
+        path = Path(scenario)
+        if not path.is_file():
+            path = FOLDER / f"{scenario}.toml"
+        if not path.is_file() or (path.parent == FOLDER and path.stem not in scenario_names()):
+            raise unknown("scenario (nor file)", str(scenario), scenario_names())
+        try:
+            text = path.read_text(encoding="utf-8")
+            tables = tomllib.loads(text)
+        except (ValueError, RecursionError, OSError) as error:  # tomllib says so of what is nested too deep
+            raise UsageError(f"{path} is not TOML: {error}") from None
+        return cls.of(path.stem, tables, text, str(path))
+
+    @classmethod
+    def of(cls, name: str, tables: dict[str, Any], text: str = "", where: str = "scenario") -> Scenario:
+        """Make a scenario from its tables."""
+        for table, content in tables.items():
+            if table not in TABLES:
+                raise UsageError(f"{where}: {unknown('table', table, TABLES)}")
+            if not isinstance(content, dict):
+                raise UsageError(f"{where}: {table} must be a table, found {content!r}")
+        for table in ("stream", "net"):
+            if not isinstance(tables.get(table, {}).get("name"), str):
+                raise UsageError(f'{where}: the table [{table}] with a name = "…" is missing')
+        for strategy, options in tables.get("strategy", {}).items():
+            if not isinstance(options, dict):
+                raise UsageError(
+                    f"{where}: strategy.{strategy} must be a table [strategy.{strategy}], found {options!r}"
+                )
+        return cls(name, tables, text)
+
+    def with_overrides(self, strategy: str, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the tables with the overrides in place, ``strategy`` being the options of this strategy alone.
+
+        A strategy's table may hold a table ``train``: training options for that strategy. Where the overrides name
+        another net, the scenario's options of its own net do not hold.
+        """
+        tables = {name: dict(self.tables.get(name, {})) for name in TABLES}
+        own = dict(tables["strategy"].get(strategy, {}))
+        train = own.pop("train", {})
+        if not isinstance(train, dict):
+            raise UsageError(f"strategy.{strategy}.train must be a table, found {train!r}")
+        tables["train"] |= train
+        tables["strategy"] = own
+        if overrides.get("net.name", tables["net"]["name"]) != tables["net"]["name"]:
+            tables["net"] = {}  # the scenario's options are those of another net
+        for key, value in overrides.items():
+            table, _, option = key.rpartition(".")
+            if table.startswith("strategy"):
+                raise UsageError(f"--set {key}: options of the strategy have no dot: --set {option}={value}")
+            if table == "backbone.train":
+                tables["backbone"]["train"] = {**tables["backbone"].get("train", {}), option: value}
+                continue
+            if table not in ("", *TABLES):
+                near = difflib.get_close_matches(table, TABLES, n=1)
+                hint = f" (did you mean '{near[0]}.{option}'?)" if near else ""
+                raise UsageError(
+                    f"--set {key}: no table '{table}'{hint}; there are: stream, net, backbone, train, agenda"
+                )
+            tables[table or "strategy"][option] = value
+        return tables
+
+
+def scenario_names() -> list[str]:
+    """Return the names of the scenarios that come with the program."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def parsed(assignment: str) -> tuple[str, Any]:
+    """Return key and value of ``KEY=VALUE``; the value is read as TOML, and as a plain string if it is not TOML."""
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {assignment}: write KEY=VALUE, as in --set train.lr=0.1")
+    try:
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return key.strip(), text

@@ -1,0 +1,206 @@
+"""How a sweep stands: what is done, runs, has failed, was dropped or waits, how long it will take, what is best."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from cl_engine.analysis.names import one_line
+from cl_engine.core.text import duration, number, size
+from cl_engine.options import checked
+from cl_engine.sweep.backend import Heard, Outcome
+from cl_engine.sweep.config import SweepOptions
+from cl_engine.sweep.folder import PLAN, Entry, Look, SweepFolder
+
+
+@dataclass
+class Running:
+    """A run that goes on: since when, and how far it is."""
+
+    since: float
+    heard: Heard | None = None
+
+
+class Tally:
+    """Counts the runs of a sweep, from their folders and from what a place says.
+
+    Attributes:
+        entries, looks: the runs, and what their logs say, by name; ``finished`` those that are.
+        groups: the group of each run.
+        running, failed, dropped: those that run; the errors of those given up; the experiences after which a run was
+            dropped.
+        needs: what was measured of each kind of run.
+    """
+
+    def __init__(self, options: SweepOptions) -> None:
+        self.options = options
+        self.entries: dict[str, Entry] = {}
+        self.looks: dict[str, Look] = {}
+        self.groups: dict[str, str] = {}
+        self.running: dict[str, Running] = {}
+        self.failed: dict[str, str] = {}
+        self.dropped: dict[str, int] = {}
+        self.needs: dict[str, dict[str, Any]] = {}
+        self.times: dict[str, list[float]] = {}
+        self.began = time.monotonic()
+        self.most = 1
+        self.finished: set[str] = set()
+        self._done: list[str] | None = None  # found anew only when something has changed
+        self._varied: list[str] | None = None
+
+    @classmethod
+    def of(cls, folder: SweepFolder) -> Tally:
+        """Return how the sweep in a folder stands, from what is there alone.
+
+        Raises:
+            UsageError: if there is no sweep.
+        """
+        plan = folder.plan
+        tally = cls(checked(SweepOptions, plan["options"], str(folder.path / PLAN)))
+        driven = folder.driven
+        for entry in folder.entries:
+            tally.enter(entry, entry.name, folder.look(entry.name, tally.options.objective))
+            error = folder.given_up(entry.name, tally.options.retries)
+            attempts = folder.attempts(entry.name)
+            last = attempts[-1] if attempts else {}
+            if error is not None:
+                tally.failed[entry.name] = error
+            elif driven and last.get("outcome") == "started" and tally.looks[entry.name].status != "finished":
+                tally.started(entry.name)
+            elif last.get("outcome") == "dropped" and isinstance(last.get("after"), int):
+                tally.dropped[entry.name] = last["after"]
+        return tally
+
+    def enter(self, entry: Entry, group: str, look: Look) -> None:
+        """Take in a run."""
+        self._done = self._varied = None
+        self.entries[entry.name], self.groups[entry.name], self.looks[entry.name] = entry, group, look
+        if look.status == "finished":
+            self.finished.add(entry.name)
+            self.times.setdefault(_kind(entry), []).append(look.seconds)
+
+    def started(self, name: str) -> None:
+        """Take in that a run has started."""
+        self.running[name] = Running(time.monotonic())
+        self.most = max(self.most, len(self.running))
+
+    def heard(self, heard: Heard) -> None:
+        """Take in how far a run is."""
+        if heard.name in self.running:
+            self.running[heard.name].heard = heard
+
+    def ended(self, outcome: Outcome, look: Look) -> None:
+        """Take in what became of a run, and what its log says now."""
+        self._done = None
+        self.running.pop(outcome.name, None)
+        self.looks[outcome.name] = look
+        if look.status == "finished":
+            self.finished.add(outcome.name)
+            self.times.setdefault(_kind(self.entries[outcome.name]), []).append(look.seconds)
+
+    @property
+    def done(self) -> list[str]:
+        """The runs that are finished, the best first; references among them."""
+        if self._done is None:
+            found = [name for name in self.entries if name in self.finished]  # those alike stay in order
+            self._done = sorted(found, key=lambda name: _worse(self.looks[name].score, self.options.better))
+        return self._done
+
+    @property
+    def varied(self) -> list[str]:
+        """The keys in which runs differ, ``seeds`` the last of them if they do."""
+        if self._varied is None:
+            met: dict[str, set[str]] = {}
+            counts: Counter[str] = Counter()
+            for entry in self.entries.values():
+                for key, value in entry.changes.items():
+                    met.setdefault(key, set()).add(json.dumps(value))
+                    counts[key] += 1
+            self._varied = [key for key in met if len(met[key]) > 1 or counts[key] < len(self.entries)]
+            if len({tuple(entry.seeds) for entry in self.entries.values()}) > 1:
+                self._varied.append("seeds")
+        return self._varied
+
+    def label(self, name: str) -> str:
+        """Return what a run is called for people: scenario, strategy, and in what it differs from others."""
+        entry = self.entries[name]
+        own = [f"{key} = {value}" for key, value in entry.changes.items() if key in self.varied]
+        own += [f"seed {', '.join(map(str, entry.seeds))}"] if "seeds" in self.varied else []
+        return one_line(", ".join([entry.scenario, entry.strategy, *own, *(["reference"] if entry.reference else [])]))
+
+    @property
+    def waiting(self) -> int:
+        """How many runs neither have ended nor run."""
+        return len(self.entries) - len({*self.finished, *self.running, *self.failed, *self.dropped})
+
+    @property
+    def best(self) -> str | None:
+        """The best run so far that is not a reference, by the objective."""
+        own = (name for name in self.done if not self.entries[name].reference)
+        return next((name for name in own if math.isfinite(self.looks[name].score)), None)
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left, from the runs that are done; NaN before there is one."""
+        every = [seconds for times in self.times.values() for seconds in times]
+        if not every:
+            return math.nan
+        mean = sum(every) / len(every)
+        total = 0.0
+        for name, entry in self.entries.items():
+            if name in self.finished or name in self.failed or name in self.dropped:
+                continue
+            known = self.times.get(_kind(entry))
+            share = 1.0
+            if name in self.running and (heard := self.running[name].heard) and heard.of:
+                share = 1 - heard.learned / heard.of
+            total += share * (sum(known) / len(known) if known else mean)
+        return total / self.most
+
+    def counts(self) -> str:
+        """Return the counts in words: ``12 of 24 done, 2 running, 1 failed, 9 waiting``."""
+        parts = [f"{len(self.finished)} of {len(self.entries)} done"]
+        named = (("running", self.running), ("failed", self.failed), ("dropped", self.dropped))
+        parts += [f"{len(names)} {word}" for word, names in named if names]
+        parts += [f"{self.waiting} waiting"] if self.waiting else []
+        return ", ".join(parts)
+
+    def shown_best(self) -> str:
+        """Return the best run so far with its objective, in words; empty before there is one."""
+        if self.best is None:
+            return ""
+        return f"best {self.options.objective} {self.shown(self.looks[self.best].score)}: {self.label(self.best)}"
+
+    def shown(self, score: float) -> str:
+        """Return a value of the objective as people read it."""
+        shown = {"memory": size, "seconds": duration}.get(self.options.objective)
+        return shown(score) if shown else number(score, signed=self.options.objective in ("bwt", "fwt"))
+
+    def sentence(self, outcome: Outcome) -> str:
+        """Return a line about what became of a run; empty if there is nothing to say."""
+        name = outcome.name
+        what = self.label(name)
+        counted = f"{len(self.finished)}/{len(self.entries)}"
+        if outcome.said == "finished":
+            score = f"{self.options.objective} {self.shown(self.looks[name].score)}"
+            return f"{counted} {what}: {score}, {duration(outcome.seconds)}"
+        if outcome.said in ("failed", "died", "refused", "lost"):
+            next_ = "given up" if name in self.failed else "tried again"
+            if outcome.said == "lost":
+                next_ = "goes on elsewhere"
+            return f"{counted} {what}: {outcome.said}, {next_}: {one_line(outcome.error)}"
+        if outcome.said == "stopped":
+            return f"{counted} {what}: stopped after {self.looks[name].learned} experience(s)"
+        return ""
+
+
+def _kind(entry: Entry) -> str:
+    return f"{entry.scenario}-{entry.strategy}"
+
+
+def _worse(score: float, better: int) -> float:
+    return math.inf if math.isnan(score) else -better * score

@@ -1,0 +1,180 @@
+"""A sweep with a person at the terminal: from what was typed to the table and the report at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cl_engine.errors import RunFailed, UsageError
+from cl_engine.results.run import open_run
+from cl_engine.sweep.axes import axes_of, covering
+from cl_engine.sweep.backend import Place
+from cl_engine.sweep.capacity import Slots, needed_memory, slots
+from cl_engine.sweep.combinations import cells, check_keys, expanded
+from cl_engine.sweep.config import SweepOptions
+from cl_engine.sweep.driver import Driver
+from cl_engine.sweep.folder import SweepFolder
+from cl_engine.sweep.local import Local
+from cl_engine.sweep.search import points
+from cl_engine.sweep.status import Tally
+from cl_engine.sweep.view import View, print_needs, print_status
+
+WORTH_MEASURING = 4  # runs of a kind, from which on what one of them takes is measured first
+REPORTED = 60  # runs in a report at the most, the best; references are there in any case
+
+
+class Sweep:
+    """A sweep: what was asked for, in a folder, at a place.
+
+    Args:
+        options: what to run.
+        out: the sweep's folder; each run has a folder of its own in it.
+        on: ``local`` or ``ray``.
+        address: of a Ray cluster; None: Ray on this machine alone.
+        device, data_root: where runs run, and where their sources look for files.
+        quiet: show nothing until the end.
+        command: what was typed, for the logs.
+
+    Raises:
+        UsageError: before anything runs, naming all that is wrong with any of the runs.
+    """
+
+    def __init__(
+        self,
+        options: SweepOptions,
+        out: Path,
+        *,
+        on: str = "local",
+        address: str | None = None,
+        device: str = "auto",
+        data_root: Path | None = None,
+        quiet: bool = False,
+        command: str = "",
+    ) -> None:
+        self.options, self.folder, self.on, self.address = options, SweepFolder(out), on, address
+        self.device, self.data_root, self.quiet, self.command = device, data_root, quiet, command
+        self.axes = axes_of(options.set)
+        check_keys(self.axes, options.strategies)
+        self.adaptive = options.search == "optuna"
+        # of an adaptive search, a few points stand for all: they show what is wrong with any value, and the first of
+        # them, where ranges are at their upper ends, is what is measured
+        some = covering(self.axes) if self.adaptive else points(options, self.axes)
+        self.runs = expanded(options, some)
+        self._check_cuts()
+
+    def run(self, retry_failed: bool = False) -> Tally:
+        """Run the sweep, or go on with it; return how it stands at the end.
+
+        Raises:
+            Stopped: if it was asked to stop; the same call goes on.
+        """
+        with self.folder:
+            if retry_failed:
+                self._pardon()
+            return self._driven(lambda driver: driver.drive())
+
+    def check(self) -> Slots:
+        """Measure what one run of each kind would take, and print it; nothing is run. Returns what runs at a time."""
+        with self.folder:
+            tally = self._driven(lambda driver: driver.tally, measuring=True)
+        limit = slots(self.options.resources, self.device, tally.needs)
+        kinds = Counter(f"{cell.scenario.name}-{cell.strategy}" for cell in cells(self.options))
+        counts = {kind: count * self.options.trials for kind, count in kinds.items()}
+        if not self.adaptive:
+            counts = Counter(each.kind for each in self.runs)
+        print_needs(counts, tally.needs, self.options.resources.threads, limit.count, limit.why)
+        return limit
+
+    def _check_cuts(self) -> None:
+        halving = self.options.halving
+        for run in self.runs if halving else ():
+            every = run.experiment.agenda.evaluate_every
+            if halving and not 0 < every <= halving.tasks:
+                raise UsageError(
+                    f"halving.tasks: after {halving.tasks} experience(s) all tasks must have been tested, and "
+                    f"agenda.evaluate_every is {every} in {run.kind}; cut later, or test more often"
+                )
+
+    def _driven(self, go: Any, measuring: bool = False) -> Tally:
+        view = View(quiet=self.quiet)
+        limit = slots(self.options.resources, self.device, {})
+        place = self._place(limit)
+        try:
+            driver = Driver(
+                self.options,
+                self.folder,
+                place,
+                view,
+                device=self.device,
+                data_root=self.data_root,
+                command=self.command,
+            )
+            if self.adaptive:
+                driver.adapt(self.axes)
+            else:
+                driver.add(self.runs)
+            kinds = {each.kind for each in self.runs}
+            if measuring or len(driver.tally.entries) >= WORTH_MEASURING * len(kinds):
+                needs = driver.measure(self.runs)
+                driver.place = place = self._fitted(place, limit, needs)
+            found: Tally = go(driver)
+            return found
+        finally:
+            view.close()
+            place.close()
+
+    def _place(self, limit: Slots) -> Place:
+        if self.on == "local":
+            return Local(limit.count, self.options.resources.threads, limit.devices)
+        from cl_engine.sweep.cluster import Cluster
+
+        return Cluster(self.options.resources, self.address, self.device)
+
+    def _fitted(self, place: Place, limit: Slots, needs: dict[str, dict[str, Any]]) -> Place:
+        """Return the place as it is once it is known what a run takes."""
+        if not isinstance(place, Local):
+            place.fit(needed_memory(self.options.resources, needs), needs)  # type: ignore[attr-defined]
+            return place
+        better = slots(self.options.resources, self.device, needs)
+        if better.devices != limit.devices:
+            place.close()
+            return Local(better.count, self.options.resources.threads, better.devices)
+        place.limit(better.count)
+        return place
+
+    def _pardon(self) -> None:
+        for name in self.folder.known().values():
+            if self.folder.given_up(name, self.options.retries) is not None:
+                self.folder.note(name, "pardoned")
+
+
+def finish(tally: Tally, out: Path, report: bool) -> None:
+    """Print how a sweep ended, write its report.
+
+    Raises:
+        RunFailed: if runs have failed.
+    """
+    print_status(tally)
+    names = tally.done
+    if report and names:
+        shown = [name for rank, name in enumerate(names) if rank < REPORTED or tally.entries[name].reference]
+        if len(names) > len(shown):
+            click.echo(f"the report shows the {REPORTED} best of {len(names)} runs, and references", err=True)
+        click.echo(f"report: {written(shown, out)}")
+    click.echo(f"logs:   {out}/*/log.h5")
+    if tally.failed:
+        raise RunFailed(
+            f"{len(tally.failed)} of {len(tally.entries)} runs failed; what they said is in output.txt and "
+            "attempts.jsonl in their folders; --retry-failed tries them again"
+        )
+
+
+def written(names: Sequence[str], out: Path) -> Path:
+    """Write the comparison report of runs into the sweep's folder; return its path."""
+    from cl_engine.analysis.report.page import write_report
+
+    return write_report([open_run(out / name) for name in names], out / "report.html")

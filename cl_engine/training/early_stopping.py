@@ -1,0 +1,51 @@
+"""The weights that were best on validation rows, seed by seed, while a fit goes on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cl_engine.core.tree import Tree, built, leaves, mapped
+
+
+class Best:
+    """Keeps, for every seed, the weights of the pass of greatest accuracy, the first of equals.
+
+    Attributes:
+        params: those weights, tensors ``[S, …]``; None before the first look.
+    """
+
+    def __init__(self, seeds: int, patience: int | None) -> None:
+        """Begin; ``patience`` is the number of passes without a better one after which a seed has had enough."""
+        self.params: Tree | None = None
+        self._patience = patience
+        self._accuracy = torch.full((seeds,), -1.0)
+        self._waited = torch.zeros(seeds, dtype=torch.int64)
+
+    def look(self, accuracy: Tensor, params: Tree) -> None:
+        """Take in the accuracy ``[S]`` of weights ``[S, …]`` after a pass."""
+        accuracy = accuracy.detach().cpu().to(torch.float32)
+        better = accuracy > self._accuracy
+        self._accuracy = torch.where(better, accuracy, self._accuracy)
+        self._waited = torch.where(better, 0, self._waited + 1)
+        kept = dict(leaves(self.params)) if self.params is not None else {}
+        found = {}
+        for path, leaf in leaves(params):
+            now = leaf.detach()
+            mask = better.to(now.device).reshape(-1, *[1] * (now.ndim - 1))
+            found[path] = torch.where(mask, now, kept[path]) if path in kept else now.clone()
+        self.params = built(found)
+
+    @property
+    def enough(self) -> bool:
+        """Whether every seed has waited for longer than its patience."""
+        return self._patience is not None and bool((self._waited > self._patience).all())
+
+    def state(self) -> Tree:
+        """Return what a checkpoint keeps of it."""
+        kept = {"accuracy": self._accuracy.clone(), "waited": self._waited.clone()}
+        return kept if self.params is None else {**kept, "params": mapped(Tensor.clone, self.params)}
+
+    def restore(self, state: Tree) -> None:
+        """Go on from what `state` returned."""
+        self.params, self._accuracy, self._waited = state.get("params"), state["accuracy"].cpu(), state["waited"].cpu()

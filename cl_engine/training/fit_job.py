@@ -1,0 +1,99 @@
+"""What is asked of a fit: to what rows, by which loss, with which randomness, and when to be tested on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from cl_engine.core.tree import Tree
+from cl_engine.events import Event
+from cl_engine.nn.net import Net
+from cl_engine.training.fit_progress import FitRecord
+from cl_engine.training.optimizers import Train
+
+Rows = tuple[Tensor, ...]
+Loss = Callable[..., Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Midway(Event):
+    """Learning is in the middle, and the learner can be tested on the task at hand: `predict` gives ``[S, N, C]``.
+
+    The engine answers it with a `CurvePoint`; it is not logged itself. ``params`` returns a copy of what is being fitted.
+    ``record`` is where the answer is to be noted, if the fit keeps one.
+    """
+
+    batch: int
+    epoch: int
+    predict: Callable[[Tensor], Tensor] = field(compare=False)
+    params: Callable[[], Tree] = field(default=dict, compare=False)
+    record: FitRecord | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """When to be tested while learning: after the first batches, every k-th epoch; on how many of the first tasks too."""
+
+    batches: int = 0
+    epochs: int = 0
+    tasks: int = 0
+
+    def wants(self, batch: int, per_epoch: int) -> bool:
+        """Return whether to be tested after this many batches (0: before the first)."""
+        if batch == 0:
+            return bool(self.batches or self.epochs)
+        epoch, within = divmod(batch, per_epoch)
+        return batch <= self.batches or (self.epochs > 0 and within == 0 and epoch % self.epochs == 0)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fit: what is fitted to which rows, how, and what its randomness is derived from.
+
+    Attributes:
+        params: tree of tensors ``[S, …]`` to be trained; buffers of the net among them are carried along.
+        loss: ``loss(params, frozen, *batch) -> scalar`` for one seed.
+        rows: tensors ``[N, …]``, the same for all seeds; a batch holds the same rows of each.
+        frozen: tree of tensors ``[S, …]`` handed to the loss and never changed; or None.
+        rehearsal: tensors ``[S, M, …]``, drawn from with replacement: ``rehearsal_batch`` rows join every batch.
+        overrides: other training options for parts of ``params``, by top-level key.
+        logits: ``logits(params, frozen, x) -> [N, C]`` for one seed, to be tested with; None: no curve.
+        index: number of the fit within its experience.
+        draw: number that, with the seed and the lot, all randomness is derived from; None: the step.
+        lot: fits of the same lot see the rows in the same order; None: the index.
+        told: given epoch, batch within it and batches of it, returns numbers handed to the loss after the rows.
+        validation: inputs and labels ``(x [M, …], y [M])`` that decide, after every pass, which weights are kept: those of
+            the pass of greatest accuracy, the first of equals; None: those after the last pass.
+        patience: passes without a better one after which a seed stops; None: it never does.
+        project: called on ``params`` after every step, to bring them back in place to where they are allowed.
+        again: given a number to draw from, returns the inputs ``[N, …]`` as random transformations show them this time,
+            called before every pass; None: they are always the same.
+        record: what the fit has come to so far, to go on from, and where it notes how it goes on; None: none is kept.
+    """
+
+    net: Net
+    params: Tree
+    loss: Loss
+    rows: Rows
+    train: Train
+    seeds: Sequence[int]
+    step: int
+    task_id: int
+    frozen: Tree | None = None
+    rehearsal: Rows | None = None
+    rehearsal_batch: int = 0
+    overrides: Mapping[str, Train] = field(default_factory=dict)
+    logits: Callable[..., Tensor] | None = None
+    curve: Curve = Curve()
+    index: int = 0
+    draw: int | None = None
+    lot: int | None = None
+    told: Callable[[int, int, int], Sequence[float]] = lambda epoch, batch, batches: ()
+    project: Callable[[Tree], None] | None = None
+    validation: Rows | None = None
+    patience: int | None = None
+    side_by_side: bool | None = None
+    again: Callable[[int], Tensor] | None = None
+    record: FitRecord | None = None

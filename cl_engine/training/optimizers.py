@@ -1,0 +1,135 @@
+"""How a net is fitted: the options of training, and the optimisers they ask for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from cl_engine.core.tree import Path, Tree, built, leaves
+from cl_engine.data.augmentation import Augmentation
+from cl_engine.errors import UsageError
+from cl_engine.options import STRICT, option
+
+OF_DEVICE = ("capturable", "fused", "foreach")  # how an optimiser computes: as suits the device at hand
+
+
+class Train(BaseModel):
+    """The table ``[train]`` of a scenario: how a net is fitted to an experience."""
+
+    model_config = STRICT
+    epochs: int = option(1, "passes over the training rows of an experience", ge=1)
+    batch: int = option(128, "rows a step", ge=1)
+    optimizer: str = option("sgd", "the name of an optimiser of torch.optim, in lower case")
+    lr: float = option(0.05, "learning rate", gt=0)
+    momentum: float = option(0.0, "momentum, for the optimisers that have it", ge=0, lt=1)
+    weight_decay: float = option(0.0, "weight decay", ge=0)
+    milestones: list[int] = option([], "epochs after which the learning rate is multiplied by gamma")
+    gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1)
+    crop: int = option(
+        0, "images: pixels of black around, before a part of the old size is cut out at random", ge=0, le=256
+    )
+    flip: float = option(
+        0.0, "images: probability that left and right change places, drawn anew every time", ge=0, le=1
+    )
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32", "what products of training steps are computed in; weights, updates and tests stay float32"
+    )
+    not_finite: Literal["stop_run", "stop_seed"] = option(
+        "stop_run", "what a loss that is NaN or infinite stops: the run, or its seed, while the others go on"
+    )
+
+    def shown(self, augmentation: Augmentation) -> Train:
+        """Return the same options with a stream's own augmentation where they have none."""
+        return self if self.augmentation else self.model_copy(update=asdict(augmentation))
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What happens to images before every step."""
+        return Augmentation(self.crop, self.flip)
+
+
+NOT_ELEMENTWISE = ("adafactor", "muon")  # a step of one number of a tensor depends on the others
+
+
+def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
+    """Return the class of ``torch.optim`` whose name in lower case is ``name``; a `UsageError` if there is none."""
+    found = {
+        kind.lower(): cls
+        for kind, cls in vars(torch.optim).items()
+        if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer) and cls is not torch.optim.Optimizer
+    }
+    usable = {kind: cls for kind, cls in found.items() if kind not in ("lbfgs", "sparseadam")}
+    if name not in usable:
+        raise UsageError(
+            f"train.optimizer: no optimiser '{name}' in torch.optim; there are: {', '.join(sorted(usable))}"
+        )
+    return usable[name]
+
+
+def optimizers_for(
+    weights: Mapping[Path, Tensor], train: Train, overrides: Mapping[str, Train]
+) -> tuple[list[Any], list[Any]]:
+    """Return the optimisers, one for each set of training options, and their learning-rate schedules.
+
+    Raises:
+        UsageError: for an option that the optimiser does not have.
+    """
+    groups: dict[str, list[Tensor]] = {}
+    for path, leaf in weights.items():
+        groups.setdefault(path[0] if path[0] in overrides else "", []).append(leaf)
+    optimizers, schedules = [], []
+    for key, tensors in groups.items():
+        how = overrides.get(key, train)
+        cls = optimizer_class(how.optimizer)
+        known = inspect.signature(cls).parameters
+        options: dict[str, Any] = {"lr": how.lr}
+        for name, value in {"momentum": how.momentum, "weight_decay": how.weight_decay}.items():
+            if value and name not in known:
+                raise UsageError(f"train.{name}: the optimiser '{how.optimizer}' has none; leave it out")
+            if value or (name == "weight_decay" and name in known):  # 0 is not the default of all
+                options[name] = value
+        options |= {"fused": True} if "fused" in known else {}
+        if "capturable" in known and all(tensor.is_cuda for tensor in tensors):
+            options["capturable"] = True  # what it remembers is on the GPU, so that a step can be recorded
+        optimizers.append(cls(tensors, **options))
+        if how.milestones:
+            steps = torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], how.milestones, how.gamma)
+            schedules.append(steps)
+    return optimizers, schedules
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Tensor]) -> Tree:
+    """Return what an optimiser remembers, as a checkpoint keeps it: lists of numbers, and tensors by the weight's name."""
+    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    remembered = {
+        (*path, name): value
+        for path, weight in weights.items()
+        for name, value in optimizer.state.get(weight, {}).items()
+    }
+    return {"groups": groups, "state": built(remembered)}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Tensor], state: Tree) -> None:
+    """Let an optimiser of weights of the same names remember what `optimizer_state` returned."""
+    for group, saved in zip(optimizer.param_groups, state["groups"], strict=True):
+        group.update({name: value for name, value in saved.items() if name not in OF_DEVICE})
+    own = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+    remembered: dict[Path, dict[str, Any]] = {}
+    for path, value in leaves(state.get("state", {})):
+        remembered.setdefault(path[:-1], {})[path[-1]] = value
+    for path, weight in weights.items():
+        if id(weight) in own and path in remembered:
+            optimizer.state[weight] = {name: _beside(weight, value) for name, value in remembered[path].items()}
+
+
+def _beside(weight: Tensor, value: Any) -> Any:
+    """Return what belongs to a weight as fused steps take it for granted: in memory it lies as the weight does."""
+    if isinstance(value, Tensor) and value.ndim and value.shape == weight.shape:
+        return torch.empty_like(weight, dtype=value.dtype, requires_grad=False).copy_(value)
+    return value

@@ -1,0 +1,251 @@
+"""Where nets start from when not at random: pre-trained on a source, a file of weights, or torchvision's weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from pydantic import BaseModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cl_engine.core.files import replace
+from cl_engine.data.source_stream import Arrays
+from cl_engine.data.stream import Stream
+from cl_engine.errors import UsageError
+from cl_engine.events import EpochEnded
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.memory_format import to_shape
+from cl_engine.nn.net import Net, Params
+from cl_engine.options import STRICT, option
+from cl_engine.training.fit import fit
+from cl_engine.training.fit_job import Job
+from cl_engine.training.optimizers import Train
+
+LOG = logging.getLogger("cl_engine")
+IMAGENET: dict[str, tuple[float, ...]] = {
+    "mean": (123.675, 116.28, 103.53),
+    "std": (58.395, 57.12, 57.375),
+}  # of torchvision's weights, times 255
+VERSION = 1  # of what pre-training does: another number, other files
+
+
+class BackboneOptions(BaseModel):
+    """The table ``[backbone]`` of a scenario: what all strategies start from, but for the head."""
+
+    model_config = STRICT
+    source: str | None = option(None, "pre-train on this source, a name of `list sources`")
+    classes: list[int] | None = option(None, "only on these classes of the source; left out: all")
+    samples_per_class: int | None = option(None, "only on so many training rows of a class; left out: all", ge=1)
+    seed: int = option(0, "seed of the pre-training; all seeds of a run start from the same backbone", ge=0)
+    file: str | None = option(None, "a safetensors file of weights, named as in the net's state_dict")
+    torchvision: str | None = option(
+        None, "weights of torchvision for net.name = 'torchvision.models:…': IMAGENET1K_V1"
+    )
+    train: Train = option(Train(), "how to pre-train; what is left out is taken from [train]")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Weights and buffers to start from, ``{name: […]}``, and what a reader of the log should know about them."""
+
+    params: Params = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def checked_backbone(options: BackboneOptions, net: str) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        UsageError: if not exactly one origin is named, or it does not fit the net.
+    """
+    named = [key for key in ("source", "file", "torchvision") if getattr(options, key) is not None]
+    if len(named) != 1:
+        found = ", ".join(named) or "none"
+        raise UsageError(f"backbone: name one of source, file and torchvision; found {found}")
+    if named[0] != "source" and (options.classes or options.samples_per_class):
+        raise UsageError("backbone: classes and samples_per_class go with backbone.source only")
+    if options.torchvision is not None and not net.startswith("torchvision.models:"):
+        raise UsageError(f"backbone.torchvision needs net.name = 'torchvision.models:…', found '{net}'")
+
+
+def backbone_of(
+    options: BackboneOptions,
+    stream: Stream,
+    build: Callable[[int], Callable[[], nn.Module]],
+    net: Mapping[str, Any],
+    load: Callable[[str], Arrays],
+) -> Backbone:
+    """Return the backbone that options ask for; trains it if that has not been done before.
+
+    Args:
+        options: the table ``[backbone]``.
+        stream: what the nets are for: shape and scaling of inputs, device.
+        build: given a number of outputs, returns what builds the net.
+        net: name and options of the net.
+        load: returns the arrays of a source.
+
+    Raises:
+        UsageError: if a file, its tensors, or classes of the source are not there.
+    """
+    if options.source is not None:
+        return _pretrained(options, stream, build, net, load(options.source))
+    if options.torchvision is not None:
+        return _of_torchvision(options.torchvision, str(net["name"]))
+    path = Path(str(options.file)).expanduser()
+    try:
+        with safe_open(path, "pt") as file:
+            params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        content = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"backbone.file: {path} is not a safetensors file that can be read: {error}") from None
+    return Backbone(params, {"origin": f"file {path}", "digest": content})
+
+
+def scaling(options: BackboneOptions | None, stream: Stream) -> dict[str, tuple[float, ...]]:
+    """Return how inputs are scaled: as the stream says, or as those were that torchvision's weights were trained with."""
+    if options is not None and options.torchvision is not None:
+        return {**IMAGENET, "black": stream.black}
+    return {"mean": stream.mean, "std": stream.std, "black": stream.black}
+
+
+def cache() -> Path:
+    """Return where pre-trained backbones are kept: under ``CL_CACHE``, or in a folder of the user's cache."""
+    found = os.environ.get("CL_CACHE")
+    return (Path(found) if found else Path.home() / ".cache" / "cl-engine") / "backbones"
+
+
+def _pretrained(
+    options: BackboneOptions,
+    stream: Stream,
+    build: Callable[[int], Callable[[], nn.Module]],
+    net: Mapping[str, Any],
+    arrays: Arrays,
+) -> Backbone:
+    classes = options.classes or list(range(arrays.classes))
+    odd = [label for label in classes if not 0 <= label < arrays.classes]
+    if odd or len(set(classes)) != len(classes):
+        raise UsageError(
+            f"backbone.classes must be different classes of '{options.source}', 0 to {arrays.classes - 1}, found {classes}"
+        )
+    train_x, train_y = _rows(arrays.train_x, arrays.train_y, classes, options.samples_per_class, stream)
+    test_x, test_y = _rows(arrays.test_x, arrays.test_y, classes, None, stream)
+    content = hashlib.blake2b(train_x.cpu().numpy().tobytes() + train_y.cpu().numpy().tobytes(), digest_size=16)
+    asked = {
+        "version": VERSION,
+        "net": dict(net),
+        "outputs": len(classes),
+        "seed": options.seed,
+        "train": options.train.model_dump(exclude={"not_finite"}),
+        "inputs": [*stream.input_shape, *stream.mean, *stream.std],
+        "data": content.hexdigest(),
+    }
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    path = cache() / f"{key}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # whoever comes second finds it trained
+        if not path.exists():
+            scale: Any = scaling(None, stream)
+            whole = Net(build(len(classes)), stream.input_shape, device=stream.device, **scale)
+            params = _trained(whole, options, train_x, train_y)
+            right = whole.all(params, test_x)[0].argmax(-1) == test_y
+            about = {"accuracy": f"{right.double().mean().item():.4f}", "rows": str(len(train_y))}
+            tensors = {name: tensor[0].cpu().contiguous() for name, tensor in params.items()}
+            part = path.with_suffix(".part")
+            save_file(tensors, part, metadata=about)
+            replace(part, path)
+    with safe_open(path, "pt", device=str(stream.device)) as file:
+        params = {name: file.get_tensor(name) for name in file.keys() if name not in (HEAD_WEIGHT, HEAD_BIAS)}  # noqa: SIM118
+        about = dict(file.metadata())
+    origin = f"{options.source}" + (f", classes {', '.join(map(str, classes))}" if options.classes else "")
+    return Backbone(
+        params,
+        {
+            "origin": f"pre-trained on {origin}",
+            "rows": int(about["rows"]),
+            "accuracy": float(about["accuracy"]),
+            "digest": key,
+        },
+    )
+
+
+def _rows(x: np.ndarray, y: np.ndarray, classes: list[int], limit: int | None, stream: Stream) -> tuple[Tensor, Tensor]:
+    """Return inputs in the stream's shape and labels from 0 of these classes, the first ``limit`` rows of each."""
+    rows = [np.flatnonzero(y == label)[:limit] for label in classes]
+    labels = np.repeat(np.arange(len(classes)), [len(found) for found in rows])
+    images = torch.from_numpy(x[np.concatenate(rows)])
+    if images.dtype == torch.uint8 and images.ndim == 4:
+        images = to_shape(images, stream.input_shape)
+    if tuple(images.shape[1:]) != tuple(stream.input_shape):
+        raise UsageError(
+            f"backbone.source: its inputs have shape {tuple(images.shape[1:])}, the stream's {tuple(stream.input_shape)}; "
+            "only images can be brought to another shape"
+        )
+    return images.to(stream.device), torch.from_numpy(labels).to(stream.device)
+
+
+def _trained(net: Net, options: BackboneOptions, x: Tensor, y: Tensor) -> Params:
+    def loss(params: Params, frozen: None, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(net.one(params, x), y)
+
+    params = net.init([options.seed])
+    job = Job(
+        net=net, params=params, loss=loss, rows=(x, y), train=options.train, seeds=[options.seed], step=-1, task_id=-1
+    )
+    walk = fit(job)
+    while True:
+        try:
+            event = next(walk)
+        except StopIteration as end:
+            trained: Params = end.value
+            return trained
+        if isinstance(event, EpochEnded):
+            LOG.info(
+                "pre-training the backbone on %s: epoch %d of %d, loss %.3f, %.0f s",
+                options.source,
+                event.epoch + 1,
+                event.epochs,
+                event.loss[0],
+                event.seconds,
+            )
+
+
+def _of_torchvision(weights: str, name: str) -> Backbone:
+    from torchvision.models import get_model_weights
+
+    model = name.partition(":")[2]
+    try:
+        known = get_model_weights(model)
+    except ValueError:
+        raise UsageError(f"backbone.torchvision: torchvision has no pre-trained '{model}'") from None
+    if weights not in known.__members__:
+        raise UsageError(
+            f"backbone.torchvision: '{model}' has no weights '{weights}'; there are: {', '.join(known.__members__)}"
+        )
+    chosen = known[weights]
+    try:
+        found: dict[str, Tensor] = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise UsageError(
+            f"backbone.torchvision: {chosen.url} could not be downloaded to {torch.hub.get_dir()}/checkpoints ({error}); "
+            "put the file there yourself"
+        ) from None
+    # densenet's files name parts as torchvision once did
+    old = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+    metrics = chosen.meta.get("_metrics", {}).get("ImageNet-1K", {})
+    about: dict[str, Any] = {"origin": f"torchvision {model} {weights}", "url": chosen.url}
+    if "acc@1" in metrics:
+        about["accuracy"] = round(metrics["acc@1"] / 100, 5)
+    return Backbone({old.sub(r"\1\2", key): tensor for key, tensor in found.items()}, about)

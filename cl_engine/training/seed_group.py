@@ -1,0 +1,255 @@
+"""The seeds of a fit that run as one: their weights, their optimisers, and the step they take on a batch."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cl_engine.core import rng
+from cl_engine.core.tree import Tree, built, leaves, mapped
+from cl_engine.errors import RunFailed
+from cl_engine.nn.flops import Flops
+from cl_engine.training import cuda_graphs as graphs
+from cl_engine.training.early_stopping import Best
+from cl_engine.training.fit_job import Job
+from cl_engine.training.optimizers import optimizer_state, optimizers_for, restore_optimizer
+
+
+class Learner:
+    """Either a single seed, or several under vmap."""
+
+    def __init__(self, job: Job, members: list[int], together: bool) -> None:
+        self.job, self.together = job, together
+        self.draw = (job.step if job.draw is None else job.draw, job.index if job.lot is None else job.lot)
+        self.seeds = [job.seeds[member] for member in members]
+        device = job.net.device
+        own = (lambda leaf: leaf) if together else (lambda leaf: leaf[min(members[0], len(leaf) - 1)])
+        place = (lambda leaf: leaf) if together else job.net.laid_out
+        # bytes stay bytes: they are made ready batch by batch, in the cache
+        self.rows = tuple(rows.to(device) for rows in job.rows)
+        pairs = {path: place(own(leaf).detach().clone()) for path, leaf in leaves(job.params)}
+        weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_buffer(path[-1])}
+        for leaf in weights.values():
+            leaf.requires_grad_(True)
+        self.weights = weights
+        self.params = built(pairs)
+        self.frozen = None if job.frozen is None else mapped(lambda leaf: place(own(leaf)), job.frozen)
+        self.untouched = _versions(self.frozen)
+        self.rehearsal = None if job.rehearsal is None else tuple(own(rows).to(device) for rows in job.rehearsal)
+        self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
+        self.best = Best(len(members), job.patience)
+        self.flops = math.nan  # of a pass of one seed
+        self.augmentation = job.train.augmentation
+        self.black = job.net.black(job.rows[0].dtype) if self.augmentation else None
+        half = job.train.precision == "bfloat16"
+        self.precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
+        self.loss = job.loss
+        self.total = torch.zeros(len(members), device=device)  # of the losses of a pass
+        self.replay = self._replay()
+        self.shared: Any = None
+        if together:
+            if self.frozen is not None:
+                self.shared = mapped(lambda leaf: 0 if len(leaf) > 1 else None, self.frozen)
+                self.frozen = mapped(lambda leaf: leaf if len(leaf) > 1 else leaf[0], self.frozen)
+            told = [None] * len(job.told(0, 0, 1))
+            self.loss = torch.vmap(job.loss, in_dims=(0, self.shared, *[0] * len(self.rows), *told))
+
+    def check(self) -> None:
+        """Raise a `RunFailed` if a frozen tensor has been changed."""
+        if _versions(self.frozen) != self.untouched:
+            raise RunFailed(
+                f"the loss changed frozen tensors at step {self.job.step}: call net.one(…, training=False) on them"
+            )
+
+    def start_epoch(self, epoch: int, batches: int) -> None:
+        """Draw the order of the rows, and the rehearsed rows of every batch."""
+        self.epoch, self.batches, self.at = epoch, batches, 0
+        device, rows = self.job.net.device, len(self.rows[0])
+        orders = [torch.randperm(rows, generator=self._draws(seed, "order", epoch)) for seed in self.seeds]
+        self.order = torch.stack(orders).to(device)
+        if self.rehearsal is not None:
+            size, held = (batches, self.job.rehearsal_batch), self.rehearsal[0].shape[1 if self.together else 0]
+            drawn = [torch.randint(held, size, generator=self._draws(seed, "rehearsal", epoch)) for seed in self.seeds]
+            self.drawn = torch.stack(drawn).to(device)
+        if self.job.again is not None:
+            shown = [self.job.again(rng.derive(seed, "again", *self.draw, epoch)).to(device) for seed in self.seeds]
+            self.shown = torch.stack(shown) if self.together else shown[0]
+        if self.augmentation:
+            every = rows + batches * self.job.rehearsal_batch  # those rehearsed come after the rows of the experience
+            changes = [self.augmentation.draw(every, self._draws(seed, "augmentation", epoch)) for seed in self.seeds]
+            self.changes = torch.stack(changes).to(device)
+        self.total.zero_()
+
+    def advance(self, until: int, seconds: float) -> int:
+        """Take the steps of this pass up to batch ``until``, or to the first that ends past so many seconds; return how far."""
+        ends = time.perf_counter() + seconds
+        while self.at < until:
+            if not self.best.enough:
+                self.step(self.epoch, self.at)
+            self.at += 1
+            if time.perf_counter() > ends:
+                break
+        return self.at
+
+    def step(self, epoch: int, batch: int) -> None:
+        """Take one step of every optimiser on one batch."""
+        size = self.job.train.batch
+        index = self.order[:, batch * size : (batch + 1) * size]
+        drawn = () if self.rehearsal is None else (self.drawn[:, batch],)
+        if self.replay is None:
+            self._step(index, *drawn, epoch=epoch, batch=batch)
+        else:
+            self.replay(index, *drawn)
+
+    def _step(self, index: Tensor, drawn: Tensor | None = None, *, epoch: int = 0, batch: int = 0) -> None:
+        """Take a step on rows with these indices ``[S, B]``, and rehearsed ones; of a replayed step they are all that changes."""
+        job = self.job
+        x, *others = self.rows
+        first = self._pick(x, index) if job.again is None else self._pick_own(self.shown, index)
+        rows = [job.net.prepare(first), *(self._pick(rows, index) for rows in others)]
+        if self.rehearsal is not None and drawn is not None:
+            x, *others = (self._pick_own(rows, drawn) for rows in self.rehearsal)
+            again = (job.net.prepare(x), *others)
+            rows = [torch.cat(pair, dim=1 if self.together else 0) for pair in zip(rows, again, strict=True)]
+        if self.augmentation:
+            rows[0] = self._augmented(rows[0], batch)
+        rows[0] = job.net.laid_out(rows[0])
+        told = [torch.tensor(number, device=job.net.device) for number in job.told(epoch, batch, self.batches)]
+        noise: AbstractContextManager[Any] = nullcontext()
+        counted = Flops() if math.isnan(self.flops) else nullcontext()
+        if job.net.stochastic:
+            noise = rng.ambient(self.seeds[0], "noise", *self.draw, epoch, batch, device=job.net.device)
+        with counted:
+            with noise, job.net.training(), self.precision:
+                losses = self.loss(self.params, self.frozen, *rows, *told)
+            losses.sum().backward()
+        if isinstance(counted, Flops):
+            self.flops = counted.total / len(self.seeds) * len(self.rows[0]) / index.shape[1]
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if job.project is not None:
+            with torch.no_grad():
+                job.project(self.params)
+        self.total += losses.detach() * index.shape[1]
+
+    def end_epoch(self) -> list[float]:
+        """Return the mean loss of each seed."""
+        for schedule in self.schedules:
+            schedule.step()
+        return [float(value) / len(self.rows[0]) for value in self.total.tolist()]
+
+    def judge(self) -> None:
+        """Test on the validation rows, if there are any, and keep the weights of seeds that have never been better."""
+        if self.job.validation is not None and not self.best.enough:
+            x, y = (rows.to(self.job.net.device) for rows in self.job.validation)
+            right = self.logits(x).argmax(dim=-1) == y
+            self.best.look(right.float().mean(dim=-1), self.whole())
+
+    def enough(self) -> bool:
+        """Return whether more passes would be in vain."""
+        return self.best.enough
+
+    def state(self) -> Tree:
+        """Return all that a learner is at the end of a pass, as a checkpoint keeps it."""
+        return {
+            "params": mapped(lambda leaf: leaf.detach().clone(memory_format=torch.contiguous_format), self.params),
+            "optimizers": {
+                str(k): optimizer_state(optimizer, self.weights) for k, optimizer in enumerate(self.optimizers)
+            },
+            "passes": [schedule.last_epoch for schedule in self.schedules],
+            "best": self.best.state(),
+            "flops": self.flops,
+        }
+
+    def restore(self, state: Tree) -> None:
+        """Go on from what `state` returned, of a learner of the same job."""
+        saved = dict(leaves(state["params"]))
+        with torch.no_grad():
+            for path, leaf in leaves(self.params):
+                leaf.copy_(saved[path])
+        for k, optimizer in enumerate(self.optimizers):
+            restore_optimizer(optimizer, self.weights, state["optimizers"][str(k)])
+        for schedule, passes in zip(self.schedules, state["passes"], strict=True):
+            schedule.load_state_dict({**schedule.state_dict(), "last_epoch": passes, "_step_count": passes + 1})
+        self.best.restore(state["best"])
+        self.flops = state["flops"]
+        if self.replay is not None:
+            self.replay.forget()
+
+    def fits(self, state: Tree) -> bool:
+        """Return whether a state is one of a learner of the same job, and of as many seeds."""
+        mine, theirs = dict(leaves(self.params)), dict(leaves(state["params"]))
+        return {p: t.shape for p, t in mine.items()} == {p: t.shape for p, t in theirs.items()}
+
+    @torch.no_grad()
+    def logits(self, x: Tensor) -> Tensor:
+        """Return ``[S, N, C]`` of the seeds of this learner."""
+        assert self.job.logits is not None
+        net, function = self.job.net, self.job.logits
+        ready = [net.laid_out(net.prepare(part)) for part in net.chunks(x)]
+        if not self.together:
+            return torch.cat([function(self.params, self.frozen, part) for part in ready]).unsqueeze(0)
+        batched = torch.vmap(function, in_dims=(0, self.shared, None))
+        return torch.cat([batched(self.params, self.frozen, part) for part in ready], dim=1)
+
+    def result(self) -> Tree:
+        """Return the trained tree, with the axis of seeds in front."""
+        return self.whole() if self.best.params is None else self.best.params
+
+    def whole(self) -> Tree:
+        """Return the tree as it is now, with the axis of seeds in front."""
+        return mapped(
+            lambda leaf: leaf.detach() if self.together else leaf.detach().contiguous().unsqueeze(0), self.params
+        )
+
+    def _replay(self) -> graphs.Replay | None:
+        """Return what records steps and replays them, where there is nothing in a step but what can be recorded."""
+        job, device = self.job, self.job.net.device
+        steps = job.train.epochs * -(-len(job.rows[0]) // job.train.batch)
+        if not graphs.possible(device):
+            return None
+        drawn_anew = job.net.stochastic or self.augmentation or job.again is not None or job.told(0, 0, 1)
+        heard = getattr(job.loss, "listens", False)  # by code that a replay would not call
+        if drawn_anew or heard or steps < graphs.LEAST or not graphs.lasting(self.optimizers):
+            return None
+        return graphs.Replay(self._step, self._touched, self._rates, device)
+
+    def _touched(self) -> list[Tensor]:
+        """Return all tensors that a step changes."""
+        remembered = [optimizer.state.get(leaf, {}) for optimizer in self.optimizers for leaf in self.weights.values()]
+        own = [value for state in remembered for value in state.values() if isinstance(value, Tensor)]
+        return [self.total, *(leaf for _, leaf in leaves(self.params)), *own]
+
+    def _rates(self) -> tuple[float, ...]:
+        return tuple(float(group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups)
+
+    def _pick(self, rows: Tensor, index: Tensor) -> Tensor:
+        return rows[index] if self.together else rows.index_select(0, index[0])
+
+    def _pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
+        if not self.together:
+            return rows.index_select(0, index[0])
+        return torch.stack([own.index_select(0, i) for own, i in zip(rows, index, strict=True)])
+
+    def _augmented(self, x: Tensor, batch: int) -> Tensor:
+        rehearsed, size, rows = self.job.rehearsal_batch, self.job.train.batch, len(self.rows[0])
+        own = self.changes[:, batch * size : min((batch + 1) * size, rows)]
+        again = self.changes[:, rows + batch * rehearsed : rows + (batch + 1) * rehearsed]
+        drawn = torch.cat([own, again], dim=1).flatten(0, 1)
+        images = x.reshape(-1, *x.shape[-3:])  # a row may be several images, of several tasks: all are changed alike
+        assert self.black is not None
+        shown = self.augmentation.applied(images, drawn.repeat_interleave(len(images) // len(drawn), dim=0), self.black)
+        return shown.reshape(x.shape)
+
+    def _draws(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
+        return rng.tensors(seed, purpose, *self.draw, epoch)
+
+
+def _versions(tree: Tree | None) -> list[int]:
+    return [] if tree is None else [leaf._version for _, leaf in leaves(tree)]

@@ -1,0 +1,148 @@
+"""Who trains the seeds of a fit: this process, or several that work at the same time, forked from it for the fit."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_engine.errors import RunFailed
+from cl_engine.training.seed_group import Learner
+
+FORK_FROM = 1e11  # operations: a second or two of two cores, against the tenth of a second that forking takes in all
+
+
+class Crew:
+    """The learners of a fit, trained one after another by this process until `divide` finds that it pays to fork.
+
+    A forked process begins with all that this one has at that moment, so nothing is sent but what methods are given and
+    return. Who trains changes nothing but rounding: torch may add up in another order with another number of threads.
+    """
+
+    def __init__(self, learners: Sequence[Learner]) -> None:
+        self.learners = learners
+        self._shares: list[range] = []
+        self._pipes: list[Connection] = []
+        self._children: list[int] = []
+
+    def each(self, method: str, *args: Any) -> list[Any]:
+        """Return what a method of every learner returns.
+
+        Raises:
+            RunFailed: if a process is gone; whatever the method raised is raised here.
+        """
+        if not self._pipes:
+            return [getattr(learner, method)(*args) for learner in self.learners]
+        for pipe in self._pipes:
+            with suppress(BrokenPipeError):  # said below, where its answer is missing
+                pipe.send((method, [_arrays(arg) for arg in args]))
+        answers = [_answer(pipe) for pipe in self._pipes]
+        failed = [answer for answer in answers if isinstance(answer, BaseException)]
+        if failed:
+            raise failed[0]
+        found = {
+            k: part
+            for share, answer in zip(self._shares, answers, strict=True)
+            for k, part in zip(share, answer, strict=True)
+        }
+        return [_tensors(found[k]) for k in range(len(self.learners))]
+
+    def divide(self, passes: int) -> None:
+        """Fork, if so many passes are long against that; each learner has taken a first step, whose operations it counted."""
+        workers = processes(len(self.learners), self.learners[0].job.net.device)
+        work = sum(learner.flops for learner in self.learners) * passes
+        if workers < 2 or work < FORK_FROM:
+            return
+        self._shares = [range(k, len(self.learners), workers) for k in range(workers)]
+        for share in self._shares:
+            self._fork([self.learners[k] for k in share], max(1, torch.get_num_threads() // workers))
+
+    @property
+    def turns(self) -> int:
+        """How many learners wait for one another."""
+        return max(map(len, self._shares), default=len(self.learners))
+
+    def close(self) -> None:
+        """End the processes."""
+        for pipe in self._pipes:
+            pipe.close()  # they end when there is nobody left to ask them
+        for child in self._children:
+            with suppress(ChildProcessError):
+                os.waitpid(child, 0)
+        self._pipes, self._children = [], []
+
+    def _fork(self, learners: Sequence[Learner], threads: int) -> None:
+        ours, theirs = mp.Pipe()
+        with warnings.catch_warnings():
+            # Python warns of locks that other threads may hold; a worker touches nothing but tensors and its pipe
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+            child = os.fork()
+        if child:
+            theirs.close()
+            self._pipes.append(ours)
+            self._children.append(child)
+            return
+        try:
+            for pipe in (*self._pipes, ours):
+                pipe.close()
+            for number in (signal.SIGINT, signal.SIGTERM):  # the first process is asked to stop, and ends the others
+                signal.signal(number, signal.SIG_IGN)
+            torch.set_num_threads(threads)
+            _serve(theirs, learners)
+        finally:
+            os._exit(0)
+
+
+def processes(learners: int, device: torch.device) -> int:
+    """Return among how many processes so many learners can be divided, if it pays.
+
+    On a GPU, on systems without a fork that libraries stand, and with one thread to share, there is one.
+    """
+    return min(learners, torch.get_num_threads()) if device.type == "cpu" and sys.platform == "linux" else 1
+
+
+def _serve(pipe: Connection, learners: Sequence[Learner]) -> None:
+    crew = Crew(learners)
+    while True:
+        try:
+            method, args = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer: Any = [_arrays(found) for found in crew.each(method, *map(_tensors, args))]
+        except BaseException as error:
+            answer = error
+        pipe.send(answer)
+
+
+def _answer(pipe: Connection) -> Any:
+    try:
+        return pipe.recv()
+    except (EOFError, ConnectionResetError):
+        return RunFailed(
+            "a process that trained some of the seeds was ended from outside, as happens when memory runs out: "
+            "run fewer seeds at a time, or set OMP_NUM_THREADS=1 to train them in one process"
+        )
+
+
+def _arrays(found: Any) -> Any:
+    """Return an answer as it is sent: tensors as arrays, which are sent as bytes (torch would open a file for each)."""
+    if isinstance(found, dict):
+        return {key: _arrays(value) for key, value in found.items()}
+    return found.detach().numpy() if isinstance(found, Tensor) else found
+
+
+def _tensors(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {key: _tensors(value) for key, value in found.items()}
+    return torch.from_numpy(found) if isinstance(found, np.ndarray) else found
