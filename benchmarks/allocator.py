@@ -20,8 +20,7 @@ import torch
 from benchmarks.interleaved import Times, machine, saved, table
 from cl_engine.data.stream import Data, Experience
 from cl_engine.nn.net import Net
-from cl_engine.runs import plugins
-from cl_engine.runs import process_memory as allocator
+from cl_engine.runs import plugins, process_memory
 from cl_engine.training.optimizers import Train
 
 MLP = ("mlp", {"hidden": [256, 256]}, (1, 28, 28), 12_800, 128)
@@ -50,7 +49,7 @@ def measure(case: str, keep: bool) -> tuple[float, float]:
     experience = Experience(step=0, task_id=0, train=Data(x, y), validation=Data(x[:0], y[:0]), classes=10)
     kind: Any = plugins.load("strategies", name)
     steps, seconds, asked = rows // batch, [], []
-    with allocator.kept() if keep else nullcontext():
+    with process_memory.kept() if keep else nullcontext():
         for _ in range(REPETITIONS):
             strategy = kind(net, seeds=(0,), setting="task", train=Train(epochs=1, batch=batch, lr=0.01))
             strategy.state = strategy.start()

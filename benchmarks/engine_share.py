@@ -31,7 +31,7 @@ from cl_engine.events import Progress, Saved, Scored, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.loggers.console import Console
 from cl_engine.loggers.recorder import Recorder
-from cl_engine.runs import process_memory as allocator
+from cl_engine.runs import process_memory
 
 SCENARIO, CHANGES = "permuted_mnist", {"stream.n": 10}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -158,7 +158,7 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     about = machine()
     print(f"torch {about['torch']}, {about['cpu']}, {about['threads']} threads")
-    with TemporaryDirectory() as name, allocator.kept():
+    with TemporaryDirectory() as name, process_memory.kept():
         runs: dict[float, list[dict[str, float]]] = {share: [] for share in SHARES}
         alone = []
         for number in range(rounds):

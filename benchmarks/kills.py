@@ -42,7 +42,7 @@ LIMIT = 600.0  # seconds that a tiny run may take, on a machine that does other 
 ANY, TYPED = "any moment", "command line"
 # what is going on, and the function that does it; a strategy that never does is not killed there
 MOMENTS = {
-    "learning": "cl_engine.training.seed_group:Learner.step",
+    "learning": "cl_engine.training.seed_group:SeedGroup.step",
     "testing": "cl_engine.engine.evaluator:n_correct",
     "consolidating": "cl_engine.recall.consolidation:_Group._step",
     "writing the log": "cl_engine.loggers.tables:Table.flush",
@@ -59,7 +59,7 @@ LARGE = {
     "cl_engine.loggers.recorder:AT_MOST": (1e9, 1e-9),
     "cl_engine.checkpoints.store:LARGE": (2**16, 64),
 }
-PASSES = "cl_engine.training.seed_group:Learner.end_epoch"
+PASSES = "cl_engine.training.seed_group:SeedGroup.end_epoch"
 
 
 @dataclass
@@ -288,7 +288,7 @@ class Runs:
 
     def _compare(self, out: Path, kills: int, passes: int) -> None:
         self.tally.taken_up += 1
-        self.tally.again = max(self.tally.again, (passes - self._passes_of_whole) / kills)
+        self.tally.resample = max(self.tally.resample, (passes - self._passes_of_whole) / kills)
         try:
             assert_same_facts(facts(out / "log.h5"), self.whole)
             self.tally.equal += 1
@@ -330,7 +330,7 @@ def table(found: dict[str, Tally]) -> list[str]:
     lines.append(f"{'':<14}" + "".join(f"{chr(ord('a') + k):>6}" for k in range(len(heads))))
     rows = []
     for strategy, tally in found.items():
-        ends = [tally.early, tally.opened, tally.taken_up, tally.equal, round(tally.again, 1)]
+        ends = [tally.early, tally.opened, tally.taken_up, tally.equal, round(tally.resample, 1)]
         rows.append([*(tally.kills[moment] for moment in moments), sum(tally.kills.values()), *ends])
         lines.append(f"{strategy:<14}" + "".join(f"{value:>6}" for value in rows[-1]))
     sums = [*(sum(column) for column in list(zip(*rows, strict=True))[:-1]), max(row[-1] for row in rows)]

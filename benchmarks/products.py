@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.interleaved import Times, machine, saved, table, timed
-from cl_engine.nn import fast_linear as linear
+from cl_engine.nn import fast_linear
 
 SIZES = [(128, 784, 256), (128, 256, 256), (128, 256, 10), (32, 784, 100), (32, 64, 64), (2000, 784, 256)]
 OPERATIONS = 2_000_000_000  # for every time that is taken
@@ -45,11 +45,11 @@ def measured(rows: int, inside: int, outside: int, backward: bool) -> tuple[Time
         return repeated(forward, count)
 
     with torch.set_grad_enabled(backward):
-        return timed({"torch's own": step(F.linear), "oneDNN": step(linear._product)}), count
+        return timed({"torch's own": step(F.linear), "oneDNN": step(fast_linear._product)}), count
 
 
 def main() -> None:
-    print(f"torch {torch.__version__}, {machine()['cpu']}; oneDNN is chosen here: {linear.by_onednn()}")
+    print(f"torch {torch.__version__}, {machine()['cpu']}; oneDNN is chosen here: {fast_linear.by_onednn()}")
     results = {}
     for threads in sorted({1, torch.get_num_threads()}):
         torch.set_num_threads(threads)

@@ -54,7 +54,7 @@ def row(recorder: Recorder, step: int, seeds: int, right: torch.Tensor) -> None:
     counts = right[rows].numpy()
     if step:
         old, total = np.arange(step), np.full(step, ROWS)
-        recorder(events.Unchanged(**here, task_ids=old, n_correct=counts[:-1], n_total=total))
+        recorder(events.ScoresReused(**here, task_ids=old, n_correct=counts[:-1], n_total=total))
     recorder(events.Evaluated(**here, task_id=step, n_correct=tuple(counts[-1].tolist()), n_total=ROWS))
     scores = dict.fromkeys(("acc", "bwt", "fwt", "forgetting"), (0.9,) * seeds)
     recorder(events.Scored(step=step, evaluation=step, seconds=0.1, **scores))
@@ -73,7 +73,7 @@ def logs(tasks: int, seeds: int, folder: Path) -> list[dict[str, Any]]:
         heard += time.perf_counter() - began
         recorder.published -= 1.0
         before, began = recorder.path.stat().st_mtime_ns if recorder.path.exists() else 0, time.perf_counter()
-        recorder(events.Saving(step=step, place=3 * step))
+        recorder(events.Saving(step=step, cursor=3 * step))
         took.append((time.perf_counter() - began, recorder.path.stat().st_mtime_ns != before))
         if step + 1 in MARKS:
             journaled = [seconds for seconds, published in took[-10:] if not published]

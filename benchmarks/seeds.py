@@ -28,9 +28,9 @@ import torch.nn.functional as F
 from benchmarks.interleaved import machine, saved, table, timed
 from cl_engine.nn.net import Net
 from cl_engine.runs import plugins
-from cl_engine.training import workers as crew
+from cl_engine.training import workers
 from cl_engine.training.fit import fit
-from cl_engine.training.fit_job import Job
+from cl_engine.training.fit_job import FitJob
 from cl_engine.training.optimizers import Train
 
 NETS: dict[str, tuple[str, dict[str, Any], tuple[int, ...], int, int]] = {
@@ -46,13 +46,13 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 OPTIONS = ("--set", "stream.samples_per_class=1280")
 
 
-def job(net: Net, seeds: int, batch: int, steps: int) -> Job:
+def job(net: Net, seeds: int, batch: int, steps: int) -> FitJob:
     """Return a fit of so many seeds to random rows."""
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(batch * steps, *net.input_shape, generator=draw)
     y = torch.randint(10, (batch * steps,), generator=draw)
     every = list(range(seeds))
-    return Job(
+    return FitJob(
         net=net,
         params=net.init(every),
         loss=lambda params, frozen, x, y: F.cross_entropy(net.one(params, x), y),
@@ -68,15 +68,15 @@ def job(net: Net, seeds: int, batch: int, steps: int) -> Job:
 @contextmanager
 def forking(from_: float) -> Iterator[None]:
     """Let fits fork from so many operations on."""
-    before, crew.FORK_FROM = crew.FORK_FROM, from_
+    before, workers.FORK_FROM = workers.FORK_FROM, from_
     try:
         yield
     finally:
-        crew.FORK_FROM = before
+        workers.FORK_FROM = before
 
 
-def trained(what: Job, from_: float | None = None) -> None:
-    with forking(crew.FORK_FROM if from_ is None else from_):
+def trained(what: FitJob, from_: float | None = None) -> None:
+    with forking(workers.FORK_FROM if from_ is None else from_):
         for _ in fit(what):
             pass
 

@@ -24,7 +24,7 @@ from cl_engine.interop.tensor_benchmark import Rows, TensorBenchmark
 from cl_engine.nn.memory_format import channels_last
 from cl_engine.nn.net import Net
 from cl_engine.runs import plugins
-from cl_engine.training import cuda_graphs as graphs
+from cl_engine.training import cuda_graphs
 from cl_engine.training.optimizers import Train
 
 with quietly():
@@ -130,10 +130,10 @@ def replayed(module: nn.Module, x: Tensor, y: Tensor, batch: int) -> Callable[[]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    for _ in range(graphs.WARM_UP):
-        with graphs.aside(DEVICE):
+    for _ in range(cuda_graphs.WARM_UP):
+        with cuda_graphs.aside(DEVICE):
             step()
-    replay = graphs.recorded(step, DEVICE)
+    replay = cuda_graphs.recorded(step, DEVICE)
 
     def loop() -> None:
         for rows in torch.randperm(len(x), device=DEVICE).split(batch):

@@ -8,6 +8,7 @@ stopped they are NaN, or `NOT_MEASURED` where they are counts.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
@@ -28,7 +29,7 @@ class Event:
 class StreamStarted(Event):
     """The run begins, or goes on at a later place of its agenda."""
 
-    place: int
+    cursor: int
     n_steps: int | None
     n_tasks: int | None
 
@@ -87,7 +88,7 @@ class CurvePoint(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EarlierTested(Event):
+class EarlierTaskTested(Event):
     """Test accuracy of a task learned before, measured in the middle of learning another, after ``batch`` batches."""
 
     task_id: int
@@ -122,7 +123,7 @@ class Evaluated(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Unchanged(Event):
+class ScoresReused(Event):
     """Tasks need not be tested, as their answers cannot have changed: cells of a row of R with the counts of the last tests.
 
     There may be thousands of them after every task, so that they are arrays: ``task_ids [n]``, ``n_correct [n, S]``,
@@ -135,7 +136,7 @@ class Unchanged(Event):
     n_total: np.ndarray
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Unchanged):
+        if not isinstance(other, ScoresReused):
             return NotImplemented
         pairs = [(getattr(self, fact.name), getattr(other, fact.name)) for fact in fields(self)]
         return all(np.array_equal(one, two) for one, two in pairs)
@@ -159,14 +160,14 @@ class Scored(Event):
 class Saving(Event):
     """All rows up to here are to be on disk when the reader asks for the next event: a checkpoint follows."""
 
-    place: int
+    cursor: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved(Event):
     """The checkpoint is on disk; ``midway``: that of the fits of an experience that is still being learned."""
 
-    place: int
+    cursor: int
     bytes: int
     midway: bool = False
     seconds: Seconds = field(compare=False)
@@ -202,8 +203,17 @@ def cells(event: Event) -> Iterator[Evaluated]:
     """Yield the cells of R that an event tells of one by one, whether they were measured or taken over."""
     if isinstance(event, Evaluated):
         yield event
-    elif isinstance(event, Unchanged):
+    elif isinstance(event, ScoresReused):
         where = {"step": event.step, "evaluation": event.evaluation}
         columns = (event.task_ids.tolist(), event.n_correct.tolist(), event.n_total.tolist())
         for task, right, total in zip(*columns, strict=True):
             yield Evaluated(**where, task_id=task, n_correct=tuple(right), n_total=total)
+
+
+def __getattr__(name: str) -> type[Event]:
+    """Return an event under the name it had until version 0.1."""
+    renamed: dict[str, type[Event]] = {"EarlierTested": EarlierTaskTested, "Unchanged": ScoresReused}
+    if name not in renamed:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(f"{__name__}.{name} is now {renamed[name].__name__}", DeprecationWarning, stacklevel=2)
+    return renamed[name]

@@ -22,8 +22,7 @@ from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.nn.net import Net
 from cl_engine.options import checked
-from cl_engine.runs import determinism, plugins
-from cl_engine.runs import process_memory as allocator
+from cl_engine.runs import determinism, plugins, process_memory
 from cl_engine.runs.data_root import classes_of, default_data_root, loaded, sources_of
 from cl_engine.runs.resource_errors import explained
 from cl_engine.runs.run_folder import RunFolder
@@ -206,7 +205,7 @@ class Experiment:
             RunFolder(where, self.json) as folder,
             explained(Train(**self.resolved["train"]), len(self.seeds), where),
             determinism.deterministic(deterministic),
-            allocator.kept() as give_back,
+            process_memory.kept() as give_back,
         ):
             if folder.status == "finished":
                 return folder.path

@@ -22,8 +22,8 @@ from cl_engine.nn.net import Net, Params
 from cl_engine.nn.task_heads import empty_heads, head_of, mixed_logits, row_of
 from cl_engine.options import Configured
 from cl_engine.training.fit import fit
-from cl_engine.training.fit_job import Curve, Job, Rows
-from cl_engine.training.fit_progress import FitJournal
+from cl_engine.training.fit_job import Curve, FitJob, Rows
+from cl_engine.training.fit_progress import FitProgress
 from cl_engine.training.optimizers import Train
 
 Learning = Generator[Event, None, None]
@@ -77,7 +77,7 @@ class Strategy(Configured, ABC):
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
         self.curve = Curve()
-        self.journal: FitJournal | None = None  # of the experience being learned, where the engine keeps one
+        self.journal: FitProgress | None = None  # of the experience being learned, where the engine keeps one
         self.state: State = {}
         self._fits = 0
 
@@ -144,19 +144,19 @@ class Strategy(Configured, ABC):
         overrides: Mapping[str, Train] | None = None,
         logits: Callable[..., Tensor] | None = None,
         train: Train | None = None,
-        told: Callable[[int, int, int], Sequence[float]] | None = None,
+        loss_inputs: Callable[[int, int, int], Sequence[float]] | None = None,
         project: Callable[[Tree], None] | None = None,
         validation: Rows | None = None,
         patience: int | None = None,
         seeds: Sequence[int] | None = None,
         curve: Curve | None = None,
-        lot: int | None = None,
+        shuffle_group: int | None = None,
         side_by_side: bool | None = None,
     ) -> Generator[Event, None, Tree]:
-        """Fit ``params`` to the experience (or to other ``rows``) and return the new ones; see `cl_engine.training.fit.Job`.
+        """Fit ``params`` to the experience (or to other ``rows``) and return the new ones; see `FitJob`.
 
         The first fit of an experience is the one that is tested midway, where the agenda asks for curves; a ``curve``
-        given here is for a strategy that reads `Midway` itself. Such a fit is run anew when a run is taken up in the
+        given here is for a strategy that reads `TrainingProbe` itself. Such a fit is run anew when a run is taken up in the
         middle of an experience; others go on from where they were, and what is done between fits is done again.
         """
         train = train or self.train
@@ -164,7 +164,7 @@ class Strategy(Configured, ABC):
         own_curve = curve is not None and bool(curve.batches or curve.epochs)
         if rows is None:
             rows = (experience.train.x, experience.train.y)
-        job = Job(
+        job = FitJob(
             net=self.net,
             params=params,
             loss=loss,
@@ -180,14 +180,14 @@ class Strategy(Configured, ABC):
             logits=logits or self.logits,
             curve=curve if curve is not None else self.curve if self._fits == 1 else Curve(),
             index=self._fits - 1,
-            draw=experience.key,
-            lot=lot,
+            rng_key=experience.key,
+            shuffle_group=shuffle_group,
             side_by_side=side_by_side,
-            told=told or Job.told,
+            loss_inputs=loss_inputs or FitJob.loss_inputs,
             project=project,
             validation=validation,
             patience=patience,
-            again=experience.train.again if rows[0] is experience.train.x else None,
+            resample=experience.train.resample if rows[0] is experience.train.x else None,
             record=None if self.journal is None or own_curve else self.journal.record(self._fits - 1),
         )
         return (yield from fit(job))

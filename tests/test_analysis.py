@@ -18,15 +18,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from cl_engine.analysis.plots import across_runs as pictures
-from cl_engine.analysis.plots import matrices, one_run
+from cl_engine.analysis.plots import across_runs, matrices, one_run
 from cl_engine.analysis.plots.gallery import save_pictures
 from cl_engine.analysis.plots.style import rendered
 from cl_engine.analysis.plots.svg import inline, shared
 from cl_engine.analysis.report.page import write_report
 from cl_engine.analysis.report.terminal import print_comparison, print_run
 from cl_engine.analysis.scores.run_scores import interval, recomputed, reference, summarised
-from cl_engine.core import files as disk
+from cl_engine.core import files
 from cl_engine.core.text import clean, duration, number, size, with_interval
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
@@ -247,9 +246,9 @@ def test_pictures_are_written_in_the_format_asked_for(runs: list[Run], tmp_path:
 
 def test_pictures_that_have_nothing_to_show_are_left_out(runs: list[Run], tmp_path: Path):
     run = open_run(Experiment.of(TINY, "finetune", (0,), **{"agenda.curve_batches": 0}).run(tmp_path / "run"))
-    assert pictures.learning_curves([run]) is None
-    assert pictures.transfer([run]) is None
-    assert isinstance(pictures.transfer(runs), Figure)
+    assert across_runs.learning_curves([run]) is None
+    assert across_runs.transfer([run]) is None
+    assert isinstance(across_runs.transfer(runs), Figure)
 
 
 def test_a_thousand_tasks_are_still_a_readable_picture_of_moderate_size(tmp_path: Path):
@@ -281,7 +280,7 @@ def test_no_half_a_picture_is_left(runs: list[Run], tmp_path: Path, monkeypatch:
     def full(part: Path, path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(disk, "replace", full)
+    monkeypatch.setattr(files, "replace", full)
     with pytest.raises(UsageError, match=r"cannot be written: No space left"):
         save_pictures(runs[:1], tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

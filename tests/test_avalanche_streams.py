@@ -117,15 +117,15 @@ def test_samples_validation_order_and_return_are_ours_to_choose():
 def test_random_transformations_stay_random_are_left_out_or_drawn_once_as_asked():
     benchmark = users.noisy_digits()
     kept = from_avalanche(benchmark)[0].train
-    assert kept.again is not None
-    assert torch.equal(kept.again(3), kept.again(3))
-    assert not torch.equal(kept.again(3), kept.again(4))
-    assert kept.again(3).shape == kept.x.shape
+    assert kept.resample is not None
+    assert torch.equal(kept.resample(3), kept.resample(3))
+    assert not torch.equal(kept.resample(3), kept.resample(4))
+    assert kept.resample(3).shape == kept.x.shape
     raw = from_avalanche(users.split_digits())[0].train.x
     shown = from_avalanche(benchmark, random_transforms="eval")[0].train
     assert torch.equal(shown.x, 2 * raw)
     assert torch.equal(kept.x, 2 * raw)  # what a memory of past rows would keep
-    assert shown.again is None
+    assert shown.resample is None
     once = from_avalanche(benchmark, random_transforms="once")
     assert torch.equal(once[0].train.x, once[0].train.x)
     assert not torch.equal(once[0].train.x, raw)
@@ -138,8 +138,8 @@ def test_crops_and_mirror_images_are_done_to_batches_where_that_is_what_the_tran
     plain = [transforms.ToTensor(), transforms.Normalize((0.5,), (0.25,))]
     stream = from_avalanche(users.pictured_digits(usual, plain))
     assert stream.augmentation == Augmentation(crop=2, flip=0.3)
-    assert stream.black == (-2.0,)
-    assert stream[0].train.again is None
+    assert stream.pad_value == (-2.0,)
+    assert stream[0].train.resample is None
     assert "crop 2" in str(stream.describe()["random transformations"])
 
 
@@ -157,7 +157,7 @@ def test_crops_and_mirror_images_are_done_to_batches_where_that_is_what_the_tran
 def test_other_random_transformations_are_drawn_anew_row_by_row(odd: list[Any]):
     stream = from_avalanche(users.pictured_digits(odd, [transforms.ToTensor()]))
     assert not stream.augmentation
-    assert stream[0].train.again is not None
+    assert stream[0].train.resample is not None
 
 
 def test_a_benchmark_of_the_users_own_runs_from_a_scenario_with_its_arguments(tmp_path: Path):

@@ -21,7 +21,7 @@ from cl_engine.checkpoints import store as checkpoint_store
 from cl_engine.checkpoints.file import load
 from cl_engine.checkpoints.store import Store
 from cl_engine.core.bank import Bank
-from cl_engine.core.tree import leaves
+from cl_engine.core.tree import leaves_with_path
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.experiment import Experiment
@@ -46,7 +46,7 @@ def bank(rows: int, fill: float = 0.0, width: int = 5) -> Bank:
 def copied(state: dict[str, Any]) -> dict[tuple[str, ...], Any]:
     """Return the leaves of a state as they are now."""
     found = {}
-    for path, leaf in leaves(state):
+    for path, leaf in leaves_with_path(state):
         if isinstance(leaf, Bank):
             found[path] = (leaf.rows.clone(), leaf.written.tolist())
         else:

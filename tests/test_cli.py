@@ -133,11 +133,11 @@ def test_a_mistake_gets_a_sentence_and_exit_code_two(
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".h5", ".safetensors")]
 
 
-def test_cycles_are_looked_for_seldom_only_until_a_run_begins(tmp_path: Path):
+def test_garbage_is_collected_seldom_only_until_a_run_begins(tmp_path: Path):
     code = (
         "import gc, sys; from cl_engine.cli import main; usual = gc.get_threshold()\n"
-        "seen = []; from cl_engine import collector; calm = collector.as_usual\n"
-        "collector.as_usual = lambda: (seen.append(gc.get_threshold()), calm())\n"
+        "seen = []; from cl_engine.runs import process_memory; calm = process_memory.collect_garbage_as_usual\n"
+        "process_memory.collect_garbage_as_usual = lambda: (seen.append(gc.get_threshold()), calm())\n"
         f"try: main(['run', {str(ROOT / 'tests' / 'tiny.toml')!r}, '-s', 'finetune', '--quiet', '--out', {str(tmp_path)!r}])\n"
         "except SystemExit as end: assert not end.code, end.code\n"
         "assert seen[0][0] > usual[0] and gc.get_threshold() == usual, (seen, usual)"

@@ -71,7 +71,7 @@ def synthetic(folder: Path, name: str, acc: np.ndarray, scenario: str = "made", 
 def test_the_table_has_the_means_of_the_runs_by_stream_and_method(comparison: Comparison, runs: list[Run]):
     assert comparison.streams == ["tiny (n=2)", "tiny (n=3)"]
     assert set(comparison.methods) == {"finetune", "head_only", "independent"}
-    for row, case in zip(comparison.table.to_dict("records"), comparison.cases, strict=True):
+    for row, case in zip(comparison.table.to_dict("records"), comparison.groups, strict=True):
         assert row["mean"] == pytest.approx(summarised(case.runs[0]).acc.mean)
         assert row["low"] <= row["mean"] <= row["high"]
         assert row["n"] == 3
@@ -194,7 +194,7 @@ def test_json_is_complete_and_plain(comparison: Comparison):
 
     content = json.loads(written(comparison, "json"), parse_constant=refuse)
     assert len(content["cases"]) == 6
-    for case, row in zip(comparison.cases, content["cases"], strict=True):
+    for case, row in zip(comparison.groups, content["cases"], strict=True):
         assert row["seeds"] == list(case.seeds)
         assert row["values"]["acc"] == case.values["acc"].tolist()
         assert row["logs"] == [str(run.path) for run in case.runs]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cl_engine.core.bank import Bank
-from cl_engine.core.tree import leaves
+from cl_engine.core.tree import leaves_with_path
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import RunFailed, UsageError
@@ -36,7 +36,7 @@ def walked(experiment: Experiment) -> tuple[list[Event], Any, Any]:
 def copied(state: Any) -> dict[Any, torch.Tensor]:
     return {
         path: (leaf.rows if isinstance(leaf, Bank) else leaf).clone()
-        for path, leaf in leaves(state)
+        for path, leaf in leaves_with_path(state)
         if isinstance(leaf, Bank | torch.Tensor)
     }
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from cl_engine.analysis.plots import modules as composition
+from cl_engine.analysis.plots import modules
 from cl_engine.analysis.report.page import write_report
 from cl_engine.analysis.scores.run_scores import lca, summarised
 from cl_engine.experiment import Experiment
-from cl_engine.metrics import matrix_scores as metrics
+from cl_engine.metrics import matrix_scores
 from cl_engine.results.run import Run, open_run
 from tests.conftest import TINY
 
@@ -44,11 +44,11 @@ def numbers(run: Run, kind: str, name: str, seed: int) -> list[float]:
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_picture_is_drawn_where_the_strategy_told_of_it(runs: dict[str, Run], name: str):
-    assert {picture for picture in PICTURES if getattr(composition, picture)(runs[name]) is not None} == DRAWN[name]
+    assert {picture for picture in PICTURES if getattr(modules, picture)(runs[name]) is not None} == DRAWN[name]
 
 
 def test_the_module_graph_has_a_cell_for_every_step_of_every_path(runs: dict[str, Run]):
-    figure = composition.module_graph(runs["mntdp"])
+    figure = modules.module_graph(runs["mntdp"])
     assert figure is not None
     grid = cells(figure)
     used = numbers(runs["mntdp"], "PathStep", "module", 0)
@@ -58,7 +58,7 @@ def test_the_module_graph_has_a_cell_for_every_step_of_every_path(runs: dict[str
 
 
 def test_growth_ends_at_the_modules_added_and_at_a_net_for_each_task(runs: dict[str, Run]):
-    figure = composition.growth(runs["mntdp"])
+    figure = modules.growth(runs["mntdp"])
     assert figure is not None
     apart, held = (np.asarray(line.get_ydata()) for line in figure.axes[0].lines)
     added = [sum(m >= 0 for m in numbers(runs["mntdp"], "ModuleAdded", "module", seed)) for seed in (0, 1)]
@@ -67,7 +67,7 @@ def test_growth_ends_at_the_modules_added_and_at_a_net_for_each_task(runs: dict[
 
 
 def test_orders_are_the_blocks_told(runs: dict[str, Run]):
-    figure = composition.orders(runs["compose"])
+    figure = modules.orders(runs["compose"])
     assert figure is not None
     assert cells(figure).shape == (3, 2)
     assert cells(figure)[-1].tolist() == numbers(runs["compose"], "OrderLearned", "block", 0)[-2:]
@@ -78,7 +78,7 @@ def test_lca_is_the_mean_over_the_first_batches_of_each_experience(runs: dict[st
     table = run.table("curves")
     table = table[table["batch"] <= 1]
     accuracy = (table["n_correct"] / table["n_total"]).to_numpy().reshape(3, 2, 2)  # experience, batch, seed
-    expected = np.mean([metrics.lca(accuracy[step]) for step in range(3)], axis=0)
+    expected = np.mean([matrix_scores.lca(accuracy[step]) for step in range(3)], axis=0)
     assert lca(run).values == pytest.approx(expected)
 
 

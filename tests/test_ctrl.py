@@ -11,13 +11,12 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from cl_engine.data.ctrl_tasks import LONG_SOURCES
-from cl_engine.data.source_stream import Arrays
+from cl_engine.data.source import Arrays
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.runs import plugins
 from cl_engine.runs.scenario import Scenario
-from cl_engine.streams.ctrl import Ctrl
+from cl_engine.streams.ctrl import LONG_SOURCES, Ctrl
 from tests.test_streams import same
 
 SHORT = ("s_minus", "s_plus", "s_in", "s_out", "s_pl")

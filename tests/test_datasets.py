@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cl_engine.data.source_stream import Arrays
+from cl_engine.data.images import to_shape
+from cl_engine.data.source import Arrays
 from cl_engine.errors import UsageError
-from cl_engine.nn.memory_format import to_shape
 from cl_engine.runs import plugins
 from cl_engine.streams.datasets import Datasets
 from tests.test_streams import images, same

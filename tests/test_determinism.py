@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from cl_engine.cli import main
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import Run, open_run
-from cl_engine.training.seed_group import Learner
+from cl_engine.training.seed_group import SeedGroup
 from tests.conftest import STRATEGIES, TINY, assert_same_facts, facts
 
 Tiny = Callable[..., Experiment]
@@ -66,13 +66,13 @@ def test_the_log_promises_no_bits_where_seeds_may_be_divided_among_processes(tin
 def test_deterministic_algorithms_are_used_while_the_run_goes_on_and_no_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    original, found = Learner.step, set()
+    original, found = SeedGroup.step, set()
 
-    def step(learner: Learner, epoch: int, batch: int) -> None:
+    def step(learner: SeedGroup, epoch: int, batch: int) -> None:
         found.add(torch.are_deterministic_algorithms_enabled())
         original(learner, epoch, batch)
 
-    monkeypatch.setattr(Learner, "step", step)
+    monkeypatch.setattr(SeedGroup, "step", step)
     assert typed(tmp_path)[0] == 0
     assert found == {True}
     assert not torch.are_deterministic_algorithms_enabled()
@@ -82,9 +82,9 @@ def test_deterministic_algorithms_are_used_while_the_run_goes_on_and_no_longer(
 def test_an_operation_that_has_no_deterministic_form_ends_the_run_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def step(learner: Learner, epoch: int, batch: int) -> None:
+    def step(learner: SeedGroup, epoch: int, batch: int) -> None:
         torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
 
-    monkeypatch.setattr(Learner, "step", step)
+    monkeypatch.setattr(SeedGroup, "step", step)
     code, said = typed(tmp_path)
     assert (code, "Failed: --deterministic: an operation has no deterministic form" in said) == (1, True), said

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from cl_engine.engine import loop as engine
+from cl_engine.engine import loop
 from cl_engine.engine.agenda import plan
-from cl_engine.engine.evaluator import Examiner
+from cl_engine.engine.evaluator import Evaluator
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import RunFailed
-from cl_engine.events import Evaluated, Event, Unchanged, cells
+from cl_engine.events import Evaluated, Event, ScoresReused, cells
 from cl_engine.experiment import Experiment
 from cl_engine.strategy import Strategy
 
@@ -44,7 +44,7 @@ def test_a_fingerprint_that_leaves_something_out_ends_the_run_with_a_sentence(ti
         strategy.fingerprint = lambda task_id: 0  # type: ignore[method-assign]
 
     experiment = tiny("finetune", **{"train.lr": 0.1, "train.epochs": 5})
-    assert any(isinstance(event, Unchanged) for event in walked(experiment, forgetful))
+    assert any(isinstance(event, ScoresReused) for event in walked(experiment, forgetful))
     with pytest.raises(RunFailed, match=r"strategy 'finetune' gives task 0 the fingerprint of before, but at step \d"):
         walked(experiment, forgetful, spot_checks=1.0)
 
@@ -102,9 +102,9 @@ def test_test_rows_are_kept_only_where_they_are_asked_for_again_and_again(tiny: 
         learner, found, test = experiment.learner(stream), [], stream.test
         change(learner)
         stream.test = lambda task: (found.append(task), test(task))[1]  # type: ignore[method-assign,func-returns-value]
-        examiner = Examiner(stream, learner, 0.0)
+        examiner = Evaluator(stream, learner, 0.0)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine, "Examiner", lambda *_: examiner)
+            patch.setattr(loop, "Examiner", lambda *_: examiner)
             for _ in simulate(stream, learner, plan(stream, experiment.agenda)):
                 pass
         return [found.count(task) for task in range(8)], len(examiner._tests)

@@ -17,7 +17,7 @@ from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
 from cl_engine.events import Event, TaskLearned
 from cl_engine.experiment import Experiment
-from cl_engine.modules.transferability import h_score, leep, linear_probe, nearest_neighbours, promise
+from cl_engine.modules.transferability import h_score, leep, linear_probe, nearest_neighbours, transferability_score
 from cl_engine.strategies.experts import GENERALIST, ExpertChosen, ExpertScored
 
 Tiny = Callable[..., Experiment]
@@ -74,7 +74,7 @@ def test_every_proxy_prefers_features_in_which_classes_stand_apart(proxy: Any):
     scores = []
     for apart in (0.0, 1.0, 4.0):
         x, y = blobs(apart, rows=90)
-        scores.append(promise(proxy, x, x[:, :3], y))
+        scores.append(transferability_score(proxy, x, x[:, :3], y))
     assert scores == sorted(scores)
     assert scores[0] < scores[2]
 

@@ -168,7 +168,7 @@ def test_memory_that_is_used_up_ends_the_run_in_a_sentence_and_keeps_what_was_me
     error: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
 ):
     with monkeypatch.context() as patch:
-        failing_at(patch, "cl_engine.training.seed_group.Learner.step", 10, error)
+        failing_at(patch, "cl_engine.training.seed_group.SeedGroup.step", 10, error)
         ended = typed(tmp_path)
     assert ended.exit_code == 1
     assert f"Failed: {said}: lower train.batch, now 20," in ended.stderr

@@ -22,7 +22,7 @@ from cl_engine.nn.net import Net
 from cl_engine.nn.task_heads import mixed_logits
 from cl_engine.runs import plugins
 from cl_engine.training.fit import fit
-from cl_engine.training.fit_job import Curve, Job, Midway
+from cl_engine.training.fit_job import Curve, FitJob, TrainingProbe
 from cl_engine.training.optimizers import Train, optimizer_class
 
 
@@ -31,7 +31,7 @@ def net_of(name: str = "mlp", **options: Any) -> Net:
     return Net(plugins.net_builder(name, options, (1, 6, 6), 3), (1, 6, 6))
 
 
-def job_of(net: Net, seeds: list[int] | None = None, **changes: Any) -> Job:
+def job_of(net: Net, seeds: list[int] | None = None, **changes: Any) -> FitJob:
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(50, 1, 6, 6, generator=draw)
     y = (x.flatten(1)[:, :3]).argmax(dim=1)
@@ -47,10 +47,10 @@ def job_of(net: Net, seeds: list[int] | None = None, **changes: Any) -> Job:
         "task_id": 0,
         "logits": lambda params, frozen, x: net.one(params, x),
     }
-    return Job(**{**given, **changes})
+    return FitJob(**{**given, **changes})
 
 
-def run(job: Job) -> tuple[Tree, list[Event]]:
+def run(job: FitJob) -> tuple[Tree, list[Event]]:
     events, loop = [], fit(job)
     while True:
         try:
@@ -59,7 +59,7 @@ def run(job: Job) -> tuple[Tree, list[Event]]:
             return end.value, events
 
 
-def by_hand(job: Job, net: Net, seed_index: int) -> dict[str, torch.Tensor]:
+def by_hand(job: FitJob, net: Net, seed_index: int) -> dict[str, torch.Tensor]:
     """Train one seed in a plain loop, on the batches that the engine derives."""
     from cl_engine.core import rng
 
@@ -159,7 +159,7 @@ def test_rehearsed_rows_join_every_batch_each_seed_its_own(together: bool):
 def test_the_middle_of_learning_can_be_tested_after_each_early_batch_and_each_epoch(together: bool):
     net = net_of()
     job = job_of(net, curve=Curve(batches=2, epochs=2), side_by_side=together)
-    points = [(event.batch, event.predict(job.rows[0])) for event in fit(job) if isinstance(event, Midway)]
+    points = [(event.batch, event.predict(job.rows[0])) for event in fit(job) if isinstance(event, TrainingProbe)]
     assert [batch for batch, _ in points] == [0, 1, 2, 8]
     torch.testing.assert_close(points[0][1], net.all(job.params, job.rows[0]).clone(), rtol=1e-4, atol=1e-5)
     assert not torch.equal(points[0][1], points[1][1])
@@ -277,8 +277,8 @@ def test_an_augmented_image_is_a_part_of_the_padded_one_or_its_mirror_image(
     how = Augmentation(crop, flip)
     x = torch.rand(4, 2, height, width)
     drawn = how.draw(4, torch.Generator().manual_seed(0))
-    black = torch.tensor([-1.0, -2.0]).reshape(2, 1, 1)
-    shown = how.applied(x, drawn, black)
+    pad_value = torch.tensor([-1.0, -2.0]).reshape(2, 1, 1)
+    shown = how.applied(x, drawn, pad_value)
     padded = torch.cat([F.pad(x[:, c : c + 1], [crop] * 4, value=-1.0 - c) for c in range(2)], dim=1)
     for row, (down, right, mirrored) in enumerate(drawn.tolist()):
         part = padded[row, :, down : down + height, right : right + width]
@@ -288,8 +288,8 @@ def test_an_augmented_image_is_a_part_of_the_padded_one_or_its_mirror_image(
 
 def test_black_is_what_scaling_makes_of_zero_for_stored_pixels_and_what_the_stream_says_for_floats():
     net = Net(plugins.net_builder("mlp", {"hidden": [4]}, (2, 3, 3), 2), (2, 3, 3), mean=(8.0, 4.0), std=(2.0, 4.0))
-    assert net.black(torch.uint8).flatten().tolist() == [-4.0, -1.0]
-    assert net.black(torch.float32).item() == 0.0
+    assert net.pad_value(torch.uint8).flatten().tolist() == [-4.0, -1.0]
+    assert net.pad_value(torch.float32).item() == 0.0
 
 
 def test_rows_shown_through_random_transformations_are_asked_for_before_every_pass():
@@ -300,10 +300,10 @@ def test_rows_shown_through_random_transformations_are_asked_for_before_every_pa
         return torch.full((50, 1, 6, 6), float(number % 7))
 
     net = net_of()
-    run(job_of(net, [0, 1], params=net.init([0, 1]), again=again, side_by_side=False))
+    run(job_of(net, [0, 1], params=net.init([0, 1]), resample=again, side_by_side=False))
     assert len(asked) == len(set(asked)) == 6  # three passes of two seeds
     first = list(asked)
-    run(job_of(net, [0, 1], params=net.init([0, 1]), again=again, side_by_side=True))
+    run(job_of(net, [0, 1], params=net.init([0, 1]), resample=again, side_by_side=True))
     assert asked[6:] == first
 
 
@@ -346,7 +346,7 @@ def test_seeds_in_processes_of_their_own_learn_what_they_learn_in_turn(
                 event = next(loop)
             except StopIteration as end:
                 return end.value, [events, points]
-            if isinstance(event, Midway):
+            if isinstance(event, TrainingProbe):
                 points.append((event.batch, event.predict(validation[0]).argmax(dim=-1).tolist()))
             elif isinstance(event, EpochEnded):
                 events.append(event)

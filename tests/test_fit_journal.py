@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cl_engine.checkpoints import file as checkpoint
-from cl_engine.engine.checkpointer import MIDWAY
+from cl_engine.checkpoints.store import MIDWAY
 from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
-from cl_engine.training.early_stopping import Best
+from cl_engine.training.early_stopping import EarlyStopping
 from cl_engine.training.optimizers import Train, optimizer_state, optimizers_for, restore_optimizer
 from tests.conftest import TINY, assert_same_facts, facts
 
@@ -123,12 +123,12 @@ def test_every_optimiser_goes_on_from_what_it_remembers(name: str, tmp_path: Pat
 
 
 def test_the_best_weights_and_the_patience_are_taken_up(tmp_path: Path):
-    def look(best: Best, accuracies: list[list[float]]) -> None:
+    def look(best: EarlyStopping, accuracies: list[list[float]]) -> None:
         for number, accuracy in enumerate(accuracies):
             best.look(torch.tensor(accuracy), {"w": torch.full((2, 3), float(number))})
 
     first, then = [[0.2, 0.9], [0.5, 0.1]], [[0.4, 0.1], [0.3, 0.2]]
-    whole, begun, later = Best(2, 1), Best(2, 1), Best(2, 1)
+    whole, begun, later = EarlyStopping(2, 1), EarlyStopping(2, 1), EarlyStopping(2, 1)
     look(whole, [*first, *then])
     look(begun, first)
     checkpoint.save(tmp_path / "state", begun.state())

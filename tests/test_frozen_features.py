@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.experiment import Experiment
-from cl_engine.nn import feature_cache as frozen_features
+from cl_engine.nn import feature_cache
 from cl_engine.nn.feature_cache import FrozenFeatures
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
@@ -59,7 +59,7 @@ def test_another_net_is_asked_anew(net: Net, asked: list[int]):
 def test_features_go_with_their_rows_and_make_room_for_others(
     net: Net, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(frozen_features, "KEPT_BYTES", 2 * 4 * 7 * 10)
+    monkeypatch.setattr(feature_cache, "KEPT_BYTES", 2 * 4 * 7 * 10)
     kept, params = FrozenFeatures(net), net.init([0])
     first, second, third = (torch.randn(10, 5) for _ in range(3))
     for x in (first, second, third, first, second, third):

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_engine.analysis.scores import log_scores as further_scores
+from cl_engine.analysis.scores import log_scores
 from cl_engine.analysis.scores.measures import MEASURES, measured
 from cl_engine.analysis.scores.run_scores import summarised
 from cl_engine.experiment import Experiment
-from cl_engine.metrics import lifelong, stability
-from cl_engine.metrics import matrix_scores as metrics
+from cl_engine.metrics import lifelong, matrix_scores, stability
 from cl_engine.results.run import Run, open_run
 from tests.conftest import TINY, facts, old_log
 
@@ -160,7 +159,7 @@ def test_looking_at_earlier_tasks_changes_nothing_that_is_learned(runs: dict[str
 
 def test_a_course_begins_right_after_learning_and_ends_at_the_end(runs: dict[str, Run]):
     run = runs["finetune"]
-    values, held = run.results["accuracy"].values, further_scores.courses(run)
+    values, held = run.results["accuracy"].values, log_scores.courses(run)
     for task in range(3):
         np.testing.assert_allclose(held[task][0], values[1 + task, task], atol=1e-6)
         np.testing.assert_allclose(held[task][-1], values[-1, task], atol=1e-6)
@@ -170,37 +169,37 @@ def test_a_course_begins_right_after_learning_and_ends_at_the_end(runs: dict[str
 def test_the_worst_case_is_no_better_than_the_end(runs: dict[str, Run]):
     for name in ("finetune", "replay", "piggyback"):
         run = runs[name]
-        assert (further_scores.wc_acc(run).values <= summarised(run).acc.values + 1e-6).all()
-        assert (further_scores.windowed_forgetting(run).values >= -1e-9).all() or name == "finetune"
+        assert (log_scores.wc_acc(run).values <= summarised(run).acc.values + 1e-6).all()
+        assert (log_scores.windowed_forgetting(run).values >= -1e-9).all() or name == "finetune"
 
 
 def test_isolated_parameters_have_no_gap(runs: dict[str, Run]):
     run = runs["independent"]
-    assert further_scores.windowed_forgetting(run).values == pytest.approx([0.0, 0.0])
-    assert further_scores.wc_acc(run).values == pytest.approx(summarised(run).acc.values)
-    assert further_scores.performance_maintenance(run).values == pytest.approx([0.0, 0.0])
-    assert further_scores.remembering(run).values == pytest.approx([1.0, 1.0])
+    assert log_scores.windowed_forgetting(run).values == pytest.approx([0.0, 0.0])
+    assert log_scores.wc_acc(run).values == pytest.approx(summarised(run).acc.values)
+    assert log_scores.performance_maintenance(run).values == pytest.approx([0.0, 0.0])
+    assert log_scores.remembering(run).values == pytest.approx([1.0, 1.0])
 
 
 def test_an_expert_is_as_good_as_itself(runs: dict[str, Run]):
     expert = runs["independent"]
-    assert further_scores.relative_performance(expert, [expert]).values == pytest.approx([1.0, 1.0])
-    assert np.isnan(further_scores.relative_performance(expert, []).values).all()
-    efficiency = further_scores.sample_efficiency(expert, [expert]).values
+    assert log_scores.relative_performance(expert, [expert]).values == pytest.approx([1.0, 1.0])
+    assert np.isnan(log_scores.relative_performance(expert, []).values).all()
+    efficiency = log_scores.sample_efficiency(expert, [expert]).values
     assert efficiency[np.isfinite(efficiency)] == pytest.approx(1.0)
 
 
 def test_logs_without_tests_midway_have_no_worst_case_and_say_so_by_nan(tmp_path: Path):
     run = open_run(old_log("1.1", tmp_path))
-    assert np.isnan(further_scores.wc_acc(run).values).all()
-    assert np.isnan(further_scores.min_acc(run).values).all()
-    assert np.isfinite(further_scores.performance_maintenance(run).values).all()
+    assert np.isnan(log_scores.wc_acc(run).values).all()
+    assert np.isnan(log_scores.min_acc(run).values).all()
+    assert np.isfinite(log_scores.performance_maintenance(run).values).all()
 
 
 def test_every_measure_is_a_number_a_seed(runs: dict[str, Run]):
     found = measured(runs["replay"], list(MEASURES), list(runs.values()))
     assert {values.shape for values in found.values()} == {(2,)}
-    learned = metrics.learning_accuracy(
+    learned = matrix_scores.learning_accuracy(
         runs["replay"].results["accuracy"].values, [-1, 0, 1, 2], runs["replay"].learned
     )
     assert found["learning_accuracy"] == pytest.approx(learned)

@@ -13,7 +13,7 @@ from torch import nn
 
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import open_run
-from cl_engine.training import cuda_graphs as graphs
+from cl_engine.training import cuda_graphs
 from tests import recording
 from tests.conftest import assert_same_facts, facts
 
@@ -43,10 +43,10 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append("recorded")
         return lambda: (found.append("replayed"), replay())[1]
 
-    monkeypatch.setattr(graphs, "possible", lambda device: bool(found))
-    monkeypatch.setattr(graphs, "lasting", lambda optimizers: True)
-    monkeypatch.setattr(graphs, "LEAST", 1)
-    monkeypatch.setattr(graphs, "recorded", recorded)
+    monkeypatch.setattr(cuda_graphs, "possible", lambda device: bool(found))
+    monkeypatch.setattr(cuda_graphs, "lasting", lambda optimizers: True)
+    monkeypatch.setattr(cuda_graphs, "LEAST", 1)
+    monkeypatch.setattr(cuda_graphs, "recorded", recorded)
     return found
 
 
@@ -92,7 +92,7 @@ def test_a_recording_that_does_something_else_is_not_used(
 ):
     experiment = tiny("finetune", (0,), **LONG)
     plain = facts(experiment.run(tmp_path / "plain") / "log.h5")
-    monkeypatch.setattr(graphs, "recorded", lambda step, device: lambda: None)  # which does nothing at all
+    monkeypatch.setattr(cuda_graphs, "recorded", lambda step, device: lambda: None)  # which does nothing at all
     seen.append("go")
     again = facts(experiment.run(tmp_path / "not replayed") / "log.h5")
     assert caplog.text.count("does something else when it is replayed") == 3  # once a task
@@ -107,15 +107,15 @@ def test_steps_of_optimisers_that_count_outside_of_the_gpu_are_not_recorded(
     kind: str, options: dict[str, Any], expected: bool
 ):
     weights = [nn.Parameter(torch.zeros(2))]
-    assert graphs.lasting([getattr(torch.optim, kind)(weights, lr=0.1, **options)]) is expected
+    assert cuda_graphs.lasting([getattr(torch.optim, kind)(weights, lr=0.1, **options)]) is expected
 
 
 def test_steps_are_recorded_on_a_gpu_alone_and_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(graphs.SWITCH, "1")
-    assert graphs.possible(torch.device("cuda", 1))
-    assert not graphs.possible(torch.device("cpu"))
-    monkeypatch.delenv(graphs.SWITCH)
-    assert not graphs.possible(torch.device("cuda"))
+    monkeypatch.setenv(cuda_graphs.SWITCH, "1")
+    assert cuda_graphs.possible(torch.device("cuda", 1))
+    assert not cuda_graphs.possible(torch.device("cpu"))
+    monkeypatch.delenv(cuda_graphs.SWITCH)
+    assert not cuda_graphs.possible(torch.device("cuda"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -125,11 +125,11 @@ def test_on_a_gpu_replayed_steps_learn_what_others_do(
 ):
     strategy, options = CASES[case]
     found, made = [], []
-    own = graphs.recorded
-    monkeypatch.setattr(graphs, "recorded", lambda step, device: (made.append(device), own(step, device))[1])
+    own = cuda_graphs.recorded
+    monkeypatch.setattr(cuda_graphs, "recorded", lambda step, device: (made.append(device), own(step, device))[1])
     for asked in ("0", "1"):
-        monkeypatch.setenv(graphs.SWITCH, asked)
-        monkeypatch.setattr(graphs, "LEAST", 1)
+        monkeypatch.setenv(cuda_graphs.SWITCH, asked)
+        monkeypatch.setattr(cuda_graphs, "LEAST", 1)
         run = tiny(strategy, (0,), **LONG, **options).run(tmp_path / asked, device="cuda")
         found.append(open_run(run).results["accuracy"].values)
     assert "training step" not in caplog.text

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_engine.nn import fast_linear as linear
+from cl_engine.nn import fast_linear
 from cl_engine.nn.flops import Flops
 from cl_engine.nn.net import Net
 from cl_engine.runs import plugins
 
 ROWS, WIDTH, OUTPUTS = 130, 300, 128
-assert ROWS * WIDTH * OUTPUTS >= linear.LEAST
+assert ROWS * WIDTH * OUTPUTS >= fast_linear.LEAST
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this build of torch has no oneDNN"
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Multiply by oneDNN whatever the processor is."""
-    monkeypatch.setattr(linear, "by_onednn", lambda: True)
+    monkeypatch.setattr(fast_linear, "by_onednn", lambda: True)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def layers(by_onednn: None) -> tuple[nn.Linear, nn.Linear]:
     torch.manual_seed(0)
     own, quick = nn.Linear(WIDTH, OUTPUTS), nn.Linear(WIDTH, OUTPUTS)
     quick.load_state_dict(own.state_dict())
-    return own, linear.quick(nn.Sequential(quick))[0]  # type: ignore[index]
+    return own, fast_linear.quick(nn.Sequential(quick))[0]  # type: ignore[index]
 
 
 def assert_close(found: Tensor, wanted: Tensor) -> None:
@@ -61,8 +61,8 @@ def test_a_gradient_can_be_differentiated_again(layers: tuple[nn.Linear, nn.Line
 
 def test_products_are_onednns_in_training_and_in_tests(layers: tuple[nn.Linear, nn.Linear], monkeypatch):
     seen = []
-    own = linear._multiplied
-    monkeypatch.setattr(linear, "_multiplied", lambda a, w, b: (seen.append(tuple(a.shape)), own(a, w, b))[1])
+    own = fast_linear._multiplied
+    monkeypatch.setattr(fast_linear, "_multiplied", lambda a, w, b: (seen.append(tuple(a.shape)), own(a, w, b))[1])
     x = torch.randn(ROWS, WIDTH)
     layers[1](x).sum().backward()
     assert seen == [(ROWS, WIDTH), (OUTPUTS, ROWS)]  # the rows need no gradient
@@ -99,7 +99,7 @@ def test_a_net_answers_as_its_module_does(by_onednn: None):
     net = Net(plugins.net_builder("mlp", {"hidden": [256, 256]}, (1, 28, 28), 10), (1, 28, 28))
     params, module, x = net.init([0]), net.module(0), torch.randn(200, 1, 28, 28)
     assert type(module.get_submodule(net.head)) is nn.Linear, "a module for others is left as it is"
-    assert isinstance(net.owner("head.weight"), linear.Linear)
+    assert isinstance(net.owner("head.weight"), fast_linear.Linear)
     with torch.no_grad():
         assert_close(net.all(params, x)[0], module(x))
 
@@ -118,14 +118,14 @@ def test_the_processor_alone_decides(
 ):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nmodel name\t: any\n")
-    monkeypatch.setattr(linear, "CPUINFO", cpuinfo)
+    monkeypatch.setattr(fast_linear, "CPUINFO", cpuinfo)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert linear.by_onednn.__wrapped__() is expected
+    assert fast_linear.by_onednn.__wrapped__() is expected
 
 
 def test_matrices_with_gaps_in_memory_are_closed_up_first(by_onednn: None):
     wide = torch.randn(OUTPUTS, WIDTH + 1)
-    assert linear._dense(wide[:, :-1]).is_contiguous()
-    assert linear._dense(wide.t()).data_ptr() == wide.data_ptr()
+    assert fast_linear._dense(wide[:, :-1]).is_contiguous()
+    assert fast_linear._dense(wide.t()).data_ptr() == wide.data_ptr()
     x = torch.randn(ROWS, WIDTH)
-    assert_close(linear._product(x, wide[:, :-1], None), x @ wide[:, :-1].t())
+    assert_close(fast_linear._product(x, wide[:, :-1], None), x @ wide[:, :-1].t())

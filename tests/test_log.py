@@ -17,7 +17,7 @@ import xarray as xr
 from cl_engine.errors import UsageError
 from cl_engine.events import Saved
 from cl_engine.experiment import Experiment
-from cl_engine.metrics import matrix_scores as metrics
+from cl_engine.metrics import matrix_scores
 from cl_engine.results.run import Run, open_run
 from tests.conftest import published_always
 
@@ -111,7 +111,7 @@ def test_the_scores_can_be_had_again_from_the_counts_alone(run: Run):
     found = run.results
     accuracy = np.where(found["n_total"] > 0, found["n_correct"] / found["n_total"].clip(min=1), np.nan)
     for score in ("acc", "bwt", "fwt", "forgetting"):
-        again = getattr(metrics, score)(accuracy, found["evaluation_step"].values, run.learned)
+        again = getattr(matrix_scores, score)(accuracy, found["evaluation_step"].values, run.learned)
         np.testing.assert_allclose(found[score].values, again, atol=1e-12)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cl_engine.metrics import matrix_scores as metrics
+from cl_engine.metrics import matrix_scores
 from cl_engine.metrics.running import SCORES, Ledger
 
 NAN = float("nan")
@@ -19,77 +19,77 @@ STEPS, LEARNED = [-1, 0, 1, 2], [0, 1, 2]
 
 
 def test_acc_is_the_mean_over_the_tasks_met_so_far():
-    found = metrics.acc(R, STEPS, LEARNED)
+    found = matrix_scores.acc(R, STEPS, LEARNED)
     assert math.isnan(found[0])
     assert found[1:] == pytest.approx([0.9, 0.7, 0.7])
 
 
 def test_bwt_divides_by_the_number_of_earlier_tasks():
-    found = metrics.bwt(R, STEPS, LEARNED)
+    found = matrix_scores.bwt(R, STEPS, LEARNED)
     assert np.isnan(found[:2]).all()
     assert found[2] == pytest.approx(0.6 - 0.9)
     assert found[3] == pytest.approx(((0.5 - 0.9) + (0.9 - 0.8)) / 2)
 
 
 def test_fwt_compares_with_the_untrained_learner():
-    found = metrics.fwt(R, STEPS, LEARNED)
+    found = matrix_scores.fwt(R, STEPS, LEARNED)
     assert np.isnan(found[:2]).all()
     assert found[2] == pytest.approx(0.3 - 0.2)
     assert found[3] == pytest.approx(((0.3 - 0.2) + (0.4 - 0.1)) / 2)
 
 
 def test_forgetting_takes_the_best_earlier_accuracy_and_can_be_negative():
-    found = metrics.forgetting(R, STEPS, LEARNED)
+    found = matrix_scores.forgetting(R, STEPS, LEARNED)
     assert found[2] == pytest.approx(0.9 - 0.6)
     assert found[3] == pytest.approx(((0.9 - 0.5) + (0.8 - 0.9)) / 2)
 
 
 def test_the_diagonal_learning_accuracy_transfer_and_intransigence():
-    assert metrics.diagonal(R, STEPS, LEARNED) == pytest.approx([0.9, 0.8, 0.7])
-    assert metrics.learning_accuracy(R, STEPS, LEARNED) == pytest.approx(0.8)
-    assert metrics.transfer(R, [0.8, 0.8, 0.8], STEPS, LEARNED) == pytest.approx([0.1, 0.0, -0.1])
-    assert metrics.intransigence(R, [1.0, 0.9, 0.6], STEPS, LEARNED) == pytest.approx([0.1, 0.1, -0.1])
+    assert matrix_scores.diagonal(R, STEPS, LEARNED) == pytest.approx([0.9, 0.8, 0.7])
+    assert matrix_scores.learning_accuracy(R, STEPS, LEARNED) == pytest.approx(0.8)
+    assert matrix_scores.transfer(R, [0.8, 0.8, 0.8], STEPS, LEARNED) == pytest.approx([0.1, 0.0, -0.1])
+    assert matrix_scores.intransigence(R, [1.0, 0.9, 0.6], STEPS, LEARNED) == pytest.approx([0.1, 0.1, -0.1])
 
 
 def test_a_single_task_has_accuracy_but_no_transfer_and_no_forgetting():
     one = np.array([[0.1], [0.9]])
-    assert metrics.acc(one, [-1, 0], [0])[1] == 0.9
-    for score in (metrics.bwt, metrics.fwt, metrics.forgetting):
+    assert matrix_scores.acc(one, [-1, 0], [0])[1] == 0.9
+    for score in (matrix_scores.bwt, matrix_scores.fwt, matrix_scores.forgetting):
         assert np.isnan(score(one, [-1, 0], [0])).all()
 
 
 def test_a_cell_not_measured_makes_a_score_undefined_never_zero():
     gap = R.copy()
     gap[3, 0] = NAN
-    for score in (metrics.acc, metrics.bwt, metrics.forgetting):
+    for score in (matrix_scores.acc, matrix_scores.bwt, matrix_scores.forgetting):
         assert math.isnan(score(gap, STEPS, LEARNED)[3])
-    assert math.isnan(metrics.fwt(R[1:], STEPS[1:], LEARNED)[-1])
+    assert math.isnan(matrix_scores.fwt(R[1:], STEPS[1:], LEARNED)[-1])
 
 
 def test_a_task_that_comes_back_counts_once_and_from_its_first_learning():
     back = np.array([[0.9, NAN], [0.5, 0.8], [0.95, 0.6]])
     steps, learned = [0, 1, 2], [0, 1]
-    assert metrics.acc(back, steps, learned) == pytest.approx([0.9, 0.65, 0.775])
-    assert metrics.bwt(back, steps, learned)[2] == pytest.approx(((0.95 - 0.9) + (0.6 - 0.8)) / 2)
+    assert matrix_scores.acc(back, steps, learned) == pytest.approx([0.9, 0.65, 0.775])
+    assert matrix_scores.bwt(back, steps, learned)[2] == pytest.approx(((0.95 - 0.9) + (0.6 - 0.8)) / 2)
 
 
 def test_the_area_under_a_learning_curve_is_its_mean_height():
-    assert metrics.learning_curve_area([0.0, 1.0, 1.0], [0, 10, 30]) == pytest.approx((5 + 20) / 30)
-    assert math.isnan(metrics.learning_curve_area([0.5], [0]))
-    assert metrics.lca([0.1, 0.4, 0.7]) == pytest.approx(0.4)
+    assert matrix_scores.learning_curve_area([0.0, 1.0, 1.0], [0, 10, 30]) == pytest.approx((5 + 20) / 30)
+    assert math.isnan(matrix_scores.learning_curve_area([0.5], [0]))
+    assert matrix_scores.lca([0.1, 0.4, 0.7]) == pytest.approx(0.4)
 
 
 def test_model_size_efficiency_is_one_for_constant_size_and_falls_with_growth():
-    assert metrics.model_size_efficiency([10, 10, 10]) == 1.0
-    assert metrics.model_size_efficiency([10, 20, 40]) == pytest.approx((1 + 0.5 + 0.25) / 3)
-    assert metrics.model_size_efficiency([10, 5]) == 1.0
-    assert math.isnan(metrics.model_size_efficiency([0, 10]))
+    assert matrix_scores.model_size_efficiency([10, 10, 10]) == 1.0
+    assert matrix_scores.model_size_efficiency([10, 20, 40]) == pytest.approx((1 + 0.5 + 0.25) / 3)
+    assert matrix_scores.model_size_efficiency([10, 5]) == 1.0
+    assert math.isnan(matrix_scores.model_size_efficiency([0, 10]))
 
 
 def test_further_axes_such_as_seeds_are_kept():
     seeds = np.stack([R, R + 0.1], axis=-1)
-    assert metrics.acc(seeds, STEPS, LEARNED).shape == (4, 2)
-    assert metrics.acc(seeds, STEPS, LEARNED)[3] == pytest.approx([0.7, 0.8])
+    assert matrix_scores.acc(seeds, STEPS, LEARNED).shape == (4, 2)
+    assert matrix_scores.acc(seeds, STEPS, LEARNED)[3] == pytest.approx([0.7, 0.8])
 
 
 @st.composite
@@ -127,5 +127,5 @@ def test_the_running_ledger_gives_the_closed_forms_in_every_row(case: tuple[np.n
         rows.append(ledger.scores())
     accuracy = np.where(counts < 0, NAN, counts / 10)
     for name in SCORES:
-        closed = getattr(metrics, name)(accuracy, steps, learned)
+        closed = getattr(matrix_scores, name)(accuracy, steps, learned)
         np.testing.assert_allclose([row[name][0] for row in rows], closed, atol=1e-12, err_msg=name)

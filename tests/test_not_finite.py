@@ -12,12 +12,12 @@ import torch
 from click.testing import CliRunner
 
 from cl_engine.cli import main
-from cl_engine.core.tree import leaves
+from cl_engine.core.tree import leaves_with_path
 from cl_engine.errors import RunFailed
 from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import open_run
-from cl_engine.training.seed_group import Learner
+from cl_engine.training.seed_group import SeedGroup
 from tests.conftest import STRATEGIES, assert_same_facts, facts
 
 Tiny = Callable[..., Experiment]
@@ -28,16 +28,16 @@ GO_ON = {"train.not_finite": "stop_seed"}
 @pytest.fixture
 def nan_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the weights of a seed become NaN in the second pass of an experience."""
-    original = Learner.start_epoch
+    original = SeedGroup.start_epoch
 
-    def start_epoch(learner: Learner, epoch: int, batches: int) -> None:
+    def start_epoch(learner: SeedGroup, epoch: int, batches: int) -> None:
         original(learner, epoch, batches)
         if BAD in learner.seeds and (learner.job.step, epoch) == (STEP, 1):
             with torch.no_grad():
-                for _, leaf in leaves(learner.params):
+                for _, leaf in leaves_with_path(learner.params):
                     (leaf[learner.seeds.index(BAD)] if learner.together else leaf).fill_(torch.nan)
 
-    monkeypatch.setattr(Learner, "start_epoch", start_epoch)
+    monkeypatch.setattr(SeedGroup, "start_epoch", start_epoch)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(tiny: Tiny, tmp_path: Path, nan_weights: None):

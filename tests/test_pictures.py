@@ -20,14 +20,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from cl_engine.analysis.names import names_of, one_line
-from cl_engine.analysis.plots import across_runs as pictures
-from cl_engine.analysis.plots import axes as drawing
-from cl_engine.analysis.plots import matrices, one_run
+from cl_engine.analysis.plots import across_runs, axes, matrices, one_run
 from cl_engine.analysis.plots.style import COLOURS, DARK, FORMATS, INK, PAPER, colour, mark, plain, rendered, sized
 from cl_engine.analysis.scores.run_scores import curve_area, learning_curve, recomputed
 from cl_engine.analysis.scores.statistics import front
 from cl_engine.experiment import Experiment
-from cl_engine.metrics import matrix_scores as metrics
+from cl_engine.metrics import matrix_scores
 from cl_engine.results.run import Run, open_run
 from tests.conftest import TINY
 
@@ -93,7 +91,7 @@ def test_the_curve_of_a_run_whose_experiences_grow_is_not_that_of_the_last_one(r
     table = runs["joint"].table("curves")
     ends = table[table["epoch"] == 2].assign(accuracy=table["n_correct"] / table["n_total"])
     assert ends.groupby("step")["batch"].first().nunique() == 3
-    fig = pictures.learning_curves([runs["joint"]])
+    fig = across_runs.learning_curves([runs["joint"]])
     assert fig is not None
     shown = fig.axes[0].lines[0].get_ydata()
     assert np.asarray(shown)[-1] == pytest.approx(ends["accuracy"].mean())
@@ -106,7 +104,7 @@ def test_recomputed_scores_are_those_of_the_papers_formulas_on_the_counts(runs: 
     with np.errstate(invalid="ignore"):
         matrix = found["n_correct"].values / found["n_total"].values
     for name, values in recomputed(run).items():
-        formula = getattr(metrics, name)
+        formula = getattr(matrix_scores, name)
         wanted = formula(matrix, found["evaluation_step"].values, run.learned)
         np.testing.assert_allclose(values, wanted, atol=1e-12)
 
@@ -131,7 +129,7 @@ def test_runs_of_one_strategy_have_different_names_in_a_picture(runs: dict[str, 
     assert names_of([one, other]) == ["finetune (finetune)", "finetune (slow)"]
     assert names_of([one, elsewhere]) == [f"{one.scenario}, finetune", "another, finetune"]
     assert names_of([one, one]) == ["finetune (number 1)", "finetune (number 2)"]
-    labels = [line.get_label() for line in pictures.accuracy_over_stream([one, other]).axes[0].lines]
+    labels = [line.get_label() for line in across_runs.accuracy_over_stream([one, other]).axes[0].lines]
     assert labels == ["finetune (finetune)", "finetune (slow)"]
 
 
@@ -158,7 +156,7 @@ def test_long_names_are_not_cut_off_at_the_edge(runs: dict[str, Run], long: Run,
     name = "my_package.strategies:AStrategyWithAVeryLongNameIndeed"
     named = [renamed(runs["finetune"], tmp_path / str(k), strategy=f"{name}{k}") for k in range(6)]
     drawn = [
-        pictures.accuracy_over_stream(named),
+        across_runs.accuracy_over_stream(named),
         one_run.tasks_over_stream(named[0]),
         matrices.matrix(named[0]),
         one_run.memory_over_stream(named[0]),
@@ -179,9 +177,9 @@ def test_seeds_are_counted_from_few_to_many(runs: dict[str, Run]):
     def of(count: int) -> Any:
         return SimpleNamespace(results=SimpleNamespace(sizes={"seed": count}))
 
-    assert drawing.seeds([of(8), of(3), of(5)]) == "3 to 8 seeds"
-    assert drawing.seeds([of(1)]) == "1 seed"
-    assert drawing.seeds([of(2), of(2)]) == "2 seeds"
+    assert axes.seeds([of(8), of(3), of(5)]) == "3 to 8 seeds"
+    assert axes.seeds([of(1)]) == "1 seed"
+    assert axes.seeds([of(2), of(2)]) == "2 seeds"
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -193,15 +191,15 @@ def test_a_picture_drawn_twice_has_the_same_bytes(runs: dict[str, Run], kind: st
 def test_a_name_the_font_cannot_write_is_no_warning(runs: dict[str, Run], tmp_path: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        rendered(pictures.accuracy_over_stream([renamed(runs["joint"], tmp_path / "run", strategy="数字 🚀")]))
+        rendered(across_runs.accuracy_over_stream([renamed(runs["joint"], tmp_path / "run", strategy="数字 🚀")]))
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 500), st.integers(1, 500), st.integers(0, 10**6))
 def test_averaged_cells_keep_every_number_in_their_block(rows: int, columns: int, seed: int):
     values = np.random.default_rng(seed).random((rows, columns))
-    shown, by_row, by_column = drawing._averaged(values)
-    assert max(shown.shape) <= drawing.MOST_CELLS
+    shown, by_row, by_column = axes._averaged(values)
+    assert max(shown.shape) <= axes.MOST_CELLS
     row, column = np.random.default_rng(seed + 1).integers(0, shown.shape)
     block = values[row * by_row : (row + 1) * by_row, column * by_column : (column + 1) * by_column]
     assert shown[row, column] == pytest.approx(block.mean())
@@ -210,7 +208,7 @@ def test_averaged_cells_keep_every_number_in_their_block(rows: int, columns: int
 def test_a_block_without_a_number_stays_empty():
     values = np.full((400, 400), np.nan)
     values[0, 0] = 0.5
-    shown, _, _ = drawing._averaged(values)
+    shown, _, _ = axes._averaged(values)
     assert shown[0, 0] == 0.5
     assert np.isnan(shown).sum() == shown.size - 1
 
@@ -265,11 +263,11 @@ def test_every_title_says_the_number_of_seeds(runs: dict[str, Run], draw: Any):
 @pytest.mark.parametrize(("size", "inches"), [("column", 3.25), ("text", 5.5), ("page", 6.75)])
 def test_a_picture_for_a_paper_is_as_wide_as_it_is_to_be(runs: dict[str, Run], long: Run, size: str, inches: float):
     with sized(size):
-        assert pictures.accuracy_over_stream([runs["joint"]]).get_figwidth() == inches
+        assert across_runs.accuracy_over_stream([runs["joint"]]).get_figwidth() == inches
         drawn = [draw(run) for draw in ONE_RUN for run in (runs["joint"], long)]
     assert all(fig.get_figwidth() <= inches for fig in drawn if fig is not None)
     assert all(inside(fig) for fig in drawn if fig is not None)
-    assert pictures.accuracy_over_stream([runs["joint"]]).get_figwidth() == 6.4
+    assert across_runs.accuracy_over_stream([runs["joint"]]).get_figwidth() == 6.4
 
 
 @pytest.mark.parametrize("draw", [*ONE_RUN, one_run.memory_over_stream])

@@ -18,8 +18,7 @@ from cl_engine.analysis.report.page import write_report
 from cl_engine.analysis.scores.run_scores import recomputed, summarised
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
-from cl_engine.results import lazy_arrays as on_disk
-from cl_engine.results import log_file
+from cl_engine.results import lazy_arrays, log_file
 from cl_engine.results.dataset import grid
 from cl_engine.results.run import open_run, open_runs
 from cl_engine.runs.scenario import Scenario
@@ -43,8 +42,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_matrix_is_read_when_it_is_asked_for_and_not_before(folder: Path, monkeypatch: pytest.MonkeyPatch):
     read: list[str] = []
-    real = on_disk.array
-    monkeypatch.setattr(on_disk, "array", lambda group, name, index: (read.append(name), real(group, name, index))[1])
+    real = lazy_arrays.array
+    monkeypatch.setattr(
+        lazy_arrays, "array", lambda group, name, index: (read.append(name), real(group, name, index))[1]
+    )
     run = open_run(folder / "finetune-3")
     assert run.results.sizes == {"evaluation": 4, "experience": 3, "task": 3, "seed": 2, "part": 2, "phase": 3}
     assert run.final is not None
@@ -60,8 +61,10 @@ def test_a_run_that_was_found_leaves_its_matrix_on_disk(folder: Path, monkeypatc
     (run,), refused = find_runs([folder / "finetune-3"])
     assert not refused
     read: list[str] = []
-    real = on_disk.array
-    monkeypatch.setattr(on_disk, "array", lambda group, name, index: (read.append(name), real(group, name, index))[1])
+    real = lazy_arrays.array
+    monkeypatch.setattr(
+        lazy_arrays, "array", lambda group, name, index: (read.append(name), real(group, name, index))[1]
+    )
     assert run.results["accuracy"].values.shape == (4, 3, 2)
     assert read == ["accuracy"]
 

@@ -10,7 +10,7 @@ import torch
 
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
-from cl_engine.events import EarlierTested, EpochEnded, Event, TaskLearned, cells
+from cl_engine.events import EarlierTaskTested, EpochEnded, Event, TaskLearned, cells
 from cl_engine.experiment import Experiment
 
 Tiny = Callable[..., Experiment]
@@ -27,7 +27,7 @@ def walked(experiment: Experiment) -> tuple[Any, list[Event]]:
 def of_seed(events: list[Event], place: int) -> list[Any]:
     found: list[Any] = [(e.step, e.task_id, e.n_correct[place]) for event in events for e in cells(event)]
     for event in events:
-        if isinstance(event, EarlierTested):
+        if isinstance(event, EarlierTaskTested):
             found.append((event.step, event.task_id, event.batch, event.n_correct[place]))
         elif isinstance(event, EpochEnded):
             found.append((event.step, event.epoch, event.loss[place]))

@@ -12,7 +12,7 @@ import h5py
 import pytest
 
 from cl_engine.analysis.discovery import find_runs
-from cl_engine.analysis.plots import strategy_events as inside
+from cl_engine.analysis.plots import strategy_events
 from cl_engine.analysis.report import page as report
 from cl_engine.analysis.report.page import write_report
 from cl_engine.analysis.report.remarks import remarks
@@ -182,7 +182,15 @@ def test_the_report_shows_what_strategies_tell_of_their_inside(tiny: Callable[..
     names = ["piggyback", "packnet", "hat", "skill_recall", "finetune"]
     runs = [open_run(tiny(name).run(tmp_path / name)) for name in names]
     drawn = {
-        name: [draw(r) for draw in (inside.layers, inside.overlap, inside.code_bytes, inside.code_drift)]
+        name: [
+            draw(r)
+            for draw in (
+                strategy_events.layers,
+                strategy_events.overlap,
+                strategy_events.code_bytes,
+                strategy_events.code_drift,
+            )
+        ]
         for name, r in zip(names, runs, strict=True)
     }
     shown = {name: [figure is not None for figure in figures] for name, figures in drawn.items()}
@@ -193,7 +201,7 @@ def test_the_report_shows_what_strategies_tell_of_their_inside(tiny: Callable[..
         "skill_recall": [False, False, True, True],
         "finetune": [False, False, False, False],
     }
-    said = list(inside.remarks_inside(runs[3]))
+    said = list(strategy_events.remarks_inside(runs[3]))
     assert len(said) == 1
     assert "the codes never pay" in said[0] or "codes take less than whole nets from experience" in said[0]
     assert write_report(runs, tmp_path / "report.html").read_text().count("1: two tasks use the same weights.") == 1

@@ -19,7 +19,7 @@ from cl_engine.core.state import bytes_by_part
 from cl_engine.engine.agenda import AgendaOptions, plan
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import RunFailed, UsageError
-from cl_engine.events import Evaluated, Event, Saving, Scored, StreamEnded, TaskLearned, Unchanged, cells
+from cl_engine.events import Evaluated, Event, Saving, Scored, ScoresReused, StreamEnded, TaskLearned, cells
 from cl_engine.experiment import Experiment
 from cl_engine.loggers.recorder import JOURNAL
 from cl_engine.results.run import open_run
@@ -134,7 +134,7 @@ def test_scores_are_reused_where_answers_cannot_have_changed_and_are_the_same_as
         if not reuse:
             strategy.fingerprint = lambda task_id: None  # type: ignore[method-assign]
         told = list(simulate(stream, strategy, plan(stream, experiment.agenda)))
-        taken_over = sum(len(event.task_ids) for event in told if isinstance(event, Unchanged))
+        taken_over = sum(len(event.task_ids) for event in told if isinstance(event, ScoresReused))
         return [cell for event in told for cell in cells(event)], taken_over
 
     (reused, count), (anew, none) = cells_of(True), cells_of(False)

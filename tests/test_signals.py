@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from cl_engine.cli import main
 from cl_engine.results.run import open_run
-from cl_engine.training.seed_group import Learner
+from cl_engine.training.seed_group import SeedGroup
 from tests.conftest import TINY, assert_same_facts, facts
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -49,7 +49,7 @@ def signalled_at(monkeypatch: pytest.MonkeyPatch, where: str, number: int, nth: 
 @pytest.mark.parametrize(
     ("strategy", "where", "nth"),
     [
-        ("finetune", "cl_engine.training.seed_group:Learner.step", 10),
+        ("finetune", "cl_engine.training.seed_group:SeedGroup.step", 10),
         ("finetune", "cl_engine.engine.evaluator:n_correct", 7),
         ("finetune", "cl_engine.loggers.recorder:Recorder._write", 2),
         ("finetune", "cl_engine.checkpoints.file:save_file", 2),
@@ -78,23 +78,23 @@ def settings_of(strategy: str) -> list[str]:
 
 def test_a_run_stops_within_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     steps = 0
-    when = signalled_at(monkeypatch, "cl_engine.training.seed_group:Learner.step", signal.SIGTERM, 9)
-    original = Learner.step
+    when = signalled_at(monkeypatch, "cl_engine.training.seed_group:SeedGroup.step", signal.SIGTERM, 9)
+    original = SeedGroup.step
 
-    def slow(learner: Learner, epoch: int, batch: int) -> None:
+    def slow(learner: SeedGroup, epoch: int, batch: int) -> None:
         nonlocal steps
         original(learner, epoch, batch)
         steps += bool(when)
         time.sleep(0.06)  # longer than between two looks at whether anybody still reads
 
-    monkeypatch.setattr(Learner, "step", slow)
+    monkeypatch.setattr(SeedGroup, "step", slow)
     assert typed(tmp_path, "finetune")[0] == 143
     assert steps == 1
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize(
-    "where", ["cl_engine.experiment:Experiment.stream", "cl_engine.training.seed_group:Learner.step"]
+    "where", ["cl_engine.experiment:Experiment.stream", "cl_engine.training.seed_group:SeedGroup.step"]
 )
 def test_before_the_first_step_too_while_data_are_read_and_a_backbone_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, number: int

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cl_engine.data.source_stream import Arrays
+from cl_engine.data.source import Arrays
 from cl_engine.data.torchvision import TorchvisionSource
 from cl_engine.errors import UsageError
 from cl_engine.runs import plugins

@@ -19,7 +19,7 @@ from cl_engine.checkpoints.file import load
 from cl_engine.checkpoints.store import Store
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import bytes_by_part, check_state
-from cl_engine.core.tree import leaves
+from cl_engine.core.tree import leaves_with_path
 from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
@@ -79,11 +79,11 @@ def test_predicting_changes_nothing_and_gives_the_same_again(tiny: Tiny, name: s
     for stream, strategy in after_each_task(tiny(name, **{"stream.setting": setting})):
         before = {
             path: leaf.rows.clone() if isinstance(leaf, Bank) else copy.copy(leaf)
-            for path, leaf in leaves(strategy.state)
+            for path, leaf in leaves_with_path(strategy.state)
         }
         first, again = answers(stream, strategy, 0), answers(stream, strategy, 0)
         assert torch.equal(first, again)
-        for path, leaf in leaves(strategy.state):
+        for path, leaf in leaves_with_path(strategy.state):
             now = leaf.rows if isinstance(leaf, Bank) else leaf
             assert torch.equal(before[path], now) if isinstance(now, torch.Tensor) else before[path] == now
 
@@ -112,7 +112,9 @@ def test_saving_and_loading_the_state_gives_the_same_state_and_answers(
         store.save(strategy.state)
         before = [answers(stream, strategy, task) for task in range(3)]
         found = load(tmp_path / "state")
-        for (path, saved), (place, leaf) in zip(sorted(leaves(strategy.state)), sorted(leaves(found)), strict=True):
+        for (path, saved), (place, leaf) in zip(
+            sorted(leaves_with_path(strategy.state)), sorted(leaves_with_path(found)), strict=True
+        ):
             assert path == place
             now = leaf.rows if isinstance(leaf, Bank) else leaf
             held = saved.rows if isinstance(saved, Bank) else saved
@@ -233,7 +235,14 @@ def test_the_trace_of_events_is_the_one_on_file(tiny: Tiny, name: str, setting: 
         assert not os.environ.get("CI"), f"there is no trace on file: {path}"
         path.parent.mkdir(exist_ok=True)
         path.write_text("[\n" + ",\n".join(json.dumps(line) for line in trace) + "\n]\n")
-    assert json.loads(path.read_text()) == json.loads(json.dumps(trace))
+    assert [renamed(line) for line in json.loads(path.read_text())] == json.loads(json.dumps(trace))
+
+
+def renamed(line: list[Any]) -> list[Any]:
+    """Return a line of a trace with the names that events and fields have had since it was recorded."""
+    kind, values = line
+    kinds, fields_ = {"Unchanged": "ScoresReused", "EarlierTested": "EarlierTaskTested"}, {"place": "cursor"}
+    return [kinds.get(kind, kind), {fields_.get(name, name): value for name, value in values.items()}]
 
 
 def traced(event: Event) -> list[list[Any]]:
@@ -256,7 +265,7 @@ def test_the_memory_reported_is_the_bytes_of_the_state_one_seed_holds(tiny: Tiny
     for _, strategy in after_each_task(tiny(name, (0, 1, 2))):
         check_state(strategy.state, 3, name)
         total = 0
-        for _, leaf in leaves(strategy.state):
+        for _, leaf in leaves_with_path(strategy.state):
             tensor = leaf.rows if isinstance(leaf, Bank) else leaf
             if isinstance(tensor, torch.Tensor):
                 total += tensor.numel() * tensor.element_size() // len(tensor)

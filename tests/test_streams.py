@@ -13,7 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cl_engine.data.source_stream import Arrays, SourceStream
+from cl_engine.data.source import Arrays
+from cl_engine.data.source_stream import SourceStream
 from cl_engine.data.stream import Data, Setting, Stream
 from cl_engine.engine.agenda import AgendaOptions, Evaluate, Learn, plan
 from cl_engine.errors import UsageError

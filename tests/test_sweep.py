@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
-from cl_engine.sweep import run_job as work
+from cl_engine.sweep import run_job
 from cl_engine.sweep.axes import Range, assigned, axes_of, covering, grid, random
 from cl_engine.sweep.capacity import share_of_gpu, slots
 from cl_engine.sweep.combinations import check_keys, expanded, own, restored
@@ -320,13 +320,13 @@ def test_a_nodes_own_folder_is_closed_to_others_and_a_link_in_its_place_is_refus
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    own = work._private()
+    own = run_job._private()
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
     own.rmdir()
     (tmp_path / "elsewhere").mkdir()
     own.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError, match="is a link"):
-        work._private()
+        run_job._private()
 
 
 def test_a_plan_is_kept_whole_with_an_identity_that_stays(tmp_path: Path):

@@ -22,7 +22,7 @@ from cl_engine.results.run import open_run
 from cl_engine.sweep.combinations import Cell, Combination
 from cl_engine.sweep.config import SweepOptions
 from cl_engine.sweep.folder import SweepFolder
-from cl_engine.sweep.status import Tally
+from cl_engine.sweep.status import Status
 from cl_engine.sweep.sweep import Sweep
 from tests.conftest import TINY, assert_same_facts, facts
 
@@ -37,7 +37,7 @@ def troubled(trace: Path, trouble: str, jobs: int = 1, retries: int = 2, **chang
     return SweepOptions(**{**fixed, "resources": {"jobs": jobs, "memory": 0.1}, **changes})
 
 
-def run(options: SweepOptions, out: Path, **arguments: Any) -> Tally:
+def run(options: SweepOptions, out: Path, **arguments: Any) -> Status:
     return Sweep(options, out, device="cpu", quiet=True).run(**arguments)
 
 
@@ -164,7 +164,7 @@ def test_what_cannot_be_done_is_refused_once_and_the_command_ends_with_one(tmp_p
     assert "1 of 2 done, 1 failed" in result.stdout
     assert "stream.task_order must name each of the tasks 0 to 2 once" in result.stdout
     assert "Failed: 1 of 2 runs failed" in result.stderr
-    (name,) = Tally.of(SweepFolder(tmp_path / "out")).failed
+    (name,) = Status.of(SweepFolder(tmp_path / "out")).failed
     assert outcomes(tmp_path / "out", name) == ["started", "refused"]
 
 
@@ -176,7 +176,7 @@ def test_halving_drops_the_worse_runs_and_a_later_sweep_without_it_goes_on_with_
     assert set(tally.dropped.values()) == {1}
     assert {open_run(tmp_path / "out" / name).status for name in tally.dropped} == {"stopped"}
     assert begun(tmp_path / "trace").count((1e-5, 1)) == 0
-    assert Tally.of(SweepFolder(tmp_path / "out")).dropped == tally.dropped
+    assert Status.of(SweepFolder(tmp_path / "out")).dropped == tally.dropped
     before = (tmp_path / "trace").read_text()
     assert run(options, tmp_path / "out").dropped == tally.dropped
     assert (tmp_path / "trace").read_text() == before

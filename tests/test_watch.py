@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from cl_engine.analysis.live.snapshot import moment
+from cl_engine.analysis.live.snapshot import snapshot
 from cl_engine.analysis.live.watch import ATTEMPTS, Follower, shown, watch
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
@@ -59,7 +59,7 @@ def text_of(now: Any, width: int = 100) -> str:
 
 
 def test_a_moment_is_what_the_log_says(stages: list[Path]):
-    now, run = moment(stages[1]), open_run(stages[1])
+    now, run = snapshot(stages[1]), open_run(stages[1])
     found = run.results
     assert (now.done, now.planned, now.status, now.seeds) == (2, 3, "running", 2)
     np.testing.assert_allclose(now.row, found["accuracy"].values[-1].mean(axis=1), atol=1e-6)
@@ -79,10 +79,10 @@ def test_what_is_left_is_the_experiences_to_come_times_what_one_takes(stages: li
     with h5py.File(tmp_path / "log.h5", "r+") as file:
         file["results/seconds"][0] = (90.0, 9.0, 1.0)
         file.attrs["updated"] = "2999-01-01T00:00:00Z"  # a clock that is ahead
-    now = moment(tmp_path / "log.h5")
+    now = snapshot(tmp_path / "log.h5")
     assert now.silence == 0
     assert now.left == pytest.approx(200)
-    assert moment(stages[-1]).left == 0
+    assert snapshot(stages[-1]).left == 0
 
 
 def test_of_a_stream_without_end_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -98,7 +98,7 @@ def test_of_a_stream_without_end_nothing_is_left(tmp_path: Path, monkeypatch: py
 
     with pytest.raises(Enough):
         Experiment.of(TINY, "finetune", (0,), **endless).run(tmp_path, listeners=lambda stream: [stop])
-    now = moment(tmp_path / "log.h5")
+    now = snapshot(tmp_path / "log.h5")
     assert (now.done, now.planned) == (2, None)
     assert "2 experiences" in text_of(now)
     assert "left" not in text_of(now)
@@ -180,8 +180,8 @@ def test_a_run_that_is_silent_for_long_may_have_been_killed(stages: list[Path], 
     shutil.copy(stages[0], tmp_path / "log.h5")
     with h5py.File(tmp_path / "log.h5", "r+") as file:
         file.attrs["updated"] = "2020-01-01T00:00:00Z"
-    assert "the run may have been killed" in " ".join(text_of(moment(tmp_path / "log.h5")).split())
-    assert "killed" not in text_of(moment(stages[-1]))
+    assert "the run may have been killed" in " ".join(text_of(snapshot(tmp_path / "log.h5")).split())
+    assert "killed" not in text_of(snapshot(stages[-1]))
 
 
 @pytest.mark.parametrize("width", [30, 80, 200])
@@ -193,7 +193,7 @@ def test_hostile_names_cannot_move_the_cursor_or_break_the_frame(stages: list[Pa
         file["results/part"][0] = hostile
         file["events/kind"][:] = [hostile] * len(file["events/kind"])
         file["results/task_name"][:] = [hostile] * 3
-    text = text_of(moment(tmp_path / "log.h5"), width)
+    text = text_of(snapshot(tmp_path / "log.h5"), width)
     assert not {"\x1b", "\u202e"} & set(text)
     assert "[bold]" in text
     assert all(len(line) <= width for line in text.splitlines())

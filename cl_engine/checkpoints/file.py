@@ -20,7 +20,7 @@ from torch import Tensor
 from cl_engine.checkpoints.blocks import BlockFiles, Opened
 from cl_engine.core.bank import Bank
 from cl_engine.core.files import replace
-from cl_engine.core.tree import built, leaves
+from cl_engine.core.tree import leaves_with_path, unflatten
 from cl_engine.errors import UsageError
 
 FORMAT = "cl-engine-checkpoint/2"
@@ -63,12 +63,12 @@ def load(path: Path, device: torch.device | None = None) -> dict[str, Any]:
 
 def flat(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the leaves of a nested dict by their names, ``a/b/c``, in its order; keys may hold that sign."""
-    return {"/".join(quote(key, safe=" ") for key in place): leaf for place, leaf in leaves(state)}
+    return {"/".join(quote(key, safe=" ") for key in place): leaf for place, leaf in leaves_with_path(state)}
 
 
 def nested(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the nested dict that has these leaves: the inverse of `flat`."""
-    return built({tuple(map(unquote, name.split("/"))): leaf for name, leaf in found.items()})
+    return unflatten({tuple(map(unquote, name.split("/"))): leaf for name, leaf in found.items()})
 
 
 @dataclass

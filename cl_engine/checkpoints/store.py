@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +15,13 @@ import torch
 from torch import Tensor
 
 from cl_engine.checkpoints.blocks import Appending, BlockFiles
-from cl_engine.checkpoints.file import Contents, as_bytes, flat, nested, plain, previous, read
+from cl_engine.checkpoints.file import Contents, as_bytes, flat, load, nested, plain, previous, read
 from cl_engine.core.bank import Bank
 from cl_engine.core.files import replace
 from cl_engine.errors import UsageError
 
+LOG = logging.getLogger("cl_engine")
+MIDWAY = "midway.safetensors"
 LARGE = 2**16  # bytes from which a bank's rows, and all tensors that do not change, are worth a place of their own
 SMALL = 2**12  # bytes below which nobody asks whether a tensor has changed
 SLACK = 2**20  # bytes of block files that may lie idle before it is asked whether they are too many
@@ -253,3 +256,24 @@ def _digest(tensor: Tensor) -> bytes:
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
     digest.update(as_bytes(tensor).data)
     return digest.digest()
+
+
+def saved(store: Store, device: torch.device | None) -> dict[str, Any] | None:
+    """Return what a run goes on from, None if nothing was saved: the checkpoint, and what was saved since, as ``midway``.
+
+    What is damaged of the second, or of another experience, is left out: the experience is then learned from its start.
+
+    Raises:
+        UsageError: if the checkpoint is damaged, and the one before too.
+    """
+    found, beside = store.load(device), store.path.with_name(MIDWAY)
+    if found is not None and "place" in found:  # its name until version 0.1
+        found["cursor"] = found.pop("place")
+    if found is not None and beside.exists():
+        try:
+            midway = load(beside, device)
+        except UsageError as error:
+            LOG.warning("%s; the experience that was being learned is begun anew", error)
+        else:
+            found["midway"] = midway if midway.get("learning") == found["step"] + 1 else None
+    return found

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cl_engine.cli import arguments as typed
+from cl_engine.cli import arguments
 from cl_engine.cli.sweep import status, sweep
 from cl_engine.core.text import sentence
 from cl_engine.errors import RunFailed, UsageError
-from cl_engine.runs import collector
+from cl_engine.runs.process_memory import collect_garbage_seldom
 
 if TYPE_CHECKING:
     from cl_engine.experiment import Experiment
@@ -43,13 +43,13 @@ class Commands(click.Group):
 
 def _options(function: Any) -> Any:
     """Add the options that name an experiment and where it runs."""
-    root = typed.FOLDER
+    root = arguments.FOLDER
     for option in reversed(
         (
             click.argument("scenario"),
             click.option("-s", "--strategy", required=True, help="A name of `list strategies`, or module:Class."),
             click.option(
-                "--seeds", default="1", callback=typed.seeds, help="How many seeds (5), or which (0,3,7).  [1]"
+                "--seeds", default="1", callback=arguments.seeds, help="How many seeds (5), or which (0,3,7).  [1]"
             ),
             click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=_SET_HELP),
             click.option("--device", default="auto", help="auto, cpu, cuda or cuda:n.  [auto]"),
@@ -72,12 +72,12 @@ _SET_HELP = (
 @click.version_option(package_name="cl-engine")
 def main() -> None:
     """Run continual-learning experiments: streams of tasks, strategies that learn them, logs in HDF5."""
-    collector.seldom()
+    collect_garbage_seldom()
 
 
 @main.command()
 @_options
-@click.option("--out", type=typed.FOLDER, help="The run's folder.  [results/…]")
+@click.option("--out", type=arguments.FOLDER, help="The run's folder.  [results/…]")
 @click.option("--fresh", is_flag=True, help="Remove what an earlier run left in the folder and start over.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--deterministic", is_flag=True, help="The same bits in every run on a GPU too; slower there.")
@@ -104,17 +104,17 @@ def run(
 
     experiment = _experiment(**named)
     try:
-        command = typed.command()
+        command = arguments.command()
         folder = run_in_terminal(experiment, out, fresh, quiet, device, data_root, command, deterministic)
     except Stopped as stop:
-        again = typed.command(without="--fresh")
+        again = arguments.command(without="--fresh")
         click.echo(f"Stopped. To go on from the last save: {again}", err=True)
         raise SystemExit(128 + stop.signal) from None
     _show(folder)
 
 
 @main.command()
-@click.option("--out", type=typed.FOLDER, default=Path("results/demo"), help="A folder.")
+@click.option("--out", type=arguments.FOLDER, default=Path("results/demo"), help="A folder.")
 @click.option("--fresh", is_flag=True, help="Remove what an earlier demo left there and start over.")
 def demo(out: Path, fresh: bool) -> None:
     """Run every strategy on a benchmark that needs no data files: ten permutations of digits, three seeds.
@@ -123,7 +123,7 @@ def demo(out: Path, fresh: bool) -> None:
     """
     from cl_engine.cli.terminal import run_demo
 
-    run_demo(out, fresh, typed.command())
+    run_demo(out, fresh, arguments.command())
 
 
 @main.command()
@@ -136,7 +136,7 @@ def show(run: Path) -> None:
 @main.command()
 @click.argument("runs", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The HTML file.")
-@click.option("--pictures", type=typed.FOLDER, help="A folder for the pictures as files.")
+@click.option("--pictures", type=arguments.FOLDER, help="A folder for the pictures as files.")
 @click.option(
     "--format", "kind", type=click.Choice(["svg", "png", "pdf"]), default="svg", help="Of those files.  [svg]"
 )
@@ -202,7 +202,7 @@ def watch(run: Path, interval: float, once: bool) -> None:
     help="[terminal]",
 )
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file for it.  [the terminal]")
-@click.option("--pictures", type=typed.FOLDER, help="A folder for its pictures (SVG, PNG, PDF).")
+@click.option("--pictures", type=arguments.FOLDER, help="A folder for its pictures (SVG, PNG, PDF).")
 def compare(runs: tuple[str, ...], by: str, kind: str, output: Path | None, pictures: Path | None) -> None:
     """Compare RUNS: intervals over seeds, paired tests, ranks over streams, fronts against memory and time.
 
@@ -221,7 +221,7 @@ def compare(runs: tuple[str, ...], by: str, kind: str, output: Path | None, pict
 @main.command()
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--to", "kind", required=True, help="csv, parquet, netcdf, tensorboard, wandb-offline or l2logger.")
-@click.option("-o", "--output", required=True, type=typed.FOLDER, help="A folder.")
+@click.option("-o", "--output", required=True, type=arguments.FOLDER, help="A folder.")
 def export(runs: tuple[str, ...], kind: str, output: Path) -> None:
     """Write RUNS for the tools of others, each into a folder of its own below the one given.
 
@@ -261,7 +261,7 @@ def list_(kind: str | None) -> None:
 
 @main.command()
 @click.argument("source")
-@click.option("--data-root", type=typed.FOLDER, help="Where to.  [$CL_DATA_ROOT]")
+@click.option("--data-root", type=arguments.FOLDER, help="Where to.  [$CL_DATA_ROOT]")
 def fetch(source: str, data_root: Path | None) -> None:
     """Download the files of a SOURCE, once."""
     from cl_engine.runs import plugins

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cl_engine.cli import arguments as typed
+from cl_engine.cli import arguments
 
 _SET = (
     "Values of an option: train.lr=1e-3,3e-3 (all of them), or a range to draw from: train.lr=log:1e-4..1e-1. Without a "
@@ -20,7 +20,9 @@ _TRIALS = "Points that random and optuna try, for each scenario, strategy and or
 @click.argument("targets", nargs=-1, required=True, metavar="SWEEP.toml|SCENARIO…")
 @click.option("-s", "--strategy", "strategies", multiple=True, help="A strategy; may be given several times.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE,…", help=_SET)
-@click.option("--seeds", callback=typed.seeds, help="How many seeds (5), or which (0,3,7); side by side in a run.  [1]")
+@click.option(
+    "--seeds", callback=arguments.seeds, help="How many seeds (5), or which (0,3,7); side by side in a run.  [1]"
+)
 @click.option("--spread/--together", default=None, help="Each seed a run of its own.  [together]")
 @click.option("--orders", type=int, help="Task orders 0 (the stream's own) to K − 1 as an axis (stream.task_order).")
 @click.option("--search", type=click.Choice(["grid", "random", "optuna"]), help="Which combinations.  [grid]")
@@ -39,8 +41,10 @@ _TRIALS = "Points that random and optuna try, for each scenario, strategy and or
 @click.option("--on", type=click.Choice(["local", "ray"]), default="local", help="Where runs run.  [local]")
 @click.option("--address", help="Of a Ray cluster (HOST:PORT, or auto); with --on ray. Left out: this machine alone.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:n.  [auto]")
-@click.option("--data-root", type=typed.FOLDER, help="Where data sets are, in torchvision's layout.  [$CL_DATA_ROOT]")
-@click.option("--out", type=typed.FOLDER, help="The sweep's folder.  [results/sweep-…]")
+@click.option(
+    "--data-root", type=arguments.FOLDER, help="Where data sets are, in torchvision's layout.  [$CL_DATA_ROOT]"
+)
+@click.option("--out", type=arguments.FOLDER, help="The sweep's folder.  [results/sweep-…]")
 @click.option(
     "--check", is_flag=True, help="Say what the sweep would take, measured on a run of each kind; run nothing."
 )
@@ -86,7 +90,7 @@ def sweep(
         device=device,
         data_root=data_root,
         quiet=quiet,
-        command=typed.command(),
+        command=arguments.command(),
     )
     try:
         if check:
@@ -94,7 +98,7 @@ def sweep(
             return
         tally = wanted.run(retry_failed)
     except (Stopped, KeyboardInterrupt) as stop:
-        again = typed.command(without="--retry-failed")
+        again = arguments.command(without="--retry-failed")
         click.echo(f"Stopped. To go on: {again}", err=True)
         raise SystemExit(128 + (stop.signal if isinstance(stop, Stopped) else 2)) from None
     finish(tally, folder, report)
@@ -108,10 +112,10 @@ def status(sweep: Path) -> None:
     Reads files alone, so it can be asked while the sweep goes on, and from any machine that sees the folder.
     """
     from cl_engine.sweep.folder import SweepFolder
-    from cl_engine.sweep.status import Tally
+    from cl_engine.sweep.status import Status
     from cl_engine.sweep.view import print_status
 
-    print_status(Tally.of(SweepFolder(sweep)))
+    print_status(Status.of(SweepFolder(sweep)))
 
 
 def _given(

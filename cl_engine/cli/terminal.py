@@ -14,9 +14,10 @@ from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.loggers.console import Console
 from cl_engine.options import described
-from cl_engine.results.log_file import LOG
+from cl_engine.results.log_file import LOG_NAME
 from cl_engine.results.run import open_run
-from cl_engine.runs import collector, plugins
+from cl_engine.runs import plugins
+from cl_engine.runs.process_memory import collect_garbage_as_usual
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario, scenario_names
 
@@ -42,7 +43,7 @@ def run_in_terminal(
     consoles: list[Console] = []
 
     def listeners(stream: Stream) -> list[Console]:
-        collector.as_usual()  # all has been imported
+        collect_garbage_as_usual()  # all has been imported
         consoles.append(Console(f"{experiment.scenario} {experiment.strategy}", stream, quiet=quiet))
         return consoles
 
@@ -60,7 +61,7 @@ def run_in_terminal(
         for console in consoles:
             console.close()
     if status != "finished":
-        click.echo(f"log: {folder / LOG}", err=True)
+        click.echo(f"log: {folder / LOG_NAME}", err=True)
     return folder
 
 
@@ -91,7 +92,7 @@ def run_demo(out: Path, fresh: bool, command: str) -> None:
     runs = [open_run(folder) for folder in folders]
     print_comparison(runs)
     report = write_report(runs, out / "report.html")
-    click.echo(f"logs:   {out}/*/{LOG}")
+    click.echo(f"logs:   {out}/*/{LOG_NAME}")
     click.echo(f"report: {report}")
 
 
@@ -114,7 +115,7 @@ def listing(kind: str, options: bool) -> list[str]:
 
 def _announce(path: Path) -> str:
     """Say what the folder holds already, and return its status."""
-    if not (path / LOG).exists():
+    if not (path / LOG_NAME).exists():
         return "new"
     try:
         status = open_run(path).status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -81,3 +82,18 @@ def refuse_links(*folders: Path) -> None:
                     f"{entry} is a link to {entry.readlink()}; what is written into a folder of runs must "
                     "stay there: remove it"
                 )
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a file that somebody asked for whole, with the folders above it, or leave what was there.
+
+    Raises:
+        UsageError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, content)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + ".part").unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None

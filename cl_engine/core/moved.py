@@ -46,12 +46,9 @@ MOVED = {
     "blocks": "checkpoints.blocks",
     "checkpoint": "checkpoints.file",
     "checkpoint_store": "checkpoints.store",
-    "chunks": "results.audit",
     "cifar_files": "data.cifar",
-    "collector": "runs.process_memory",
     "console": "loggers.console",
     "crew": "training.workers",
-    "ctrl_tasks": "streams.ctrl",
     "data_root": "runs.data_root",
     "determinism": "runs.determinism",
     "disk": "core.files",
@@ -119,6 +116,23 @@ MOVED = {
     "tree": "core.tree",
     "typed": "cli.arguments",
 }
+# names within them that have changed since
+RENAMED = {
+    "best": {"Best": "EarlyStopping"},
+    "crew": {"Crew": "WorkerPool"},
+    "examiner": {"Answered": "TestResult", "Examiner": "Evaluator"},
+    "fit_journal": {"FitJournal": "FitProgress"},
+    "job": {"Job": "FitJob", "Midway": "TrainingProbe"},
+    "learner": {"Learner": "SeedGroup"},
+    "ledger": {"Known": "ScoreCache"},
+    "log_file": {"LOG": "LOG_NAME"},
+    "proxies": {"promise": "transferability_score"},
+    "saves": {"Saves": "Checkpointer"},
+    "sweep.place": {"Place": "Backend"},
+    "sweep.tally": {"Tally": "Status"},
+    "sweep.work": {"work": "run_job"},
+    "tree": {"built": "unflatten", "leaves": "leaves_with_path", "mapped": "tree_map", "named": "flatten"},
+}
 
 
 class MovedModules(MetaPathFinder, Loader):
@@ -136,7 +150,9 @@ class MovedModules(MetaPathFinder, Loader):
         name = module.__name__
         now = f"cl_engine.{MOVED[name.partition('.')[2]]}"
         warnings.warn(f"{name} is now {now}", DeprecationWarning, stacklevel=2)
-        sys.modules[name] = importlib.import_module(now)
+        sys.modules[name] = moved = importlib.import_module(now)
+        for old, new in RENAMED.get(name.partition(".")[2], {}).items():
+            setattr(moved, old, getattr(moved, new))
 
 
 def find_moved_modules() -> None:

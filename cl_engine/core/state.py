@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from cl_engine.core.bank import Bank
-from cl_engine.core.tree import leaves
+from cl_engine.core.tree import leaves_with_path
 from cl_engine.errors import UsageError
 
 State = dict[str, Any]
@@ -25,7 +25,7 @@ def check_state(state: Mapping[str, Any], seeds: int, owner: str) -> None:
     """
     if not isinstance(state, Mapping):
         raise UsageError(f"{owner}.start() must return a dict of tensors and numbers, not a {type(state).__name__}")
-    for path, leaf in leaves(state):
+    for path, leaf in leaves_with_path(state):
         where = f"{owner}: state[{']['.join(map(repr, path))}]"
         if any(not isinstance(key, str) or "/" in key for key in path):
             raise UsageError(f"{where} has a key that is not a string without '/'")
@@ -47,7 +47,7 @@ def bytes_by_part(state: Mapping[str, Any]) -> dict[str, int]:
     Only the held rows of a bank count, as only they are saved.
     """
     parts: dict[str, int] = {}
-    for path, leaf in leaves(state):
+    for path, leaf in leaves_with_path(state):
         tensor = leaf.rows if isinstance(leaf, Bank) else leaf
         size = tensor[0].numel() * tensor.element_size() if isinstance(tensor, Tensor) else NUMBER_BYTES
         parts[path[0]] = parts.get(path[0], 0) + size

@@ -10,24 +10,24 @@ Path = tuple[str, ...]
 Tree = dict[str, Any]
 
 
-def leaves(tree: Mapping[str, Any], at: Path = ()) -> Iterator[tuple[Path, Any]]:
+def leaves_with_path(tree: Mapping[str, Any], at: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Yield ``(path, leaf)`` for all that is not a dict, in insertion order."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from leaves(value, (*at, key))
+            yield from leaves_with_path(value, (*at, key))
         else:
             yield (*at, key), value
 
 
-def mapped(function: Callable[[Any], Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+def tree_map(function: Callable[[Any], Any], tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return a tree of the same shape whose leaves are ``function(leaf)``."""
     return {
-        key: mapped(function, value) if isinstance(value, Mapping) else function(value) for key, value in tree.items()
+        key: tree_map(function, value) if isinstance(value, Mapping) else function(value) for key, value in tree.items()
     }
 
 
-def built(pairs: Mapping[Path, Any]) -> dict[str, Any]:
-    """Return the tree that has these leaves: the inverse of `leaves` (empty dicts are not kept)."""
+def unflatten(pairs: Mapping[Path, Any]) -> dict[str, Any]:
+    """Return the tree that has these leaves: the inverse of `leaves_with_path` (empty dicts are not kept)."""
     tree: dict[str, Any] = {}
     for path, leaf in pairs.items():
         branch = tree
@@ -37,11 +37,11 @@ def built(pairs: Mapping[Path, Any]) -> dict[str, Any]:
     return tree
 
 
-def named(tree: Mapping[str, Any]) -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return the leaves by their names: ``{"train.lr": 0.1, …}``."""
-    return {".".join(map(str, path)): leaf for path, leaf in leaves(tree)}
+    return {".".join(map(str, path)): leaf for path, leaf in leaves_with_path(tree)}
 
 
 def written(tree: Mapping[str, Any]) -> dict[str, str]:
     """Return the leaves by their names, as text: ``{"train.lr": "0.1", …}``; what is not text is JSON."""
-    return {name: leaf if isinstance(leaf, str) else json.dumps(leaf) for name, leaf in named(tree).items()}
+    return {name: leaf if isinstance(leaf, str) else json.dumps(leaf) for name, leaf in flatten(tree).items()}

@@ -39,15 +39,15 @@ class Augmentation:
         mirrored = torch.rand(rows, 1, generator=generator) < self.flip
         return torch.cat([shifts, mirrored.to(torch.int64)], dim=1)
 
-    def one_by_one(self, black: Tensor) -> Callable[[Tensor], Tensor] | None:
+    def one_by_one(self, pad_value: Tensor) -> Callable[[Tensor], Tensor] | None:
         """Return a function of one image ``[C, H, W]`` that draws from torch's global generator; None: nothing is done."""
-        return (lambda x: self.applied(x.unsqueeze(0), self.draw(1), black)[0]) if self else None
+        return (lambda x: self.applied(x.unsqueeze(0), self.draw(1), pad_value)[0]) if self else None
 
-    def applied(self, x: Tensor, drawn: Tensor, black: Tensor) -> Tensor:
-        """Return images ``[N, C, H, W]`` as drawn ``[N, 3]``; ``black`` ``[C, 1, 1]`` is what they are padded with."""
+    def applied(self, x: Tensor, drawn: Tensor, pad_value: Tensor) -> Tensor:
+        """Return images ``[N, C, H, W]`` as drawn ``[N, 3]``; ``pad_value`` ``[C, 1, 1]`` is what they are padded with."""
         n, c, height, width = x.shape
         if self.crop:
-            padded = black.to(x.dtype).expand(n, c, height + 2 * self.crop, width + 2 * self.crop).clone()
+            padded = pad_value.to(x.dtype).expand(n, c, height + 2 * self.crop, width + 2 * self.crop).clone()
             padded[:, :, self.crop : self.crop + height, self.crop : self.crop + width] = x
         else:
             padded = x

@@ -17,7 +17,7 @@ from cl_engine.errors import UsageError
 from cl_engine.options import Configured, option
 
 Setting = Literal["task", "domain", "class"]
-BLACK: tuple[float, ...] = (0.0,)
+PAD_VALUE: tuple[float, ...] = (0.0,)
 Shape = Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=3, max_length=3)]
 
 
@@ -28,12 +28,12 @@ class Data:
     Attributes:
         x: inputs ``[N, *shape]``; uint8 as stored for images, float32 otherwise. `Net` scales them.
         y: labels ``[N]``, int64; local to the task, or global in the ``class`` setting.
-        again: given a number to draw from, returns ``x`` as random transformations show it this time; None: always alike.
+        resample: given a number to draw from, returns ``x`` as random transformations show it this time; None: always alike.
     """
 
     x: Tensor
     y: Tensor
-    again: Callable[[int], Tensor] | None = None
+    resample: Callable[[int], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -58,7 +58,7 @@ class Experience:
         validation: rows set aside for choices made while learning; empty if the scenario asks for none.
         classes: number of classes of this task.
         labelled: whether rows have labels; without, labels are −1 throughout.
-        draw: number that the randomness of learning is derived from: the step this would be if tasks came in the
+        rng_key: number that the randomness of learning is derived from: the step this would be if tasks came in the
             stream's own order, so that what a task brings about does not depend on the order; None: the step.
     """
 
@@ -68,12 +68,12 @@ class Experience:
     validation: Data
     classes: int
     labelled: bool = True
-    draw: int | None = None
+    rng_key: int | None = None
 
     @property
     def key(self) -> int:
-        """What randomness is derived from: ``draw``, or the step."""
-        return self.step if self.draw is None else self.draw
+        """What randomness is derived from: ``rng_key``, or the step."""
+        return self.step if self.rng_key is None else self.rng_key
 
 
 class Stream(Configured):
@@ -81,7 +81,7 @@ class Stream(Configured):
 
     A kind of stream sets ``n_tasks``, ``n_steps`` (None: without end), ``input_shape``, ``outputs``, ``mean`` and
     ``std``, and answers `task_id`, `__getitem__` and `test`. It keeps no experience alive that it has given out. One whose
-    training images are to be shown at random sets ``augmentation``, and ``black`` (a channel each) where they are float32.
+    training images are to be shown at random sets ``augmentation``, and ``pad_value`` (a channel each) where they are float32.
     """
 
     setting: Setting = option("task", "what is told at test time: task, domain or class (incremental)")
@@ -95,7 +95,7 @@ class Stream(Configured):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     device: torch.device
-    black = BLACK  # without annotations, for what has one and a value is an option
+    pad_value = PAD_VALUE  # without annotations, for what has one and a value is an option
     augmentation = Augmentation()
 
     @abstractmethod

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cl_engine.data import cifar as cifar_files
-from cl_engine.data import idx as idx_files
-from cl_engine.data.source_stream import Arrays, Source
+from cl_engine.data import cifar, idx
+from cl_engine.data.source import Arrays, Source
 from cl_engine.errors import UsageError
 
 
@@ -63,7 +62,7 @@ class MnistLike(TorchvisionSource):
         folder, half = (self.dataset, "raw"), "train" if train else "t10k"
         images = self.file(root, *folder, f"{half}-images-idx3-ubyte")
         labels = self.file(root, *folder, f"{half}-labels-idx1-ubyte")
-        x, y = idx_files.read(images, 3), idx_files.read(labels, 1)
+        x, y = idx.read(images, 3), idx.read(labels, 1)
         if len(x) != len(y) or (len(y) and y.max() >= self.classes):
             raise UsageError(
                 f"{labels} is damaged: {len(y)} labels up to {max(y, default=0)} for {len(x)} images of {self.classes} classes"
@@ -81,7 +80,7 @@ class CifarLike(TorchvisionSource):
 
         known = getattr(datasets, self.dataset)
         parts = [
-            cifar_files.read(self.file(root, known.base_folder, name), md5, self.labels)
+            cifar.read(self.file(root, known.base_folder, name), md5, self.labels)
             for name, md5 in (known.train_list if train else known.test_list)
         ]
         images, labels = zip(*parts, strict=True)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cl_engine.checkpoints import file as checkpoint
-from cl_engine.checkpoints.store import Store
-from cl_engine.errors import UsageError
+from cl_engine.checkpoints.store import MIDWAY, Store
 from cl_engine.events import Saved
-from cl_engine.training.fit_progress import FitJournal
-
-LOG = logging.getLogger("cl_engine")
-MIDWAY = "midway.safetensors"
+from cl_engine.training.fit_progress import FitProgress
 
 
-class Saves:
+class Checkpointer:
     """Writes checkpoints, and keeps count of what they cost.
 
     Two files: the checkpoint holds the state between two items of the agenda; beside it, while an experience is being
@@ -54,32 +47,34 @@ class Saves:
         """Take in what a run goes on from."""
         self.has_state, self._taken_up = True, resume.get("midway")
 
-    def journal(self, step: int) -> FitJournal | None:
+    def journal(self, step: int) -> FitProgress | None:
         """Return the journal of the experience that begins, one taken up if it was being learned; None: none is kept."""
         taken_up, self._taken_up, self._passes = self._taken_up, None, 0
         if not self.every_epochs:
             return None
-        return FitJournal.restored(taken_up) if taken_up is not None and taken_up["learning"] == step else FitJournal()
+        return (
+            FitProgress.restored(taken_up) if taken_up is not None and taken_up["learning"] == step else FitProgress()
+        )
 
     def due(self) -> bool:
         """Count a pass; return whether to save after it."""
         self._passes += 1
         return self._passes % self.every_epochs == 0 and not self.behind
 
-    def whole(self, state: dict[str, Any], place: int, began: float) -> Saved:
+    def whole(self, state: dict[str, Any], cursor: int, began: float) -> Saved:
         """Write the state of a run; return the event that says so. ``began`` is when saving did, by the clock of `time`."""
         assert self.store is not None
         size = self.store.save(state)
         self.store.path.with_name(MIDWAY).unlink(missing_ok=True)
         self.has_state = True
-        return Saved(step=state["step"], place=place, bytes=size, seconds=self._took(began))
+        return Saved(step=state["step"], cursor=cursor, bytes=size, seconds=self._took(began))
 
-    def midway(self, journal: FitJournal, step: int, place: int, seconds: float, began: float) -> Saved:
+    def midway(self, journal: FitProgress, step: int, cursor: int, seconds: float, began: float) -> Saved:
         """Write what the fits of the experience at ``step``, ``seconds`` old, have come to; return the event that says so."""
         assert self.store is not None
         content = {**journal.state(seconds), "learning": step}
         size = checkpoint.save(self.store.path.with_name(MIDWAY), content)
-        return Saved(step=step, place=place, bytes=size, midway=True, seconds=self._took(began))
+        return Saved(step=step, cursor=cursor, bytes=size, midway=True, seconds=self._took(began))
 
     def finished(self) -> None:
         """Keep the last checkpoint alone."""
@@ -90,22 +85,3 @@ class Saves:
         seconds = time.perf_counter() - began
         self._seconds += seconds
         return seconds
-
-
-def saved(store: Store, device: torch.device | None) -> dict[str, Any] | None:
-    """Return what a run goes on from, None if nothing was saved: the checkpoint, and what was saved since, as ``midway``.
-
-    What is damaged of the second, or of another experience, is left out: the experience is then learned from its start.
-
-    Raises:
-        UsageError: if the checkpoint is damaged, and the one before too.
-    """
-    found, beside = store.load(device), store.path.with_name(MIDWAY)
-    if found is not None and beside.exists():
-        try:
-            midway = checkpoint.load(beside, device)
-        except UsageError as error:
-            LOG.warning("%s; the experience that was being learned is begun anew", error)
-        else:
-            found["midway"] = midway if midway.get("learning") == found["step"] + 1 else None
-    return found

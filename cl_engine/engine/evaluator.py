@@ -14,7 +14,7 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.data.stream import Data, Stream
 from cl_engine.errors import RunFailed
-from cl_engine.metrics.running import Known
+from cl_engine.metrics.running import ScoreCache
 from cl_engine.strategy import Strategy
 
 TEST_CACHE_BYTES = 512 * 2**20
@@ -23,7 +23,7 @@ SPOT_CHECKS = 0.01  # share of the scores held to be unchanged
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class TestResult:
     """Tasks ``[n]`` and what is right of them: answers ``[n, S]`` of so many rows ``[n]``.
 
     ``reused``: as in the tests before, since the answers cannot have changed.
@@ -35,7 +35,7 @@ class Answered:
     reused: bool = False
 
 
-class Examiner:
+class Evaluator:
     """Tests the strategy of a run, and its untrained twin.
 
     Where a `Strategy.fingerprint` is that of the last test, the last score holds. A share of these is tested all the same
@@ -69,13 +69,13 @@ class Examiner:
         """Return what a strategy is told of the task it is tested on."""
         return task_id if self.stream.setting == "task" else None
 
-    def untrained(self, task_ids: Iterable[int]) -> Iterator[Answered]:
+    def untrained(self, task_ids: Iterable[int]) -> Iterator[TestResult]:
         """Test the twin that has learned nothing."""
         self._untrained = self._untrained or self.strategy.untrained()
         for task in task_ids:
             yield self._measured(self._untrained, task)
 
-    def trained(self, task_ids: Sequence[int], step: int, known: Known) -> Iterator[Answered]:
+    def trained(self, task_ids: Sequence[int], step: int, known: ScoreCache) -> Iterator[TestResult]:
         """Test the strategy after ``step``; ``known`` holds the last tests of tasks with a fingerprint, and is kept so.
 
         Raises:
@@ -93,7 +93,7 @@ class Examiner:
         self._spot_checks(tasks, holds, step, known)
         for start, end in _stretches(holds):
             if holds[start]:
-                yield Answered(tasks[start:end], *known.counts(tasks[start:end]), reused=True)
+                yield TestResult(tasks[start:end], *known.counts(tasks[start:end]), reused=True)
                 continue
             for task, fingerprint in zip(task_ids[start:end], fingerprints[start:end], strict=True):
                 answered = self._measured(self.strategy, task)
@@ -102,7 +102,7 @@ class Examiner:
                     self._here.add(task)
                 yield answered
 
-    def _together(self, task_ids: Sequence[int]) -> Iterator[Answered]:
+    def _together(self, task_ids: Sequence[int]) -> Iterator[TestResult]:
         """Test one function on the rows of several tasks in one pass, where each has few."""
         waiting: list[tuple[int, Data]] = []
         rows = 0
@@ -115,20 +115,20 @@ class Examiner:
             parts = self.strategy.predict(x, None).split([len(test) for _, test in waiting], dim=1)
             right = [n_correct(logits, test) for (_, test), logits in zip(waiting, parts, strict=True)]
             tasks, tests = zip(*waiting, strict=True)
-            yield Answered(np.array(tasks), np.array(right), np.array([len(test) for test in tests]))
+            yield TestResult(np.array(tasks), np.array(right), np.array([len(test) for test in tests]))
             waiting, rows = [], 0
 
-    def _measured(self, learner: Strategy, task: int) -> Answered:
+    def _measured(self, learner: Strategy, task: int) -> TestResult:
         test = self.test(task)
         right = n_correct(learner.predict(test.x, self.told(task)), test)
-        return Answered(np.array([task]), np.array([right]), np.array([len(test)]))
+        return TestResult(np.array([task]), np.array([right]), np.array([len(test)]))
 
     def _forget(self, tasks: set[int]) -> None:
         """Drop the rows of tasks that are not tested as their scores hold, which they mostly do for good."""
         for task in [task for task in self._tests if task in tasks]:
             self._cached -= _bytes(self._tests.pop(task))
 
-    def _spot_checks(self, tasks: np.ndarray, holds: np.ndarray, step: int, known: Known) -> None:
+    def _spot_checks(self, tasks: np.ndarray, holds: np.ndarray, step: int, known: ScoreCache) -> None:
         """Test some of the tasks whose last test holds once more."""
         share = SPOT_CHECKS if self.spot_checks is None else self.spot_checks
         draws = rng.arrays(0, "spot checks", step).random(len(tasks))

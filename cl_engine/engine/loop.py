@@ -14,15 +14,15 @@ from cl_engine.checkpoints.store import Store
 from cl_engine.core.state import bytes_by_part, check_state
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.engine.agenda import Evaluate, Item, Learn
-from cl_engine.engine.checkpointer import Saves
-from cl_engine.engine.evaluator import Answered, Examiner, n_correct
+from cl_engine.engine.checkpointer import Checkpointer
+from cl_engine.engine.evaluator import Evaluator, TestResult, n_correct
 from cl_engine.engine.stopped_seeds import without_seeds
 from cl_engine.errors import RunFailed
-from cl_engine.events import CurvePoint, EarlierTested, Event, NotFinite, Unchanged
+from cl_engine.events import CurvePoint, EarlierTaskTested, Event, NotFinite, ScoresReused
 from cl_engine.metrics.running import Ledger
 from cl_engine.nn.flops import Flops
 from cl_engine.strategy import Strategy
-from cl_engine.training.fit_job import Curve, Midway
+from cl_engine.training.fit_job import Curve, TrainingProbe
 from cl_engine.training.fit_progress import Resumable
 
 LOG = logging.getLogger("cl_engine")
@@ -52,28 +52,35 @@ def simulate(
         save_share: put a save off while saving has taken more than this share of the run; None: never.
         save_every_epochs: save in the middle of an experience too, after every k-th pass; 0: never.
         curve: when to test in the middle of learning.
-        spot_checks: share of the scores held to be unchanged that are measured again all the same; None: see `Examiner`.
+        spot_checks: share of the scores held to be unchanged that are measured again all the same; None: see `Evaluator`.
         mark: says in the checkpoint which experiment it is of.
 
     Raises:
         UsageError: if the strategy's first state is not one that can be saved.
         RunFailed: if learning cannot go on, or a spot check fails.
     """
-    saves = Saves(save_to, save_share, save_every_epochs)
-    examiner = Examiner(stream, strategy, spot_checks)
-    return _Simulation(stream, strategy, saves, curve or Curve(), examiner, mark).events(agenda, resume)
+    checkpointer = Checkpointer(save_to, save_share, save_every_epochs)
+    evaluator = Evaluator(stream, strategy, spot_checks)
+    return _Simulation(stream, strategy, checkpointer, curve or Curve(), evaluator, mark).events(agenda, resume)
 
 
 class _Simulation:
     """One walk along an agenda."""
 
     def __init__(
-        self, stream: Stream, strategy: Strategy, saves: Saves, curve: Curve, examiner: Examiner, mark: str
+        self,
+        stream: Stream,
+        strategy: Strategy,
+        checkpointer: Checkpointer,
+        curve: Curve,
+        evaluator: Evaluator,
+        mark: str,
     ) -> None:
-        self.stream, self.strategy, self.saves, self.examiner, self.mark = stream, strategy, saves, examiner, mark
+        self.stream, self.strategy, self.mark = stream, strategy, mark
+        self.checkpointer, self.evaluator = checkpointer, evaluator
         strategy.curve = curve
         self.ledger = Ledger(len(strategy.seeds))
-        self.place = 0
+        self.cursor = 0
         self.began = time.perf_counter()
 
     def events(self, agenda: Iterable[Item], resume: dict[str, Any] | None) -> Iterator[Event]:
@@ -84,11 +91,11 @@ class _Simulation:
         else:
             self.strategy.state = resume["strategy"]
             self.ledger = Ledger.restored(resume["ledger"])
-            self.place, step = resume["place"], resume["step"]
-            self.saves.resumed(resume)
+            self.cursor, step = resume["cursor"], resume["step"]
+            self.checkpointer.resumed(resume)
         n_steps, n_tasks = self.stream.n_steps, self.stream.n_tasks
-        yield events.StreamStarted(step=step, place=self.place, n_steps=n_steps, n_tasks=n_tasks)
-        for item in islice(iter(agenda), self.place, None):
+        yield events.StreamStarted(step=step, cursor=self.cursor, n_steps=n_steps, n_tasks=n_tasks)
+        for item in islice(iter(agenda), self.cursor, None):
             step = max(step, item.step)
             if isinstance(item, Learn):
                 for event in self._learn(item):
@@ -96,22 +103,22 @@ class _Simulation:
             elif isinstance(item, Evaluate):
                 for event in self._evaluate(item):
                     yield without_seeds(event, self.ledger.stopped)
-            elif item.last or not self.saves.behind:
-                yield from self._save(item.step, self.place + 1)
-            self.place += 1
+            elif item.last or not self.checkpointer.behind:
+                yield from self._save(item.step, self.cursor + 1)
+            self.cursor += 1
         yield events.StreamEnded(step=step, seconds=time.perf_counter() - self.began)
-        self.saves.finished()
+        self.checkpointer.finished()
 
     def _learn(self, item: Learn) -> Iterator[Event]:
-        if self.saves.every_epochs and not self.saves.has_state:
-            yield from self._save(item.step - 1, self.place)  # what learning starts from, to be taken up in its middle
+        if self.checkpointer.every_epochs and not self.checkpointer.has_state:
+            yield from self._save(item.step - 1, self.cursor)  # what learning starts from, to be taken up in its middle
         experience = self.stream.arrival(item.step)
         task = experience.task_id
-        journal = self.strategy.journal = self.saves.journal(item.step)
+        journal = self.strategy.journal = self.checkpointer.journal(item.step)
         yield events.TaskStarted(step=item.step, task_id=task, rows=len(experience.train))
         began = time.perf_counter() - (journal.seconds if journal else 0.0)
         for event in self.strategy.learning(experience):
-            if isinstance(event, Midway):
+            if isinstance(event, TrainingProbe):
                 for fact in self._tested(event, task):
                     if event.record is not None:
                         event.record.note(fact)
@@ -119,13 +126,13 @@ class _Simulation:
             elif isinstance(event, NotFinite):
                 yield from self._stop(event)
             elif isinstance(event, Resumable):
-                if journal and self.saves.due():
+                if journal and self.checkpointer.due():
                     saving = time.perf_counter()
-                    yield events.Saving(step=item.step, place=self.place)
-                    yield self.saves.midway(journal, item.step, self.place, saving - began, saving)
+                    yield events.Saving(step=item.step, cursor=self.cursor)
+                    yield self.checkpointer.midway(journal, item.step, self.cursor, saving - began, saving)
             else:
                 yield event
-        self.saves.has_state = False
+        self.checkpointer.has_state = False
         self.ledger.learned(item.step, task)
         check_state(self.strategy.state, len(self.strategy.seeds), self.strategy.name())
         yield events.TaskLearned(
@@ -148,28 +155,28 @@ class _Simulation:
             raise RunFailed(
                 f"the loss of the last seed is not finite {where}: lower train.lr, now {self.strategy.train.lr}"
             )
-        names = ", ".join(str(seeds[place]) for place in sorted(new))
+        names = ", ".join(str(seeds[cursor]) for cursor in sorted(new))
         LOG.warning("the loss of seed %s is not finite %s: the others go on without it", names, where)
-        stopped = tuple(int(place in new) for place in range(len(seeds)))
+        stopped = tuple(int(cursor in new) for cursor in range(len(seeds)))
         yield events.SeedStopped(
             step=event.step, task_id=event.task_id, fit=event.fit, epoch=event.epoch, stopped=stopped
         )
 
     def _flops(self, experience: Experience) -> float:
         """Return the operations of answering one row of the experience, those of one seed."""
-        told = self.examiner.told(experience.task_id)
+        told = self.evaluator.told(experience.task_id)
         with Flops() as counted:
             self.strategy.predict(experience.train.x[:1], told)
         flops: int = counted.total
         return flops / len(self.strategy.seeds)
 
-    def _tested(self, event: Midway, task: int) -> Iterator[CurvePoint | EarlierTested]:
+    def _tested(self, event: TrainingProbe, task: int) -> Iterator[CurvePoint | EarlierTaskTested]:
         yield self._curve_point(event, task)
         yield from self._earlier(event, task)
 
-    def _curve_point(self, event: Midway, task: int) -> CurvePoint:
+    def _curve_point(self, event: TrainingProbe, task: int) -> CurvePoint:
         began = time.perf_counter()
-        test = self.examiner.test(task)
+        test = self.evaluator.test(task)
         right = n_correct(event.predict(test.x), test)
         return CurvePoint(
             step=event.step,
@@ -181,18 +188,18 @@ class _Simulation:
             seconds=time.perf_counter() - began,
         )
 
-    def _earlier(self, event: Midway, task: int) -> Iterator[EarlierTested]:
+    def _earlier(self, event: TrainingProbe, task: int) -> Iterator[EarlierTaskTested]:
         """Test the first tasks met with the weights as they are now, where the strategy can say what they answer."""
         wanted = range(min(self.strategy.curve.tasks, len(self.ledger.first_learned)))
         met = [other for other in wanted if other != task and self.ledger.first_learned[other] >= 0]
         params = event.params() if met else {}
         for other in met:
             began = time.perf_counter()
-            test, told = self.examiner.test(other), self.examiner.told(other)
+            test, told = self.evaluator.test(other), self.evaluator.told(other)
             logits = self.strategy.predict_midway(params, test.x, told)
             if logits is None:
                 return
-            yield EarlierTested(
+            yield EarlierTaskTested(
                 step=event.step,
                 task_id=other,
                 batch=event.batch,
@@ -207,7 +214,7 @@ class _Simulation:
         row = self.ledger.row(item.step)
         for answered in self._answers(item):
             self.ledger.put(answered.task_ids, answered.n_correct, answered.n_total)
-            held = Unchanged(
+            held = ScoresReused(
                 step=item.step,
                 evaluation=row,
                 task_ids=answered.task_ids,
@@ -218,21 +225,21 @@ class _Simulation:
         scores = {name: tuple(values.tolist()) for name, values in self.ledger.scores().items()}
         yield events.Scored(step=item.step, evaluation=row, seconds=time.perf_counter() - began, **scores)
 
-    def _answers(self, item: Evaluate) -> Iterator[Answered]:
+    def _answers(self, item: Evaluate) -> Iterator[TestResult]:
         if item.step < 0:
-            return self.examiner.untrained(item.task_ids)
-        return self.examiner.trained(item.task_ids, item.step, self.ledger.known)
+            return self.evaluator.untrained(item.task_ids)
+        return self.evaluator.trained(item.task_ids, item.step, self.ledger.known)
 
-    def _save(self, step: int, place: int) -> Iterator[Event]:
-        if not self.saves.possible:
+    def _save(self, step: int, cursor: int) -> Iterator[Event]:
+        if not self.checkpointer.possible:
             return
         saving = time.perf_counter()
-        yield events.Saving(step=step, place=self.place)
+        yield events.Saving(step=step, cursor=self.cursor)
         state = {
             "strategy": self.strategy.state,
             "ledger": self.ledger.state(),
-            "place": place,
+            "cursor": cursor,
             "step": step,
             "experiment": self.mark,
         }
-        yield self.saves.whole(state, self.place, saving)
+        yield self.checkpointer.whole(state, self.cursor, saving)

@@ -10,13 +10,13 @@ from typing import Any
 from cl_engine.events import (
     NOT_MEASURED,
     CurvePoint,
-    EarlierTested,
+    EarlierTaskTested,
     EpochEnded,
     Evaluated,
     Event,
+    ScoresReused,
     SeedStopped,
     StrategyEvent,
-    Unchanged,
 )
 
 
@@ -24,10 +24,10 @@ def without_seeds(event: Event, stopped: Collection[int]) -> Event:
     """Return the event with nothing in the places of the seeds stopped: `NOT_MEASURED` for counts, NaN for all else."""
     if not stopped:
         return event
-    if isinstance(event, CurvePoint | EarlierTested | Evaluated):
+    if isinstance(event, CurvePoint | EarlierTaskTested | Evaluated):
         right = tuple(NOT_MEASURED if k in stopped else count for k, count in enumerate(event.n_correct))
         return replace(event, n_correct=right)
-    if isinstance(event, Unchanged):
+    if isinstance(event, ScoresReused):
         counts = event.n_correct.copy()
         counts[:, list(stopped)] = NOT_MEASURED
         return replace(event, n_correct=counts)

@@ -19,13 +19,13 @@ from cl_engine.interop.recipe import NEEDS_NO_TASK, WITH_MASKS, Heads, Recipe
 from cl_engine.nn.net import Net
 from cl_engine.options import checked, option
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.training.fit_job import Midway
+from cl_engine.training.fit_job import TrainingProbe
 from cl_engine.training.optimizers import Train
 
 MET = "met"  # the part of the state that tells of the arrivals so far
 
 
-class Guest(Strategy):
+class AvalancheAdapter(Strategy):
     """A strategy of Avalanche, with model, optimiser and criterion made from the scenario.
 
     What its constructor takes stands beside these options: ``--set ewc_lambda=0.4``. Between experiences all it holds is
@@ -92,7 +92,7 @@ class Guest(Strategy):
         """Train every seed's strategy, side by side, pass by pass."""
         from cl_engine.interop.training import is_joint, trained
 
-        if experience.train.again is not None:
+        if experience.train.resample is not None:
             raise UsageError(
                 f"{self.name()} is shown tensors, and training transformations other than crops and mirror images cannot "
                 "be drawn anew for it: say stream.random_transforms = 'eval' or 'once'"
@@ -147,7 +147,9 @@ class Guest(Strategy):
                 return
             if all(isinstance(message, Reached) for message in messages):
                 place = messages[0]
-                yield Midway(step=step, batch=place.batch, epoch=place.epoch, predict=self._midway(strategies, task))
+                yield TrainingProbe(
+                    step=step, batch=place.batch, epoch=place.epoch, predict=self._midway(strategies, task)
+                )
             ended = [message for message in messages if isinstance(message, PassEnded)]
             if ended:
                 loss = tuple(m.loss if isinstance(m, PassEnded) else math.nan for m in messages)
@@ -235,7 +237,7 @@ class Guest(Strategy):
         def rows(index: int) -> Data:
             return Data(self.net.prepare(prepared[index].x), prepared[index].y)
 
-        shown = self.train.augmentation.one_by_one(self.net.black(experience.train.x.dtype))
+        shown = self.train.augmentation.one_by_one(self.net.pad_value(experience.train.x.dtype))
         return TensorBenchmark(Rows(rows, labels, [*classes, *([rest] if rest else [])], shown)), steps
 
     def _classes_of(self, task_id: int | None) -> list[int]:
@@ -254,11 +256,15 @@ class Guest(Strategy):
         return {**packed([taken(strategy) for strategy in strategies]), **({MET: more} if more else {})}
 
 
-Guest.Options = opened(Guest.Options)
+AvalancheAdapter.Options = opened(AvalancheAdapter.Options)
 
 
-def named(rest: str) -> type[Guest]:
+def named(rest: str) -> type[AvalancheAdapter]:
     """Return the strategy that ``avalanche:rest`` stands for: a class of Avalanche's, or ``module:Class``."""
     if not rest:
-        return Guest
-    return type(rest.rpartition(":")[2], (Guest,), {"target": rest, "__module__": __name__, "__doc__": Guest.__doc__})
+        return AvalancheAdapter
+    return type(
+        rest.rpartition(":")[2],
+        (AvalancheAdapter,),
+        {"target": rest, "__module__": __name__, "__doc__": AvalancheAdapter.__doc__},
+    )

@@ -47,7 +47,7 @@ class Answers(nn.Module):
         return self._answer[0](x)
 
 
-class Learner(SupervisedTemplate):  # type: ignore[misc]
+class AvalancheStrategy(SupervisedTemplate):  # type: ignore[misc]
     """One of our strategies as Avalanche's: ``train(experience or stream)``, ``eval(stream)``, metrics, plug-ins.
 
     Plug-ins are called at Avalanche's own points, with ``mbatch``, ``mb_output`` and ``loss`` set: those of training in
@@ -162,7 +162,7 @@ class Learner(SupervisedTemplate):  # type: ignore[misc]
             train=found.train,
             validation=found.validation,
             classes=found.classes,
-            draw=found.draw,
+            rng_key=found.rng_key,
         )
 
     # Answering
@@ -241,7 +241,7 @@ def as_avalanche(
     eval_every: int = -1,
     stream: Mapping[str, Any] | None = None,
     **options: Any,
-) -> Learner:
+) -> AvalancheStrategy:
     """Return one of our strategies as an Avalanche strategy: ``train(experience)``, ``eval(stream)``.
 
     Args:
@@ -275,7 +275,7 @@ def as_avalanche(
     if len(strategy.seeds) != 1:
         raise UsageError(f"inside Avalanche a strategy has one seed, found {strategy.seeds}")
     with quietly():
-        return Learner(
+        return AvalancheStrategy(
             strategy, found, evaluator=evaluator, plugins=plugins, eval_mb_size=eval_mb_size, eval_every=eval_every
         )
 
@@ -288,7 +288,7 @@ def _made(name: str, stream: Avalanche, net: Any, train: Train, seed: int, optio
             raise UsageError("net.name is missing: give a table, as {'name': 'mlp', 'hidden': [64]}")
         build = plugins.net_builder(table.pop("name"), table, stream.input_shape, stream.outputs)
     kind = plugins.load("strategies", name)
-    ours = Net(build, stream.input_shape, black=stream.black, device=stream.device)
+    ours = Net(build, stream.input_shape, pad_value=stream.pad_value, device=stream.device)
     shown = train.shown(stream.augmentation)
     made: Strategy = kind(ours, seeds=(seed,), setting=stream.setting, train=shown, **options)
     return made

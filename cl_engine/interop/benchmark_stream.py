@@ -117,7 +117,7 @@ class Avalanche(Stream):
         self.mean, self.std = (0.0,), (1.0,)  # inputs come as the benchmark's transformations leave them
         wanted = self.random_transforms == "keep" and shown_alike([part.dataset for part in self.parts])
         known = as_augmentation(self.parts[0].dataset) if wanted else None
-        self.augmentation, self.black = known or (Augmentation(), (0.0,))
+        self.augmentation, self.pad_value = known or (Augmentation(), (0.0,))
 
     def _coming_back(self, steps: list[int]) -> list[int]:
         if isinstance(self.revisit, int):
@@ -159,7 +159,7 @@ class Avalanche(Stream):
             train=self._training(part, train, kind),
             validation=self._data(part, validation, kind, "eval"),
             classes=len(self.classes[kind]),
-            draw=step if plain else index,
+            rng_key=step if plain else index,
         )
 
     def test(self, task_id: int) -> Data:

@@ -42,7 +42,7 @@ class Reached:
     epoch: int
 
 
-class TrainingSpy(SupervisedPlugin):  # type: ignore[misc]
+class TrainingCallbacks(SupervisedPlugin):  # type: ignore[misc]
     """Tells what happens in training, by calling ``tell``; it changes nothing."""
 
     passing = True  # it holds nothing that would have to be saved
@@ -83,7 +83,7 @@ class TrainingSpy(SupervisedPlugin):  # type: ignore[misc]
             self._tell(Reached(self._batch, self._epoch))
 
 
-class AnswerSpy(SupervisedPlugin):  # type: ignore[misc]
+class AnswerCallbacks(SupervisedPlugin):  # type: ignore[misc]
     """Keeps what the strategy answers, batch by batch, as it leaves it after all plug-ins."""
 
     passing = True

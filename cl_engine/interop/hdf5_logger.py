@@ -21,7 +21,7 @@ from cl_engine.interop.callbacks import of_batch, of_pass
 from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.snapshot import taken
 from cl_engine.metrics.running import Ledger
-from cl_engine.results.log_file import LOG
+from cl_engine.results.log_file import LOG_NAME
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.strategy import Strategy
 
@@ -85,7 +85,7 @@ class Hdf5Logger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         self.path = Path(folder)
         if fresh:
             RunFolder.cleared(self.path)
-        if (self.path / LOG).exists():
+        if (self.path / LOG_NAME).exists():
             raise UsageError(f"{self.path} holds a log already: give another folder, or fresh=True to replace it")
         self._names = {"strategy": strategy, "scenario": scenario}
         self._seed, self._watched = seed, stream

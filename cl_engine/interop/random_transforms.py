@@ -38,17 +38,17 @@ def as_augmentation(dataset: Any) -> tuple[Augmentation, tuple[float, ...]] | No
     plain = inputs_of(dataset, index, "eval")
     if plain.ndim != 4 or plain.dtype != torch.float32 or not found:
         return None
-    black = _black(rest, plain)
-    if black is None:
+    pad_value = _black(rest, plain)
+    if pad_value is None:
         return None
     every = _every(found)
     for number, row in zip(index, plain, strict=True):
-        allowed = found.applied(row.expand(len(every), *row.shape), every, black)
+        allowed = found.applied(row.expand(len(every), *row.shape), every, pad_value)
         for seed in TRIES:
             shown = inputs_of(dataset, [number], "train", seed)
             if shown.shape[1:] != row.shape or (allowed - shown).abs().amax(dim=(1, 2, 3)).min() > NEAR:
                 return None
-    return found, tuple(black.flatten().tolist())
+    return found, tuple(pad_value.flatten().tolist())
 
 
 def shown_alike(datasets: Sequence[Any]) -> bool:

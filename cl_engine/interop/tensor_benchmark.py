@@ -123,7 +123,7 @@ def to_avalanche(stream: Stream) -> TensorBenchmark:
         lambda step: scaled(stream[step].train, stream),
         [task if told else 0 for task in arrivals],
         [classes[task] for task in arrivals],
-        stream.augmentation.one_by_one(torch.tensor(stream.black)[:, None, None]),
+        stream.augmentation.one_by_one(torch.tensor(stream.pad_value)[:, None, None]),
     )
     labels = [task if told else 0 for task in range(stream.n_tasks)]
     return TensorBenchmark(train, Rows(lambda task: scaled(stream.test(task), stream), labels, classes))

@@ -15,14 +15,14 @@ class Abandoned(BaseException):
     """Raised inside the call when its reader has stopped reading."""
 
 
-class Aside(Generic[T]):
+class ThreadedGenerator(Generic[T]):
     """Runs ``call(self)`` in a thread, strictly in turn with the reader, who gets what the call tells.
 
     Other libraries' training loops cannot be left in the middle. This makes them stoppable: reading stops, the next
     `tell` inside the call raises `Abandoned`. An error of the call is raised for the reader.
     """
 
-    def __init__(self, call: Callable[[Aside[T]], None]) -> None:
+    def __init__(self, call: Callable[[ThreadedGenerator[T]], None]) -> None:
         self._call = call
         self._turn = threading.Semaphore(0)
         self._told: queue.SimpleQueue[tuple[bool, T | BaseException | None]] = queue.SimpleQueue()

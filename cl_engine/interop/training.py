@@ -10,14 +10,14 @@ from torch import Tensor
 
 from cl_engine.core.rng import derive
 from cl_engine.data.stream import Data
-from cl_engine.interop.callbacks import AnswerSpy, Going, PassEnded, Reached, TrainingSpy
+from cl_engine.interop.callbacks import AnswerCallbacks, Going, PassEnded, Reached, TrainingCallbacks
 from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.randomness import Randomness, seeded
 from cl_engine.interop.recipe import Recipe
 from cl_engine.interop.restoring import put
 from cl_engine.interop.snapshot import Snapshot
 from cl_engine.interop.tensor_benchmark import Rows, TensorBenchmark
-from cl_engine.interop.threaded_generator import Aside
+from cl_engine.interop.threaded_generator import ThreadedGenerator
 from cl_engine.training.fit_job import Curve
 
 UNSEEN = -1e9  # the logit of a class that an answer has no place for
@@ -45,7 +45,7 @@ def trained(
     """
     own = Randomness(number, strategy.device)
 
-    def call(aside: Aside[Message]) -> None:
+    def call(aside: ThreadedGenerator[Message]) -> None:
         def tell(message: Message) -> None:
             own.swap()
             try:
@@ -53,16 +53,16 @@ def trained(
             finally:
                 own.swap()
 
-        strategy.plugins.append(TrainingSpy(tell, curve))
+        strategy.plugins.append(TrainingCallbacks(tell, curve))
         own.swap()
         try:
             experiences = [benchmark.train_stream[step] for step in steps]
             strategy.train(experiences if len(steps) > 1 else experiences[0], eval_streams=[])
         finally:
             own.swap()
-            strategy.plugins[:] = [plugin for plugin in strategy.plugins if not isinstance(plugin, TrainingSpy)]
+            strategy.plugins[:] = [plugin for plugin in strategy.plugins if not isinstance(plugin, TrainingCallbacks)]
 
-    reader = Aside(call).read()
+    reader = ThreadedGenerator(call).read()
     try:
         while True:
             with quietly():  # not around the whole: several seeds are read in turn
@@ -79,7 +79,7 @@ def answered(strategy: Any, x: Tensor, task_label: int, classes: list[int], outp
 
     A head that does not exist yet is made as Avalanche would make it, from the seed and the task alone.
     """
-    size, spy = strategy.eval_mb_size, AnswerSpy()
+    size, spy = strategy.eval_mb_size, AnswerCallbacks()
     label = classes[0]
 
     def batches(**more: Any) -> None:

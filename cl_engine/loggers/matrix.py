@@ -73,7 +73,7 @@ class Matrix:
         if len(self._single) == ROWS_AT_ONCE:  # an array takes a fifth of the memory of tuples
             self._close()
 
-    def unchanged(self, event: events.Unchanged) -> None:
+    def unchanged(self, event: events.ScoresReused) -> None:
         """Take in cells of R that are as they were."""
         block = np.empty((len(event.task_ids), 3 + self.seeds), dtype=np.int64)
         block[:, 0], block[:, 1], block[:, 2], block[:, 3:] = (

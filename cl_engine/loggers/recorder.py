@@ -20,7 +20,7 @@ from cl_engine.errors import UsageError
 from cl_engine.loggers.journal import Block, Journal
 from cl_engine.loggers.matrix import Matrix
 from cl_engine.loggers.tables import Column, Table, describe, grow, string
-from cl_engine.results.log_file import FORMAT, LOG
+from cl_engine.results.log_file import FORMAT, LOG_NAME
 
 FORMAT_VERSION = "1.4"
 WORKING, JOURNAL = ".log.working.h5", ".log.journal"
@@ -89,7 +89,7 @@ class Recorder:
     """
 
     def __init__(self, folder: Path, seeds: list[int], stream: Stream) -> None:
-        self.path, self.working = folder / LOG, folder / WORKING
+        self.path, self.working = folder / LOG_NAME, folder / WORKING
         self.seeds, self.stream = seeds, stream
         self.tables = {
             "epochs": Table("epochs", EPOCHS),
@@ -159,14 +159,14 @@ class Recorder:
         match event:
             case events.Evaluated():  # first, as there are many
                 self.matrix.cell(event)
-            case events.Unchanged():
+            case events.ScoresReused():
                 self.matrix.unchanged(event)
             case events.EpochEnded():
                 self.training_flops += event.flops
                 for seed, loss in zip(self.seeds, event.loss, strict=True):
                     where = (event.step, event.task_id, event.fit, event.epoch)
                     self._add("epochs", (*where, seed, loss, event.seconds))
-            case events.CurvePoint() | events.EarlierTested():
+            case events.CurvePoint() | events.EarlierTaskTested():
                 table = "curves" if isinstance(event, events.CurvePoint) else "stability"
                 for seed, right in zip(self.seeds, event.n_correct, strict=True):
                     point = (event.step, event.task_id, event.batch, event.epoch)
@@ -211,7 +211,7 @@ class Recorder:
         """Bring the working file up to date and put a copy of it in the place of the published log."""
         began = time.monotonic()
         self._write(status)
-        part = self.path.with_name(LOG + ".part")
+        part = self.path.with_name(LOG_NAME + ".part")
         shutil.copyfile(self.working, part)
         replace(part, self.path)
         self.journal.begin(self.updated)

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from cl_engine.core.tree import leaves
+from cl_engine.core.tree import leaves_with_path
 from cl_engine.errors import RunFailed
 
 
 def digest(tree: Mapping[str, Any]) -> str:
     """Return a hash of all tensors of a tree, bit for bit."""
     found = hashlib.blake2b(digest_size=16)
-    for _, leaf in leaves(tree):
+    for _, leaf in leaves_with_path(tree):
         found.update(leaf.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
 

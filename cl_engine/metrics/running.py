@@ -17,7 +17,7 @@ Row = np.ndarray
 SCORES = ("acc", "bwt", "fwt", "forgetting")
 
 
-class Known:
+class ScoreCache:
     """The last tests of tasks whose answers have a fingerprint: what holds as long as that is the same."""
 
     def __init__(self, seeds: int, rows: np.ndarray | None = None) -> None:
@@ -73,7 +73,7 @@ class Ledger:
         self.from_untrained = False
         self.first_learned = np.zeros(0, dtype=np.int64)  # −1: not yet
         self.before_at = np.zeros(0, dtype=np.int64)
-        self.known = Known(seeds)
+        self.known = ScoreCache(seeds)
         self.stopped: set[int] = set()  # places of seeds that are measured no longer
         self._table = {name: np.full((0, seeds), np.nan) for name in self.ARRAYS}
 
@@ -145,7 +145,7 @@ class Ledger:
             np.array(state[name], dtype=np.int64) for name in ("first_learned", "before_at")
         )
         ledger.stopped = set(state.get("stopped", ()))
-        ledger.known = Known(ledger.seeds, np.asarray(state["measured"]))
+        ledger.known = ScoreCache(ledger.seeds, np.asarray(state["measured"]))
         ledger._table = {name: np.array(state[name]) for name in cls.ARRAYS}
         return ledger
 

@@ -12,7 +12,7 @@ Proxy = Literal["knn", "linear", "leep", "h_score"]
 ROWS_AT_ONCE = 1024
 
 
-def promise(
+def transferability_score(
     proxy: Proxy, features: Tensor, logits: Tensor, labels: Tensor, *, k: int = 1, cosine: bool = False
 ) -> float:
     """Return what a net promises for a task; more is better.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cl_engine.core import rng
-from cl_engine.core.tree import leaves, mapped
+from cl_engine.core.tree import leaves_with_path, tree_map
 from cl_engine.errors import UsageError
 from cl_engine.nn.fast_linear import quick
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, head_names, without_head
@@ -52,13 +52,13 @@ class Net:
         *,
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
-        black: Sequence[float] = (0.0,),
+        pad_value: Sequence[float] = (0.0,),
         device: torch.device | str = "cpu",
         pretrained: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Wrap what ``build`` returns; ``mean`` and ``std`` (a channel each, in stored units) scale uint8 inputs.
 
-        ``black`` (a channel each) is what float32 images are padded with where that is asked for.
+        ``pad_value`` (a channel each) is what float32 images are padded with where that is asked for.
         ``pretrained`` holds weights and buffers ``{name: […]}``, by the module's names or ours, that every seed starts
         from in place of random ones; the head stays random.
 
@@ -68,7 +68,7 @@ class Net:
         """
         self.device = torch.device(device)
         self._build = build
-        self._mean, self._std, self._black = (self._channels(values, input_shape) for values in (mean, std, black))
+        self._mean, self._std, self._black = (self._channels(values, input_shape) for values in (mean, std, pad_value))
         with rng.ambient(0, "template"):
             module = quick(build().to(self.device).eval().requires_grad_(False))
         self._rename = head_names(module)
@@ -156,7 +156,7 @@ class Net:
         pieces: Sequence[Tensor] = x.split(IMAGES_AT_ONCE if few else ROWS_AT_ONCE)
         return pieces
 
-    def black(self, dtype: torch.dtype) -> Tensor:
+    def pad_value(self, dtype: torch.dtype) -> Tensor:
         """Return what a black pixel of images stored in this type is to the net, ``[C, 1, 1]`` or ``[]``."""
         return self._black if dtype == torch.float32 else -self._mean / self._std
 
@@ -226,9 +226,9 @@ class Net:
         ``params`` is a tree of tensors ``[S, …]``; the function is given that of one seed, and inputs as `prepare` leaves
         them.
         """
-        seeds = len(next(leaf for _, leaf in leaves(params)))
+        seeds = len(next(leaf for _, leaf in leaves_with_path(params)))
         together, chunks = self.side_by_side(seeds), []
-        each = [] if together else [mapped(partial(self._own, s), params) for s in range(seeds)]
+        each = [] if together else [tree_map(partial(self._own, s), params) for s in range(seeds)]
         for part in self.chunks(x):
             ready = self.laid_out(self.prepare(part))
             if together:

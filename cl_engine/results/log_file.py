@@ -14,7 +14,7 @@ import h5py
 from cl_engine.errors import UsageError
 from cl_engine.results.audit import audit, member, text
 
-FORMAT, MAJOR, LOG = "cl-engine-run", 1, "log.h5"
+FORMAT, MAJOR, LOG_NAME = "cl-engine-run", 1, "log.h5"
 NEEDED = ("run_id", "strategy", "scenario", "status")
 MOST = 1000  # attributes of a log
 ATTEMPTS = 3  # on a shared disk a file may be replaced in the middle of being opened
@@ -28,7 +28,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         UsageError: if there is no file, it is not HDF5, or a part of it is missing or damaged, also while it is read.
     """
     if not path.is_file():
-        raise UsageError(f"there is no log at {path}: give a run's folder or its {LOG}")
+        raise UsageError(f"there is no log at {path}: give a run's folder or its {LOG_NAME}")
     file = _open(path)
     try:
         with file:
@@ -127,7 +127,7 @@ def logs_in(*places: str | Path | Sequence[str | Path]) -> list[Path]:
             raise UsageError(f"{place} cannot be looked into: {error}") from None
         if not new:
             raise UsageError(
-                f"there is no log at {place}: give a run's folder, its {LOG}, or a folder or pattern of runs"
+                f"there is no log at {place}: give a run's folder, its {LOG_NAME}, or a folder or pattern of runs"
             )
         found |= dict.fromkeys(new)
     return list(found)
@@ -136,7 +136,7 @@ def logs_in(*places: str | Path | Sequence[str | Path]) -> list[Path]:
 def _in(place: str) -> Iterator[Path]:
     path = Path(place)
     if path.is_dir():
-        yield from [path / LOG] if (path / LOG).is_file() else sorted(path.rglob(LOG))
+        yield from [path / LOG_NAME] if (path / LOG_NAME).is_file() else sorted(path.rglob(LOG_NAME))
     elif path.is_file():
         yield path
     elif glob.has_magic(place):
@@ -146,7 +146,7 @@ def _in(place: str) -> Iterator[Path]:
             real = path.resolve()
             if real not in seen:  # ** goes around where a folder is linked within itself
                 seen.add(real)
-                yield from [path] if path.is_file() else sorted(path.rglob(LOG))
+                yield from [path] if path.is_file() else sorted(path.rglob(LOG_NAME))
 
 
 def _text(error: BaseException) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cl_engine.errors import UsageError
 from cl_engine.results.audit import audit, member, text
-from cl_engine.results.log_file import LOG, array, attributes_of, logs_in, opened, subgroup
+from cl_engine.results.log_file import LOG_NAME, array, attributes_of, logs_in, opened, subgroup
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ def open_run(path: str | Path) -> Run:
     """
     file = Path(path)
     try:
-        file = file / LOG if file.is_dir() else file
+        file = file / LOG_NAME if file.is_dir() else file
     except OSError as error:
         raise UsageError(f"there is no log at {path}: {error.strerror}") from None
     with opened(file) as log:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cl_engine.data.source_stream import Arrays
+from cl_engine.data.source import Arrays
 from cl_engine.errors import UsageError
 from cl_engine.runs import plugins
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from cl_engine.data.source_stream import Source
+from cl_engine.data.source import Source
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError, unknown
 from cl_engine.nn.architecture import Architecture

@@ -20,18 +20,17 @@ from filelock import FileLock
 
 from cl_engine.checkpoints.blocks import BlockFiles
 from cl_engine.checkpoints.file import previous
-from cl_engine.checkpoints.store import Store
+from cl_engine.checkpoints.store import MIDWAY, Store, saved
 from cl_engine.core.files import hold, refuse_links
-from cl_engine.core.tree import named
+from cl_engine.core.tree import flatten
 from cl_engine.data.stream import Stream
-from cl_engine.engine.checkpointer import MIDWAY, saved
 from cl_engine.errors import UsageError
 from cl_engine.loggers.recorder import JOURNAL, WORKING, Recorder
-from cl_engine.results.log_file import LOG, read_whole
+from cl_engine.results.log_file import LOG_NAME, read_whole
 from cl_engine.results.run import open_run
 
 CHECKPOINT = "checkpoint.safetensors"
-SAID = logging.getLogger("cl_engine")
+LOG = logging.getLogger("cl_engine")
 
 
 class RunFolder:
@@ -82,13 +81,13 @@ class RunFolder:
     @property
     def status(self) -> str:
         """The status in the log, or ``new``."""
-        return open_run(self.path).status if (self.path / LOG).exists() else "new"
+        return open_run(self.path).status if (self.path / LOG_NAME).exists() else "new"
 
     @classmethod
     def cleared(cls, path: Path) -> list[Path]:
         """Remove a run's files from a folder that nobody writes to, whatever experiment they are of; return which."""
         folder = cls(path, "")
-        found = [file for name in (LOG, JOURNAL, MIDWAY, WORKING) if (file := path / name).exists()]
+        found = [file for name in (LOG_NAME, JOURNAL, MIDWAY, WORKING) if (file := path / name).exists()]
         if found or folder.checkpoint.exists():
             folder.hold()
             for file in found:
@@ -100,7 +99,7 @@ class RunFolder:
     @staticmethod
     def to_go_on(path: Path) -> list[str]:
         """Return the names of the files that a run goes on from, each before those that need it."""
-        log = [file for name in (LOG, JOURNAL) if (file := path / name).exists()]
+        log = [file for name in (LOG_NAME, JOURNAL) if (file := path / name).exists()]
         midway = [path / MIDWAY] if (path / MIDWAY).exists() else []
         return [file.name for file in (*log, *Store(path / CHECKPOINT).files(), *midway)]
 
@@ -108,7 +107,7 @@ class RunFolder:
     def is_to_go_on(name: str) -> bool:
         """Return whether `to_go_on` may name a file so."""
         newest = Path(CHECKPOINT)
-        known = (LOG, JOURNAL, MIDWAY, CHECKPOINT, previous(newest).name)
+        known = (LOG_NAME, JOURNAL, MIDWAY, CHECKPOINT, previous(newest).name)
         return name in known or BlockFiles(newest).number(name) is not None
 
     def resume(self, device: torch.device) -> dict[str, Any] | None:
@@ -119,10 +118,10 @@ class RunFolder:
         Raises:
             UsageError: if there is none that is whole.
         """
-        if not (self.path / LOG).exists() or not self.checkpoint.exists():
+        if not (self.path / LOG_NAME).exists() or not self.checkpoint.exists():
             return None
         with self._named_if_damaged():
-            read_whole(self.path / LOG)
+            read_whole(self.path / LOG_NAME)
         try:
             found = saved(self.checkpoint, device)
         except UsageError as error:
@@ -131,7 +130,7 @@ class RunFolder:
             self._check_checkpoint(found)
         if found is not None and self.checkpoint.damaged:
             step = found["step"]
-            SAID.warning("%s: going on from the checkpoint before, after experience %d", self.checkpoint.damaged, step)
+            LOG.warning("%s: going on from the checkpoint before, after experience %d", self.checkpoint.damaged, step)
         return found
 
     @property
@@ -140,7 +139,7 @@ class RunFolder:
         return hashlib.sha256(self.experiment.encode()).hexdigest()[:16]
 
     def _check_checkpoint(self, found: Mapping[str, Any]) -> None:
-        path, kinds = self.checkpoint.path, {"strategy": dict, "ledger": dict, "place": int, "step": int}
+        path, kinds = self.checkpoint.path, {"strategy": dict, "ledger": dict, "cursor": int, "step": int}
         if not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
             raise UsageError(f"{path} is not the checkpoint of a run: it must hold {', '.join(kinds)}")
         if found.get("experiment", self.mark) != self.mark:
@@ -167,7 +166,7 @@ class RunFolder:
         return recorder
 
     def _check_owner(self) -> None:
-        if not (self.path / LOG).exists():
+        if not (self.path / LOG_NAME).exists():
             return
         with self._named_if_damaged():
             found = open_run(self.path).environment["experiment"]
@@ -192,7 +191,7 @@ class RunFolder:
 def _difference(found: str, wanted: str) -> str:
     """Name the first thing in which two experiments differ."""
     there, here = (
-        {k.removeprefix("options."): v for k, v in named(json.loads(text)).items()} for text in (found, wanted)
+        {k.removeprefix("options."): v for k, v in flatten(json.loads(text)).items()} for text in (found, wanted)
     )
     for key in sorted(there.keys() | here.keys()):
         if there.get(key) != here.get(key):

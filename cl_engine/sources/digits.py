@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cl_engine.core import rng
-from cl_engine.data.source_stream import Arrays, Source
+from cl_engine.data.source import Arrays, Source
 
 
 class Digits(Source):

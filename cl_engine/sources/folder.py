@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from cl_engine.data import image_files
-from cl_engine.data.source_stream import Arrays, Source
+from cl_engine.data.source import Arrays, Source
 from cl_engine.errors import UsageError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cl_engine.data.mnist1d import generate, signals
-from cl_engine.data.source_stream import Arrays, Source
+from cl_engine.data.source import Arrays, Source
 
 
 class Mnist1d(Source):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cl_engine.data.mnist1d import generate, signals
-from cl_engine.data.source_stream import Arrays, Source
+from cl_engine.data.source import Arrays, Source
 
 
 class Mnist1dImages(Source):

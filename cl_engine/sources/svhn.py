@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cl_engine.data.source_stream import Arrays, Source
+from cl_engine.data.source import Arrays, Source
 from cl_engine.data.torchvision import opened
 
 

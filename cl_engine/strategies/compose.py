@@ -206,7 +206,11 @@ class Compose(Strategy):
         """Fit orders, norms and heads and, unless frozen, what is shared; shares get colder on the way."""
         how = {"orders": self._order_train(self.train.epochs)}
         told = partial(self._cooling, self.train.epochs)
-        return (yield from self.fit(params, self._loss, experience, frozen=frozen, rows=rows, overrides=how, told=told))
+        return (
+            yield from self.fit(
+                params, self._loss, experience, frozen=frozen, rows=rows, overrides=how, loss_inputs=told
+            )
+        )
 
     def _order_train(self, epochs: int) -> Train:
         how = {"optimizer": "adam", "lr": self.order_lr, "momentum": 0.0, "weight_decay": 0.0}
@@ -266,7 +270,7 @@ class Compose(Strategy):
                 experience,
                 frozen={"own": {"0": own}, "shared": self.state.get("shared", {}), "blocks": self.state["blocks"]},
                 train=self._order_train(epochs),
-                told=partial(self._cooling, epochs),
+                loss_inputs=partial(self._cooling, epochs),
             )
             score = partial(self._certainty, own, rows)
             found = [refined(self._orders, one, score, self.refine) for one in (started, fitted["orders"]["0"])]

@@ -16,7 +16,7 @@ from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
 from cl_engine.events import StrategyEvent
 from cl_engine.modules.adapters import Adapters
-from cl_engine.modules.transferability import Proxy, promise
+from cl_engine.modules.transferability import Proxy, transferability_score
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
 from cl_engine.options import option
@@ -142,7 +142,7 @@ class Experts(Strategy):
         features = self.net.over_seeds(self._features, tree, rows.x)
         logits = self.net.over_seeds(lambda p, x: self.logits(p["own"], p.get("body"), x), tree, rows.x)
         return [
-            promise(self.proxy, of_seed, said, rows.y, k=self.k, cosine=self.cosine)
+            transferability_score(self.proxy, of_seed, said, rows.y, k=self.k, cosine=self.cosine)
             for of_seed, said in zip(features, logits, strict=True)
         ]
 

@@ -68,7 +68,7 @@ class Hat(Strategy):
             experience,
             frozen={"net": net, "used": used},
             overrides={"net": self.train.model_copy(update={"weight_decay": 0.0})},
-            told=self._slope,
+            loss_inputs=self._slope,
             project=_bound,
         )
         state["net"] = {**net, **learned["net"]}

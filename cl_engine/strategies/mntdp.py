@@ -25,7 +25,7 @@ from cl_engine.modules.trial import Best, Trial, repeated
 from cl_engine.nn.net import Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.training.fit_job import Midway
+from cl_engine.training.fit_job import TrainingProbe
 
 Trained = tuple[Tree, int, float, dict[int, Tree]]
 POINTS = 64  # of a learning curve, the first ones: weights are held until it is known whose curve counts
@@ -79,7 +79,7 @@ class Mntdp(Strategy):
                 break
         for batch, params in best.points.items():  # the learning curve of the path that was chosen
             epoch, predict = batch // self._batches(experience), partial(self.net.all, params)
-            yield Midway(step=experience.step, batch=batch, epoch=epoch, predict=predict)
+            yield TrainingProbe(step=experience.step, batch=batch, epoch=epoch, predict=predict)
         yield from self._growth.keep(
             self.state,
             experience,
@@ -201,7 +201,7 @@ class Mntdp(Strategy):
             patience=self.patience,
             seeds=self.seeds * len(group),
             curve=self.curve,
-            lot=0,
+            shuffle_group=0,
         )
         steps, flops = 0, 0.0
         moments: dict[int, Tree] = {}
@@ -211,7 +211,7 @@ class Mntdp(Strategy):
             except StopIteration as stop:
                 self._fits += len(group) - 1
                 return stop.value["new"], steps, flops, moments
-            if isinstance(event, Midway):
+            if isinstance(event, TrainingProbe):
                 if len(moments) < POINTS:
                     moments[event.batch] = event.params()["new"]
             elif isinstance(event, EpochEnded):

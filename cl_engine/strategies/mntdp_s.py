@@ -23,7 +23,7 @@ from cl_engine.nn.head import HEAD_BIAS
 from cl_engine.nn.net import Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.training.fit_job import Curve, Midway
+from cl_engine.training.fit_job import Curve, TrainingProbe
 
 
 class MntdpS(Strategy):
@@ -131,14 +131,14 @@ class MntdpS(Strategy):
             logits=self.logits,
             curve=Curve(self.curve.batches, 1),
             side_by_side=False,
-            told=lambda epoch, batch, batches: [float(epoch + batch / batches >= self.warm_up * train.epochs)],
+            loss_inputs=lambda epoch, batch, batches: [float(epoch + batch / batches >= self.warm_up * train.epochs)],
         )
         new = torch.tensor([[not one for one in path] for path in self._paths], device=self.net.device)
         batches = math.ceil(len(rows) / train.batch)
         for event in searching:
-            if not isinstance(event, Midway) or self.curve.wants(event.batch, batches):
+            if not isinstance(event, TrainingProbe) or self.curve.wants(event.batch, batches):
                 yield event  # the learning curve is that of the likeliest path, from the start of the search
-            if isinstance(event, Midway) and event.batch and event.batch % batches == 0:
+            if isinstance(event, TrainingProbe) and event.batch and event.batch % batches == 0:
                 found = event.params()
                 chances = torch.softmax(found["choice"]["logits"], dim=1)
                 entropy = torch.special.entr(chances).sum(dim=1)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.data.source_stream import Arrays
+from cl_engine.data.images import to_shape
+from cl_engine.data.source import Arrays
 from cl_engine.data.stream import Data, Experience, Shape, Stream
 from cl_engine.errors import UsageError
-from cl_engine.nn.memory_format import to_shape
 from cl_engine.options import option
 
 Transform = Literal["turn", "mirror", "invert", "roll", "halve", "permute"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -12,17 +13,40 @@ from pydantic import Field
 from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.data.ctrl_tasks import Kind, Size, Task, tasks_of
-from cl_engine.data.source_stream import Arrays
+from cl_engine.data.images import to_shape
+from cl_engine.data.source import Arrays
 from cl_engine.data.stream import Data, Experience, Setting, Shape, Stream
 from cl_engine.errors import UsageError
-from cl_engine.nn.memory_format import to_shape
 from cl_engine.options import option
 
+Kind = Literal["s_minus", "s_plus", "s_in", "s_out", "s_pl", "s_long"]
+Size = Literal["large", "small", "tiny", "long"]
+COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+LONG_SOURCES = ("mnist", "svhn", "cifar10", "fashion_mnist", "cifar100")
+LONG_TASKS, LONG_CLASSES, CLASSES = 100, 5, 10
 KEPT = 6  # sources in memory at a time
 ASIDE = {"cifar100": 50, "dtd": 27}  # rows of a class from which validation rows are drawn
 MOST_ASIDE = 500
 Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a task is made of.
+
+    Attributes:
+        source: the published source, before any stand-in takes its place.
+        size: which of the stream's numbers of training and validation rows a class it has.
+        classes: classes of the source, in the order of the labels.
+        colour: what light falls on the images (red, green, blue), or None.
+        like: the earlier task that it repeats or varies, or None.
+    """
+
+    source: str
+    size: Size
+    classes: tuple[int, ...]
+    colour: tuple[int, int, int] | None = None
+    like: int | None = None
 
 
 class Ctrl(Stream):
@@ -68,7 +92,9 @@ class Ctrl(Stream):
         self._opened = lru_cache(KEPT)(self._source_of)
         self._scales: dict[int, tuple[Tensor, Tensor]] = {}  # asked for with each half of a task's rows
         draw = rng.arrays(self.seed, "ctrl", self.kind)
-        self.tasks = tasks_of(self.kind, lambda name: classes_of(self._named(name)) or self._arrays(name).classes, draw)
+        self.tasks = _tasks_of(
+            self.kind, lambda name: classes_of(self._named(name)) or self._arrays(name).classes, draw
+        )
         self.tasks = self.tasks[: self.n]
         self.n_tasks = self.n_steps = len(self.tasks)
         self.input_shape = tuple(self.shape)
@@ -139,14 +165,14 @@ class Ctrl(Stream):
         found: tuple[int, int] = getattr(self, size)
         return found
 
-    def _data(self, task: Task, step: int, rows: list[np.ndarray], *, test: bool) -> Data:
+    def _data(self, task: _Task, step: int, rows: list[np.ndarray], *, test: bool) -> Data:
         arrays = self._arrays(task.source)
         mean, std = self._scaling(task, step)
         x = self._images(task, (arrays.test_x if test else arrays.train_x)[np.concatenate(rows)])
         y = np.repeat(np.arange(len(rows)), [len(found) for found in rows]).astype(np.int64)
         return Data(((x - mean) / std).to(self.device), torch.from_numpy(y).to(self.device))
 
-    def _scaling(self, task: Task, step: int) -> tuple[Tensor, Tensor]:
+    def _scaling(self, task: _Task, step: int) -> tuple[Tensor, Tensor]:
         """Return mean and deviation of each channel over the task's training rows, ``[C, 1, 1]``."""
         if step not in self._scales:
             x = self._images(task, self._arrays(task.source).train_x[np.concatenate(self._train_rows(step)[0])])
@@ -155,7 +181,7 @@ class Ctrl(Stream):
             self._scales[step] = mean.reshape(-1, 1, 1), std.reshape(-1, 1, 1)
         return self._scales[step]
 
-    def _images(self, task: Task, x: np.ndarray) -> Tensor:
+    def _images(self, task: _Task, x: np.ndarray) -> Tensor:
         """Return float32 images in the stream's shape, in the task's light."""
         images = to_shape(torch.from_numpy(x), self.input_shape).to(torch.float32)
         if task.colour is None:
@@ -164,3 +190,43 @@ class Ctrl(Stream):
             raise UsageError(f"stream.shape: S_in colours its images, which takes three channels, found {self.shape}")
         light = torch.tensor(task.colour, dtype=torch.float32).reshape(3, 1, 1) / 255
         return images + (255 - images) * light
+
+
+def _tasks_of(kind: Kind, classes_in: Callable[[str], int], draw: np.random.Generator) -> list[_Task]:
+    """Return the tasks of a stream; ``classes_in`` tells how many classes a source has."""
+    if kind == "s_long":
+        return [_long(step, classes_in, draw) for step in range(LONG_TASKS)]
+    first, others, last = {
+        "s_minus": (("cifar10", "large"), ("mnist", "dtd", "fashion_mnist", "svhn"), "small"),
+        "s_plus": (("cifar10", "small"), ("mnist", "dtd", "fashion_mnist", "svhn"), "large"),
+        "s_in": (("mnist", "large"), ("cifar10", "dtd", "fashion_mnist", "svhn"), "tiny"),
+        "s_out": (("cifar10", "large"), ("mnist", "dtd", "fashion_mnist", "svhn"), "small"),
+        "s_pl": (("mnist", "small"), ("dtd", "fashion_mnist", "svhn"), "large"),
+    }[kind]
+    source, size = first
+    colours: list[tuple[int, int, int] | None] = [None, None]
+    if kind == "s_in":
+        colours = [COLOURS[k] for k in draw.permutation(len(COLOURS))[:2]]
+    chosen = _classes(source, classes_in, CLASSES, draw)
+    tasks = [_Task(source, size, chosen, colours[0])]  # type: ignore[arg-type]
+    tasks += [_Task(other, "small", _classes(other, classes_in, CLASSES, draw)) for other in others]
+    if kind == "s_pl":
+        return [*tasks, _Task("cifar10", "large", _classes("cifar10", classes_in, CLASSES, draw))]
+    again = (chosen[-1], *chosen[:-1]) if kind == "s_out" else chosen
+    return [*tasks, _Task(source, last, again, colours[1], like=0)]  # type: ignore[arg-type]
+
+
+def _long(step: int, classes_in: Callable[[str], int], draw: np.random.Generator) -> _Task:
+    """Return a task of the long stream: large ones get rare after a third, and none are among the last third."""
+    source = LONG_SOURCES[int(draw.integers(len(LONG_SOURCES)))]
+    classes = tuple(int(c) for c in draw.permutation(classes_in(source))[:LONG_CLASSES])
+    share = 0.5 if step < 33 else 0.25 if step < 66 else 0.0
+    return _Task(source, "long" if draw.random() < share else "tiny", classes)
+
+
+def _classes(source: str, classes_in: Callable[[str], int], count: int, draw: np.random.Generator) -> tuple[int, ...]:
+    """Return ten classes: all in their own order where there are ten, else so many drawn."""
+    known = classes_in(source)
+    if known <= count:
+        return tuple(range(known))
+    return tuple(sorted(int(c) for c in draw.permutation(known)[:count]))

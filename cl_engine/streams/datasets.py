@@ -11,10 +11,11 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from cl_engine.data.source_stream import Arrays, SourceStream, ordered
+from cl_engine.data.images import to_shape
+from cl_engine.data.source import Arrays
+from cl_engine.data.source_stream import SourceStream, ordered
 from cl_engine.data.stream import Data, Experience, Shape, Stream
 from cl_engine.errors import UsageError
-from cl_engine.nn.memory_format import to_shape
 from cl_engine.options import STRICT, option
 
 KEPT = 2  # data sets in memory at a time
@@ -96,7 +97,7 @@ class Datasets(Stream):
             task_id=step,
             train=self._brought(found.train, kind),
             validation=self._brought(found.validation, kind),
-            draw=kind,
+            rng_key=kind,
         )
 
     def test(self, task_id: int) -> Data:

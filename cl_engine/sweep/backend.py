@@ -77,7 +77,7 @@ class Heard:
     of: int | None
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """A place where jobs run beside each other; whoever drives it calls it from one thread."""
 
     @property

@@ -68,7 +68,7 @@ def work_on_node(job: dict[str, Any], bell: Any) -> Outcome:
     """Do a job in a worker of Ray's."""
     import ray
 
-    from cl_engine.sweep.run_job import work
+    from cl_engine.sweep.run_job import run_job
 
     def hear(heard: Heard) -> bool:
         try:
@@ -76,7 +76,7 @@ def work_on_node(job: dict[str, Any], bell: Any) -> Outcome:
         except ray.exceptions.RayError:
             return False  # a driver that is gone takes its workers with it; one that is busy is asked again
 
-    return work(Job(**job), hear)
+    return run_job(Job(**job), hear)
 
 
 class Cluster:

@@ -12,17 +12,17 @@ from typing import Any
 
 from cl_engine.core.files import write
 from cl_engine.errors import UsageError
-from cl_engine.results.log_file import LOG
+from cl_engine.results.log_file import LOG_NAME
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.signals import Stopped, asked_to_stop
 from cl_engine.sweep.axes import Axes
-from cl_engine.sweep.backend import Heard, Job, Outcome, Place
+from cl_engine.sweep.backend import Backend, Heard, Job, Outcome
 from cl_engine.sweep.combinations import Combination, references
 from cl_engine.sweep.config import SweepOptions
 from cl_engine.sweep.folder import OUTPUT, Entry, Look, SweepFolder
 from cl_engine.sweep.halving import Goal, goals
 from cl_engine.sweep.search import Adaptive
-from cl_engine.sweep.status import Tally
+from cl_engine.sweep.status import Status
 
 TICK = 0.25  # seconds between two looks at whether to stop
 SETTLES = 20  # looks, half a second apart, until a file written elsewhere is seen here
@@ -34,7 +34,7 @@ class Driver:
     Args:
         options: what was asked for.
         folder: where the sweep's state is.
-        place: where runs run.
+        backend: where runs run.
         watch: told the tally whenever it may have changed, with a sentence where something has happened.
         device, data_root, command: how runs are run, and what was typed.
     """
@@ -43,17 +43,17 @@ class Driver:
         self,
         options: SweepOptions,
         folder: SweepFolder,
-        place: Place,
-        watch: Callable[[Tally, str], None] = lambda tally, said: None,
+        backend: Backend,
+        watch: Callable[[Status, str], None] = lambda tally, said: None,
         *,
         device: str = "auto",
         data_root: Path | None = None,
         command: str = "",
     ) -> None:
-        self.options, self.folder, self.place, self.watch = options, folder, place, watch
+        self.options, self.folder, self.backend, self.watch = options, folder, backend, watch
         self.device, self.data_root, self.command = device, data_root, command
         self.combinations: dict[str, Combination] = {}
-        self.tally = Tally(options)
+        self.tally = Status(options)
         self.ready: deque[tuple[str, int | None]] = deque()
         self.queued: set[str] = set()  # what is in it
         self.groups: dict[str, list[str]] = {}
@@ -102,11 +102,11 @@ class Driver:
             while jobs or running:
                 if asked:
                     raise Stopped(asked[0])
-                while jobs and self.place.room > 0:
-                    self.place.start(jobs.popleft())
+                while jobs and self.backend.room > 0:
+                    self.backend.start(jobs.popleft())
                     running += 1
                 self.watch(self.tally, "")
-                for what in self.place.wait(TICK):
+                for what in self.backend.wait(TICK):
                     if isinstance(what, Outcome):
                         running -= 1
                         if what.said == "measured":
@@ -116,7 +116,7 @@ class Driver:
         self.tally.needs = needs
         return needs
 
-    def drive(self) -> Tally:
+    def drive(self) -> Status:
         """Run what is to be run; return what became of it.
 
         Raises:
@@ -130,20 +130,20 @@ class Driver:
                     self._stop()
                     raise Stopped(asked[0])
                 self._propose()
-                while self.ready and self.place.room > 0:
+                while self.ready and self.backend.room > 0:
                     self._start(*self.ready.popleft())
                 self.watch(self.tally, "")
                 if not self.tally.running and not self.ready:
                     return self.tally
-                for what in self.place.wait(TICK):
+                for what in self.backend.wait(TICK):
                     self._take(what)
 
     def _stop(self) -> None:
-        self.place.stop()
+        self.backend.stop()
         self.watch(self.tally, f"stopping {len(self.tally.running)} run(s), each where it can go on from")
         self.ready.clear()
         while self.tally.running:
-            for what in self.place.wait(TICK):
+            for what in self.backend.wait(TICK):
                 self._take(what)
 
     def _enter(self, each: Combination, trial: dict[str, Any] | None = None) -> Entry:
@@ -180,7 +180,7 @@ class Driver:
 
     def _propose(self) -> None:
         """Ask the search for as much as there is room for."""
-        while self.adaptive is not None and len(self.ready) < self.place.room:
+        while self.adaptive is not None and len(self.ready) < self.backend.room:
             try:
                 proposed = self.adaptive.proposed()
                 if proposed is None:
@@ -222,7 +222,7 @@ class Driver:
         job = self._job(name, self.combinations[name], until=until)
         self.folder.note(name, "started", until=until)
         self.tally.started(name)
-        self.place.start(job)
+        self.backend.start(job)
 
     def _job(self, name: str, combination: Combination, until: int | None = None, measure: bool = False) -> Job:
         folder = self.folder.path.resolve() / name
@@ -236,7 +236,7 @@ class Driver:
             {**json.loads(combination.experiment.json), "text": combination.experiment.text},
             until=until,
             measure=measure,
-            begun=(folder / LOG).exists(),
+            begun=(folder / LOG_NAME).exists(),
             files=files or None,
             threads=self.options.resources.threads,
             device=self.device,

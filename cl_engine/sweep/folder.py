@@ -22,7 +22,7 @@ from cl_engine.core.files import hold, refuse_links, write
 from cl_engine.core.text import clean
 from cl_engine.errors import UsageError
 from cl_engine.results.audit import audit
-from cl_engine.results.log_file import LOG, array, attributes_of, opened, subgroup
+from cl_engine.results.log_file import LOG_NAME, array, attributes_of, opened, subgroup
 
 FORMAT = "cl-engine-sweep/1"
 PLAN, ATTEMPTS, OUTPUT = "sweep.json", "attempts.jsonl", "output.txt"
@@ -200,7 +200,7 @@ class SweepFolder:
 
     def look(self, name: str, objective: str) -> Look:
         """Return what the log of a run says; ``new`` if there is none, ``damaged`` if it is not to be trusted."""
-        log = self.path / name / LOG
+        log = self.path / name / LOG_NAME
         if not log.exists():
             return Look()
         try:

@@ -19,7 +19,9 @@ RUNS_A_PROCESS = 50  # then a new one takes its place: what a strategy's librari
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-Said = queue.Queue[tuple["_Slot", "subprocess.Popen[str]", dict[str, Any] | None]]  # who, and what; None: it has ended
+Said = queue.Queue[
+    tuple["_Worker", "subprocess.Popen[str]", dict[str, Any] | None]
+]  # who, and what; None: it has ended
 
 
 class Local:
@@ -34,7 +36,7 @@ class Local:
     def __init__(self, slots: int, threads: int, devices: Sequence[str] = ()) -> None:
         self.said: Said = queue.Queue()
         self.slots = [
-            _Slot(self.said, threads, devices[number % len(devices)] if devices else None) for number in range(slots)
+            _Worker(self.said, threads, devices[number % len(devices)] if devices else None) for number in range(slots)
         ]
         self.stopping = False
         self.most = slots
@@ -78,7 +80,7 @@ class Local:
             slot.end()
 
 
-class _Slot:
+class _Worker:
     """One process, started when there is a job for it, and again after it has ended."""
 
     def __init__(self, said: Said, threads: int, device: str | None) -> None:
@@ -156,7 +158,7 @@ class _Slot:
         threading.Thread(target=_reap, args=(self.process,), daemon=True).start()
 
 
-def _read(slot: _Slot, process: subprocess.Popen[str]) -> None:
+def _read(slot: _Worker, process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
     with process.stdout as lines:
         for line in lines:

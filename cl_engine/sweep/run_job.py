@@ -25,7 +25,7 @@ from cl_engine.data.stream import Stream
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.estimate import need
 from cl_engine.experiment import Experiment
-from cl_engine.results.log_file import LOG
+from cl_engine.results.log_file import LOG_NAME
 from cl_engine.results.run import open_run
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.signals import Stopped
@@ -47,7 +47,7 @@ class Paused(Stopped):
         self.signal = 0
 
 
-def work(job: Job, hear: Hear = lambda heard: False) -> Outcome:
+def run_job(job: Job, hear: Hear = lambda heard: False) -> Outcome:
     """Do a job in the sweep's folder, or, on a node that does not see it, in one of the node's own.
 
     Args:
@@ -61,13 +61,13 @@ def work(job: Job, hear: Hear = lambda heard: False) -> Outcome:
     except UsageError as refused:
         return Outcome(job.name, "refused", str(refused))
     own.mkdir(parents=True, exist_ok=True)
-    if not job.measure and job.begun and job.files is None and not (own / LOG).exists():
+    if not job.measure and job.begun and job.files is None and not (own / LOG_NAME).exists():
         return Outcome(job.name, "unseen")
     if job.files is not None and _learned(own) == 0:
         for name, content in job.files.items():
             write(own / name, content)
     outcome = _done(job, own, hear)
-    kept = [LOG] if outcome.said == "finished" else RunFolder.to_go_on(own)
+    kept = [LOG_NAME] if outcome.said == "finished" else RunFolder.to_go_on(own)
     files = {name: (own / name).read_bytes() for name in [OUTPUT, *kept] if (own / name).exists()}
     return Outcome(**{**vars(outcome), "files": files})
 

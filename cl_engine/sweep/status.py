@@ -25,7 +25,7 @@ class Running:
     heard: Heard | None = None
 
 
-class Tally:
+class Status:
     """Counts the runs of a sweep, from their folders and from what a place says.
 
     Attributes:
@@ -53,7 +53,7 @@ class Tally:
         self._varied: list[str] | None = None
 
     @classmethod
-    def of(cls, folder: SweepFolder) -> Tally:
+    def of(cls, folder: SweepFolder) -> Status:
         """Return how the sweep in a folder stands, from what is there alone.
 
         Raises:

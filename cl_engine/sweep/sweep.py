@@ -12,7 +12,7 @@ import click
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.results.run import open_run
 from cl_engine.sweep.axes import axes_of, covering
-from cl_engine.sweep.backend import Place
+from cl_engine.sweep.backend import Backend
 from cl_engine.sweep.capacity import Slots, needed_memory, slots
 from cl_engine.sweep.combinations import cells, check_keys, expanded
 from cl_engine.sweep.config import SweepOptions
@@ -20,7 +20,7 @@ from cl_engine.sweep.driver import Driver
 from cl_engine.sweep.folder import SweepFolder
 from cl_engine.sweep.local import Local
 from cl_engine.sweep.search import points
-from cl_engine.sweep.status import Tally
+from cl_engine.sweep.status import Status
 from cl_engine.sweep.view import View, print_needs, print_status
 
 WORTH_MEASURING = 4  # runs of a kind, from which on what one of them takes is measured first
@@ -66,7 +66,7 @@ class Sweep:
         self.runs = expanded(options, some)
         self._check_cuts()
 
-    def run(self, retry_failed: bool = False) -> Tally:
+    def run(self, retry_failed: bool = False) -> Status:
         """Run the sweep, or go on with it; return how it stands at the end.
 
         Raises:
@@ -99,15 +99,15 @@ class Sweep:
                     f"agenda.evaluate_every is {every} in {run.kind}; cut later, or test more often"
                 )
 
-    def _driven(self, go: Any, measuring: bool = False) -> Tally:
+    def _driven(self, go: Any, measuring: bool = False) -> Status:
         view = View(quiet=self.quiet)
         limit = slots(self.options.resources, self.device, {})
-        place = self._place(limit)
+        backend = self._place(limit)
         try:
             driver = Driver(
                 self.options,
                 self.folder,
-                place,
+                backend,
                 view,
                 device=self.device,
                 data_root=self.data_root,
@@ -120,31 +120,31 @@ class Sweep:
             kinds = {each.kind for each in self.runs}
             if measuring or len(driver.tally.entries) >= WORTH_MEASURING * len(kinds):
                 needs = driver.measure(self.runs)
-                driver.place = place = self._fitted(place, limit, needs)
-            found: Tally = go(driver)
+                driver.backend = backend = self._fitted(backend, limit, needs)
+            found: Status = go(driver)
             return found
         finally:
             view.close()
-            place.close()
+            backend.close()
 
-    def _place(self, limit: Slots) -> Place:
+    def _place(self, limit: Slots) -> Backend:
         if self.on == "local":
             return Local(limit.count, self.options.resources.threads, limit.devices)
         from cl_engine.sweep.cluster import Cluster
 
         return Cluster(self.options.resources, self.address, self.device)
 
-    def _fitted(self, place: Place, limit: Slots, needs: dict[str, dict[str, Any]]) -> Place:
+    def _fitted(self, backend: Backend, limit: Slots, needs: dict[str, dict[str, Any]]) -> Backend:
         """Return the place as it is once it is known what a run takes."""
-        if not isinstance(place, Local):
-            place.fit(needed_memory(self.options.resources, needs), needs)  # type: ignore[attr-defined]
-            return place
+        if not isinstance(backend, Local):
+            backend.fit(needed_memory(self.options.resources, needs), needs)  # type: ignore[attr-defined]
+            return backend
         better = slots(self.options.resources, self.device, needs)
         if better.devices != limit.devices:
-            place.close()
+            backend.close()
             return Local(better.count, self.options.resources.threads, better.devices)
-        place.limit(better.count)
-        return place
+        backend.limit(better.count)
+        return backend
 
     def _pardon(self) -> None:
         for name in self.folder.known().values():
@@ -152,7 +152,7 @@ class Sweep:
                 self.folder.note(name, "pardoned")
 
 
-def finish(tally: Tally, out: Path, report: bool) -> None:
+def finish(tally: Status, out: Path, report: bool) -> None:
     """Print how a sweep ended, write its report.
 
     Raises:

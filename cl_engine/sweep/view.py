@@ -15,7 +15,7 @@ from rich.text import Text
 from cl_engine.analysis.names import one_line
 from cl_engine.core.text import duration, size
 from cl_engine.sweep.folder import Entry
-from cl_engine.sweep.status import Tally
+from cl_engine.sweep.status import Status
 
 SHOWN_RUNNING, SHOWN_FAILED, SHOWN_ROWS, SHOWN_COLUMNS = 8, 10, 30, 5
 NARROW = 100  # width where the output is no terminal
@@ -38,7 +38,7 @@ class View:
     def _may_move(self) -> bool:
         return self.terminal.is_terminal and not self.quiet
 
-    def __call__(self, tally: Tally, said: str) -> None:
+    def __call__(self, tally: Status, said: str) -> None:
         """Show how the sweep stands, and what has happened."""
         now = time.monotonic()
         if said and not self.quiet:
@@ -60,7 +60,7 @@ class View:
             self.live.stop()
 
 
-def print_status(tally: Tally, out: Console | None = None) -> None:
+def print_status(tally: Status, out: Console | None = None) -> None:
     """Print how a sweep stands: counts, errors of what failed, and its runs, the best first."""
     out = out or _console()
     out.print(Text(_line(tally), style="bold"), soft_wrap=True)
@@ -102,7 +102,7 @@ def print_needs(
     out.print(Text(f"{slots} at a time ({why}): about {duration(round(seconds / slots))}"))
 
 
-def _picture(tally: Tally) -> Group:
+def _picture(tally: Status) -> Group:
     bar = ProgressBar(total=max(1, len(tally.entries)), completed=len(tally.done) + len(tally.dropped), width=30)
     head = Table.grid(padding=(0, 2, 0, 0))
     head.add_row(Text("sweep", style="bold"), bar, Text(_line(tally, best=False)))
@@ -120,14 +120,14 @@ def _picture(tally: Tally) -> Group:
     return Group(*parts)
 
 
-def _line(tally: Tally, best: bool = True) -> str:
+def _line(tally: Status, best: bool = True) -> str:
     left = tally.left
     going = bool(tally.running or tally.waiting)
     ending = f"about {duration(round(left))} left" if math.isfinite(left) and going else ""
     return "; ".join(part for part in (tally.counts(), ending, tally.shown_best() if best else "") if part)
 
 
-def _print_runs(tally: Tally, out: Console) -> None:
+def _print_runs(tally: Status, out: Console) -> None:
     entries = tally.entries
     varied = tally.varied[-SHOWN_COLUMNS:]
     several = len({entry.scenario for entry in entries.values()}) > 1
@@ -153,7 +153,7 @@ def _value(entry: Entry, key: str) -> str:
     return str(entry.changes[key]) if key in entry.changes else ""
 
 
-def _status(tally: Tally, name: str) -> str:
+def _status(tally: Status, name: str) -> str:
     if name in tally.running:
         return "running"
     if name in tally.failed:

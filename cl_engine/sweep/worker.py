@@ -28,14 +28,14 @@ def main() -> None:
     from dataclasses import asdict
 
     from cl_engine.sweep.backend import Heard, Job
-    from cl_engine.sweep.run_job import work
+    from cl_engine.sweep.run_job import run_job
 
     def hear(heard: Heard) -> bool:
         _say(channel, {"heard": asdict(heard)})
         return False
 
     while (job := jobs.get()) is not None:
-        _say(channel, {"outcome": asdict(work(Job(**job), hear))})
+        _say(channel, {"outcome": asdict(run_job(Job(**job), hear))})
 
 
 def _listen(stream: IO[str], jobs: queue.Queue[dict[str, Any] | None]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cl_engine.core.tree import Tree, built, leaves, mapped
+from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
 
 
-class Best:
+class EarlyStopping:
     """Keeps, for every seed, the weights of the pass of greatest accuracy, the first of equals.
 
     Attributes:
@@ -28,13 +28,13 @@ class Best:
         better = accuracy > self._accuracy
         self._accuracy = torch.where(better, accuracy, self._accuracy)
         self._waited = torch.where(better, 0, self._waited + 1)
-        kept = dict(leaves(self.params)) if self.params is not None else {}
+        kept = dict(leaves_with_path(self.params)) if self.params is not None else {}
         found = {}
-        for path, leaf in leaves(params):
+        for path, leaf in leaves_with_path(params):
             now = leaf.detach()
             mask = better.to(now.device).reshape(-1, *[1] * (now.ndim - 1))
             found[path] = torch.where(mask, now, kept[path]) if path in kept else now.clone()
-        self.params = built(found)
+        self.params = unflatten(found)
 
     @property
     def enough(self) -> bool:
@@ -44,7 +44,7 @@ class Best:
     def state(self) -> Tree:
         """Return what a checkpoint keeps of it."""
         kept = {"accuracy": self._accuracy.clone(), "waited": self._waited.clone()}
-        return kept if self.params is None else {**kept, "params": mapped(Tensor.clone, self.params)}
+        return kept if self.params is None else {**kept, "params": tree_map(Tensor.clone, self.params)}
 
     def restore(self, state: Tree) -> None:
         """Go on from what `state` returned."""

@@ -9,21 +9,21 @@ from collections.abc import Generator, Iterator
 import torch
 from torch import Tensor
 
-from cl_engine.core.tree import Tree, built, leaves, mapped
+from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event, NotFinite, Progress
-from cl_engine.training.fit_job import Job, Midway
+from cl_engine.training.fit_job import FitJob, TrainingProbe
 from cl_engine.training.fit_progress import FitRecord, Resumable
-from cl_engine.training.seed_group import Learner
-from cl_engine.training.workers import Crew
+from cl_engine.training.seed_group import SeedGroup
+from cl_engine.training.workers import WorkerPool
 
 BREATH = 0.05  # seconds between two looks at whether anybody still reads
 
 
-def fit(job: Job) -> Generator[Event, None, Tree]:
+def fit(job: FitJob) -> Generator[Event, None, Tree]:
     """Train and return the new ``params`` (the given ones are not changed), yielding progress on the way.
 
-    Several seeds run as one `torch.vmap` (`Net.side_by_side`), in processes of their own (`Crew`), or in turn: as is
+    Several seeds run as one `torch.vmap` (`Net.side_by_side`), in processes of their own (`WorkerPool`), or in turn: as is
     fastest. A seed's batches are the same each way, and its result within rounding.
 
     Raises:
@@ -38,14 +38,14 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
     record = job.record or FitRecord()
     if record.result is not None:
         yield from record.told
-        return mapped(Tensor.clone, record.result)
+        return tree_map(Tensor.clone, record.result)
     seeds = len(job.seeds)
     together = seeds > 1 and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
     groups = [list(range(seeds))] if together else [[s] for s in range(seeds)]
-    learners = [Learner(job, group, together) for group in groups]
+    learners = [SeedGroup(job, group, together) for group in groups]
     first = _taken_up(record, learners)
     yield from list(record.told)
-    crew = Crew(learners)
+    crew = WorkerPool(learners)
     try:
         yield from _passes(job, record, crew, first)
         crew.each("check")
@@ -62,7 +62,7 @@ def fit(job: Job) -> Generator[Event, None, Tree]:
     return trained
 
 
-def _passes(job: Job, record: FitRecord, crew: Crew, first: int) -> Iterator[Event]:
+def _passes(job: FitJob, record: FitRecord, crew: WorkerPool, first: int) -> Iterator[Event]:
     """Learn pass after pass, from the ``first`` on."""
     batches = math.ceil(len(job.rows[0]) / job.train.batch)
     breath = time.perf_counter()
@@ -72,12 +72,12 @@ def _passes(job: Job, record: FitRecord, crew: Crew, first: int) -> Iterator[Eve
 
     def midway(batch: int) -> Iterator[Event]:
         if tested(batch):
-            yield Midway(
+            yield TrainingProbe(
                 step=job.step,
                 batch=batch,
                 epoch=batch // batches,
                 predict=lambda x: torch.cat(crew.each("logits", x)),
-                params=lambda: _stacked([mapped(Tensor.clone, whole) for whole in crew.each("whole")]),
+                params=lambda: _stacked([tree_map(Tensor.clone, whole) for whole in crew.each("whole")]),
                 record=record if job.record is not None else None,
             )
 
@@ -124,7 +124,7 @@ def _passes(job: Job, record: FitRecord, crew: Crew, first: int) -> Iterator[Eve
             yield Resumable(step=job.step, fit=job.index)
 
 
-def _not_finite(job: Job, epoch: int, loss: tuple[float, ...], known: set[int]) -> NotFinite | None:
+def _not_finite(job: FitJob, epoch: int, loss: tuple[float, ...], known: set[int]) -> NotFinite | None:
     """Return which seeds' losses are not finite for the first time; None: all are.
 
     Raises:
@@ -145,19 +145,19 @@ def _not_finite(job: Job, epoch: int, loss: tuple[float, ...], known: set[int]) 
     )
 
 
-def _without(trained: Tree, job: Job, stopped: set[int]) -> Tree:
+def _without(trained: Tree, job: FitJob, stopped: set[int]) -> Tree:
     """Return what was trained, with what the seeds that were stopped began with: a strategy never meets their NaN."""
     rows = torch.tensor([seed in stopped for seed in job.seeds], device=job.net.device)
-    before = dict(leaves(job.params))
-    return built(
+    before = dict(leaves_with_path(job.params))
+    return unflatten(
         {
             path: torch.where(rows.reshape(-1, *[1] * (leaf.ndim - 1)), before[path].to(leaf.device), leaf)
-            for path, leaf in leaves(trained)
+            for path, leaf in leaves_with_path(trained)
         }
     )
 
 
-def _taken_up(record: FitRecord, learners: list[Learner]) -> int:
+def _taken_up(record: FitRecord, learners: list[SeedGroup]) -> int:
     """Bring the learners to where the record says, and return the pass to go on with."""
     saved = record.learners
     if len(saved) != len(learners) or not all(
@@ -171,5 +171,5 @@ def _taken_up(record: FitRecord, learners: list[Learner]) -> int:
 
 
 def _stacked(results: list[Tree]) -> Tree:
-    parts = [dict(leaves(result)) for result in results]
-    return built({path: torch.cat([part[path] for part in parts]) for path in parts[0]})
+    parts = [dict(leaves_with_path(result)) for result in results]
+    return unflatten({path: torch.cat([part[path] for part in parts]) for path in parts[0]})

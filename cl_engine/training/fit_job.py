@@ -18,7 +18,7 @@ Loss = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Midway(Event):
+class TrainingProbe(Event):
     """Learning is in the middle, and the learner can be tested on the task at hand: `predict` gives ``[S, N, C]``.
 
     The engine answers it with a `CurvePoint`; it is not logged itself. ``params`` returns a copy of what is being fitted.
@@ -49,7 +49,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Job:
+class FitJob:
     """One fit: what is fitted to which rows, how, and what its randomness is derived from.
 
     Attributes:
@@ -61,14 +61,14 @@ class Job:
         overrides: other training options for parts of ``params``, by top-level key.
         logits: ``logits(params, frozen, x) -> [N, C]`` for one seed, to be tested with; None: no curve.
         index: number of the fit within its experience.
-        draw: number that, with the seed and the lot, all randomness is derived from; None: the step.
-        lot: fits of the same lot see the rows in the same order; None: the index.
-        told: given epoch, batch within it and batches of it, returns numbers handed to the loss after the rows.
+        rng_key: number that, with the seed and the group, all randomness is derived from; None: the step.
+        shuffle_group: fits of the same group see the rows in the same order; None: the index.
+        loss_inputs: given epoch, batch within it and batches of it, returns numbers handed to the loss after the rows.
         validation: inputs and labels ``(x [M, …], y [M])`` that decide, after every pass, which weights are kept: those of
             the pass of greatest accuracy, the first of equals; None: those after the last pass.
         patience: passes without a better one after which a seed stops; None: it never does.
         project: called on ``params`` after every step, to bring them back in place to where they are allowed.
-        again: given a number to draw from, returns the inputs ``[N, …]`` as random transformations show them this time,
+        resample: given a number to draw from, returns the inputs ``[N, …]`` as random transformations show them this time,
             called before every pass; None: they are always the same.
         record: what the fit has come to so far, to go on from, and where it notes how it goes on; None: none is kept.
     """
@@ -88,12 +88,12 @@ class Job:
     logits: Callable[..., Tensor] | None = None
     curve: Curve = Curve()
     index: int = 0
-    draw: int | None = None
-    lot: int | None = None
-    told: Callable[[int, int, int], Sequence[float]] = lambda epoch, batch, batches: ()
+    rng_key: int | None = None
+    shuffle_group: int | None = None
+    loss_inputs: Callable[[int, int, int], Sequence[float]] = lambda epoch, batch, batches: ()
     project: Callable[[Tree], None] | None = None
     validation: Rows | None = None
     patience: int | None = None
     side_by_side: bool | None = None
-    again: Callable[[int], Tensor] | None = None
+    resample: Callable[[int], Tensor] | None = None
     record: FitRecord | None = None

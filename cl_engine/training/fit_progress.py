@@ -13,12 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
-from cl_engine.core.tree import Tree, mapped
-from cl_engine.events import CurvePoint, EarlierTested, EpochEnded, Event, NotFinite
+from cl_engine.core.tree import Tree, tree_map
+from cl_engine.events import CurvePoint, EarlierTaskTested, EpochEnded, Event, NotFinite
 
-Fact = EpochEnded | NotFinite | CurvePoint | EarlierTested
+Fact = EpochEnded | NotFinite | CurvePoint | EarlierTaskTested
 FACTS: dict[str, Callable[..., Fact]] = {
-    kind.__name__: kind for kind in (EpochEnded, NotFinite, CurvePoint, EarlierTested)
+    **{kind.__name__: kind for kind in (EpochEnded, NotFinite, CurvePoint, EarlierTaskTested)},
+    "EarlierTested": EarlierTaskTested,  # its name in checkpoints of version 0.1
 }
 
 
@@ -56,7 +57,7 @@ class FitRecord:
 
     def over(self, result: Tree) -> None:
         """Take in what the fit returns, as a copy."""
-        self.result, self._learners = mapped(Tensor.clone, result), list
+        self.result, self._learners = tree_map(Tensor.clone, result), list
 
     @property
     def learners(self) -> list[Tree]:
@@ -81,7 +82,7 @@ class FitRecord:
         return record
 
 
-class FitJournal:
+class FitProgress:
     """The records of an experience's fits, by their number, and the seconds that learning had taken."""
 
     def __init__(self, seconds: float = 0.0) -> None:
@@ -98,7 +99,7 @@ class FitJournal:
         return {"seconds": seconds, "fits": {str(index): record.state() for index, record in begun.items()}}
 
     @classmethod
-    def restored(cls, state: dict[str, Any]) -> FitJournal:
+    def restored(cls, state: dict[str, Any]) -> FitProgress:
         """Return the journal whose `state` this is."""
         journal = cls(state["seconds"])
         journal._records = {int(k): FitRecord.restored(record) for k, record in state.get("fits", {}).items()}

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from cl_engine.core.tree import Path, Tree, built, leaves
+from cl_engine.core.tree import Path, Tree, leaves_with_path, unflatten
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.errors import UsageError
 from cl_engine.options import STRICT, option
@@ -112,7 +112,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Ten
         for path, weight in weights.items()
         for name, value in optimizer.state.get(weight, {}).items()
     }
-    return {"groups": groups, "state": built(remembered)}
+    return {"groups": groups, "state": unflatten(remembered)}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Tensor], state: Tree) -> None:
@@ -121,7 +121,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[Path, T
         group.update({name: value for name, value in saved.items() if name not in OF_DEVICE})
     own = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
     remembered: dict[Path, dict[str, Any]] = {}
-    for path, value in leaves(state.get("state", {})):
+    for path, value in leaves_with_path(state.get("state", {})):
         remembered.setdefault(path[:-1], {})[path[-1]] = value
     for path, weight in weights.items():
         if id(weight) in own and path in remembered:

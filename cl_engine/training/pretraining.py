@@ -22,16 +22,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cl_engine.core.files import replace
-from cl_engine.data.source_stream import Arrays
+from cl_engine.data.images import to_shape
+from cl_engine.data.source import Arrays
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
-from cl_engine.nn.memory_format import to_shape
 from cl_engine.nn.net import Net, Params
 from cl_engine.options import STRICT, option
 from cl_engine.training.fit import fit
-from cl_engine.training.fit_job import Job
+from cl_engine.training.fit_job import FitJob
 from cl_engine.training.optimizers import Train
 
 LOG = logging.getLogger("cl_engine")
@@ -117,8 +117,8 @@ def backbone_of(
 def scaling(options: BackboneOptions | None, stream: Stream) -> dict[str, tuple[float, ...]]:
     """Return how inputs are scaled: as the stream says, or as those were that torchvision's weights were trained with."""
     if options is not None and options.torchvision is not None:
-        return {**IMAGENET, "black": stream.black}
-    return {"mean": stream.mean, "std": stream.std, "black": stream.black}
+        return {**IMAGENET, "pad_value": stream.pad_value}
+    return {"mean": stream.mean, "std": stream.std, "pad_value": stream.pad_value}
 
 
 def cache() -> Path:
@@ -201,7 +201,7 @@ def _trained(net: Net, options: BackboneOptions, x: Tensor, y: Tensor) -> Params
         return F.cross_entropy(net.one(params, x), y)
 
     params = net.init([options.seed])
-    job = Job(
+    job = FitJob(
         net=net, params=params, loss=loss, rows=(x, y), train=options.train, seeds=[options.seed], step=-1, task_id=-1
     )
     walk = fit(job)

@@ -11,41 +11,44 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.core.tree import Tree, built, leaves, mapped
+from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
 from cl_engine.errors import RunFailed
 from cl_engine.nn.flops import Flops
-from cl_engine.training import cuda_graphs as graphs
-from cl_engine.training.early_stopping import Best
-from cl_engine.training.fit_job import Job
+from cl_engine.training import cuda_graphs
+from cl_engine.training.early_stopping import EarlyStopping
+from cl_engine.training.fit_job import FitJob
 from cl_engine.training.optimizers import optimizer_state, optimizers_for, restore_optimizer
 
 
-class Learner:
+class SeedGroup:
     """Either a single seed, or several under vmap."""
 
-    def __init__(self, job: Job, members: list[int], together: bool) -> None:
+    def __init__(self, job: FitJob, members: list[int], together: bool) -> None:
         self.job, self.together = job, together
-        self.draw = (job.step if job.draw is None else job.draw, job.index if job.lot is None else job.lot)
+        self.draw = (
+            job.step if job.rng_key is None else job.rng_key,
+            job.index if job.shuffle_group is None else job.shuffle_group,
+        )
         self.seeds = [job.seeds[member] for member in members]
         device = job.net.device
         own = (lambda leaf: leaf) if together else (lambda leaf: leaf[min(members[0], len(leaf) - 1)])
         place = (lambda leaf: leaf) if together else job.net.laid_out
         # bytes stay bytes: they are made ready batch by batch, in the cache
         self.rows = tuple(rows.to(device) for rows in job.rows)
-        pairs = {path: place(own(leaf).detach().clone()) for path, leaf in leaves(job.params)}
+        pairs = {path: place(own(leaf).detach().clone()) for path, leaf in leaves_with_path(job.params)}
         weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_buffer(path[-1])}
         for leaf in weights.values():
             leaf.requires_grad_(True)
         self.weights = weights
-        self.params = built(pairs)
-        self.frozen = None if job.frozen is None else mapped(lambda leaf: place(own(leaf)), job.frozen)
+        self.params = unflatten(pairs)
+        self.frozen = None if job.frozen is None else tree_map(lambda leaf: place(own(leaf)), job.frozen)
         self.untouched = _versions(self.frozen)
         self.rehearsal = None if job.rehearsal is None else tuple(own(rows).to(device) for rows in job.rehearsal)
         self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
-        self.best = Best(len(members), job.patience)
+        self.best = EarlyStopping(len(members), job.patience)
         self.flops = math.nan  # of a pass of one seed
         self.augmentation = job.train.augmentation
-        self.black = job.net.black(job.rows[0].dtype) if self.augmentation else None
+        self.pad_value = job.net.pad_value(job.rows[0].dtype) if self.augmentation else None
         half = job.train.precision == "bfloat16"
         self.precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
         self.loss = job.loss
@@ -54,9 +57,9 @@ class Learner:
         self.shared: Any = None
         if together:
             if self.frozen is not None:
-                self.shared = mapped(lambda leaf: 0 if len(leaf) > 1 else None, self.frozen)
-                self.frozen = mapped(lambda leaf: leaf if len(leaf) > 1 else leaf[0], self.frozen)
-            told = [None] * len(job.told(0, 0, 1))
+                self.shared = tree_map(lambda leaf: 0 if len(leaf) > 1 else None, self.frozen)
+                self.frozen = tree_map(lambda leaf: leaf if len(leaf) > 1 else leaf[0], self.frozen)
+            told = [None] * len(job.loss_inputs(0, 0, 1))
             self.loss = torch.vmap(job.loss, in_dims=(0, self.shared, *[0] * len(self.rows), *told))
 
     def check(self) -> None:
@@ -76,8 +79,8 @@ class Learner:
             size, held = (batches, self.job.rehearsal_batch), self.rehearsal[0].shape[1 if self.together else 0]
             drawn = [torch.randint(held, size, generator=self._draws(seed, "rehearsal", epoch)) for seed in self.seeds]
             self.drawn = torch.stack(drawn).to(device)
-        if self.job.again is not None:
-            shown = [self.job.again(rng.derive(seed, "again", *self.draw, epoch)).to(device) for seed in self.seeds]
+        if self.job.resample is not None:
+            shown = [self.job.resample(rng.derive(seed, "again", *self.draw, epoch)).to(device) for seed in self.seeds]
             self.shown = torch.stack(shown) if self.together else shown[0]
         if self.augmentation:
             every = rows + batches * self.job.rehearsal_batch  # those rehearsed come after the rows of the experience
@@ -110,7 +113,7 @@ class Learner:
         """Take a step on rows with these indices ``[S, B]``, and rehearsed ones; of a replayed step they are all that changes."""
         job = self.job
         x, *others = self.rows
-        first = self._pick(x, index) if job.again is None else self._pick_own(self.shown, index)
+        first = self._pick(x, index) if job.resample is None else self._pick_own(self.shown, index)
         rows = [job.net.prepare(first), *(self._pick(rows, index) for rows in others)]
         if self.rehearsal is not None and drawn is not None:
             x, *others = (self._pick_own(rows, drawn) for rows in self.rehearsal)
@@ -119,7 +122,7 @@ class Learner:
         if self.augmentation:
             rows[0] = self._augmented(rows[0], batch)
         rows[0] = job.net.laid_out(rows[0])
-        told = [torch.tensor(number, device=job.net.device) for number in job.told(epoch, batch, self.batches)]
+        told = [torch.tensor(number, device=job.net.device) for number in job.loss_inputs(epoch, batch, self.batches)]
         noise: AbstractContextManager[Any] = nullcontext()
         counted = Flops() if math.isnan(self.flops) else nullcontext()
         if job.net.stochastic:
@@ -158,7 +161,7 @@ class Learner:
     def state(self) -> Tree:
         """Return all that a learner is at the end of a pass, as a checkpoint keeps it."""
         return {
-            "params": mapped(lambda leaf: leaf.detach().clone(memory_format=torch.contiguous_format), self.params),
+            "params": tree_map(lambda leaf: leaf.detach().clone(memory_format=torch.contiguous_format), self.params),
             "optimizers": {
                 str(k): optimizer_state(optimizer, self.weights) for k, optimizer in enumerate(self.optimizers)
             },
@@ -169,9 +172,9 @@ class Learner:
 
     def restore(self, state: Tree) -> None:
         """Go on from what `state` returned, of a learner of the same job."""
-        saved = dict(leaves(state["params"]))
+        saved = dict(leaves_with_path(state["params"]))
         with torch.no_grad():
-            for path, leaf in leaves(self.params):
+            for path, leaf in leaves_with_path(self.params):
                 leaf.copy_(saved[path])
         for k, optimizer in enumerate(self.optimizers):
             restore_optimizer(optimizer, self.weights, state["optimizers"][str(k)])
@@ -184,7 +187,7 @@ class Learner:
 
     def fits(self, state: Tree) -> bool:
         """Return whether a state is one of a learner of the same job, and of as many seeds."""
-        mine, theirs = dict(leaves(self.params)), dict(leaves(state["params"]))
+        mine, theirs = dict(leaves_with_path(self.params)), dict(leaves_with_path(state["params"]))
         return {p: t.shape for p, t in mine.items()} == {p: t.shape for p, t in theirs.items()}
 
     @torch.no_grad()
@@ -204,27 +207,27 @@ class Learner:
 
     def whole(self) -> Tree:
         """Return the tree as it is now, with the axis of seeds in front."""
-        return mapped(
+        return tree_map(
             lambda leaf: leaf.detach() if self.together else leaf.detach().contiguous().unsqueeze(0), self.params
         )
 
-    def _replay(self) -> graphs.Replay | None:
+    def _replay(self) -> cuda_graphs.Replay | None:
         """Return what records steps and replays them, where there is nothing in a step but what can be recorded."""
         job, device = self.job, self.job.net.device
         steps = job.train.epochs * -(-len(job.rows[0]) // job.train.batch)
-        if not graphs.possible(device):
+        if not cuda_graphs.possible(device):
             return None
-        drawn_anew = job.net.stochastic or self.augmentation or job.again is not None or job.told(0, 0, 1)
+        drawn_anew = job.net.stochastic or self.augmentation or job.resample is not None or job.loss_inputs(0, 0, 1)
         heard = getattr(job.loss, "listens", False)  # by code that a replay would not call
-        if drawn_anew or heard or steps < graphs.LEAST or not graphs.lasting(self.optimizers):
+        if drawn_anew or heard or steps < cuda_graphs.LEAST or not cuda_graphs.lasting(self.optimizers):
             return None
-        return graphs.Replay(self._step, self._touched, self._rates, device)
+        return cuda_graphs.Replay(self._step, self._touched, self._rates, device)
 
     def _touched(self) -> list[Tensor]:
         """Return all tensors that a step changes."""
         remembered = [optimizer.state.get(leaf, {}) for optimizer in self.optimizers for leaf in self.weights.values()]
         own = [value for state in remembered for value in state.values() if isinstance(value, Tensor)]
-        return [self.total, *(leaf for _, leaf in leaves(self.params)), *own]
+        return [self.total, *(leaf for _, leaf in leaves_with_path(self.params)), *own]
 
     def _rates(self) -> tuple[float, ...]:
         return tuple(float(group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups)
@@ -243,8 +246,10 @@ class Learner:
         again = self.changes[:, rows + batch * rehearsed : rows + (batch + 1) * rehearsed]
         drawn = torch.cat([own, again], dim=1).flatten(0, 1)
         images = x.reshape(-1, *x.shape[-3:])  # a row may be several images, of several tasks: all are changed alike
-        assert self.black is not None
-        shown = self.augmentation.applied(images, drawn.repeat_interleave(len(images) // len(drawn), dim=0), self.black)
+        assert self.pad_value is not None
+        shown = self.augmentation.applied(
+            images, drawn.repeat_interleave(len(images) // len(drawn), dim=0), self.pad_value
+        )
         return shown.reshape(x.shape)
 
     def _draws(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
@@ -252,4 +257,4 @@ class Learner:
 
 
 def _versions(tree: Tree | None) -> list[int]:
-    return [] if tree is None else [leaf._version for _, leaf in leaves(tree)]
+    return [] if tree is None else [leaf._version for _, leaf in leaves_with_path(tree)]

@@ -17,19 +17,19 @@ import torch
 from torch import Tensor
 
 from cl_engine.errors import RunFailed
-from cl_engine.training.seed_group import Learner
+from cl_engine.training.seed_group import SeedGroup
 
 FORK_FROM = 1e11  # operations: a second or two of two cores, against the tenth of a second that forking takes in all
 
 
-class Crew:
+class WorkerPool:
     """The learners of a fit, trained one after another by this process until `divide` finds that it pays to fork.
 
     A forked process begins with all that this one has at that moment, so nothing is sent but what methods are given and
     return. Who trains changes nothing but rounding: torch may add up in another order with another number of threads.
     """
 
-    def __init__(self, learners: Sequence[Learner]) -> None:
+    def __init__(self, learners: Sequence[SeedGroup]) -> None:
         self.learners = learners
         self._shares: list[range] = []
         self._pipes: list[Connection] = []
@@ -81,7 +81,7 @@ class Crew:
                 os.waitpid(child, 0)
         self._pipes, self._children = [], []
 
-    def _fork(self, learners: Sequence[Learner], threads: int) -> None:
+    def _fork(self, learners: Sequence[SeedGroup], threads: int) -> None:
         ours, theirs = mp.Pipe()
         with warnings.catch_warnings():
             # Python warns of locks that other threads may hold; a worker touches nothing but tensors and its pipe
@@ -111,8 +111,8 @@ def processes(learners: int, device: torch.device) -> int:
     return min(learners, torch.get_num_threads()) if device.type == "cpu" and sys.platform == "linux" else 1
 
 
-def _serve(pipe: Connection, learners: Sequence[Learner]) -> None:
-    crew = Crew(learners)
+def _serve(pipe: Connection, learners: Sequence[SeedGroup]) -> None:
+    crew = WorkerPool(learners)
     while True:
         try:
             method, args = pipe.recv()

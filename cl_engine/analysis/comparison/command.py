@@ -12,7 +12,7 @@ from cl_engine.analysis.comparison.plots import critical_difference, pareto
 from cl_engine.analysis.comparison.tables import written
 from cl_engine.analysis.discovery import find_runs
 from cl_engine.analysis.plots.style import FORMATS, rendered
-from cl_engine.core.asked_for import put
+from cl_engine.core.files import put
 from cl_engine.results.run import Run
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cl_engine.analysis.scores.groups import Case, cases_of
+from cl_engine.analysis.scores.groups import RunGroup, groups_of
 from cl_engine.analysis.scores.measures import Measure, measure
 from cl_engine.analysis.scores.statistics import (
     FEW,
@@ -51,7 +51,7 @@ class Comparison:
     """
 
     by: Measure
-    cases: tuple[Case, ...]
+    groups: tuple[RunGroup, ...]
     table: pd.DataFrame
     pairs: pd.DataFrame
     overall: pd.DataFrame
@@ -61,12 +61,12 @@ class Comparison:
     @property
     def streams(self) -> list[str]:
         """The streams, in order."""
-        return list(dict.fromkeys(case.stream for case in self.cases))
+        return list(dict.fromkeys(case.stream for case in self.groups))
 
     @property
     def methods(self) -> list[str]:
         """The methods, in order."""
-        return list(dict.fromkeys(case.method for case in self.cases))
+        return list(dict.fromkeys(case.method for case in self.groups))
 
 
 def compared(runs: Sequence[Run], by: str = "acc") -> Comparison:
@@ -81,52 +81,52 @@ def compared(runs: Sequence[Run], by: str = "acc") -> Comparison:
     if not runs:
         raise UsageError("a comparison needs at least one run")
     asked = measure(by)
-    cases, said = cases_of(runs, list(dict.fromkeys(("acc", by, *COSTS))))
-    cases = _sorted(cases, asked)
-    furthest = {case.stream: 0 for case in cases}
-    for case in cases:
+    groups, said = groups_of(runs, list(dict.fromkeys(("acc", by, *COSTS))))
+    groups = _sorted(groups, asked)
+    furthest = {case.stream: 0 for case in groups}
+    for case in groups:
         furthest[case.stream] = max(furthest[case.stream], case.experiences)
-    level = [case for case in cases if case.experiences == furthest[case.stream]]
+    level = [case for case in groups if case.experiences == furthest[case.stream]]
     said += [
         f"{case.stream}, {case.method}: tested after {case.experiences} experiences, others after "
         f"{furthest[case.stream]}: it takes no part in tests, ranks and fronts"
-        for case in cases
+        for case in groups
         if case.experiences < furthest[case.stream]
     ]
-    said += [f"{case.stream}, {case.method}: a run is {case.status}" for case in cases if case.status != "finished"]
-    undefined = [f"{case.stream}, {case.method}" for case in cases if not np.isfinite(case.values[by]).all()]
+    said += [f"{case.stream}, {case.method}: a run is {case.status}" for case in groups if case.status != "finished"]
+    undefined = [f"{case.stream}, {case.method}" for case in groups if not np.isfinite(case.values[by]).all()]
     if undefined:
         said.append(f"{asked.title} is undefined for: {'; '.join(undefined)}")
-    table = _table(cases, level, asked)
+    table = _table(groups, level, asked)
     pairs = _pairs(level, asked)
     ranking, of_ranks = _ranking(level, asked)
     overall = _overall(level, asked, ranking)
     return Comparison(
         by=asked,
-        cases=tuple(cases),
+        groups=tuple(groups),
         table=table,
         pairs=pairs,
         overall=overall,
         ranking=ranking,
-        remarks=(*said, *_of_seeds(cases, pairs), *of_ranks),
+        remarks=(*said, *_of_seeds(groups, pairs), *of_ranks),
     )
 
 
-def _sorted(cases: Sequence[Case], by: Measure) -> list[Case]:
+def _sorted(groups: Sequence[RunGroup], by: Measure) -> list[RunGroup]:
     """Return the cases stream by stream, in the order in which streams come, and the best of each first."""
-    streams = list(dict.fromkeys(case.stream for case in cases))
+    streams = list(dict.fromkeys(case.stream for case in groups))
     means = {
         id(case): float(np.nan_to_num(case.values[by.name].mean(), nan=-math.inf if by.higher else math.inf))
-        for case in cases
+        for case in groups
     }
     return sorted(
-        cases, key=lambda case: (streams.index(case.stream), -means[id(case)] if by.higher else means[id(case)])
+        groups, key=lambda case: (streams.index(case.stream), -means[id(case)] if by.higher else means[id(case)])
     )
 
 
-def _table(cases: Sequence[Case], level: Sequence[Case], by: Measure) -> pd.DataFrame:
+def _table(groups: Sequence[RunGroup], level: Sequence[RunGroup], by: Measure) -> pd.DataFrame:
     rows = []
-    for case in cases:
+    for case in groups:
         low, high = bootstrap(case.values[by.name])
         rows.append(
             {
@@ -147,19 +147,19 @@ def _table(cases: Sequence[Case], level: Sequence[Case], by: Measure) -> pd.Data
             }
         )
     table = pd.DataFrame(rows)
-    position = {id(case): k for k, case in enumerate(cases)}
+    position = {id(case): k for k, case in enumerate(groups)}
     for stream in table["stream"].unique():
         rows_of = [position[id(case)] for case in level if case.stream == stream]
         means = table.loc[rows_of, "mean"].round(12)
         best = means.max() if by.higher else means.min()
         table.loc[rows_of, "best"] = (means == best).to_numpy()
-        accuracy = np.array([cases[k].values["acc"].mean() for k in rows_of])
+        accuracy = np.array([groups[k].values["acc"].mean() for k in rows_of])
         for cost, column in zip(COSTS, ("memory_front", "time_front"), strict=True):
             table.loc[rows_of, column] = front(accuracy, table.loc[rows_of, cost].to_numpy())
     return table
 
 
-def _pairs(level: Sequence[Case], by: Measure) -> pd.DataFrame:
+def _pairs(level: Sequence[RunGroup], by: Measure) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for stream in dict.fromkeys(case.stream for case in level):
         here = [case for case in level if case.stream == stream]
@@ -188,7 +188,7 @@ def _pairs(level: Sequence[Case], by: Measure) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _ranking(level: Sequence[Case], by: Measure) -> tuple[Ranking | None, list[str]]:
+def _ranking(level: Sequence[RunGroup], by: Measure) -> tuple[Ranking | None, list[str]]:
     streams = list(dict.fromkeys(case.stream for case in level))
     wide = _wide(level, by)
     if len(streams) < 2 or wide.shape[1] < 2:
@@ -215,7 +215,7 @@ def _ranking(level: Sequence[Case], by: Measure) -> tuple[Ranking | None, list[s
     return ranking, said
 
 
-def _overall(level: Sequence[Case], by: Measure, ranking: Ranking | None) -> pd.DataFrame:
+def _overall(level: Sequence[RunGroup], by: Measure, ranking: Ranking | None) -> pd.DataFrame:
     columns = ["method", "streams", "mean", "low", "high", "rank"]
     streams = list(dict.fromkeys(case.stream for case in level))
     if len(streams) < 2:
@@ -230,22 +230,22 @@ def _overall(level: Sequence[Case], by: Measure, ranking: Ranking | None) -> pd.
     return pd.DataFrame(rows, columns=columns)
 
 
-def _wide(level: Sequence[Case], by: Measure) -> pd.DataFrame:
+def _wide(level: Sequence[RunGroup], by: Measure) -> pd.DataFrame:
     """Return the mean over seeds, streams by methods, in the order in which they come."""
     rows = pd.DataFrame([(case.stream, case.method, case.values[by.name].mean()) for case in level])
     wide = rows.pivot(index=0, columns=1, values=2)
     return wide.loc[list(dict.fromkeys(rows[0])), list(dict.fromkeys(rows[1]))]
 
 
-def _of_seeds(cases: Sequence[Case], pairs: pd.DataFrame) -> list[str]:
+def _of_seeds(groups: Sequence[RunGroup], pairs: pd.DataFrame) -> list[str]:
     """Say where seeds are too few for an interval or a test."""
     said = []
-    few = sorted({len(case.seeds) for case in cases if 1 < len(case.seeds) < FEW})
+    few = sorted({len(case.seeds) for case in groups if 1 < len(case.seeds) < FEW})
     if few:
         said.append(
             f"a bootstrap over {' or '.join(map(str, few))} seeds is too narrow to be a 95 % interval: read it as the spread"
         )
-    if any(len(case.seeds) == 1 for case in cases):
+    if any(len(case.seeds) == 1 for case in groups):
         said.append("where there is one seed only, there is no interval and no test")
     least = {}
     for _, rows in pairs.groupby("stream", sort=False):

@@ -124,7 +124,7 @@ def _panels(comparison: Comparison, cost: str) -> dict[str, list[Point]]:
     level: dict[str, list[Point]] = {}  # without the cases that are behind: no mean of theirs is beside the others'
     furthest = comparison.table.groupby("stream")["experiences"].max()
     flag = "memory_front" if cost == "memory" else "time_front"
-    for case, on_front in zip(comparison.cases, comparison.table[flag], strict=True):
+    for case, on_front in zip(comparison.groups, comparison.table[flag], strict=True):
         accuracy, spent = float(case.values["acc"].mean()), float(case.values[cost].mean())
         if math.isfinite(accuracy) and math.isfinite(spent):
             low, high = bootstrap(case.values["acc"])
@@ -206,6 +206,6 @@ def _below(comparison: Comparison) -> str:
 
 
 def _seeds(comparison: Comparison) -> str:
-    counts = sorted({len(case.seeds) for case in comparison.cases})
+    counts = sorted({len(case.seeds) for case in comparison.groups})
     text = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"n = {text} seed{'s' if counts != [1] else ''}"

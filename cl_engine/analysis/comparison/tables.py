@@ -117,7 +117,7 @@ def as_json(comparison: Comparison) -> str:
                 "logs": [str(run.path) for run in case.runs],
                 "run_ids": [run.attributes.get("run_id", "") for run in case.runs],
             }
-            for case, row in zip(comparison.cases, comparison.table.to_dict("records"), strict=True)
+            for case, row in zip(comparison.groups, comparison.table.to_dict("records"), strict=True)
         ],
         "pairs": comparison.pairs.to_dict("records"),
         "overall": comparison.overall.to_dict("records"),

@@ -23,7 +23,7 @@ SILENT = 120.0  # seconds without news (a log may be a minute old) after which a
 
 
 @dataclass(frozen=True)
-class Moment:
+class Snapshot:
     """A run as its log tells of it; accuracies and scores are means over seeds.
 
     Attributes:
@@ -75,7 +75,7 @@ class Moment:
         return max(0.0, (self.planned - self.done) * self.each - min(self.silence, self.patience))
 
 
-def moment(path: Path) -> Moment:
+def snapshot(path: Path) -> Snapshot:
     """Read what a log says now.
 
     Raises:
@@ -98,7 +98,7 @@ def moment(path: Path) -> Moment:
         seconds = np.nan_to_num(found["seconds"][-RECENT:]).sum(axis=1)
         saving = np.nan_to_num(found["seconds"][-RECENT:, -1]).max(initial=0.0)
         curve, curve_of = _curve(file, done)
-        return Moment(
+        return Snapshot(
             name=one_line(f"{attributes['scenario']}, {attributes['strategy']}"),
             status=one_line(attributes["status"]),
             seeds=len(found["seed"]),

@@ -12,12 +12,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cl_engine.analysis.live.snapshot import Moment, moment
+from cl_engine.analysis.live.snapshot import Snapshot, snapshot
 from cl_engine.analysis.names import one_line
 from cl_engine.analysis.plots.style import plain
 from cl_engine.core.text import duration, number, size
 from cl_engine.errors import UsageError
-from cl_engine.results.log_file import LOG
+from cl_engine.results.log_file import LOG_NAME
 
 ATTEMPTS = 10  # times in a row that a file that is there may be unreadable: it may be about to be replaced
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -35,9 +35,9 @@ class Follower:
     @property
     def file(self) -> Path:
         """The log itself: the path, or the log in that folder."""
-        return self.path if self.path.is_file() or self.path.suffix == ".h5" else self.path / LOG
+        return self.path if self.path.is_file() or self.path.suffix == ".h5" else self.path / LOG_NAME
 
-    def news(self) -> Moment | None:
+    def news(self) -> Snapshot | None:
         """Return what the log says if it was published since it was asked last; None if not, or if there is none now.
 
         Raises:
@@ -51,7 +51,7 @@ class Follower:
         if state == self._seen:
             return None
         try:
-            news = moment(self.file)
+            news = snapshot(self.file)
         except (UsageError, OSError, LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
             self._failed += 1
             if self._failed < ATTEMPTS:
@@ -89,12 +89,12 @@ def _once(follower: Follower, out: Console) -> str:
             out.print(shown(news, out.width))
             return news.status
         time.sleep(0.02)
-    raise UsageError(f"there is no log at {follower.file}: give a run's folder or its {LOG}")
+    raise UsageError(f"there is no log at {follower.file}: give a run's folder or its {LOG_NAME}")
 
 
-def _moments(
-    follower: Follower, now: Moment | None, interval: float, idle: Callable[[Moment], None]
-) -> Iterator[Moment]:
+def _snapshots(
+    follower: Follower, now: Snapshot | None, interval: float, idle: Callable[[Snapshot], None]
+) -> Iterator[Snapshot]:
     """Yield each new moment of a run until its last; call ``idle`` with the newest one in between."""
     while True:
         if now is not None:
@@ -109,30 +109,30 @@ def _moments(
                 idle(latest)
 
 
-def _live(follower: Follower, news: Moment | None, interval: float, out: Console) -> str:
+def _live(follower: Follower, news: Snapshot | None, interval: float, out: Console) -> str:
     status = ""
     with Live(console=out, auto_refresh=False, transient=False) as live:
 
-        def draw(now: Moment) -> None:
+        def draw(now: Snapshot) -> None:
             live.update(shown(now, out.width), refresh=True)
 
-        for now in _moments(follower, news, interval, draw):
+        for now in _snapshots(follower, news, interval, draw):
             draw(now)
             status = now.status
     out.print(_text(_end(status)))
     return status
 
 
-def _lines(follower: Follower, news: Moment | None, interval: float, out: Console) -> str:
+def _lines(follower: Follower, news: Snapshot | None, interval: float, out: Console) -> str:
     status, told, silent = "", 0, False
 
-    def mind(now: Moment) -> None:
+    def mind(now: Snapshot) -> None:
         nonlocal silent
         if now.silence > now.patience and not silent:
             silent = True
             out.print(_text(_silence(now)), soft_wrap=True)
 
-    for now in _moments(follower, news, interval, mind):
+    for now in _snapshots(follower, news, interval, mind):
         told = min(told, now.done)  # a run that went on from an earlier save learns some experiences again
         for step in range(told, now.done):
             out.print(_text(_line(now, step)), soft_wrap=True)
@@ -141,7 +141,7 @@ def _lines(follower: Follower, news: Moment | None, interval: float, out: Consol
     return status
 
 
-def _line(now: Moment, step: int) -> str:
+def _line(now: Snapshot, step: int) -> str:
     counted = f"{step + 1}/{now.planned}" if now.planned else f"{step + 1}"
     parts = [f"ACC {now.acc[step]:.3f}"] if np.isfinite(now.acc[step]) else []
     parts += [f"BWT {now.bwt[step]:+.3f}"] if np.isfinite(now.bwt[step]) else []
@@ -151,7 +151,7 @@ def _line(now: Moment, step: int) -> str:
     return f"{now.name}: {counted} {', '.join(parts)}".rstrip()
 
 
-def shown(now: Moment, width: int) -> Group:
+def shown(now: Snapshot, width: int) -> Group:
     """Return a moment as it is shown on a terminal of this width."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
@@ -183,7 +183,7 @@ def shown(now: Moment, width: int) -> Group:
     return Group(head, facts, *([_text(_silence(now), "yellow")] if waiting else []))
 
 
-def _progress(now: Moment, room: int) -> Text:
+def _progress(now: Snapshot, room: int) -> Text:
     text = _text(f"{now.done}/{now.planned} experiences" if now.planned else f"{now.done} experiences")
     if now.planned:
         cells = min(24, room // 3)
@@ -198,7 +198,7 @@ def _progress(now: Moment, room: int) -> Text:
     return text
 
 
-def _row(now: Moment, room: int) -> Text:
+def _row(now: Snapshot, room: int) -> Text:
     """Show the accuracy on each task: numbers of a few, blocks of many with the worst named."""
     tested = np.flatnonzero(np.isfinite(now.row))
     if len(tested) <= WRITTEN:
@@ -226,7 +226,7 @@ def _newest(values: np.ndarray) -> float:
     return float(known[-1]) if len(known) else float("nan")
 
 
-def _silence(now: Moment) -> str:
+def _silence(now: Snapshot) -> str:
     return (
         f"nothing was saved for {duration(round(now.silence))}, though an experience takes {duration(now.each)}: the run may "
         "have been killed; the same command goes on with it"

@@ -14,7 +14,7 @@ from cl_engine.analysis.plots.style import INK, colour, figure, legend, mark, pl
 from cl_engine.analysis.scores.run_scores import Score, learning_curve, reference
 from cl_engine.analysis.scores.statistics import front
 from cl_engine.core.text import duration, size
-from cl_engine.metrics import matrix_scores as metrics
+from cl_engine.metrics import matrix_scores
 from cl_engine.results.run import Run
 
 LINES = 16  # runs drawn as lines or bars at the most; report and documentation say so
@@ -126,7 +126,7 @@ def transfer(runs: Sequence[Run]) -> Figure | None:
         if other is None or other is run:
             continue
         own, alone = (
-            metrics.diagonal(r.results["accuracy"].values, r.results["evaluation_step"].values, r.learned)
+            matrix_scores.diagonal(r.results["accuracy"].values, r.results["evaluation_step"].values, r.learned)
             for r in (run, other)
         )
         shared = min(len(own), len(alone))

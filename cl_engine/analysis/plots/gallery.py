@@ -12,12 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cl_engine.analysis.names import names_of
-from cl_engine.analysis.plots import across_runs as pictures
-from cl_engine.analysis.plots import matrices, one_run
-from cl_engine.analysis.plots import modules as composition
-from cl_engine.analysis.plots import strategy_events as inside
+from cl_engine.analysis.plots import across_runs, matrices, modules, one_run, strategy_events
 from cl_engine.analysis.plots.style import FORMATS, SIZES, rendered, sized
-from cl_engine.core.asked_for import put
+from cl_engine.core.files import put
 from cl_engine.errors import unknown
 from cl_engine.results.run import Run
 
@@ -44,18 +41,18 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
         Picture(
             "accuracy",
             "Falling: earlier tasks are lost. The band is 95 % confidence over seeds.",
-            lambda: pictures.accuracy_over_stream(tested),
+            lambda: across_runs.accuracy_over_stream(tested),
         ),
-        Picture("forgetting", "Zero: nothing is lost.", lambda: pictures.forgetting_over_stream(tested)),
+        Picture("forgetting", "Zero: nothing is lost.", lambda: across_runs.forgetting_over_stream(tested)),
         Picture(
             "learning",
             "How fast a task is learned, tested on its own test rows.",
-            lambda: pictures.learning_curves(tested),
+            lambda: across_runs.learning_curves(tested),
         ),
         Picture(
             "transfer",
             "Above zero: what was learned before helps. Below: it gets in the way.",
-            lambda: pictures.transfer(tested),
+            lambda: across_runs.transfer(tested),
         ),
     ]
     if len(tested) > 1:
@@ -63,16 +60,16 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
             Picture(
                 "memory",
                 "What one seed would have to save, after each experience.",
-                lambda: pictures.memory_of_runs(tested),
+                lambda: across_runs.memory_of_runs(tested),
             ),
         ]
     placed = [run for run in tested if np.isfinite(run.final["acc"].values).all()]  # type: ignore[index]
     if len(tested) > 1 and placed:  # of a seed that was stopped there is no accuracy at the end
         drawn += [
-            Picture("accuracy-memory", front, lambda: pictures.accuracy_against_memory(placed)),
-            Picture("accuracy-time", front, lambda: pictures.accuracy_against_time(placed)),
+            Picture("accuracy-memory", front, lambda: across_runs.accuracy_against_memory(placed)),
+            Picture("accuracy-time", front, lambda: across_runs.accuracy_against_time(placed)),
         ]
-    return [*drawn, Picture("seconds", "Where the time went.", lambda: pictures.seconds_of_runs(tested))]
+    return [*drawn, Picture("seconds", "Where the time went.", lambda: across_runs.seconds_of_runs(tested))]
 
 
 def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
@@ -80,14 +77,14 @@ def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
     if run.final is None:
         return [Picture("timeline", TIMELINE, lambda: one_run.timeline(run))]
     told = [
-        ("codes", "Below the line of whole nets, codes pay.", inside.code_bytes),
-        ("drift", "Falling: recalled nets move away from what was learned.", inside.code_drift),
-        ("layers", "Layer by layer, mean over seeds.", inside.layers),
-        ("overlap", "1: two tasks use the same weights.", inside.overlap),
-        ("modules", "Down a column, tasks share a module.", composition.module_graph),
-        ("growth", "The further below the line, the more is used again.", composition.growth),
-        ("orders", "The same number: the same weights.", composition.orders),
-        ("sources", "Along a row: whom a task could learn from.", composition.sources),
+        ("codes", "Below the line of whole nets, codes pay.", strategy_events.code_bytes),
+        ("drift", "Falling: recalled nets move away from what was learned.", strategy_events.code_drift),
+        ("layers", "Layer by layer, mean over seeds.", strategy_events.layers),
+        ("overlap", "1: two tasks use the same weights.", strategy_events.overlap),
+        ("modules", "Down a column, tasks share a module.", modules.module_graph),
+        ("growth", "The further below the line, the more is used again.", modules.growth),
+        ("orders", "The same number: the same weights.", modules.orders),
+        ("sources", "Along a row: whom a task could learn from.", modules.sources),
     ]
     return [
         Picture(

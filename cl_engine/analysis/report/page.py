@@ -22,7 +22,7 @@ from cl_engine.analysis.report.comparison_section import section
 from cl_engine.analysis.report.remarks import counted, remarks, unfinished
 from cl_engine.analysis.report.tables import DEFINITIONS, options_apart, overview, score_tables
 from cl_engine.analysis.scores.run_scores import Summary, summarised
-from cl_engine.core.asked_for import put
+from cl_engine.core.files import put
 from cl_engine.core.text import clean, size
 from cl_engine.errors import UsageError
 from cl_engine.results.run import Run

@@ -21,7 +21,7 @@ LONGEST = 60  # characters of the value of an option in a name
 
 
 @dataclass(frozen=True)
-class Case:
+class RunGroup:
     """One method on one stream.
 
     Attributes:
@@ -48,7 +48,7 @@ class Case:
         return next((run.status for run in self.runs if run.status != "finished"), "finished")
 
 
-def cases_of(runs: Sequence[Run], measures: Sequence[str]) -> tuple[list[Case], list[str]]:
+def groups_of(runs: Sequence[Run], measures: Sequence[str]) -> tuple[list[RunGroup], list[str]]:
     """Return the cases, in the order in which their streams and methods come first, and what has to be said of them.
 
     Where two runs of a case hold the same seed, that which got further is taken, or of equals the later.
@@ -57,7 +57,7 @@ def cases_of(runs: Sequence[Run], measures: Sequence[str]) -> tuple[list[Case], 
     together: dict[tuple[str, str], list[Run]] = defaultdict(list)
     for run, stream, method in zip(runs, streams, methods, strict=True):
         together[stream, method].append(run)
-    cases, said = [], []
+    groups, said = [], []
     for (stream, method), held in together.items():
         ahead = sorted(held, key=lambda run: (_learned(run), run.attributes.get("updated", "")), reverse=True)
         reached = _learned(ahead[0])
@@ -75,8 +75,8 @@ def cases_of(runs: Sequence[Run], measures: Sequence[str]) -> tuple[list[Case], 
             used.append(run)
         seeds = tuple(sorted(rows))
         values = {name: np.array([rows[seed][name] for seed in seeds]) for name in measures}
-        cases.append(Case(stream, method, one_line(used[0].strategy), tuple(used), seeds, reached, values))
-    return cases, said
+        groups.append(RunGroup(stream, method, one_line(used[0].strategy), tuple(used), seeds, reached, values))
+    return groups, said
 
 
 def _learned(run: Run) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from cl_engine.metrics import matrix_scores as metrics
+from cl_engine.metrics import matrix_scores
 from cl_engine.metrics.running import SCORES
 from cl_engine.results.run import Run
 
@@ -94,7 +94,7 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
     undefined = Score(np.full(seeds, np.nan))
     scores = {name: Score(final[name].values) if final is not None else undefined for name in SCORES}
     steps, learned = found["evaluation_step"].values, run.learned
-    own = metrics.diagonal(found["accuracy"].values, steps, learned)
+    own = matrix_scores.diagonal(found["accuracy"].values, steps, learned)
     met = learned >= 0
     alone, joint = (_diagonal_beside(run, beside, strategy) for strategy in ("independent", "joint"))
     gain = own - alone if alone is not None else np.full_like(own, np.nan)
@@ -116,7 +116,7 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
         memory_parts={str(k): int(v) for k, v in zip(found["part"].values, memory[-1], strict=True)}
         if len(memory)
         else {},
-        size_efficiency=metrics.model_size_efficiency(memory.sum(axis=1)),
+        size_efficiency=matrix_scores.model_size_efficiency(memory.sum(axis=1)),
         training_flops=_of_experiences(run, "training_flops").sum(),
         inference_flops=float([np.nan, *_of_experiences(run, "inference_flops")][-1]),
         seconds=sum(phases.values()),
@@ -126,7 +126,7 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
 
 def curve_area(run: Run) -> Score:
     """Return the area under the learning curve by seed, the mean over the experiences tested midway."""
-    areas = [metrics.learning_curve_area(accuracy, batches) for batches, accuracy in _by_experience(run)]
+    areas = [matrix_scores.learning_curve_area(accuracy, batches) for batches, accuracy in _by_experience(run)]
     return Score(np.mean(areas, axis=0) if areas else np.full(run.results.sizes["seed"], np.nan))
 
 
@@ -148,7 +148,7 @@ def lca(run: Run) -> Score:
     found = []
     for batches, accuracy in _by_experience(run) if beta else ():
         last = np.searchsorted(batches, np.arange(beta + 1), side="right") - 1  # the newest test at each batch
-        found.append(metrics.lca(np.where(last[:, None] < 0, np.nan, accuracy[last])))
+        found.append(matrix_scores.lca(np.where(last[:, None] < 0, np.nan, accuracy[last])))
     return Score(np.mean(found, axis=0) if found else np.full(run.results.sizes["seed"], np.nan))
 
 
@@ -245,5 +245,5 @@ def _diagonal_beside(run: Run, beside: Sequence[Run], strategy: str) -> Array | 
     if other is None:
         return None
     found = other.results
-    diagonal = metrics.diagonal(found["accuracy"].values, found["evaluation_step"].values, other.learned)
+    diagonal = matrix_scores.diagonal(found["accuracy"].values, found["evaluation_step"].values, other.learned)
     return diagonal if diagonal.shape[0] == run.results.sizes["task"] else None

@@ -1,0 +1,58 @@
+"""Sources: where data come from, as arrays with labels."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from cl_engine.options import Configured
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """What a source gives: images (uint8) or signals (float32), and class numbers.
+
+    Attributes:
+        train_x, test_x: ``[N, *shape]``; images as ``[N, channels, height, width]``.
+        train_y, test_y: ``[N]``, int64, from 0 to ``classes`` − 1.
+        mean, std: a number each channel, in stored units: what `Net` scales uint8 inputs by.
+        about: what a reader of the log should know (a version, a checksum).
+    """
+
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+    classes: int
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    about: dict[str, str | int] = field(default_factory=dict)
+
+
+class Source(Configured):
+    """Where data come from: files under the data root, or a package.
+
+    Attributes:
+        needs_files: whether files must be under the data root; the others are shipped or generated.
+        takes_path: whether the source is named with a path behind a slash, as ``folder/birds``, kept in ``path``.
+    """
+
+    needs_files: ClassVar[bool] = False
+    takes_path: ClassVar[bool] = False
+    path: str
+
+    @abstractmethod
+    def load(self, root: Path) -> Arrays:
+        """Return the arrays; a `UsageError` that says how to get them if they are not there."""
+
+    def fetch(self, root: Path) -> None:
+        """Download the data to ``root``; nothing to do for sources that a package ships."""
+        return
+
+    def classes_under(self, root: Path) -> int | None:
+        """Return the number of classes if it can be told without reading the data."""
+        return None
