@@ -38,7 +38,11 @@ def unflatten(pairs: Mapping[Path, Any]) -> dict[str, Any]:
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the leaves by their names: ``{"train.lr": 0.1, …}``."""
+    """Return the leaves by their dotted names.
+
+    >>> flatten({"train": {"lr": 0.1, "epochs": 2}})
+    {'train.lr': 0.1, 'train.epochs': 2}
+    """
     return {".".join(map(str, path)): leaf for path, leaf in leaves_with_path(tree)}
 
 

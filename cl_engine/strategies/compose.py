@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from functools import cached_property, partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -204,13 +204,9 @@ class Compose(Strategy):
         self, params: Tree, experience: Experience, rows: tuple[Tensor, Tensor], frozen: Tree | None = None
     ) -> Generator[Event, None, Tree]:
         """Fit orders, norms and heads and, unless frozen, what is shared; shares get colder on the way."""
-        how = {"orders": self._order_train(self.train.epochs)}
-        told = partial(self._cooling, self.train.epochs)
-        return (
-            yield from self.fit(
-                params, self._loss, experience, frozen=frozen, rows=rows, overrides=how, loss_inputs=told
-            )
-        )
+        epochs = self.train.epochs
+        how: Any = {"overrides": {"orders": self._order_train(epochs)}, "loss_inputs": partial(self._cooling, epochs)}
+        return (yield from self.fit(params, self._loss, experience, frozen=frozen, rows=rows, **how))
 
     def _order_train(self, epochs: int) -> Train:
         how = {"optimizer": "adam", "lr": self.order_lr, "momentum": 0.0, "weight_decay": 0.0}
