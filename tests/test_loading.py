@@ -30,7 +30,7 @@ from tests.test_floors import FILES, PACKAGE
 
 # what can run what it reads, and where it is allowed and why
 LOADERS = {
-    "pickle": {"cifar_files.py": "CIFAR is published so; an unpickler that knows three names, behind a checksum"},
+    "pickle": {"cifar.py": "CIFAR is published so; an unpickler that knows three names, behind a checksum"},
     "cPickle": {},
     "dill": {},
     "cloudpickle": {},
@@ -61,7 +61,8 @@ CALLS = {
     "importlib.import_module": {
         "plugins.py": "module:object, which is code by nature: what a scenario or a command names so is imported",
         "benchmarks.py": "likewise, a benchmark of Avalanche's or module:function",
-        "quiet.py": "Avalanche itself, by a name of ours",
+        "lazy_import.py": "Avalanche itself, by a name of ours",
+        "moved.py": "modules of this package, by names of ours",
         "registry.py": "the exporters of this package, by its own names",
         "needed.py": "packages that exporters need, by names of ours",
         "recipe.py": "the factory by which a guest's strategy is made, named on the command line",
