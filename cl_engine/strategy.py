@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,8 @@ from cl_engine.nn.net import Net, Params
 from cl_engine.nn.task_heads import empty_heads, head_of, mixed_logits, row_of
 from cl_engine.options import Configured
 from cl_engine.training.fit import fit
-from cl_engine.training.fit_job import Curve, FitJob, Rows
+from cl_engine.training.fit_job import Curve, FitJob, FitOptions
+from cl_engine.training.fit_observer import FitObserver
 from cl_engine.training.fit_progress import FitProgress
 from cl_engine.training.optimizers import Train
 
@@ -78,6 +80,7 @@ class Strategy(Configured, ABC):
         self.train.augmentation.check(net.input_shape)
         self.curve = Curve()
         self.journal: FitProgress | None = None  # of the experience being learned, where the engine keeps one
+        self.observer: FitObserver | None = None  # of every fit, where something follows them batch by batch
         self.state: State = {}
         self._fits = 0
 
@@ -133,64 +136,36 @@ class Strategy(Configured, ABC):
         return F.cross_entropy(self.logits(params, frozen, x), y)
 
     def fit(
-        self,
-        params: Tree,
-        loss: Callable[..., Tensor],
-        experience: Experience,
-        *,
-        frozen: Tree | None = None,
-        rows: Rows | None = None,
-        rehearsal: Rows | None = None,
-        overrides: Mapping[str, Train] | None = None,
-        logits: Callable[..., Tensor] | None = None,
-        train: Train | None = None,
-        loss_inputs: Callable[[int, int, int], Sequence[float]] | None = None,
-        project: Callable[[Tree], None] | None = None,
-        validation: Rows | None = None,
-        patience: int | None = None,
-        seeds: Sequence[int] | None = None,
-        curve: Curve | None = None,
-        shuffle_group: int | None = None,
-        side_by_side: bool | None = None,
+        self, params: Tree, loss: Callable[..., Tensor], experience: Experience, **options: Unpack[FitOptions]
     ) -> Generator[Event, None, Tree]:
-        """Fit ``params`` to the experience (or to other ``rows``) and return the new ones; see `FitJob`.
+        """Fit ``params`` to the experience, or to other ``rows``, and return the new ones.
 
-        The first fit of an experience is the one that is tested midway, where the agenda asks for curves; a ``curve``
-        given here is for a strategy that reads `TrainingProbe` itself. Such a fit is run anew when a run is taken up in the
-        middle of an experience; others go on from where they were, and what is done between fits is done again.
+        The options are fields of `cl_engine.training.fit_job.FitJob`, which says what each means. The first fit of an
+        experience is the one that is tested midway, where the agenda asks for curves; a ``curve`` given here is for a
+        strategy that reads `TrainingProbe` itself. Such a fit is run anew when a run is resumed in the middle of an
+        experience; others are resumed from where they were, and what is done between fits is done again.
         """
-        train = train or self.train
-        self._fits += 1
-        own_curve = curve is not None and bool(curve.batches or curve.epochs)
-        if rows is None:
-            rows = (experience.train.x, experience.train.y)
+        index, self._fits = self._fits, self._fits + 1
+        own_curve = "curve" in options and bool(options["curve"].batches or options["curve"].epochs)
+        rows = options.get("rows", (experience.train.x, experience.train.y))
         job = FitJob(
             net=self.net,
             params=params,
             loss=loss,
             rows=rows,
-            train=train,
-            seeds=self.seeds if seeds is None else seeds,
+            train=self.train,
+            seeds=self.seeds,
             step=experience.step,
             task_id=experience.task_id,
-            frozen=frozen,
-            rehearsal=rehearsal,
-            rehearsal_batch=train.batch if rehearsal is not None else 0,
-            overrides=overrides or {},
-            logits=logits or self.logits,
-            curve=curve if curve is not None else self.curve if self._fits == 1 else Curve(),
-            index=self._fits - 1,
+            logits=self.logits,
+            curve=self.curve if index == 0 else Curve(),
+            index=index,
             rng_key=experience.key,
-            shuffle_group=shuffle_group,
-            side_by_side=side_by_side,
-            loss_inputs=loss_inputs or FitJob.loss_inputs,
-            project=project,
-            validation=validation,
-            patience=patience,
             resample=experience.train.resample if rows[0] is experience.train.x else None,
-            record=None if self.journal is None or own_curve else self.journal.record(self._fits - 1),
+            record=None if self.journal is None or own_curve else self.journal.record(index),
+            observer=self.observer,
         )
-        return (yield from fit(job))
+        return (yield from fit(replace(job, **options)))
 
     def learning(self, experience: Experience) -> Learning:
         """Run `learn`; called by the engine, and by nobody else. Fits are counted anew for every experience."""

@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from cl_engine.nn.net import Net
 from cl_engine.nn.task_heads import mixed_logits
 from cl_engine.runs import plugins
 from cl_engine.training.fit import fit
-from cl_engine.training.fit_job import Curve, FitJob, TrainingProbe
+from cl_engine.training.fit_job import Curve, FitJob, FitOptions, TrainingProbe
 from cl_engine.training.optimizers import Train, optimizer_class
 
 
@@ -399,3 +400,35 @@ def all_gone(processes: list[int]) -> bool:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
     return len(processes) == 2
+
+
+def test_the_options_that_a_strategy_may_set_are_fields_of_the_job():
+    assert FitOptions.__annotations__.keys() <= {field.name for field in fields(FitJob)}
+
+
+def test_an_observer_follows_every_step_of_seeds_in_turn_and_changes_nothing():
+    class Points:
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def batch_begins(self, x: torch.Tensor, y: torch.Tensor) -> None:
+            torch.rand(3)  # what it draws is its own affair
+            self.seen.append(f"begins {len(x)} {len(y)}")
+
+        def batch_answered(self, logits: torch.Tensor, loss: torch.Tensor) -> None:
+            assert not logits.requires_grad
+            self.seen.append(f"answered {tuple(logits.shape)}")
+
+        def gradients_known(self) -> None:
+            self.seen.append("gradients")
+
+        def batch_ends(self) -> None:
+            self.seen.append("ends")
+
+    net, points = net_of(), Points()
+    memory = tuple(torch.cat([rows, rows]).unsqueeze(0) for rows in job_of(net).rows)
+    how: dict[str, Any] = {"seeds": [0], "rehearsal": memory, "train": Train(epochs=1, batch=25)}
+    plain, _ = run(job_of(net, **how))
+    observed, _ = run(job_of(net, **how, observer=points))
+    assert points.seen == ["begins 25 25", "answered (25, 3)", "gradients", "ends"] * 2
+    assert all(torch.equal(plain[name], observed[name]) for name in plain)

@@ -35,7 +35,7 @@ def nan_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         if BAD in learner.seeds and (learner.job.step, epoch) == (STEP, 1):
             with torch.no_grad():
                 for _, leaf in leaves_with_path(learner.params):
-                    (leaf[learner.seeds.index(BAD)] if learner.together else leaf).fill_(torch.nan)
+                    (leaf[learner.seeds.index(BAD)] if len(learner.seeds) > 1 else leaf).fill_(torch.nan)
 
     monkeypatch.setattr(SeedGroup, "start_epoch", start_epoch)
 

@@ -69,7 +69,6 @@ MOVED = {
     "interop.learner": "interop.avalanche_strategy",
     "interop.quiet": "interop.lazy_import",
     "interop.spy": "interop.callbacks",
-    "interop.watching": "interop.fit_observer",
     "job": "training.fit_job",
     "learner": "training.seed_group",
     "ledger": "metrics.running",

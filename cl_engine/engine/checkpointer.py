@@ -29,8 +29,8 @@ class Checkpointer:
         self.share = share
         self.every_epochs = every_epochs if to is not None else 0
         self.has_state = False
-        self._began, self._seconds, self._passes = time.perf_counter(), 0.0, 0
-        self._taken_up: dict[str, Any] | None = None
+        self._began, self._seconds, self._epochs = time.perf_counter(), 0.0, 0
+        self._midway: dict[str, Any] | None = None
 
     @property
     def possible(self) -> bool:
@@ -45,21 +45,19 @@ class Checkpointer:
 
     def resumed(self, resume: dict[str, Any]) -> None:
         """Take in what a run goes on from."""
-        self.has_state, self._taken_up = True, resume.get("midway")
+        self.has_state, self._midway = True, resume.get("midway")
 
     def journal(self, step: int) -> FitProgress | None:
         """Return the journal of the experience that begins, one taken up if it was being learned; None: none is kept."""
-        taken_up, self._taken_up, self._passes = self._taken_up, None, 0
+        midway, self._midway, self._epochs = self._midway, None, 0
         if not self.every_epochs:
             return None
-        return (
-            FitProgress.restored(taken_up) if taken_up is not None and taken_up["learning"] == step else FitProgress()
-        )
+        return FitProgress.restored(midway) if midway is not None and midway["learning"] == step else FitProgress()
 
     def due(self) -> bool:
         """Count a pass; return whether to save after it."""
-        self._passes += 1
-        return self._passes % self.every_epochs == 0 and not self.behind
+        self._epochs += 1
+        return self._epochs % self.every_epochs == 0 and not self.behind
 
     def whole(self, state: dict[str, Any], cursor: int, began: float) -> Saved:
         """Write the state of a run; return the event that says so. ``began`` is when saving did, by the clock of `time`."""

@@ -16,7 +16,6 @@ from cl_engine.data.stream import Experience
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded
 from cl_engine.interop.benchmark_stream import Avalanche, from_avalanche
-from cl_engine.interop.fit_observer import Watch
 from cl_engine.interop.lazy_import import quietly
 from cl_engine.nn.net import Net
 from cl_engine.options import checked
@@ -78,8 +77,7 @@ class AvalancheStrategy(SupervisedTemplate):  # type: ignore[misc]
         strategy.state = strategy.start()
         check_state(strategy.state, len(strategy.seeds), strategy.name())
         self._arrived: list[int] = []
-        self._watch = Watch(strategy, self)
-        self._in_pass = False
+        self._in_epoch = False
 
     # Training
 
@@ -97,34 +95,35 @@ class AvalancheStrategy(SupervisedTemplate):  # type: ignore[misc]
     def _train_exp(self, experience: Any, eval_streams: Any = None, **more: Any) -> None:
         ours = self._ours(experience)
         try:
-            with self._watch.watching():
-                for event in self.strategy.learning(ours):
-                    if self._stop_training:
-                        raise RunFailed("a plug-in asked to stop training: our strategies learn an experience whole")
-                    if isinstance(event, EpochEnded):
-                        self._end_pass(event.loss[0])
-            if self._in_pass:
-                self._end_pass(math.nan)
+            self.strategy.observer = self
+            for event in self.strategy.learning(ours):
+                if self._stop_training:
+                    raise RunFailed("a plug-in asked to stop training: our strategies learn an experience whole")
+                if isinstance(event, EpochEnded):
+                    self._end_epoch(event.loss[0])
+            if self._in_epoch:
+                self._end_epoch(math.nan)
         except BaseException:
-            self._in_pass = False
+            self._in_epoch = False
             raise
+        finally:
+            self.strategy.observer = None
         check_state(self.strategy.state, len(self.strategy.seeds), self.strategy.name())
 
-    def _end_pass(self, loss: float) -> None:
-        self._begin_pass()
-        self._watch.end_batch()
+    def _end_epoch(self, loss: float) -> None:
+        self._begin_epoch()
         self.loss = torch.tensor(loss)
-        self._in_pass = False
+        self._in_epoch = False
         self._after_training_epoch()
 
-    def _begin_pass(self) -> None:
-        if not self._in_pass:
-            self._in_pass = True
+    def _begin_epoch(self) -> None:
+        if not self._in_epoch:
+            self._in_epoch = True
             self._before_training_epoch()
 
     def batch_begins(self, x: Tensor, y: Tensor) -> None:
         """Call Avalanche's points before the forward pass."""
-        self._begin_pass()
+        self._begin_epoch()
         self.mbatch = [x, y, torch.full_like(y, self._task_label)]
         self._before_training_iteration()
         self._before_forward()

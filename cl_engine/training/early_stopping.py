@@ -9,21 +9,27 @@ from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
 
 
 class EarlyStopping:
-    """Keeps, for every seed, the weights of the pass of greatest accuracy, the first of equals.
+    """Keeps, for every seed, the weights of the epoch of greatest validation accuracy, the first if several are equal.
+
+    >>> stopping = EarlyStopping(seeds=1, patience=0)
+    >>> stopping.look(torch.tensor([0.9]), {"w": torch.tensor([1.0])})
+    >>> stopping.look(torch.tensor([0.8]), {"w": torch.tensor([2.0])})
+    >>> stopping.params, stopping.enough
+    ({'w': tensor([1.])}, True)
 
     Attributes:
         params: those weights, tensors ``[S, …]``; None before the first look.
     """
 
     def __init__(self, seeds: int, patience: int | None) -> None:
-        """Begin; ``patience`` is the number of passes without a better one after which a seed has had enough."""
+        """Begin; ``patience`` is the number of epochs without a better one after which a seed has had enough."""
         self.params: Tree | None = None
         self._patience = patience
         self._accuracy = torch.full((seeds,), -1.0)
         self._waited = torch.zeros(seeds, dtype=torch.int64)
 
     def look(self, accuracy: Tensor, params: Tree) -> None:
-        """Take in the accuracy ``[S]`` of weights ``[S, …]`` after a pass."""
+        """Take in the accuracy ``[S]`` of weights ``[S, …]`` after an epoch."""
         accuracy = accuracy.detach().cpu().to(torch.float32)
         better = accuracy > self._accuracy
         self._accuracy = torch.where(better, accuracy, self._accuracy)
@@ -47,5 +53,5 @@ class EarlyStopping:
         return kept if self.params is None else {**kept, "params": tree_map(Tensor.clone, self.params)}
 
     def restore(self, state: Tree) -> None:
-        """Go on from what `state` returned."""
+        """Resume from what `state` returned."""
         self.params, self._accuracy, self._waited = state.get("params"), state["accuracy"].cpu(), state["waited"].cpu()

@@ -14,7 +14,9 @@ from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event, NotFinite, Progress
 from cl_engine.training.fit_job import FitJob, TrainingProbe
 from cl_engine.training.fit_progress import FitRecord, Resumable
+from cl_engine.training.one_seed import OneSeed
 from cl_engine.training.seed_group import SeedGroup
+from cl_engine.training.vmapped_seeds import VmappedSeeds
 from cl_engine.training.workers import WorkerPool
 
 BREATH = 0.05  # seconds between two looks at whether anybody still reads
@@ -23,8 +25,8 @@ BREATH = 0.05  # seconds between two looks at whether anybody still reads
 def fit(job: FitJob) -> Generator[Event, None, Tree]:
     """Train and return the new ``params`` (the given ones are not changed), yielding progress on the way.
 
-    Several seeds run as one `torch.vmap` (`Net.side_by_side`), in processes of their own (`WorkerPool`), or in turn: as is
-    fastest. A seed's batches are the same each way, and its result within rounding.
+    Several seeds run as one `torch.vmap` (`Net.side_by_side`), in processes of their own (`WorkerPool`), or in turn,
+    whichever is fastest. A seed's batches are the same each way, and its result is the same within rounding.
 
     Raises:
         UsageError: if there are no rows to learn from.
@@ -37,70 +39,74 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
         )
     record = job.record or FitRecord()
     if record.result is not None:
-        yield from record.told
+        yield from record.facts
         return tree_map(Tensor.clone, record.result)
-    seeds = len(job.seeds)
-    together = seeds > 1 and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
-    groups = [list(range(seeds))] if together else [[s] for s in range(seeds)]
-    learners = [SeedGroup(job, group, together) for group in groups]
-    first = _taken_up(record, learners)
-    yield from list(record.told)
-    crew = WorkerPool(learners)
+    groups = _groups(job)
+    first = _resumed_epoch(record, groups)
+    yield from list(record.facts)
+    pool = WorkerPool(groups)
     try:
-        yield from _passes(job, record, crew, first)
-        crew.each("check")
-        results = crew.each("result")
+        yield from _epochs(job, record, pool, first)
+        pool.each(SeedGroup.check)
+        results = pool.each(SeedGroup.result)
     finally:
-        crew.close()
-        for learner in learners:
-            learner.replay = None  # it knows the learner: together they would stay until garbage is collected
+        pool.close()
+        for group in groups:
+            group.replay = None  # it knows the group: together they would stay until garbage is collected
     trained = results[0] if len(results) == 1 else _stacked(results)
     if record.stopped:
         trained = _without(trained, job, record.stopped)
     if job.record is not None:
-        record.over(trained)
+        record.finish(trained)
     return trained
 
 
-def _passes(job: FitJob, record: FitRecord, crew: WorkerPool, first: int) -> Iterator[Event]:
-    """Learn pass after pass, from the ``first`` on."""
+def _groups(job: FitJob) -> list[SeedGroup]:
+    seeds = len(job.seeds)
+    vmapped = seeds > 1 and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
+    return [VmappedSeeds(job)] if vmapped else [OneSeed(job, number) for number in range(seeds)]
+
+
+def _epochs(job: FitJob, record: FitRecord, pool: WorkerPool, first: int) -> Iterator[Event]:
+    """Learn epoch after epoch, from the ``first`` on."""
     batches = math.ceil(len(job.rows[0]) / job.train.batch)
     breath = time.perf_counter()
 
     def tested(batch: int) -> bool:
         return job.logits is not None and job.curve.wants(batch, batches)
 
-    def midway(batch: int) -> Iterator[Event]:
+    def probe(batch: int) -> Iterator[Event]:
         if tested(batch):
             yield TrainingProbe(
                 step=job.step,
                 batch=batch,
                 epoch=batch // batches,
-                predict=lambda x: torch.cat(crew.each("logits", x)),
-                params=lambda: _stacked([tree_map(Tensor.clone, whole) for whole in crew.each("whole")]),
+                predict=lambda x: torch.cat(pool.each(SeedGroup.logits, x)),
+                params=lambda: _stacked([tree_map(Tensor.clone, whole) for whole in pool.each(SeedGroup.whole)]),
                 record=record if job.record is not None else None,
             )
 
     if not first:
-        yield from midway(0)
+        yield from probe(0)
     for epoch in range(first, job.train.epochs):
-        if all(crew.each("enough")):
+        if all(pool.each(SeedGroup.stopped_early)):
             break
         started = time.perf_counter()
-        crew.each("start_epoch", epoch, batches)
+        pool.each(SeedGroup.start_epoch, epoch, batches)
         at = 0
         if epoch == first:
-            at = min(crew.each("advance", 1, 0.0))
-            crew.divide(job.train.epochs - first)
+            at = min(pool.each(SeedGroup.advance, 1, 0.0))
+            if job.observer is None:  # it is in this process
+                pool.divide(job.train.epochs - first)
         for stop in (*(batch for batch in range(1, batches) if tested(epoch * batches + batch)), batches):
             while at < stop:
                 if time.perf_counter() - breath > BREATH:
                     yield Progress(step=job.step, done=(epoch * batches + at) / (batches * job.train.epochs))
                     breath = time.perf_counter()
-                at = min(crew.each("advance", stop, BREATH / crew.turns))
+                at = min(pool.each(SeedGroup.advance, stop, BREATH / pool.turns))
             if stop < batches:
-                yield from midway(epoch * batches + stop)
-        loss = tuple(value for losses in crew.each("end_epoch") for value in losses)
+                yield from probe(epoch * batches + stop)
+        loss = tuple(value for losses in pool.each(SeedGroup.end_epoch) for value in losses)
         ended = EpochEnded(
             step=job.step,
             task_id=job.task_id,
@@ -108,7 +114,7 @@ def _passes(job: FitJob, record: FitRecord, crew: WorkerPool, first: int) -> Ite
             epoch=epoch,
             epochs=job.train.epochs,
             loss=loss,
-            flops=crew.learners[0].flops,
+            flops=pool.groups[0].flops,
             seconds=time.perf_counter() - started,
         )
         record.note(ended)
@@ -117,10 +123,10 @@ def _passes(job: FitJob, record: FitRecord, crew: WorkerPool, first: int) -> Ite
         if found is not None:
             record.note(found)
             yield found
-        yield from midway((epoch + 1) * batches)
-        crew.each("judge")
+        yield from probe((epoch + 1) * batches)
+        pool.each(SeedGroup.validate)
         if job.record is not None:
-            record.reached(epoch, lambda: crew.each("state"))
+            record.end_epoch(epoch, lambda: pool.each(SeedGroup.state))
             yield Resumable(step=job.step, fit=job.index)
 
 
@@ -157,16 +163,14 @@ def _without(trained: Tree, job: FitJob, stopped: set[int]) -> Tree:
     )
 
 
-def _taken_up(record: FitRecord, learners: list[SeedGroup]) -> int:
-    """Bring the learners to where the record says, and return the pass to go on with."""
-    saved = record.learners
-    if len(saved) != len(learners) or not all(
-        learner.fits(state) for learner, state in zip(learners, saved, strict=True)
-    ):
+def _resumed_epoch(record: FitRecord, groups: list[SeedGroup]) -> int:
+    """Bring the groups to where the record says, and return the epoch to resume at."""
+    saved = record.groups
+    if len(saved) != len(groups) or not all(group.fits(state) for group, state in zip(groups, saved, strict=True)):
         record.forget()
         return 0
-    for learner, state in zip(learners, saved, strict=True):
-        learner.restore(state)
+    for group, state in zip(groups, saved, strict=True):
+        group.restore(state)
     return record.epoch + 1
 
 

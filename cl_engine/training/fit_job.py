@@ -1,15 +1,17 @@
-"""What is asked of a fit: to what rows, by which loss, with which randomness, and when to be tested on the way."""
+"""The description of a fit: rows, loss, options, randomness, and when it is tested on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from torch import Tensor
 
 from cl_engine.core.tree import Tree
 from cl_engine.events import Event
 from cl_engine.nn.net import Net
+from cl_engine.training.fit_observer import FitObserver
 from cl_engine.training.fit_progress import FitRecord
 from cl_engine.training.optimizers import Train
 
@@ -19,7 +21,7 @@ Loss = Callable[..., Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingProbe(Event):
-    """Learning is in the middle, and the learner can be tested on the task at hand: `predict` gives ``[S, N, C]``.
+    """Chance to test the learner in the middle of learning the task at hand: `predict` gives ``[S, N, C]``.
 
     The engine answers it with a `CurvePoint`; it is not logged itself. ``params`` returns a copy of what is being fitted.
     ``record`` is where the answer is to be noted, if the fit keeps one.
@@ -34,7 +36,11 @@ class TrainingProbe(Event):
 
 @dataclass(frozen=True)
 class Curve:
-    """When to be tested while learning: after the first batches, every k-th epoch; on how many of the first tasks too."""
+    """Times of tests while learning: after each of the first ``batches`` and every ``epochs`` epochs, and on how many tasks.
+
+    >>> Curve(batches=2, epochs=1).wants(batch=2, per_epoch=10)
+    True
+    """
 
     batches: int = 0
     epochs: int = 0
@@ -50,27 +56,29 @@ class Curve:
 
 @dataclass(frozen=True)
 class FitJob:
-    """One fit: what is fitted to which rows, how, and what its randomness is derived from.
+    """One fit: the weights to train, the rows to train them on, the options, and what randomness is derived from.
 
     Attributes:
         params: tree of tensors ``[S, …]`` to be trained; buffers of the net among them are carried along.
         loss: ``loss(params, frozen, *batch) -> scalar`` for one seed.
         rows: tensors ``[N, …]``, the same for all seeds; a batch holds the same rows of each.
         frozen: tree of tensors ``[S, …]`` handed to the loss and never changed; or None.
-        rehearsal: tensors ``[S, M, …]``, drawn from with replacement: ``rehearsal_batch`` rows join every batch.
+        rehearsal: tensors ``[S, M, …]``, drawn from with replacement: ``rehearsal_batch`` rows join every batch
+            (None: as many as are in a batch).
         overrides: other training options for parts of ``params``, by top-level key.
         logits: ``logits(params, frozen, x) -> [N, C]`` for one seed, to be tested with; None: no curve.
         index: number of the fit within its experience.
         rng_key: number that, with the seed and the group, all randomness is derived from; None: the step.
         shuffle_group: fits of the same group see the rows in the same order; None: the index.
         loss_inputs: given epoch, batch within it and batches of it, returns numbers handed to the loss after the rows.
-        validation: inputs and labels ``(x [M, …], y [M])`` that decide, after every pass, which weights are kept: those of
-            the pass of greatest accuracy, the first of equals; None: those after the last pass.
-        patience: passes without a better one after which a seed stops; None: it never does.
+        validation: inputs and labels ``(x [M, …], y [M])`` that decide, after every epoch, which weights are kept: those of
+            the epoch of greatest accuracy, the first if several are equal; None: those after the last epoch.
+        patience: epochs without a better one after which a seed stops; None: it never does.
         project: called on ``params`` after every step, to bring them back in place to where they are allowed.
         resample: given a number to draw from, returns the inputs ``[N, …]`` as random transformations show them this time,
-            called before every pass; None: they are always the same.
-        record: what the fit has come to so far, to go on from, and where it notes how it goes on; None: none is kept.
+            called before every epoch; None: they are always the same.
+        record: what the fit has come to so far, to resume from, and where it notes its progress; None: none is kept.
+        observer: what follows the fit batch by batch; None: nothing does.
     """
 
     net: Net
@@ -83,7 +91,7 @@ class FitJob:
     task_id: int
     frozen: Tree | None = None
     rehearsal: Rows | None = None
-    rehearsal_batch: int = 0
+    rehearsal_batch: int | None = None
     overrides: Mapping[str, Train] = field(default_factory=dict)
     logits: Callable[..., Tensor] | None = None
     curve: Curve = Curve()
@@ -97,3 +105,33 @@ class FitJob:
     side_by_side: bool | None = None
     resample: Callable[[int], Tensor] | None = None
     record: FitRecord | None = None
+    observer: FitObserver | None = None
+
+    @property
+    def rehearsed(self) -> int:
+        """Number of rehearsed rows that join every batch."""
+        if self.rehearsal is None:
+            return 0
+        return self.train.batch if self.rehearsal_batch is None else self.rehearsal_batch
+
+
+class FitOptions(TypedDict, total=False):
+    """Fields of a `FitJob` that a strategy may set when it calls `Strategy.fit`.
+
+    >>> options: FitOptions = {"patience": 3, "shuffle_group": 0}
+    """
+
+    rows: Rows
+    frozen: Tree | None
+    rehearsal: Rows | None
+    overrides: Mapping[str, Train]
+    logits: Callable[..., Tensor]
+    train: Train
+    loss_inputs: Callable[[int, int, int], Sequence[float]]
+    project: Callable[[Tree], None]
+    validation: Rows | None
+    patience: int | None
+    seeds: Sequence[int]
+    curve: Curve
+    shuffle_group: int
+    side_by_side: bool

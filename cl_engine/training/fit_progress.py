@@ -1,8 +1,8 @@
-"""What the fits of an experience have come to, so that a run that is killed in the middle of a long one can go on from there.
+"""The progress of the fits of an experience, from which a run that was killed in the middle of a long one is resumed.
 
 A generator cannot be saved. But all that `learn` does follows from the state before the experience and from what its fits
 return: so it is run again from that state, fits that were over return at once what they returned, and the one that was
-running goes on from the end of an epoch.
+running is resumed from the end of an epoch.
 """
 
 from __future__ import annotations
@@ -24,61 +24,61 @@ FACTS: dict[str, Callable[..., Fact]] = {
 
 
 class FitRecord:
-    """One fit: what it has told so far, and what it returned, or where it is.
+    """The progress of one fit: its facts so far, and what it returned, or where it is.
 
     Attributes:
-        told: its passes, and the tests in the middle of it, in order.
+        facts: its epochs, and the tests in the middle of it, in order.
         result: the tree that it returned; None: it is not over.
-        epoch: the last pass after which its learners were looked at; -1: none.
+        epoch: the last epoch after which the state of its groups was noted; -1: none.
     """
 
-    def __init__(self, told: list[Fact] | None = None, result: Tree | None = None) -> None:
-        self.told, self.result = told or [], result
+    def __init__(self, facts: list[Fact] | None = None, result: Tree | None = None) -> None:
+        self.facts, self.result = facts or [], result
         self.epoch = -1
-        self._told_by_then = len(self.told)
-        self._learners: Callable[[], list[Tree]] = list
+        self._facts_by_then = len(self.facts)
+        self._groups: Callable[[], list[Tree]] = list
 
     @property
     def stopped(self) -> set[int]:
         """The seeds whose loss was not finite."""
-        return {seed for fact in self.told if isinstance(fact, NotFinite) for seed in fact.seeds}
+        return {seed for fact in self.facts if isinstance(fact, NotFinite) for seed in fact.seeds}
 
     def note(self, fact: Fact) -> None:
-        """Take in what the fit, or a test in the middle of it, has told."""
-        self.told.append(fact)
+        """Note what the fit, or a test in the middle of it, has come to."""
+        self.facts.append(fact)
 
-    def reached(self, epoch: int, learners: Callable[[], list[Tree]]) -> None:
-        """Take in that a pass is over, and what says how the learners are now."""
-        self.epoch, self._learners, self._told_by_then = epoch, learners, len(self.told)
+    def end_epoch(self, epoch: int, groups: Callable[[], list[Tree]]) -> None:
+        """Note that an epoch is over; ``groups`` returns the state of each seed group now."""
+        self.epoch, self._groups, self._facts_by_then = epoch, groups, len(self.facts)
 
     def forget(self) -> None:
-        """Begin anew, where what was kept is of learners put together in another way."""
-        self.told, self.epoch, self._learners = [], -1, list
+        """Begin anew, where what was kept is of seeds grouped in another way."""
+        self.facts, self.epoch, self._groups = [], -1, list
 
-    def over(self, result: Tree) -> None:
-        """Take in what the fit returns, as a copy."""
-        self.result, self._learners = tree_map(Tensor.clone, result), list
+    def finish(self, result: Tree) -> None:
+        """Note what the fit returns, as a copy."""
+        self.result, self._groups = tree_map(Tensor.clone, result), list
 
     @property
-    def learners(self) -> list[Tree]:
-        """The state of each learner after the last pass."""
-        return self._learners()
+    def groups(self) -> list[Tree]:
+        """The state of each seed group after the last epoch."""
+        return self._groups()
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of it."""
         if self.result is not None:
-            return {"told": _listed(self.told), "result": self.result}
-        learners = {str(k): learner for k, learner in enumerate(self.learners)}
-        return {"told": _listed(self.told[: self._told_by_then]), "epoch": self.epoch, "learners": learners}
+            return {"told": _listed(self.facts), "result": self.result}
+        groups = {str(k): group for k, group in enumerate(self.groups)}
+        return {"told": _listed(self.facts[: self._facts_by_then]), "epoch": self.epoch, "learners": groups}
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> FitRecord:
         """Return the record whose `state` this is."""
         record = cls([_fact(kind, values) for kind, values in state["told"]], state.get("result"))
-        learners = state.get("learners", {})
-        if learners:
-            found = [learners[key] for key in sorted(learners, key=int)]
-            record.reached(state["epoch"], lambda: found)
+        groups = state.get("learners", {})
+        if groups:
+            found = [groups[key] for key in sorted(groups, key=int)]
+            record.end_epoch(state["epoch"], lambda: found)
         return record
 
 
@@ -94,7 +94,7 @@ class FitProgress:
         return self._records.setdefault(index, FitRecord())
 
     def state(self, seconds: float) -> dict[str, Any]:
-        """Return what a checkpoint keeps: the records of fits that have come as far as the end of a pass."""
+        """Return what a checkpoint keeps: the records of fits that have come as far as the end of an epoch."""
         begun = {k: record for k, record in self._records.items() if record.result is not None or record.epoch >= 0}
         return {"seconds": seconds, "fits": {str(index): record.state() for index, record in begun.items()}}
 
@@ -108,7 +108,7 @@ class FitProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumable(Event):
-    """A pass is over, and the fit could be taken up from here. For the engine alone, which may save now; never logged."""
+    """End of an epoch, from which the fit could be resumed. For the engine alone, which may save now; never logged."""
 
     fit: int = field(compare=False)
 

@@ -1,11 +1,13 @@
-"""The seeds of a fit that run as one: their weights, their optimisers, and the step they take on a batch."""
+"""Seeds of a fit that train together: their weights, their optimisers, and the step they take on a batch."""
 
 from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar, Concatenate, ParamSpec
 
 import torch
 from torch import Tensor
@@ -17,50 +19,79 @@ from cl_engine.nn.flops import Flops
 from cl_engine.training import cuda_graphs
 from cl_engine.training.early_stopping import EarlyStopping
 from cl_engine.training.fit_job import FitJob
+from cl_engine.training.fit_observer import FitObserver
 from cl_engine.training.optimizers import optimizer_state, optimizers_for, restore_optimizer
 
+P = ParamSpec("P")
 
-class SeedGroup:
-    """Either a single seed, or several under vmap."""
 
-    def __init__(self, job: FitJob, members: list[int], together: bool) -> None:
-        self.job, self.together = job, together
-        self.draw = (
+class SeedGroup(ABC):
+    """The seeds of a fit that take their steps together: one (`OneSeed`), or all of them (`VmappedSeeds`).
+
+    Attributes:
+        seeds: the seeds of this group.
+        flops: operations of an epoch of one seed, counted on the first step; NaN before it.
+    """
+
+    rows_axis: ClassVar[int]  # of a batch
+
+    def __init__(self, job: FitJob, seeds: list[int]) -> None:
+        """Copy what is trained, and make the optimisers; ``seeds`` are those of the job that are in this group."""
+        self.job, self.seeds = job, seeds
+        self.rng_key = (
             job.step if job.rng_key is None else job.rng_key,
             job.index if job.shuffle_group is None else job.shuffle_group,
         )
-        self.seeds = [job.seeds[member] for member in members]
         device = job.net.device
-        own = (lambda leaf: leaf) if together else (lambda leaf: leaf[min(members[0], len(leaf) - 1)])
-        place = (lambda leaf: leaf) if together else job.net.laid_out
         # bytes stay bytes: they are made ready batch by batch, in the cache
         self.rows = tuple(rows.to(device) for rows in job.rows)
-        pairs = {path: place(own(leaf).detach().clone()) for path, leaf in leaves_with_path(job.params)}
+        pairs = {path: self._placed(self._part(leaf).detach().clone()) for path, leaf in leaves_with_path(job.params)}
         weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_buffer(path[-1])}
         for leaf in weights.values():
             leaf.requires_grad_(True)
         self.weights = weights
         self.params = unflatten(pairs)
-        self.frozen = None if job.frozen is None else tree_map(lambda leaf: place(own(leaf)), job.frozen)
+        self.frozen = None if job.frozen is None else tree_map(lambda leaf: self._placed(self._part(leaf)), job.frozen)
         self.untouched = _versions(self.frozen)
-        self.rehearsal = None if job.rehearsal is None else tuple(own(rows).to(device) for rows in job.rehearsal)
+        self.rehearsal = None if job.rehearsal is None else tuple(self._part(rows).to(device) for rows in job.rehearsal)
         self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
-        self.best = EarlyStopping(len(members), job.patience)
-        self.flops = math.nan  # of a pass of one seed
+        self.early_stopping = EarlyStopping(len(seeds), job.patience)
+        self.flops = math.nan
         self.augmentation = job.train.augmentation
         self.pad_value = job.net.pad_value(job.rows[0].dtype) if self.augmentation else None
         half = job.train.precision == "bfloat16"
         self.precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
         self.loss = job.loss
-        self.total = torch.zeros(len(members), device=device)  # of the losses of a pass
+        self.total = torch.zeros(len(seeds), device=device)  # of the losses of an epoch
         self.replay = self._replay()
-        self.shared: Any = None
-        if together:
-            if self.frozen is not None:
-                self.shared = tree_map(lambda leaf: 0 if len(leaf) > 1 else None, self.frozen)
-                self.frozen = tree_map(lambda leaf: leaf if len(leaf) > 1 else leaf[0], self.frozen)
-            told = [None] * len(job.loss_inputs(0, 0, 1))
-            self.loss = torch.vmap(job.loss, in_dims=(0, self.shared, *[0] * len(self.rows), *told))
+
+    @abstractmethod
+    def _part(self, leaf: Tensor) -> Tensor:
+        """Return this group's part of a tensor ``[S, …]`` of the job."""
+
+    @abstractmethod
+    def _placed(self, leaf: Tensor) -> Tensor:
+        """Return a weight in the layout in memory that steps are fastest with."""
+
+    @abstractmethod
+    def _pick(self, rows: Tensor, index: Tensor) -> Tensor:
+        """Return the rows ``[S, B, …]`` or ``[B, …]`` with these indices ``[S, B]`` of rows that all seeds share."""
+
+    @abstractmethod
+    def _pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
+        """Return the same of rows that each seed has its own of."""
+
+    @abstractmethod
+    def _own_rows(self, of_each: list[Tensor]) -> Tensor:
+        """Return rows of each seed as `_pick_own` takes them."""
+
+    @abstractmethod
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits ``[S, N, C]`` of the seeds of this group."""
+
+    @abstractmethod
+    def whole(self) -> Tree:
+        """Return the tree as it is now, with the axis of seeds in front."""
 
     def check(self) -> None:
         """Raise a `RunFailed` if a frozen tensor has been changed."""
@@ -73,26 +104,32 @@ class SeedGroup:
         """Draw the order of the rows, and the rehearsed rows of every batch."""
         self.epoch, self.batches, self.at = epoch, batches, 0
         device, rows = self.job.net.device, len(self.rows[0])
-        orders = [torch.randperm(rows, generator=self._draws(seed, "order", epoch)) for seed in self.seeds]
+        orders = [torch.randperm(rows, generator=self._generator(seed, "order", epoch)) for seed in self.seeds]
         self.order = torch.stack(orders).to(device)
         if self.rehearsal is not None:
-            size, held = (batches, self.job.rehearsal_batch), self.rehearsal[0].shape[1 if self.together else 0]
-            drawn = [torch.randint(held, size, generator=self._draws(seed, "rehearsal", epoch)) for seed in self.seeds]
+            size, held = (batches, self.job.rehearsed), self.rehearsal[0].shape[self.rows_axis]
+            drawn = [
+                torch.randint(held, size, generator=self._generator(seed, "rehearsal", epoch)) for seed in self.seeds
+            ]
             self.drawn = torch.stack(drawn).to(device)
         if self.job.resample is not None:
-            shown = [self.job.resample(rng.derive(seed, "again", *self.draw, epoch)).to(device) for seed in self.seeds]
-            self.shown = torch.stack(shown) if self.together else shown[0]
+            shown = [
+                self.job.resample(rng.derive(seed, "again", *self.rng_key, epoch)).to(device) for seed in self.seeds
+            ]
+            self.shown = self._own_rows(shown)
         if self.augmentation:
-            every = rows + batches * self.job.rehearsal_batch  # those rehearsed come after the rows of the experience
-            changes = [self.augmentation.draw(every, self._draws(seed, "augmentation", epoch)) for seed in self.seeds]
+            every = rows + batches * self.job.rehearsed  # those rehearsed come after the rows of the experience
+            changes = [
+                self.augmentation.draw(every, self._generator(seed, "augmentation", epoch)) for seed in self.seeds
+            ]
             self.changes = torch.stack(changes).to(device)
         self.total.zero_()
 
     def advance(self, until: int, seconds: float) -> int:
-        """Take the steps of this pass up to batch ``until``, or to the first that ends past so many seconds; return how far."""
+        """Take the steps of this epoch up to batch ``until``, or the first that ends after ``seconds``; return how far it is."""
         ends = time.perf_counter() + seconds
         while self.at < until:
-            if not self.best.enough:
+            if not self.early_stopping.enough:
                 self.step(self.epoch, self.at)
             self.at += 1
             if time.perf_counter() > ends:
@@ -118,21 +155,30 @@ class SeedGroup:
         if self.rehearsal is not None and drawn is not None:
             x, *others = (self._pick_own(rows, drawn) for rows in self.rehearsal)
             again = (job.net.prepare(x), *others)
-            rows = [torch.cat(pair, dim=1 if self.together else 0) for pair in zip(rows, again, strict=True)]
+            rows = [torch.cat(pair, dim=self.rows_axis) for pair in zip(rows, again, strict=True)]
         if self.augmentation:
             rows[0] = self._augmented(rows[0], batch)
         rows[0] = job.net.laid_out(rows[0])
-        told = [torch.tensor(number, device=job.net.device) for number in job.loss_inputs(epoch, batch, self.batches)]
+        numbers = [
+            torch.tensor(number, device=job.net.device) for number in job.loss_inputs(epoch, batch, self.batches)
+        ]
         noise: AbstractContextManager[Any] = nullcontext()
         counted = Flops() if math.isnan(self.flops) else nullcontext()
         if job.net.stochastic:
-            noise = rng.ambient(self.seeds[0], "noise", *self.draw, epoch, batch, device=job.net.device)
+            noise = rng.ambient(self.seeds[0], "noise", *self.rng_key, epoch, batch, device=job.net.device)
+        shown = self._shown_to_observer(rows)
+        if shown is not None:
+            self._tell(FitObserver.batch_begins, *shown)
         with counted:
             with noise, job.net.training(), self.precision:
-                losses = self.loss(self.params, self.frozen, *rows, *told)
+                losses = self.loss(self.params, self.frozen, *rows, *numbers)
+            if shown is not None:
+                self._tell(FitObserver.batch_answered, self._answer(shown[0]), losses.detach())
             losses.sum().backward()
         if isinstance(counted, Flops):
             self.flops = counted.total / len(self.seeds) * len(self.rows[0]) / index.shape[1]
+        if shown is not None:
+            self._tell(FitObserver.gradients_known)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -140,6 +186,8 @@ class SeedGroup:
             with torch.no_grad():
                 job.project(self.params)
         self.total += losses.detach() * index.shape[1]
+        if shown is not None:
+            self._tell(FitObserver.batch_ends)
 
     def end_epoch(self) -> list[float]:
         """Return the mean loss of each seed."""
@@ -147,69 +195,52 @@ class SeedGroup:
             schedule.step()
         return [float(value) / len(self.rows[0]) for value in self.total.tolist()]
 
-    def judge(self) -> None:
-        """Test on the validation rows, if there are any, and keep the weights of seeds that have never been better."""
-        if self.job.validation is not None and not self.best.enough:
+    def validate(self) -> None:
+        """Test on the validation rows, if there are any, and keep the weights of the seeds that have never been better."""
+        if self.job.validation is not None and not self.early_stopping.enough:
             x, y = (rows.to(self.job.net.device) for rows in self.job.validation)
             right = self.logits(x).argmax(dim=-1) == y
-            self.best.look(right.float().mean(dim=-1), self.whole())
+            self.early_stopping.look(right.float().mean(dim=-1), self.whole())
 
-    def enough(self) -> bool:
-        """Return whether more passes would be in vain."""
-        return self.best.enough
+    def stopped_early(self) -> bool:
+        """Return whether every seed has waited longer than its patience."""
+        return self.early_stopping.enough
 
     def state(self) -> Tree:
-        """Return all that a learner is at the end of a pass, as a checkpoint keeps it."""
+        """Return all that the group is at the end of an epoch, as a checkpoint keeps it."""
         return {
             "params": tree_map(lambda leaf: leaf.detach().clone(memory_format=torch.contiguous_format), self.params),
             "optimizers": {
                 str(k): optimizer_state(optimizer, self.weights) for k, optimizer in enumerate(self.optimizers)
             },
             "passes": [schedule.last_epoch for schedule in self.schedules],
-            "best": self.best.state(),
+            "best": self.early_stopping.state(),
             "flops": self.flops,
         }
 
     def restore(self, state: Tree) -> None:
-        """Go on from what `state` returned, of a learner of the same job."""
+        """Resume from what `state` returned, of a group of the same job."""
         saved = dict(leaves_with_path(state["params"]))
         with torch.no_grad():
             for path, leaf in leaves_with_path(self.params):
                 leaf.copy_(saved[path])
         for k, optimizer in enumerate(self.optimizers):
             restore_optimizer(optimizer, self.weights, state["optimizers"][str(k)])
-        for schedule, passes in zip(self.schedules, state["passes"], strict=True):
-            schedule.load_state_dict({**schedule.state_dict(), "last_epoch": passes, "_step_count": passes + 1})
-        self.best.restore(state["best"])
+        for schedule, epochs in zip(self.schedules, state["passes"], strict=True):
+            schedule.load_state_dict({**schedule.state_dict(), "last_epoch": epochs, "_step_count": epochs + 1})
+        self.early_stopping.restore(state["best"])
         self.flops = state["flops"]
         if self.replay is not None:
             self.replay.forget()
 
     def fits(self, state: Tree) -> bool:
-        """Return whether a state is one of a learner of the same job, and of as many seeds."""
+        """Return whether a state is one of a group of the same job with the same number of seeds."""
         mine, theirs = dict(leaves_with_path(self.params)), dict(leaves_with_path(state["params"]))
         return {p: t.shape for p, t in mine.items()} == {p: t.shape for p, t in theirs.items()}
 
-    @torch.no_grad()
-    def logits(self, x: Tensor) -> Tensor:
-        """Return ``[S, N, C]`` of the seeds of this learner."""
-        assert self.job.logits is not None
-        net, function = self.job.net, self.job.logits
-        ready = [net.laid_out(net.prepare(part)) for part in net.chunks(x)]
-        if not self.together:
-            return torch.cat([function(self.params, self.frozen, part) for part in ready]).unsqueeze(0)
-        batched = torch.vmap(function, in_dims=(0, self.shared, None))
-        return torch.cat([batched(self.params, self.frozen, part) for part in ready], dim=1)
-
     def result(self) -> Tree:
         """Return the trained tree, with the axis of seeds in front."""
-        return self.whole() if self.best.params is None else self.best.params
-
-    def whole(self) -> Tree:
-        """Return the tree as it is now, with the axis of seeds in front."""
-        return tree_map(
-            lambda leaf: leaf.detach() if self.together else leaf.detach().contiguous().unsqueeze(0), self.params
-        )
+        return self.whole() if self.early_stopping.params is None else self.early_stopping.params
 
     def _replay(self) -> cuda_graphs.Replay | None:
         """Return what records steps and replays them, where there is nothing in a step but what can be recorded."""
@@ -218,8 +249,8 @@ class SeedGroup:
         if not cuda_graphs.possible(device):
             return None
         drawn_anew = job.net.stochastic or self.augmentation or job.resample is not None or job.loss_inputs(0, 0, 1)
-        heard = getattr(job.loss, "listens", False)  # by code that a replay would not call
-        if drawn_anew or heard or steps < cuda_graphs.LEAST or not cuda_graphs.lasting(self.optimizers):
+        observed = job.observer is not None  # by code that a replay would not call
+        if drawn_anew or observed or steps < cuda_graphs.LEAST or not cuda_graphs.lasting(self.optimizers):
             return None
         return cuda_graphs.Replay(self._step, self._touched, self._rates, device)
 
@@ -232,16 +263,8 @@ class SeedGroup:
     def _rates(self) -> tuple[float, ...]:
         return tuple(float(group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups)
 
-    def _pick(self, rows: Tensor, index: Tensor) -> Tensor:
-        return rows[index] if self.together else rows.index_select(0, index[0])
-
-    def _pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
-        if not self.together:
-            return rows.index_select(0, index[0])
-        return torch.stack([own.index_select(0, i) for own, i in zip(rows, index, strict=True)])
-
     def _augmented(self, x: Tensor, batch: int) -> Tensor:
-        rehearsed, size, rows = self.job.rehearsal_batch, self.job.train.batch, len(self.rows[0])
+        rehearsed, size, rows = self.job.rehearsed, self.job.train.batch, len(self.rows[0])
         own = self.changes[:, batch * size : min((batch + 1) * size, rows)]
         again = self.changes[:, rows + batch * rehearsed : rows + (batch + 1) * rehearsed]
         drawn = torch.cat([own, again], dim=1).flatten(0, 1)
@@ -252,8 +275,22 @@ class SeedGroup:
         )
         return shown.reshape(x.shape)
 
-    def _draws(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
-        return rng.tensors(seed, purpose, *self.draw, epoch)
+    def _shown_to_observer(self, rows: list[Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Return the inputs and labels of a batch that an observer is shown, if there is one."""
+        return None
+
+    def _tell(self, point: Callable[Concatenate[FitObserver, P], None], *arguments: P.args, **named: P.kwargs) -> None:
+        """Call the observer at a point of a step, with torch's generators as they were afterwards."""
+        with torch.random.fork_rng():
+            getattr(self.job.observer, point.__name__)(*arguments, **named)
+
+    def _answer(self, x: Tensor) -> Tensor:
+        """Return logits ``[N, C]`` in evaluation mode, as an observer is shown them."""
+        with torch.no_grad(), self.precision, self.job.net.evaluating():
+            return self.job.logits(self.params, self.frozen, x)  # type: ignore[misc]
+
+    def _generator(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
+        return rng.tensors(seed, purpose, *self.rng_key, epoch)
 
 
 def _versions(tree: Tree | None) -> list[int]:

@@ -1,4 +1,4 @@
-"""Who trains the seeds of a fit: this process, or several that work at the same time, forked from it for the fit."""
+"""The processes that train the seeds of a fit: this one, or several forked from it that work at the same time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -21,31 +21,37 @@ from cl_engine.training.seed_group import SeedGroup
 
 FORK_FROM = 1e11  # operations: a second or two of two cores, against the tenth of a second that forking takes in all
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class WorkerPool:
-    """The learners of a fit, trained one after another by this process until `divide` finds that it pays to fork.
+    """Trains the seed groups of a fit, one after another in this process until `divide` finds that it pays to fork.
 
     A forked process begins with all that this one has at that moment, so nothing is sent but what methods are given and
-    return. Who trains changes nothing but rounding: torch may add up in another order with another number of threads.
+    return. Which process trains changes nothing but rounding: torch may add up in another order with another number of
+    threads.
     """
 
-    def __init__(self, learners: Sequence[SeedGroup]) -> None:
-        self.learners = learners
+    def __init__(self, groups: Sequence[SeedGroup]) -> None:
+        self.groups = groups
         self._shares: list[range] = []
         self._pipes: list[Connection] = []
         self._children: list[int] = []
 
-    def each(self, method: str, *args: Any) -> list[Any]:
-        """Return what a method of every learner returns.
+    def each(self, method: Callable[Concatenate[SeedGroup, P], R], *args: P.args, **named: P.kwargs) -> list[R]:
+        """Call a method of `SeedGroup` on every group, wherever it is, and return what each returns.
+
+        ``pool.each(SeedGroup.advance, 10, 0.1)`` calls ``group.advance(10, 0.1)``, each group's own.
 
         Raises:
             RunFailed: if a process is gone; whatever the method raised is raised here.
         """
         if not self._pipes:
-            return [getattr(learner, method)(*args) for learner in self.learners]
+            return [getattr(group, method.__name__)(*args, **named) for group in self.groups]
         for pipe in self._pipes:
             with suppress(BrokenPipeError):  # said below, where its answer is missing
-                pipe.send((method, [_arrays(arg) for arg in args]))
+                pipe.send((method.__name__, [_arrays(arg) for arg in args], _arrays(named)))
         answers = [_answer(pipe) for pipe in self._pipes]
         failed = [answer for answer in answers if isinstance(answer, BaseException)]
         if failed:
@@ -55,25 +61,28 @@ class WorkerPool:
             for share, answer in zip(self._shares, answers, strict=True)
             for k, part in zip(share, answer, strict=True)
         }
-        return [_tensors(found[k]) for k in range(len(self.learners))]
+        return [_tensors(found[k]) for k in range(len(self.groups))]
 
-    def divide(self, passes: int) -> None:
-        """Fork, if so many passes are long against that; each learner has taken a first step, whose operations it counted."""
-        workers = processes(len(self.learners), self.learners[0].job.net.device)
-        work = sum(learner.flops for learner in self.learners) * passes
+    def divide(self, epochs: int) -> None:
+        """Fork workers if the remaining ``epochs`` outweigh the cost of forking.
+
+        Every group must have taken a first step, whose operations it counted.
+        """
+        workers = processes(len(self.groups), self.groups[0].job.net.device)
+        work = sum(group.flops for group in self.groups) * epochs
         if workers < 2 or work < FORK_FROM:
             return
-        self._shares = [range(k, len(self.learners), workers) for k in range(workers)]
+        self._shares = [range(k, len(self.groups), workers) for k in range(workers)]
         for share in self._shares:
-            self._fork([self.learners[k] for k in share], max(1, torch.get_num_threads() // workers))
+            self._fork([self.groups[k] for k in share], max(1, torch.get_num_threads() // workers))
 
     @property
     def turns(self) -> int:
-        """How many learners wait for one another."""
-        return max(map(len, self._shares), default=len(self.learners))
+        """Number of groups that wait for one another."""
+        return max(map(len, self._shares), default=len(self.groups))
 
     def close(self) -> None:
-        """End the processes."""
+        """End the forked processes."""
         for pipe in self._pipes:
             pipe.close()  # they end when there is nobody left to ask them
         for child in self._children:
@@ -81,7 +90,7 @@ class WorkerPool:
                 os.waitpid(child, 0)
         self._pipes, self._children = [], []
 
-    def _fork(self, learners: Sequence[SeedGroup], threads: int) -> None:
+    def _fork(self, groups: Sequence[SeedGroup], threads: int) -> None:
         ours, theirs = mp.Pipe()
         with warnings.catch_warnings():
             # Python warns of locks that other threads may hold; a worker touches nothing but tensors and its pipe
@@ -98,28 +107,28 @@ class WorkerPool:
             for number in (signal.SIGINT, signal.SIGTERM):  # the first process is asked to stop, and ends the others
                 signal.signal(number, signal.SIG_IGN)
             torch.set_num_threads(threads)
-            _serve(theirs, learners)
+            _serve(theirs, groups)
         finally:
             os._exit(0)
 
 
-def processes(learners: int, device: torch.device) -> int:
-    """Return among how many processes so many learners can be divided, if it pays.
+def processes(groups: int, device: torch.device) -> int:
+    """Return the number of processes that this many seed groups are divided among, if dividing them pays.
 
-    On a GPU, on systems without a fork that libraries stand, and with one thread to share, there is one.
+    On a GPU, on systems without a fork that libraries stand, and with one thread to share, it is one.
     """
-    return min(learners, torch.get_num_threads()) if device.type == "cpu" and sys.platform == "linux" else 1
+    return min(groups, torch.get_num_threads()) if device.type == "cpu" and sys.platform == "linux" else 1
 
 
-def _serve(pipe: Connection, learners: Sequence[SeedGroup]) -> None:
-    crew = WorkerPool(learners)
+def _serve(pipe: Connection, groups: Sequence[SeedGroup]) -> None:
     while True:
         try:
-            method, args = pipe.recv()
+            method, args, named = pipe.recv()
         except EOFError:
             return
         try:
-            answer: Any = [_arrays(found) for found in crew.each(method, *map(_tensors, args))]
+            args, named = list(map(_tensors, args)), _tensors(named)
+            answer: Any = [_arrays(getattr(group, method)(*args, **named)) for group in groups]
         except BaseException as error:
             answer = error
         pipe.send(answer)

@@ -1,0 +1,55 @@
+"""Seeds of a fit that train as one, under `torch.vmap`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cl_engine.core.tree import Tree, tree_map
+from cl_engine.training.fit_job import FitJob
+from cl_engine.training.seed_group import SeedGroup
+
+
+class VmappedSeeds(SeedGroup):
+    """All seeds of a fit, as one `torch.vmap` over their axis; each agrees with itself alone within rounding."""
+
+    rows_axis = 1
+
+    def __init__(self, job: FitJob) -> None:
+        super().__init__(job, list(job.seeds))
+        # what the seeds share is not batched
+        self._frozen_axes: Any = None
+        if self.frozen is not None:
+            self._frozen_axes = tree_map(lambda leaf: 0 if len(leaf) > 1 else None, self.frozen)
+            self.frozen = tree_map(lambda leaf: leaf if len(leaf) > 1 else leaf[0], self.frozen)
+        numbers = [None] * len(job.loss_inputs(0, 0, 1))
+        self.loss = torch.vmap(job.loss, in_dims=(0, self._frozen_axes, *[0] * len(self.rows), *numbers))
+
+    def _part(self, leaf: Tensor) -> Tensor:
+        return leaf
+
+    def _placed(self, leaf: Tensor) -> Tensor:
+        return leaf
+
+    def _pick(self, rows: Tensor, index: Tensor) -> Tensor:
+        return rows[index]
+
+    def _pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
+        return torch.stack([own.index_select(0, i) for own, i in zip(rows, index, strict=True)])
+
+    def _own_rows(self, of_each: list[Tensor]) -> Tensor:
+        return torch.stack(of_each)
+
+    @torch.no_grad()
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits ``[S, N, C]``."""
+        assert self.job.logits is not None
+        net, batched = self.job.net, torch.vmap(self.job.logits, in_dims=(0, self._frozen_axes, None))
+        parts = [batched(self.params, self.frozen, net.laid_out(net.prepare(part))) for part in net.chunks(x)]
+        return torch.cat(parts, dim=1)
+
+    def whole(self) -> Tree:
+        """Return the tree as it is now, tensors ``[S, …]``."""
+        return tree_map(lambda leaf: leaf.detach(), self.params)
