@@ -6,21 +6,17 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal, NoReturn, Unpack
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience, Setting
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
-from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
-from cl_engine.nn.net import Net, Params
-from cl_engine.nn.task_heads import empty_heads, head_of, mixed_logits, row_of
+from cl_engine.nn.net import Net
 from cl_engine.options import Configured
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import Curve, FitJob, FitOptions
@@ -29,6 +25,22 @@ from cl_engine.training.fit_progress import FitProgress
 from cl_engine.training.optimizers import Train
 
 Learning = Generator[Event, None, None]
+
+
+class _Moved:
+    """Stands for a method that strategies had until version 0.1, and says where it is now."""
+
+    def __init__(self, now: str) -> None:
+        self._now = now
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, strategy: Any, owner: type) -> NoReturn:
+        raise AttributeError(
+            f"Strategy.{self._name} is now a part of its own: write `shared = SharedNet()` in the class, with "
+            f"`from cl_engine.nn.shared_net import SharedNet`, and `self.shared.{self._now}(…)` here"
+        )
 
 
 class Strategy(Configured, ABC):
@@ -123,7 +135,7 @@ class Strategy(Configured, ABC):
         """Return logits ``[S, N, C]`` on a task met before, while ``params`` are being fitted; None: it cannot be said.
 
         The default answers for strategies whose `fingerprint` says what answers depend on: what is being fitted is no part
-        of it. One that changes the weights of earlier tasks says here what they would answer now (`midway_net`).
+        of it. One that changes the weights of earlier tasks says here what they would answer now.
         """
         return self.predict(x, task_id) if self.fingerprint(task_id) is not None else None
 
@@ -178,74 +190,12 @@ class Strategy(Configured, ABC):
         twin.state = twin.start()
         return twin
 
-    # One net for all tasks: with a head a task where the task is told, with one head where it is not.
-
-    def new_net(self) -> State:
-        """Return the state of one net shared by all tasks: ``net``, and ``heads`` where the setting is ``task``."""
-        params = self.net.init(self.seeds)
-        if self.setting != "task":
-            return {"net": params}
-        return {"net": params, "heads": empty_heads(self.net, len(self.seeds))}
-
-    def net_for(self, task_id: int | None) -> Params:
-        """Return the shared net's weights with the head of this task, the untrained head for a task not yet met."""
-        params: Params = self.state["net"]
-        heads: Bank | None = self.state.get("heads")
-        if heads is None or task_id is None or task_id >= len(heads):
-            return params
-        return {**params, **head_of(heads[task_id])}
-
-    def keep_net(self, task_id: int, params: Tree) -> None:
-        """Put trained weights in the place of the shared net's, the head in the place of this task's."""
-        if "heads" in self.state:
-            self.state["heads"].put(task_id, row_of(params))
-            untrained = {name: self.state["net"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
-            params = {**params, **untrained}
-        self.state["net"] = params
-
-    def midway_net(self, params: Tree, task_id: int | None) -> Params:
-        """Return the weights that answer a task met before, from a shared net that is being fitted."""
-        if "heads" not in self.state or task_id is None:
-            return dict(params)
-        return {**params, **head_of(self.state["heads"][task_id])}
-
-    # The same net trained on rows of several tasks at once, each row under the head of its own task.
-
-    def tasks_net(self, tasks: Tensor, fresh: bool = False) -> Tree:
-        """Return the shared net and the heads of these ``tasks [T]``, which ascend, to be fitted; untrained if ``fresh``."""
-        net: Params = self.net.init(self.seeds) if fresh else self.state["net"]
-        if "heads" not in self.state:
-            return {"net": net}
-        heads: Bank = self.state["heads"]
-        held = tasks[:0] if fresh else tasks[tasks < len(heads)]
-        untrained = row_of(net).unsqueeze(1).expand(-1, len(tasks) - len(held), -1, -1)
-        return {"net": net, "heads": torch.cat([heads.rows.index_select(1, held), untrained], dim=1)}
-
-    def keep_tasks_net(self, tasks: Tensor, trained: Tree) -> None:
-        """Put what was fitted from `tasks_net` into the state."""
-        self.state["net"] = trained["net"]
-        if "heads" in trained:
-            heads: Bank = self.state["heads"]
-            held = int((tasks < len(heads)).sum())
-            heads.put_again(tasks[:held], trained["heads"][:, :held])
-            for task_id, row in zip(tasks[held:].tolist(), trained["heads"][:, held:].unbind(dim=1), strict=True):
-                heads.put(task_id, row)
-
-    def mixed_logits(self, params: Tree, frozen: Tree | None, x: Tensor, t: Tensor) -> Tensor:
-        """Return logits ``[N, C]`` of one seed from what `tasks_net` returned; ``t [N]`` are places among its tasks."""
-        if "heads" not in params:
-            return self.net.one(params["net"], x)
-        return mixed_logits(self.net, params["net"], params["heads"], x, t)
-
-    def mixed_loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        """Return the cross-entropy of `mixed_logits`."""
-        return F.cross_entropy(self.mixed_logits(params, frozen, x, t), y)
-
-    def logits_of(self, place: int) -> Callable[[Tree, Tree | None, Tensor], Tensor]:
-        """Return `mixed_logits` for rows of the task in this place, to be tested with while learning."""
-
-        def logits(params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
-            t = torch.full((len(x),), place, dtype=torch.int64, device=x.device)
-            return self.mixed_logits(params, frozen, x, t)
-
-        return logits
+    new_net = _Moved("start")
+    net_for = _Moved("params")
+    keep_net = _Moved("keep")
+    midway_net = _Moved("params_midway")
+    tasks_net = _Moved("of_tasks")
+    keep_tasks_net = _Moved("keep_tasks")
+    mixed_logits = _Moved("task_logits")
+    mixed_loss = _Moved("task_loss")
+    logits_of = _Moved("logits_at")

@@ -78,7 +78,7 @@ def test_a_head_over_a_frozen_net_gets_the_scores_it_would_get_without(tiny: Tin
     experiment = tiny("head_only", **{"stream.setting": "class"})
 
     def whole(strategy: object) -> None:
-        strategy.predict = lambda x, task: strategy.net.all(strategy.net_for(task), x)  # type: ignore[attr-defined]
+        strategy.predict = lambda x, task: strategy.net.all(strategy.shared.params(task), x)  # type: ignore[attr-defined]
 
     def counting(strategy: object) -> None:
         features = strategy.net.all_features  # type: ignore[attr-defined]

@@ -80,3 +80,10 @@ def test_every_plug_in_says_in_one_line_what_it_is(kind: plugins.Kind):
     for name in plugins.names(kind):
         assert len(plugins.summary(kind, name)) > 20
         assert plugins.load(kind, name).__doc__.splitlines()[0] == plugins.summary(kind, name)
+
+
+def test_a_method_that_strategies_had_before_says_where_it_is_now(tiny: Callable[..., Experiment]):
+    experiment = tiny("finetune")
+    strategy = experiment.learner(experiment.stream())
+    with pytest.raises(AttributeError, match=r"Strategy.net_for is now .* `self.shared.params\(…\)` here"):
+        strategy.net_for(0)

@@ -7,6 +7,7 @@ from torch import Tensor
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
+from cl_engine.nn.shared_net import SharedNet
 from cl_engine.strategy import Learning, Strategy
 
 
@@ -16,17 +17,18 @@ class Finetune(Strategy):
     In the ``task`` setting every task has a head of its own.
     """
 
+    shared = SharedNet()
     rowwise = True
 
     def start(self) -> State:
-        return self.new_net()
+        return self.shared.start()
 
     def learn(self, experience: Experience) -> Learning:
-        params = yield from self.fit(self.net_for(experience.task_id), self.loss, experience)
-        self.keep_net(experience.task_id, params)
+        params = yield from self.fit(self.shared.params(experience.task_id), self.loss, experience)
+        self.shared.keep(experience.task_id, params)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
-        return self.net.all(self.net_for(task_id), x)
+        return self.net.all(self.shared.params(task_id), x)
 
     def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
-        return self.net.all(self.midway_net(params, task_id), x)
+        return self.net.all(self.shared.params_midway(params, task_id), x)

@@ -11,26 +11,29 @@ from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
 from cl_engine.nn.feature_cache import FrozenFeatures
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.shared_net import SharedNet
 from cl_engine.strategy import Learning, Strategy
 
 
 class HeadOnly(Strategy):
     """Head only: the net is never trained, only its last layer; a head a task where the task is told."""
 
+    shared = SharedNet()
+
     def start(self) -> State:
-        return self.new_net()
+        return self.shared.start()
 
     def learn(self, experience: Experience) -> Learning:
-        params = self.net_for(experience.task_id)
+        params = self.shared.params(experience.task_id)
         head = {name: params[name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
         trained = yield from self.fit(head, self.loss, experience, frozen=params)
-        self.keep_net(experience.task_id, {**params, **trained})
+        self.shared.keep(experience.task_id, {**params, **trained})
 
     def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
         return self.net.one({**(frozen or {}), **params}, x, training=False)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
-        return self._features.logits(self.net_for(task_id), x)
+        return self._features.logits(self.shared.params(task_id), x)
 
     def fingerprint(self, task_id: int | None) -> int | None:
         return None if task_id is None else self.state["heads"].writes(task_id)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cl_engine.core.state import State
 from cl_engine.data.stream import Experience
+from cl_engine.nn.shared_net import SharedNet
 from cl_engine.strategy import Learning, Strategy
 
 
@@ -16,21 +17,22 @@ class Joint(Strategy):
     The usual upper bound. Its cost grows with the square of the number of tasks.
     """
 
+    shared = SharedNet()
     rowwise = True
     cost = "growing"
 
     def start(self) -> State:
-        return self.new_net()
+        return self.shared.start()
 
     def learn(self, experience: Experience) -> Learning:
         x, y, t = self._remember(experience)
         tasks = torch.arange(int(t.max()) + 1, device=t.device)
-        params, logits = self.tasks_net(tasks, fresh=True), self.logits_of(experience.task_id)
-        trained = yield from self.fit(params, self.mixed_loss, experience, rows=(x, y, t), logits=logits)
-        self.keep_tasks_net(tasks, trained)
+        params, logits = self.shared.of_tasks(tasks, fresh=True), self.shared.logits_at(experience.task_id)
+        trained = yield from self.fit(params, self.shared.task_loss, experience, rows=(x, y, t), logits=logits)
+        self.shared.keep_tasks(tasks, trained)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
-        return self.net.all(self.net_for(task_id), x)
+        return self.net.all(self.shared.params(task_id), x)
 
     def _remember(self, experience: Experience) -> tuple[Tensor, Tensor, Tensor]:
         """Add the rows of an experience to the data kept, shared by the seeds; return all of them."""

@@ -15,6 +15,7 @@ from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
 from cl_engine.events import StrategyEvent
 from cl_engine.nn.net import Params
+from cl_engine.nn.shared_net import SharedNet
 from cl_engine.nn.task_heads import head_of
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
@@ -38,6 +39,7 @@ class Replay(Strategy):
     rows of its own choice.
     """
 
+    shared = SharedNet()
     rowwise = True
 
     samples: int = option(500, "rows the memory holds", ge=1)
@@ -45,7 +47,7 @@ class Replay(Strategy):
     selection: Literal["reservoir", "balanced"] = option("reservoir", "reservoir sampling, or equal shares a class")
 
     def start(self) -> State:
-        return {**self.new_net(), "memory": {"seen": 0}}
+        return {**self.shared.start(), "memory": {"seen": 0}}
 
     def learn(self, experience: Experience) -> Learning:
         x, y, memory = experience.train.x, experience.train.y, self.state["memory"]
@@ -53,21 +55,21 @@ class Replay(Strategy):
         remembered = memory["t"] if "t" in memory else t.new_empty(len(self.seeds), 0)
         tasks = self._answered_with(remembered, experience.task_id)
         places, place = torch.searchsorted(tasks, remembered), int(torch.searchsorted(tasks, experience.task_id))
-        params = self.tasks_net(tasks)
+        params = self.shared.of_tasks(tasks)
         own = torch.zeros(len(self.seeds), len(tasks), dtype=torch.bool, device=t.device).scatter_(1, places, True)
         own[:, place] = True
         self._fitted = tasks.tolist(), own, params.get("heads")
         trained = yield from self.fit(
             params,
-            self.mixed_loss,
+            self.shared.task_loss,
             experience,
             rows=(x, y, torch.full_like(t, place)),
             rehearsal=(memory["x"], memory["y"], places) if "x" in memory else None,
-            logits=self.logits_of(place),
+            logits=self.shared.logits_at(place),
         )
         if "heads" in trained:
             trained["heads"] = self._own(trained["heads"])
-        self.keep_tasks_net(tasks, trained)
+        self.shared.keep_tasks(tasks, trained)
         self._remember(experience.step, x, y, t)
         of_this = (self.state["memory"]["t"] == experience.task_id).sum(dim=1)
         yield MemoryUpdated(
@@ -82,14 +84,14 @@ class Replay(Strategy):
         return self.setting == "task"  # then the heads of all tasks that any seed remembers are fitted as one tensor
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
-        return self.net.all(self.net_for(task_id), x)
+        return self.net.all(self.shared.params(task_id), x)
 
     def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
         net: Params = params["net"]
         tasks = self._fitted[0]
         if "heads" in params and task_id in tasks:
             return self.net.all({**net, **head_of(self._own(params["heads"])[:, tasks.index(task_id)])}, x)
-        return self.net.all(self.midway_net(net, task_id), x)
+        return self.net.all(self.shared.params_midway(net, task_id), x)
 
     def _answered_with(self, remembered: Tensor, task_id: int) -> Tensor:
         """Return the tasks whose heads are fitted: those that any seed remembers rows ``[S, M]`` of, and this one.

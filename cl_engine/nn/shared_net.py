@@ -1,0 +1,130 @@
+"""A net that all tasks share, with a head for each task where the task is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import State
+from cl_engine.core.tree import Tree
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.net import Net, Params
+from cl_engine.nn.task_heads import empty_heads, head_of, mixed_logits, row_of
+
+
+class Learner(Protocol):
+    """A strategy, as far as a shared net has to know it."""
+
+    net: Net
+    seeds: list[int]
+    setting: Any
+    state: State
+
+
+class SharedNet:
+    """One net for all tasks, kept in the strategy's state as ``net``, and its heads as ``heads`` where the task is told.
+
+    A strategy has one by saying so in its class: ``shared = SharedNet()``. Each strategy object then has its own.
+
+    >>> from types import SimpleNamespace
+    >>> class Mine(SimpleNamespace):
+    ...     shared = SharedNet()
+    >>> build = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    >>> mine = Mine(net=Net(build, (1, 2, 2)), seeds=[0, 1], setting="task")
+    >>> mine.state = mine.shared.start()
+    >>> mine.shared.keep(0, mine.shared.params(0))
+    >>> len(mine.state["heads"]), mine.shared.params(0)["head.weight"].shape
+    (1, torch.Size([2, 3, 4]))
+    """
+
+    def __init__(self, strategy: Learner | None = None) -> None:
+        """Belong to a strategy, or, in the body of a class, to each of its objects."""
+        self._strategy = strategy
+
+    def __get__(self, strategy: Learner | None, owner: type) -> SharedNet:
+        return self if strategy is None else SharedNet(strategy)
+
+    @property
+    def _learner(self) -> Learner:
+        assert self._strategy is not None, "a shared net is used through the object of a strategy: self.shared"
+        return self._strategy
+
+    def start(self) -> State:
+        """Return the state before the first experience: ``net``, and ``heads``, none yet, where the task is told."""
+        net, seeds = self._learner.net, self._learner.seeds
+        params = net.init(seeds)
+        return (
+            {"net": params, "heads": empty_heads(net, len(seeds))}
+            if self._learner.setting == "task"
+            else {"net": params}
+        )
+
+    def params(self, task_id: int | None) -> Params:
+        """Return the net's weights with the head of this task; the untrained head for a task not yet met."""
+        params: Params = self._learner.state["net"]
+        heads: Bank | None = self._learner.state.get("heads")
+        if heads is None or task_id is None or task_id >= len(heads):
+            return params
+        return {**params, **head_of(heads[task_id])}
+
+    def keep(self, task_id: int, params: Tree) -> None:
+        """Put trained weights in the place of the net's, and the head in the place of this task's."""
+        state = self._learner.state
+        if "heads" in state:
+            state["heads"].put(task_id, row_of(params))
+            params = {**params, **{name: state["net"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}}
+        state["net"] = params
+
+    def params_midway(self, params: Tree, task_id: int | None) -> Params:
+        """Return the weights that answer a task met before while ``params``, those of the net, are being fitted."""
+        if "heads" not in self._learner.state or task_id is None:
+            return dict(params)
+        return {**params, **head_of(self._learner.state["heads"][task_id])}
+
+    # The net trained on rows of several tasks at once, each row under the head of its own task.
+
+    def of_tasks(self, tasks: Tensor, fresh: bool = False) -> Tree:
+        """Return the net and the heads of these ``tasks [T]``, which ascend, to be fitted; untrained if ``fresh``."""
+        learner = self._learner
+        net: Params = learner.net.init(learner.seeds) if fresh else learner.state["net"]
+        if "heads" not in learner.state:
+            return {"net": net}
+        heads: Bank = learner.state["heads"]
+        held = tasks[:0] if fresh else tasks[tasks < len(heads)]
+        untrained = row_of(net).unsqueeze(1).expand(-1, len(tasks) - len(held), -1, -1)
+        return {"net": net, "heads": torch.cat([heads.rows.index_select(1, held), untrained], dim=1)}
+
+    def keep_tasks(self, tasks: Tensor, trained: Tree) -> None:
+        """Keep what was fitted from `of_tasks`."""
+        state = self._learner.state
+        state["net"] = trained["net"]
+        if "heads" in trained:
+            heads: Bank = state["heads"]
+            held = int((tasks < len(heads)).sum())
+            heads.put_again(tasks[:held], trained["heads"][:, :held])
+            for task_id, row in zip(tasks[held:].tolist(), trained["heads"][:, held:].unbind(dim=1), strict=True):
+                heads.put(task_id, row)
+
+    def task_logits(self, params: Tree, frozen: Tree | None, x: Tensor, t: Tensor) -> Tensor:
+        """Return logits ``[N, C]`` of one seed from what `of_tasks` returned; ``t [N]`` are places among its tasks."""
+        if "heads" not in params:
+            return self._learner.net.one(params["net"], x)
+        return mixed_logits(self._learner.net, params["net"], params["heads"], x, t)
+
+    def task_loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        """Return the cross-entropy of `task_logits`."""
+        return F.cross_entropy(self.task_logits(params, frozen, x, t), y)
+
+    def logits_at(self, place: int) -> Callable[[Tree, Tree | None, Tensor], Tensor]:
+        """Return `task_logits` for rows that are all of the task at this place, to be tested with while learning."""
+
+        def logits(params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
+            t = torch.full((len(x),), place, dtype=torch.int64, device=x.device)
+            return self.task_logits(params, frozen, x, t)
+
+        return logits
