@@ -26,7 +26,7 @@ def walked(strategy: str, **options: object) -> tuple[object, object, dict[tuple
     """Run a strategy; return stream, learner and accuracy by experience and task, ``[S]``."""
     experiment = Experiment.of(SCENARIO, strategy, SEEDS, **options)
     stream = experiment.stream()
-    learner = experiment.learner(stream)
+    learner = experiment.build_strategy(stream)
     table = {}
     for event in simulate(stream, learner, plan(stream, experiment.agenda)):
         for cell in cells(event):

@@ -88,7 +88,7 @@ def shares(folder: Path, save_share: float) -> dict[str, float]:
         return held[0]
 
     stream.arrival = timed("data", next_arrival)  # type: ignore[method-assign]
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     recorder = Recorder(folder, [0], stream)
     recorder.begin({"run_id": "x", "strategy": "finetune", "scenario": SCENARIO}, {})
     log, console = timed("log", recorder), timed("console", Console("", stream, quiet=True))
@@ -115,7 +115,7 @@ def bare() -> float:
     """Return the seconds of the same fits, which nobody listens to."""
     experiment = Experiment.of(SCENARIO, "finetune", **CHANGES)
     stream = experiment.stream(DEVICE)
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     strategy.state = strategy.start()
     spent = 0.0
     for step in range(stream.n_steps or 0):

@@ -38,7 +38,7 @@ def measured(strategy: str, options: dict[str, Any]) -> str:
     stream = experiment.stream()
     assert isinstance(stream, Compositional)
     first, accuracy, hits, memory = len(stream.inputs), [], [], 0
-    for event in simulate(stream, experiment.learner(stream), plan(stream, experiment.agenda)):
+    for event in simulate(stream, experiment.build_strategy(stream), plan(stream, experiment.agenda)):
         match event:
             case Evaluated() if event.task_id == event.step >= first:
                 accuracy.append(np.array(event.n_correct) / event.n_total)

@@ -52,7 +52,7 @@ def measure(scenario: Scenario | str, strategy: str, options: dict[str, Any]) ->
     tasks = int(stream.n_tasks or 0)
     accuracy, forgetting, memory = np.full((tasks, 3), np.nan), 0.0, 0
     began = time.process_time()
-    for event in simulate(stream, experiment.learner(stream), plan(stream, experiment.agenda)):
+    for event in simulate(stream, experiment.build_strategy(stream), plan(stream, experiment.agenda)):
         for cell in cells(event):
             if cell.step == tasks - 1:
                 accuracy[cell.task_id] = np.array(cell.n_correct) / cell.n_total

@@ -129,7 +129,7 @@ def experiment_of(strategy: str, tasks: int, folder: Path, samples: int = 2) -> 
     scenario, own = folder / "per_task.toml", OWN.get(strategy, {})
     scenario.write_text(SCENARIO.format(tasks=2, every=1, samples=samples))
     first = Experiment.of(scenario, strategy, **own)
-    learner = first.learner(first.stream())
+    learner = first.build_strategy(first.stream())
     learner.state = learner.start()
     reused = learner.fingerprint(0) is not None
     scenario.write_text(SCENARIO.format(tasks=tasks, every=int(reused), samples=samples))

@@ -64,7 +64,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 def measure(strategy: str, options: dict[str, Any]) -> str:
     experiment = Experiment.of("skill_recall_digits", strategy, (0, 1, 2), **{"agenda.evaluate_every": 0, **options})
     stream = experiment.stream()
-    learner = experiment.learner(stream)
+    learner = experiment.build_strategy(stream)
     accuracy = np.full((10, 3), np.nan)
     seconds, passes, original, kept = time.process_time(), 0.0, float("nan"), ""
     for event in simulate(stream, learner, plan(stream, experiment.agenda)):

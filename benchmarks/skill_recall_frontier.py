@@ -83,7 +83,7 @@ class Nets:
         plain = {k.removeprefix("strategy."): v for k, v in options.items() if not k.endswith(".name")}
         experiment = Experiment.of(described["scenario"], described["strategy"], described["seeds"][:1], **plain)
         self.stream = experiment.stream()
-        self.learner = experiment.learner(self.stream)
+        self.learner = experiment.build_strategy(self.stream)
         self.learner.state = checkpoint.load(folder / "checkpoint.safetensors")["strategy"]
         net = self.learner.net
         self.initial = net.init([0])

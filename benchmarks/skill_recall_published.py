@@ -51,7 +51,7 @@ class Nets:
             self.seeds = json.loads(log["environment/experiment"][()])["seeds"]
         experiment = Experiment.of("selfnet_permuted_mnist", "skill_recall", self.seeds, buffer=11)
         self.stream = experiment.stream()
-        learner = experiment.learner(self.stream)
+        learner = experiment.build_strategy(self.stream)
         assert isinstance(learner, SkillRecall)
         learner.state = checkpoint.load(folder / "checkpoint.safetensors")["strategy"]
         self.manifest, self.net = learner.manifest, learner.net

@@ -86,7 +86,7 @@ class Need:
 def need(experiment: Experiment, device: str, data_root: Path | None) -> Need:
     """Return what a run would take; a `UsageError` for what would fail. Trains for a few seconds."""
     stream = experiment.stream(resolved_device(device), data_root)
-    strategy = experiment.learner(stream, experiment.backbone(stream, data_root))
+    strategy = experiment.build_strategy(stream, experiment.backbone(stream, data_root))
     cost = measured(stream, strategy, tried=1)
     gpu = torch.cuda.max_memory_allocated(stream.device) if stream.device.type == "cuda" else 0
     if stream.n_steps is None:
@@ -100,7 +100,7 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
     """Return lines about what a run would do and take; a `UsageError` for what would fail."""
     stream = experiment.stream(resolved_device(device), data_root)
     backbone = experiment.backbone(stream, data_root)
-    strategy = experiment.learner(stream, backbone)
+    strategy = experiment.build_strategy(stream, backbone)
     cost = measured(stream, strategy)
     endless = stream.n_steps is None
     items = list(plan(stream, experiment.agenda)) if not endless else []

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ from cl_engine.events import Event, TaskLearned
 from cl_engine.nn.net import Net
 from cl_engine.options import checked
 from cl_engine.runs import determinism, plugins, process_memory
-from cl_engine.runs.data_root import classes_of, default_data_root, loaded, sources_of
+from cl_engine.runs.data_root import DataRoot, default_data_root
 from cl_engine.runs.resource_errors import explained
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario
@@ -78,8 +79,9 @@ class Experiment:
         tables = found.with_overrides(strategy, overrides)
         stream, net = dict(tables["stream"]), dict(tables["net"])
         names = {"stream": stream.pop("name"), "net": net.pop("name")}
-        stream_options = checked(plugins.load("streams", names["stream"]).Options, stream, "stream").model_dump()
-        for source in sources_of(stream_options):
+        stream_kind: type[Stream] = plugins.load("streams", names["stream"])
+        stream_options = checked(stream_kind.Options, stream, "stream").model_dump()
+        for source in stream_kind.sources_in(stream_options):
             plugins.source(source)
         if ":" not in names["net"]:
             net = checked(plugins.load("nets", names["net"]).Options, net, "net").model_dump()
@@ -120,25 +122,19 @@ class Experiment:
 
     def stream(self, device: str = "cpu", data_root: Path | None = None) -> Stream:
         """Build the stream; reads the source."""
-        options, root = dict(self.resolved["stream"]), data_root or default_data_root()
-        kind: Any = plugins.load("streams", options.pop("name"))
-        if "sources" in options or "stand_ins" in options:
-            known = partial(classes_of, root)
-            return cast(Stream, kind(partial(loaded, root), device=device, classes_of=known, **options))
-        if "source" in options:
-            return cast(Stream, kind(loaded(root, options["source"]), device=device, **options))
-        where = {"data_root": root} if "benchmark" in options else {}
-        return cast(Stream, kind(device=device, **where, **options))
+        options = dict(self.resolved["stream"])
+        kind: type[Stream] = plugins.load("streams", options.pop("name"))
+        return kind.build(options, DataRoot(data_root or default_data_root()), device)
 
     def backbone(self, stream: Stream, data_root: Path | None = None) -> Backbone:
         """Return what nets start from; pre-trains it where the scenario asks for that and it is not in the cache."""
         if "backbone" not in self.resolved:
             return Backbone()
-        load = partial(loaded, data_root or default_data_root())
+        load = DataRoot(data_root or default_data_root()).load
         options = BackboneOptions(**self.resolved["backbone"])
         return backbone_of(options, stream, partial(self._builder, stream), self.resolved["net"], load)
 
-    def learner(self, stream: Stream, backbone: Backbone | None = None) -> Strategy:
+    def build_strategy(self, stream: Stream, backbone: Backbone | None = None) -> Strategy:
         """Build the strategy with the net that fits the stream, starting from ``backbone`` (left out: as it is found)."""
         backbone = self.backbone(stream) if backbone is None else backbone
         options = BackboneOptions(**self.resolved["backbone"]) if "backbone" in self.resolved else None
@@ -159,6 +155,11 @@ class Experiment:
         train = Train(**self.resolved["train"]).shown(stream.augmentation)
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
         return built
+
+    def learner(self, stream: Stream, backbone: Backbone | None = None) -> Strategy:
+        """Return what `build_strategy` returns: its name until version 0.1."""
+        warnings.warn("Experiment.learner is now build_strategy", DeprecationWarning, stacklevel=2)
+        return self.build_strategy(stream, backbone)
 
     def _builder(self, stream: Stream, outputs: int) -> Callable[[], nn.Module]:
         options = dict(self.resolved["net"])
@@ -211,7 +212,7 @@ class Experiment:
                 return folder.path
             stream = self.stream(resolved_device(device), data_root)
             backbone = self.backbone(stream, data_root)
-            strategy, agenda = self.learner(stream, backbone), self.agenda
+            strategy, agenda = self.build_strategy(stream, backbone), self.agenda
             resume = folder.resume(stream.device)
             events: Any = simulate(
                 stream,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from cl_engine.data.source import Arrays
 from cl_engine.data.stream import Setting
 from cl_engine.experiment import Experiment
 from cl_engine.loggers import recorder
@@ -42,6 +44,17 @@ def tiny() -> Callable[..., Experiment]:
         return Experiment.of(TINY, strategy, seeds, **overrides)
 
     return make
+
+
+@dataclass(frozen=True)
+class Given:
+    """Sources that a function gives."""
+
+    load: Callable[[str], Arrays]
+    root: Path = Path("nowhere")
+
+    def classes_of(self, name: str) -> int | None:
+        return None
 
 
 @pytest.fixture

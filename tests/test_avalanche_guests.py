@@ -87,7 +87,7 @@ Guest = Callable[..., Experiment]
 
 def walked(experiment: Experiment) -> tuple[Any, list[Event]]:
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     return strategy, list(simulate(stream, strategy, plan(stream, experiment.agenda), curve=experiment.curve))
 
 
@@ -99,7 +99,7 @@ def in_a_plain_script(name: str, experiment: Experiment, seed: int) -> dict[tupl
     """Train and evaluate with Avalanche alone, its generators seeded like ours; return the right answers."""
     stream = experiment.stream()
     benchmark = to_avalanche(stream)
-    net = experiment.learner(stream).net
+    net = experiment.build_strategy(stream).net
 
     def made() -> Any:
         with seeded(seed):
@@ -179,7 +179,7 @@ def test_the_state_outlives_a_file_and_seeds_do_not_mix(guest: Guest, name: str,
         assert torch.equal(before[1], alone.predict(x, told)[0])
         assert torch.equal(before, strategy.predict(x, told))
         save(tmp_path / "state", strategy.state)
-        other = experiment.learner(stream)
+        other = experiment.build_strategy(stream)
         other.state = load(tmp_path / "state")
         assert torch.equal(before, other.predict(x, told))
 
@@ -243,7 +243,7 @@ def test_what_cannot_be_saved_runs_but_is_not_taken_up_again(tiny: Tiny, tmp_pat
     strategy, events = walked(experiment)
     assert sum(isinstance(event, TaskLearned) for event in events) == 3
     save(tmp_path / "state", strategy.state)
-    other = experiment.learner(experiment.stream())
+    other = experiment.build_strategy(experiment.stream())
     other.state = load(tmp_path / "state")
     with pytest.raises(UsageError, match=r"strategy.endless.: its run cannot be taken up again; --fresh"):
         other.predict(experiment.stream().test(0).x, None)
@@ -281,16 +281,16 @@ def test_what_cannot_be_made_is_refused_before_the_first_step(
 ):
     experiment = guest(name, **overrides)
     if sentence is None:
-        assert experiment.learner(experiment.stream()).name() == f"avalanche:{name}"
+        assert experiment.build_strategy(experiment.stream()).name() == f"avalanche:{name}"
         return
     with pytest.raises(UsageError, match=sentence):
-        experiment.learner(experiment.stream())
+        experiment.build_strategy(experiment.stream())
 
 
 @pytest.mark.skipif("quadprog" in qpsolvers.available_solvers, reason="quadprog is there")
 def test_gem_says_what_it_needs(guest: Guest):
     with pytest.raises(UsageError, match="pip install quadprog"):
-        guest("GEM").learner(guest("GEM").stream())
+        guest("GEM").build_strategy(guest("GEM").stream())
 
 
 def test_an_error_inside_avalanche_ends_the_run_with_its_words(guest: Guest, tmp_path: Path):
@@ -305,7 +305,7 @@ def test_reading_stops_training_at_the_batch_at_hand(guest: Guest):
 
     experiment = guest("Naive", **{"train.epochs": 2000})
     stream = experiment.stream()
-    events = simulate(stream, experiment.learner(stream), plan(stream, experiment.agenda))
+    events = simulate(stream, experiment.build_strategy(stream), plan(stream, experiment.agenda))
     before = threading.active_count()
     for event in events:
         if isinstance(event, Progress):
@@ -318,7 +318,7 @@ def test_it_crops_and_mirrors_what_it_trains_on_and_nothing_else(guest: Guest):
     def answers(**overrides: Any) -> torch.Tensor:
         experiment = guest("Naive", **overrides)
         stream = experiment.stream()
-        strategy = experiment.learner(stream)
+        strategy = experiment.build_strategy(stream)
         strategy.state = strategy.start()
         before = strategy.predict(stream.test(0).x, None)
         for _ in strategy.learning(stream[0]):
@@ -334,7 +334,7 @@ def test_it_crops_and_mirrors_what_it_trains_on_and_nothing_else(guest: Guest):
 def test_transformations_that_cannot_be_drawn_anew_for_it_are_refused_in_a_sentence(guest: Guest):
     experiment = guest("Naive")
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     strategy.state = strategy.start()
     first = stream[0]
     random = replace(first, train=Data(first.train.x, first.train.y, lambda number: first.train.x))

@@ -57,11 +57,14 @@ def evaluator(*metrics: Any, loggers: list[Any] | None = None) -> Any:
 @pytest.mark.parametrize(("name", "setting"), STRATEGIES_IN_SETTINGS)
 def test_a_strategy_answers_in_avalanche_as_in_the_engine(tiny: Tiny, name: str, setting: str):
     experiment = tiny(name, (3,), **{"stream.setting": setting, "agenda.evaluate_ahead": 2})
-    stream, engine = experiment.stream(), experiment.learner(experiment.stream())
+    stream, engine = experiment.stream(), experiment.build_strategy(experiment.stream())
     benchmark = to_avalanche(stream)
     before = torch.get_rng_state()
     learner = as_avalanche(
-        experiment.learner(experiment.stream()), benchmark=benchmark, evaluator=evaluator(), stream={"setting": setting}
+        experiment.build_strategy(experiment.stream()),
+        benchmark=benchmark,
+        evaluator=evaluator(),
+        stream={"setting": setting},
     )
     theirs = iter(benchmark.train_stream)
     for event in simulate(stream, engine, plan(stream, experiment.agenda)):
@@ -79,7 +82,7 @@ def test_a_strategy_answers_in_avalanche_as_in_the_engine(tiny: Tiny, name: str,
 def test_the_accuracy_avalanche_reports_is_r(tiny: Tiny, setting: str):
     experiment = tiny("replay", (0,), **{"stream.name": "split", "stream.setting": setting, "stream.n": 3})
     stream = experiment.stream()
-    events = simulate(stream, experiment.learner(stream), plan(stream, experiment.agenda))
+    events = simulate(stream, experiment.build_strategy(stream), plan(stream, experiment.agenda))
     r = {(e.step, e.task_id): e.n_correct[0] / e.n_total for event in events for e in cells(event)}
     benchmark = to_avalanche(stream)
     learner = as_avalanche(
@@ -244,7 +247,7 @@ def test_a_module_and_a_strategy_object_serve_too(tiny: Tiny):
     learner = as_avalanche("finetune", benchmark=benchmark, net=build, train=TRAIN, evaluator=evaluator())
     learner.train(benchmark.train_stream[0])
     assert learner.model(learner.stream.test(0).x).shape[1] == 10
-    two = tiny("finetune").learner(tiny("finetune").stream())
+    two = tiny("finetune").build_strategy(tiny("finetune").stream())
     with pytest.raises(UsageError, match="inside Avalanche a strategy has one seed"):
         as_avalanche(two, benchmark=benchmark)
     with pytest.raises(UsageError, match="brings its net"):
@@ -259,7 +262,7 @@ def test_rows_of_the_benchmark_itself_give_a_plain_scripts_numbers():
     }
     experiment = Experiment.of(Scenario.of("own", tables), "avalanche:Replay", mem_size=30)
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     events = simulate(stream, strategy, plan(stream, experiment.agenda))
     ours = {(e.step, e.task_id): e.n_correct[0] / e.n_total for event in events for e in cells(event)}
     benchmark, theirs = users.split_digits(), {}

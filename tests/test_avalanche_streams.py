@@ -103,7 +103,7 @@ def test_samples_validation_order_and_return_are_ours_to_choose():
     )
     first = stream[0]
     assert (len(first.train), len(first.validation), len(stream.test(0))) == (14, 6, 8)
-    assert first.draw == 2
+    assert first.rng_key == 2
     assert stream.n_steps == 6
     assert stream.task_id(5) == 2
     rows = {tuple(x.flatten().tolist()) for x in first.train.x}

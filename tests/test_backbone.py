@@ -57,7 +57,7 @@ def test_a_backbone_is_trained_once_and_found_by_whoever_asks_for_the_same(
 def test_every_seed_starts_from_the_backbone_with_a_head_of_its_own(tiny: Tiny):
     experiment = tiny("finetune", **ON_DIGITS)
     stream = experiment.stream()
-    backbone, net = experiment.backbone(stream), experiment.learner(stream).net
+    backbone, net = experiment.backbone(stream), experiment.build_strategy(stream).net
     start = net.init([0, 1])
     for name, tensor in start.items():
         if name in backbone.params:
@@ -86,11 +86,11 @@ def test_a_users_weights_are_taken_from_a_file_by_their_names_in_the_module(tiny
     save_file(module.state_dict(), tmp_path / "mine.safetensors")
     net = {"net.name": "tests.nets_of_users:with_dropout", "net.hidden": 8}
     experiment = tiny("piggyback", **net, **{"backbone.file": str(tmp_path / "mine.safetensors")})
-    start = experiment.learner(experiment.stream()).net.init([5])
+    start = experiment.build_strategy(experiment.stream()).net.init([5])
     assert torch.equal(start["1.weight"][0], module.state_dict()["1.weight"])
     smaller = tiny("piggyback", **{**net, "net.hidden": 9, "backbone.file": str(tmp_path / "mine.safetensors")})
     with pytest.raises(UsageError, match=r"'1.weight' is of shape \(8, 64\), in the net of shape \(9, 64\)"):
-        smaller.learner(smaller.stream())
+        smaller.build_strategy(smaller.stream())
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_piggybacks_protocol_runs_on_folders_of_images(tmp_path: Path, monkeypat
     quick = {"train.epochs": 1, "mask_lr": 0.01, "stream.shape": [3, 32, 32], "overlaps": 1}
     experiment = Experiment.of("piggyback_imagenet", "piggyback", **quick)
     folder = experiment.run(tmp_path / "run", device="cpu", data_root=tmp_path)
-    assert experiment.learner(experiment.stream(data_root=tmp_path)).net.outputs == max(SETS.values())
+    assert experiment.build_strategy(experiment.stream(data_root=tmp_path)).net.outputs == max(SETS.values())
     assert asked[0]["weights_only"]
     with h5py.File(folder / "log.h5") as log:
         assert log["results/task_name"].asstr()[:].tolist() == [f"folder/{name}" for name in SETS]

@@ -29,7 +29,7 @@ ORDER_ONLY: dict[str, Any] = {"common": ["norms", "head"], "spread": 1.0, "joint
 
 def walked(experiment: Experiment) -> tuple[list[Event], Any, Any]:
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     return list(simulate(stream, strategy, plan(stream, experiment.agenda))), strategy, stream
 
 
@@ -44,7 +44,7 @@ def copied(state: Any) -> dict[Any, torch.Tensor]:
 def test_blocks_are_trained_by_the_first_tasks_together_and_never_after(tiny: Tiny):
     experiment = tiny("compose", joint=2, **ISOMETRIC, **{"stream.n": 4})
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     blocks, answers = [], []
     for event in simulate(stream, strategy, plan(stream, experiment.agenda)):
         if isinstance(event, TaskLearned):
@@ -75,14 +75,14 @@ def test_a_task_with_an_order_alone_costs_steps_times_blocks_numbers(tiny: Tiny)
 
 def test_a_net_without_modules_of_one_configuration_is_refused_in_a_sentence(tiny: Tiny):
     experiment = tiny("compose", **{"net.hidden": [12, 8]})
-    strategy = experiment.learner(experiment.stream())
+    strategy = experiment.build_strategy(experiment.stream())
     with pytest.raises(UsageError, match="no two modules of one configuration"):
         strategy.start()
 
 
 def test_the_likeliest_block_alone_is_the_same_with_kernels_or_outputs_mixed(tiny: Tiny):
     experiment = tiny("compose", **ISOMETRIC)
-    net = experiment.learner(experiment.stream()).net
+    net = experiment.build_strategy(experiment.stream()).net
     orders = Orders(net, 4)
     blocks, order = orders.start([0])
     order = order + torch.randn(order.shape, generator=torch.Generator().manual_seed(0))
@@ -116,7 +116,7 @@ def test_the_weight_of_the_entropy_makes_each_step_settle_on_one_block(tiny: Tin
 def test_without_labels_nothing_changes_but_the_new_order_and_labels_are_never_read(tiny: Tiny):
     experiment = tiny("compose", **ORDER_ONLY, **{"stream.unlabelled": [2]})
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     assert (stream.arrival(2).train.y == -1).all()
     before: dict[Any, torch.Tensor] = {}
     tried: list[OrderTried] = []
@@ -142,10 +142,10 @@ def test_a_task_without_labels_before_blocks_are_trained_is_refused(tiny: Tiny):
 def test_strategies_that_learn_from_labels_are_refused_a_stream_without(tiny: Tiny):
     experiment = tiny("finetune", **{"stream.unlabelled": [1]})
     with pytest.raises(UsageError, match=r"learns from labels, and stream\.unlabelled withholds those of tasks \[1\]"):
-        experiment.learner(experiment.stream())
+        experiment.build_strategy(experiment.stream())
     experiment = tiny("compose", **{"stream.unlabelled": [3]})
     with pytest.raises(UsageError, match=r"stream\.unlabelled: there is no task 3 in a stream of 3 tasks"):
-        experiment.learner(experiment.stream())
+        experiment.build_strategy(experiment.stream())
 
 
 @settings(max_examples=30, deadline=None)

@@ -14,12 +14,13 @@ from cl_engine.errors import UsageError
 from cl_engine.runs import plugins
 from cl_engine.sources.digits import Digits
 from cl_engine.streams.compositional import Compositional
+from tests.conftest import Given
 
 DIGITS = Digits().load(Path())
 
 
 def stream(**options: Any) -> Compositional:
-    return Compositional(lambda name: DIGITS, **options)
+    return Compositional(Given(lambda name: DIGITS), **options)
 
 
 @settings(max_examples=20, deadline=None)

@@ -17,6 +17,7 @@ from cl_engine.experiment import Experiment
 from cl_engine.runs import plugins
 from cl_engine.runs.scenario import Scenario
 from cl_engine.streams.ctrl import LONG_SOURCES, Ctrl
+from tests.conftest import Given
 from tests.test_streams import same
 
 SHORT = ("s_minus", "s_plus", "s_in", "s_out", "s_pl")
@@ -36,7 +37,7 @@ def load(name: str) -> Arrays:
 
 
 def stream(kind: str, **options: Any) -> Ctrl:
-    return Ctrl(load, kind=kind, **{**SMALL, **options})
+    return Ctrl(Given(load), kind=kind, **{**SMALL, **options})
 
 
 def rows(found: Ctrl) -> list[tuple[int, int]]:
@@ -100,7 +101,7 @@ def test_the_light_of_s_in_changes_between_first_and_last():
     assert first != last
     assert [task.colour for task in found.tasks[1:-1]] == [None] * 4
     grey = np.array([0, 100, 255], dtype=np.uint8).reshape(3, 1, 1, 1) * np.ones((1, 3, 6, 6), dtype=np.uint8)
-    shown = found._images(found.tasks[0], grey)[:, :, 0, 0]
+    shown = found._lit(found.tasks[0], grey)[:, :, 0, 0]
     lit = int(np.argmax(first))
     assert shown[:, lit].tolist() == [255, 255, 255]
     assert shown[:, (lit + 1) % 3].tolist() == [0, 100, 255]

@@ -15,6 +15,7 @@ from cl_engine.data.source import Arrays
 from cl_engine.errors import UsageError
 from cl_engine.runs import plugins
 from cl_engine.streams.datasets import Datasets
+from tests.conftest import Given
 from tests.test_streams import images, same
 
 
@@ -27,7 +28,7 @@ def load(name: str) -> Arrays:
 
 
 def stream(*sources: Any, **options: Any) -> Datasets:
-    return Datasets(load, sources=list(sources), **options)
+    return Datasets(Given(load), sources=list(sources), **options)
 
 
 def test_every_task_is_a_data_set_or_some_of_its_classes():
@@ -59,7 +60,7 @@ def test_a_step_gives_the_same_however_often_and_in_whatever_order():
 def test_the_order_of_data_sets_can_be_changed():
     plain, shuffled = stream("six", "four", "two"), stream("six", "four", "two", task_order=[2, 0, 1])
     assert same(shuffled[0].train, plain[2].train)
-    assert [shuffled[step].draw for step in range(3)] == [2, 0, 1]
+    assert [shuffled[step].rng_key for step in range(3)] == [2, 0, 1]
     assert shuffled.name_of(0) == "two"
     with pytest.raises(UsageError, match="must name each of the tasks 0 to 2 once"):
         stream("six", "four", "two", task_order=[0, 1])

@@ -42,7 +42,7 @@ def test_seeds_in_turn_give_the_same_bits_as_each_alone(tiny: Tiny, tmp_path: Pa
 
 def test_seeds_side_by_side_give_the_losses_of_each_alone_within_rounding(tiny: Tiny, tmp_path: Path):
     experiment = tiny("finetune", (0, 1, 2, 3))
-    assert experiment.learner(experiment.stream()).net.side_by_side(4)
+    assert experiment.build_strategy(experiment.stream()).net.side_by_side(4)
     together = open_run(experiment.run(tmp_path / "four"))
     for seed in (0, 3):
         alone = open_run(tiny("finetune", (seed,)).run(tmp_path / f"{seed}"))

@@ -44,7 +44,7 @@ def test_joint_training_is_estimated_as_the_passes_it_really_makes(tiny: Tiny, m
 
     def rows(steps: int) -> list[int]:
         per_task = len(stream[0].train)
-        walk = simulate(stream, experiment.learner(stream), plan(stream, experiment.agenda))
+        walk = simulate(stream, experiment.build_strategy(stream), plan(stream, experiment.agenda))
         passes: dict[int, int] = {}
         for event in walk:
             if event.step == steps:
@@ -62,9 +62,9 @@ def test_joint_training_is_estimated_as_the_passes_it_really_makes(tiny: Tiny, m
 def test_an_estimate_is_made_from_several_experiences_within_its_time(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
     experiment = tiny("joint", (0,), **{"stream.n": 6})
     stream = experiment.stream()
-    assert len(measured(stream, experiment.learner(stream)).learned) == 6
+    assert len(measured(stream, experiment.build_strategy(stream)).learned) == 6
     monkeypatch.setattr(estimate, "PATIENCE", 0.0)
-    found = measured(stream, experiment.learner(stream))
+    found = measured(stream, experiment.build_strategy(stream))
     assert len(found.learned) == 1
     assert found.test > 0
 
@@ -83,4 +83,4 @@ def test_check_says_that_one_autoencoder_for_all_skills_costs_more_and_more(
 def test_every_strategy_says_whether_its_cost_grows(tiny: Tiny):
     for name in plugins.names("strategies"):
         experiment = tiny(name)
-        assert isinstance(experiment.learner(experiment.stream()).growing, bool)
+        assert isinstance(experiment.build_strategy(experiment.stream()).growing, bool)

@@ -25,7 +25,7 @@ def walked(
     experiment: Experiment, change: Callable[[Strategy], object] = lambda strategy: None, **options: Any
 ) -> list[Event]:
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     change(strategy)
     return list(simulate(stream, strategy, plan(stream, experiment.agenda), **options))
 
@@ -99,7 +99,7 @@ def test_test_rows_are_kept_only_where_they_are_asked_for_again_and_again(tiny: 
     def made(strategy: str, change: Callable[[Strategy], object], **options: Any) -> tuple[list[int], int]:
         experiment = tiny(strategy, (0,), **{"stream.n": 8, "train.epochs": 1, "agenda.curve_batches": 0, **options})
         stream = experiment.stream()
-        learner, found, test = experiment.learner(stream), [], stream.test
+        learner, found, test = experiment.build_strategy(stream), [], stream.test
         change(learner)
         stream.test = lambda task: (found.append(task), test(task))[1]  # type: ignore[method-assign,func-returns-value]
         examiner = Evaluator(stream, learner, 0.0)

@@ -81,7 +81,7 @@ def test_every_proxy_prefers_features_in_which_classes_stand_apart(proxy: Any):
 
 def events_of(experiment: Experiment) -> tuple[list[Event], Any]:
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     return list(simulate(stream, strategy, plan(stream, experiment.agenda))), strategy
 
 
@@ -113,7 +113,7 @@ def test_controls_choose_otherwise(tiny: Tiny):
 def test_adapters_change_nothing_at_first_and_cost_what_they_must(tiny: Tiny):
     experiment = tiny("experts", form="adapter", bottleneck=3, **{"net.hidden": [7, 5]})
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     strategy.state = strategy.start()
     x = stream.test(0).x
     assert torch.equal(strategy.predict(x, 0), strategy.net.all(strategy.net.init([0, 1]), x))

@@ -74,7 +74,7 @@ def mlp(**options: Any) -> Net:
 
 def learned(experiment: Experiment) -> Iterator[tuple[Event, Stream, Any]]:
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     for event in simulate(stream, strategy, plan(stream, experiment.agenda)):
         yield event, stream, strategy
 
@@ -339,7 +339,7 @@ def test_weights_between_used_units_are_shut_and_others_open():
 
 
 def test_the_gradient_of_an_embedding_is_compensated_as_published(tiny: Tiny):
-    strategy = tiny("hat").learner(tiny("hat").stream())
+    strategy = tiny("hat").build_strategy(tiny("hat").stream())
     e, s, most = torch.tensor([0.3, -1.2, 2.0], dtype=torch.float64), torch.tensor(3.0, dtype=torch.float64), 400.0
     ours = e.clone().requires_grad_(True)
     gate = strategy._gate(ours, s)
@@ -353,7 +353,7 @@ def test_the_gradient_of_an_embedding_is_compensated_as_published(tiny: Tiny):
 
 
 def test_the_slope_of_the_gates_grows_within_an_epoch(tiny: Tiny):
-    strategy = tiny("hat").learner(tiny("hat").stream())
+    strategy = tiny("hat").build_strategy(tiny("hat").stream())
     assert strategy._slope(0, 0, 5) == (1 / 400,)
     assert strategy._slope(3, 4, 5) == (400.0,)
 

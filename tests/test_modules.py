@@ -109,7 +109,7 @@ def test_a_library_gives_back_what_each_seed_put_in_and_changes_nothing_it_holds
 def events_of(name: str, **options: Any) -> tuple[list[Event], Any]:
     experiment = Experiment.of(TINY, name, (0, 1), **options)
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     agenda = plan(stream, experiment.agenda)
     return list(simulate(stream, strategy, agenda, curve=experiment.curve)), strategy
 

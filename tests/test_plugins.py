@@ -84,6 +84,6 @@ def test_every_plug_in_says_in_one_line_what_it_is(kind: plugins.Kind):
 
 def test_a_method_that_strategies_had_before_says_where_it_is_now(tiny: Callable[..., Experiment]):
     experiment = tiny("finetune")
-    strategy = experiment.learner(experiment.stream())
+    strategy = experiment.build_strategy(experiment.stream())
     with pytest.raises(AttributeError, match=r"Strategy.net_for is now .* `self.shared.params\(…\)` here"):
         strategy.net_for(0)

@@ -367,7 +367,7 @@ def test_diagnostics_estimate_the_cosine_without_the_original():
 
 def heard(experiment: Experiment) -> tuple[list[Event], SkillRecall]:
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     assert isinstance(strategy, SkillRecall)
     events = [e for e in simulate(stream, strategy, plan(stream, experiment.agenda)) if not isinstance(e, Progress)]
     return events, strategy
@@ -376,7 +376,7 @@ def heard(experiment: Experiment) -> tuple[list[Event], SkillRecall]:
 def test_nets_that_wait_are_served_exactly_and_then_recalled(tiny: Tiny):
     whole = tiny("independent")
     stream = whole.stream()
-    independent = whole.learner(stream)
+    independent = whole.build_strategy(stream)
     for _ in simulate(stream, independent, plan(stream, whole.agenda)):
         pass
     _, strategy = heard(tiny("skill_recall", buffer=4))
@@ -440,7 +440,7 @@ def test_a_task_that_comes_back_has_one_code_and_is_learned_on(tiny: Tiny):
 def test_work_can_be_stopped_in_the_middle_of_a_consolidation(tiny: Tiny):
     experiment = tiny("skill_recall", buffer=1, max_passes=100_000)
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     strategy.state = strategy.start()
     progress = [event for event, _ in zip(strategy.learning(stream[0]), range(20), strict=False)]
     assert sum(isinstance(event, Progress) for event in progress) > 10

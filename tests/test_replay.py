@@ -19,7 +19,7 @@ FORGETFUL = {"samples": 3, "stream.n": 5, "agenda.curve_tasks": 5, "agenda.evalu
 
 def walked(experiment: Experiment) -> tuple[Any, list[Event]]:
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     events = simulate(stream, strategy, plan(stream, experiment.agenda), curve=experiment.curve)
     return strategy, list(events)
 
@@ -52,7 +52,7 @@ def test_a_seed_is_the_same_within_rounding_beside_one_that_remembers_other_task
 def test_the_head_of_a_task_that_is_not_remembered_stays_as_it_is_and_others_are_trained(tiny: Tiny):
     experiment = tiny("replay", (0,), **{**FORGETFUL, "train.weight_decay": 0.1})
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     heads, remembered = torch.empty(1, 0), set[int]()
     stayed = trained = 0
     for event in simulate(stream, strategy, plan(stream, experiment.agenda)):

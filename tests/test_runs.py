@@ -130,7 +130,7 @@ def test_scores_are_reused_where_answers_cannot_have_changed_and_are_the_same_as
     def cells_of(reuse: bool) -> tuple[list[Event], int]:
         experiment = tiny("independent", **{"stream.n": 6, "agenda.evaluate_ahead": 0})
         stream = experiment.stream()
-        strategy = experiment.learner(stream)
+        strategy = experiment.build_strategy(stream)
         if not reuse:
             strategy.fingerprint = lambda task_id: None  # type: ignore[method-assign]
         told = list(simulate(stream, strategy, plan(stream, experiment.agenda)))
@@ -148,7 +148,7 @@ def test_saving_is_put_off_while_it_takes_too_large_a_share_but_never_the_last(t
     def saves(share: float | None) -> list[int]:
         stream = experiment.stream()
         agenda = plan(stream, experiment.agenda)
-        walk = simulate(stream, experiment.learner(stream), agenda, save_to=tmp_path / "state", save_share=share)
+        walk = simulate(stream, experiment.build_strategy(stream), agenda, save_to=tmp_path / "state", save_share=share)
         return [event.step for event in walk if isinstance(event, Saving)]
 
     assert saves(None) == list(range(12))
@@ -160,7 +160,7 @@ def test_evaluate_every_tests_all_tasks_then_and_at_least_its_own_in_between(tin
     experiment = tiny("finetune", **{"stream.n": 5, "agenda.evaluate_every": 2, "agenda.evaluate_ahead": 0})
     stream = experiment.stream()
     tested: dict[int, list[int]] = {}
-    for event in simulate(stream, experiment.learner(stream), plan(stream, experiment.agenda)):
+    for event in simulate(stream, experiment.build_strategy(stream), plan(stream, experiment.agenda)):
         if isinstance(event, Evaluated):
             tested.setdefault(event.step, []).append(event.task_id)
     assert tested == {0: [0], 1: [0, 1], 2: [2], 3: [0, 1, 2, 3], 4: [0, 1, 2, 3, 4]}
@@ -172,7 +172,7 @@ def test_a_stream_without_end_runs_until_nobody_reads_on(tiny: Tiny):
     endless = Experiment("endless", "finetune", (0,), {**experiment.resolved, "stream": options})
     stream = endless.stream()
     learned = 0
-    for event in simulate(stream, endless.learner(stream), plan(stream, AgendaOptions(evaluate_ahead=1))):
+    for event in simulate(stream, endless.build_strategy(stream), plan(stream, AgendaOptions(evaluate_ahead=1))):
         learned += isinstance(event, TaskLearned)
         assert not isinstance(event, StreamEnded)
         if learned == 8 and isinstance(event, Scored):

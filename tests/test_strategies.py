@@ -46,7 +46,7 @@ def _same_global_random_state() -> Iterator[None]:
 
 def walk(experiment: Experiment) -> tuple[Stream, Strategy, Iterator[Event]]:
     stream = experiment.stream()
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     return stream, strategy, simulate(stream, strategy, plan(stream, experiment.agenda))
 
 
@@ -199,7 +199,7 @@ def test_a_cut_in_the_middle_of_an_experience_goes_on_from_the_last_pass_saved(
 def walk_saving(experiment: Experiment, folder: Path) -> Iterator[Event]:
     stream = experiment.stream()
     agenda = plan(stream, experiment.agenda)
-    strategy = experiment.learner(stream)
+    strategy = experiment.build_strategy(stream)
     return simulate(stream, strategy, agenda, save_to=folder / "counted", curve=experiment.curve)
 
 
@@ -310,7 +310,7 @@ def test_a_setting_it_cannot_serve_is_refused_in_a_sentence(tiny: Tiny, name: st
     for setting in set(SETTINGS) - set(plugins.load("strategies", name).settings):
         experiment = tiny(name, **{"stream.setting": setting})
         with pytest.raises(UsageError, match="must be told the task"):
-            experiment.learner(experiment.stream())
+            experiment.build_strategy(experiment.stream())
     with pytest.raises(UsageError, match="no option named 'nonsense'"):
         plugins.load("strategies", name)(None, nonsense=1)
 

@@ -289,8 +289,8 @@ def test_tasks_in_another_order_are_the_same_tasks(name: str):
         assert same(shuffled[place].train, plain[kind].train)
         assert same(shuffled.test(place), plain.test(kind))
         assert shuffled.name_of(place) == plain.name_of(kind)
-        assert (shuffled[place].task_id, shuffled[place].draw) == (place, kind)
-    assert make(name, n=3, task_order=[1, 0, 2], revisit=1)[4].draw == 4
+        assert (shuffled[place].task_id, shuffled[place].rng_key) == (place, kind)
+    assert make(name, n=3, task_order=[1, 0, 2], revisit=1)[4].rng_key == 4
 
 
 def test_orders_of_tasks_are_checked_and_drawn_from_the_streams_seed():

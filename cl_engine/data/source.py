@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -56,3 +56,21 @@ class Source(Configured):
     def classes_under(self, root: Path) -> int | None:
         """Return the number of classes if it can be told without reading the data."""
         return None
+
+
+class Sources(Protocol):
+    """The sources at hand, and where their files are.
+
+    Attributes:
+        root: the folder that data files are under.
+    """
+
+    @property
+    def root(self) -> Path:
+        """The folder that data files are under."""
+
+    def load(self, name: str) -> Arrays:
+        """Return the arrays of the source of this name; a `UsageError` if they are not there or damaged."""
+
+    def classes_of(self, name: str) -> int | None:
+        """Return the number of classes of a source if it can be told without reading the data."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.data.source import Arrays
+from cl_engine.data.source import Arrays, Sources
 from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.errors import UsageError
 from cl_engine.options import option
@@ -53,6 +53,14 @@ class SourceStream(Stream):
         self._test = _ByClass(arrays.test_x, arrays.test_y, arrays.classes, self.device)
         self.prepare()
         self.outputs = self._outputs()
+
+    @classmethod
+    def build(cls, options: Mapping[str, Any], sources: Sources, device: torch.device | str) -> Self:
+        return cls(sources.load(options["source"]), device=device, **options)
+
+    @classmethod
+    def sources_in(cls, options: Mapping[str, Any]) -> list[str]:
+        return [options["source"]]
 
     def all_tasks(self) -> int | None:
         """Return the number of tasks when ``n`` is left out; None: without end."""

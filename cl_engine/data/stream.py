@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.source import Sources
 from cl_engine.errors import UsageError
 from cl_engine.options import Configured, option
 
@@ -97,6 +98,22 @@ class Stream(Configured):
     device: torch.device
     pad_value = PAD_VALUE  # without annotations, for what has one and a value is an option
     augmentation = Augmentation()
+
+    @classmethod
+    def build(cls, options: Mapping[str, Any], sources: Sources, device: torch.device | str) -> Self:
+        """Build the stream from its options; a kind of stream that reads ``sources`` does so here.
+
+        Raises:
+            UsageError: for options that do not fit each other or the data.
+        """
+        make: Any = cls  # each kind of stream has arguments of its own
+        built: Self = make(device=device, **options)
+        return built
+
+    @classmethod
+    def sources_in(cls, options: Mapping[str, Any]) -> list[str]:
+        """Return the names of the sources that these options name."""
+        return []
 
     @abstractmethod
     def task_id(self, step: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.source import Sources
 from cl_engine.data.source_stream import ordered
 from cl_engine.data.stream import Data, Experience, Setting, Stream
 from cl_engine.errors import UsageError, unknown
@@ -79,6 +80,11 @@ class Avalanche(Stream):
         with quietly():
             self.parts = benchmarks.parts_of(found.streams["train"])
             self._lay_out(benchmarks.parts_of(found.streams["test"]))
+
+    @classmethod
+    def build(cls, options: Mapping[str, Any], sources: Sources, device: torch.device | str) -> Self:
+        """Build the stream over the benchmark that the options name, its data under the root of the sources."""
+        return cls(device=device, data_root=sources.root, **options)
 
     @classmethod
     def _own(cls) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,28 +19,31 @@ def default_data_root() -> Path:
     return Path(found) if found else Path.home() / ".cache" / "cl-engine" / "data"
 
 
-def sources_of(options: dict[str, Any]) -> list[str]:
-    """Return the names of all sources that the options of a stream name."""
-    listed = [part if isinstance(part, str) else part["source"] for part in options.get("sources", [])]
-    return [*listed, *options.get("stand_ins", {}).values(), *([options["source"]] if "source" in options else [])]
+@dataclass(frozen=True)
+class DataRoot:
+    """The sources of this program, their files under a folder.
 
-
-def loaded(root: Path, source: str) -> Arrays:
-    """Return the arrays of a source.
-
-    Raises:
-        UsageError: if they are not there, are damaged, or do not fit each other.
+    >>> DataRoot(Path("nowhere")).load("digits").classes  # shipped by a package: needs no files
+    10
     """
-    found = plugins.source(source).load(root)
-    fault = _fault(found)
-    if fault:
-        raise UsageError(f"source '{source}': {fault}")
-    return found
 
+    root: Path
 
-def classes_of(root: Path, source: str) -> int | None:
-    """Return the number of classes of a source if it can be told without reading the data."""
-    return plugins.source(source).classes_under(root)
+    def load(self, name: str) -> Arrays:
+        """Return the arrays of a source.
+
+        Raises:
+            UsageError: if they are not there, are damaged, or do not fit each other.
+        """
+        found = plugins.source(name).load(self.root)
+        fault = _fault(found)
+        if fault:
+            raise UsageError(f"source '{name}': {fault}")
+        return found
+
+    def classes_of(self, name: str) -> int | None:
+        """Return the number of classes of a source if it can be told without reading the data."""
+        return plugins.source(name).classes_under(self.root)
 
 
 def _fault(found: Arrays) -> str:

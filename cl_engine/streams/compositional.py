@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -13,13 +12,12 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.data.images import to_shape
-from cl_engine.data.source import Arrays
-from cl_engine.data.stream import Data, Experience, Shape, Stream
+from cl_engine.data.several_sources import SeveralSources
+from cl_engine.data.stream import Data, Experience, Shape
 from cl_engine.errors import UsageError
 from cl_engine.options import option
 
 Transform = Literal["turn", "mirror", "invert", "roll", "halve", "permute"]
-KEPT = 6  # sources in memory at a time
 TRIES = 100  # draws of something new before what there is has to do
 
 
@@ -38,7 +36,7 @@ class Parts:
     classes: tuple[int, ...]
 
 
-class Compositional(Stream):
+class Compositional(SeveralSources):
     """Compositional: a task is a source of images, seen through transformations, under a rule of labels; without end.
 
     Each of the three parts is one that an earlier task had, with a chance that the scenario sets, or a new one as long
@@ -67,33 +65,21 @@ class Compositional(Stream):
     validation: float = option(0.0, "share of the training rows of each class set aside for choices", ge=0, lt=1)
     seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
 
-    def __init__(
-        self,
-        load: Callable[[str], Arrays],
-        device: torch.device | str = "cpu",
-        *,
-        classes_of: Callable[[str], int | None] = lambda name: None,
-        **options: Any,
-    ) -> None:
-        """Build the stream; ``load`` returns the arrays of a source, ``classes_of`` their number if it is quick to tell.
+    @classmethod
+    def sources_in(cls, options: Mapping[str, Any]) -> list[str]:
+        return list(options["sources"])
 
-        Raises:
-            UsageError: for options that do not exist, or do not fit the sources or each other.
-        """
-        self.configure(options, "stream")
-        self.device, self._load, self._classes_of = torch.device(device), load, classes_of
+    def prepare(self) -> None:
         if self.setting == "class":
             raise UsageError("stream.setting: tasks of a compositional stream share classes; use 'task' or 'domain'")
         if not self.sources:
             raise UsageError("stream.sources is empty: name at least one source")
-        self._opened = lru_cache(KEPT)(self._source_of)
         self._parts: list[Parts] = []
-        first = self._arrays(self.sources[0])
+        first = self.images(self.sources[0])
         self.input_shape = tuple(self.shape or first.train_x.shape[1:])
         self.n_tasks = self.n_steps = self.n
-        channels = self.input_shape[0]
-        self.mean, self.std = (v if len(v) in (1, channels) else v[:1] * channels for v in (first.mean, first.std))
-        known = [self._count(source) for source in self.sources]
+        self.mean, self.std = self.scale_of(first, self.input_shape[0])
+        known = [self.class_count(source) for source in self.sources]
         if self.classes is not None and self.classes > min(known):
             raise UsageError(f"stream.classes: found {self.classes}, and a source has {min(known)}")
         self.outputs = self.classes or max(known)
@@ -154,23 +140,11 @@ class Compositional(Stream):
 
     def _rule(self, draw: np.random.Generator, source: str) -> tuple[int, ...]:
         if self.classes is None:
-            return tuple(range(self._count(source)))
-        return tuple(int(label) for label in draw.permutation(self._count(source))[: self.classes])
-
-    def _count(self, source: str) -> int:
-        return self._classes_of(source) or self._arrays(source).classes
-
-    def _arrays(self, source: str) -> Arrays:
-        return self._opened(source)
-
-    def _source_of(self, source: str) -> Arrays:
-        found = self._load(source)
-        if found.train_x.dtype != np.uint8 or found.train_x.ndim != 4:
-            raise UsageError(f"stream.sources: '{source}' holds no images")
-        return found
+            return tuple(range(self.class_count(source)))
+        return tuple(int(label) for label in draw.permutation(self.class_count(source))[: self.classes])
 
     def _rows(self, task: int, parts: Parts, *, test: bool) -> list[np.ndarray]:
-        arrays, limit = self._arrays(parts.source), self.test_samples_per_class if test else self.samples_per_class
+        arrays, limit = self.images(parts.source), self.test_samples_per_class if test else self.samples_per_class
         if not test and self.scarce is not None and task >= len(self.inputs):
             limit = self.scarce
         draw = rng.arrays(self.seed, "rows", "test" if test else "train", task)
@@ -178,7 +152,7 @@ class Compositional(Stream):
         return [draw.permutation(np.flatnonzero(labels == label))[:limit] for label in parts.classes]
 
     def _data(self, parts: Parts, rows: list[np.ndarray], *, test: bool) -> Data:
-        arrays = self._arrays(parts.source)
+        arrays = self.images(parts.source)
         x = to_shape(
             torch.from_numpy((arrays.test_x if test else arrays.train_x)[np.concatenate(rows)]), self.input_shape
         )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,8 +13,9 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.data.images import to_shape
+from cl_engine.data.several_sources import SeveralSources
 from cl_engine.data.source import Arrays
-from cl_engine.data.stream import Data, Experience, Setting, Shape, Stream
+from cl_engine.data.stream import Data, Experience, Setting, Shape
 from cl_engine.errors import UsageError
 from cl_engine.options import option
 
@@ -24,7 +24,6 @@ Size = Literal["large", "small", "tiny", "long"]
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 LONG_SOURCES = ("mnist", "svhn", "cifar10", "fashion_mnist", "cifar100")
 LONG_TASKS, LONG_CLASSES, CLASSES = 100, 5, 10
-KEPT = 6  # sources in memory at a time
 ASIDE = {"cifar100": 50, "dtd": 27}  # rows of a class from which validation rows are drawn
 MOST_ASIDE = 500
 Count = Annotated[int, Field(ge=1)]
@@ -49,7 +48,7 @@ class _Task:
     like: int | None = None
 
 
-class Ctrl(Stream):
+class Ctrl(SeveralSources):
     """CTrL: S⁻, S⁺, S_in, S_out, S_pl and S_long, benchmark of continual transfer learning (Veniat et al. 2021).
 
     S⁻: does the last task find what the first, well learned, has to give? S⁺: and the other way round? S_in: with other
@@ -72,30 +71,18 @@ class Ctrl(Stream):
     test_samples_per_class: int = option(1000, "test rows of a class in a task, or all there are", ge=1)
     seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
 
-    def __init__(
-        self,
-        load: Callable[[str], Arrays],
-        device: torch.device | str = "cpu",
-        *,
-        classes_of: Callable[[str], int | None] = lambda name: None,
-        **options: Any,
-    ) -> None:
-        """Build the stream; ``load`` returns the arrays of a source, ``classes_of`` their number if it is quick to tell.
+    named_by = "stand_ins"
 
-        Raises:
-            UsageError: for options that do not exist, or a setting or source that does not fit.
-        """
-        self.configure(options, "stream")
+    @classmethod
+    def sources_in(cls, options: Mapping[str, Any]) -> list[str]:
+        return list(options["stand_ins"].values())
+
+    def prepare(self) -> None:
         if self.setting == "class":
             raise UsageError("stream.setting: tasks of CTrL share classes; use 'task' or 'domain'")
-        self.device, self._load = torch.device(device), load
-        self._opened = lru_cache(KEPT)(self._source_of)
         self._scales: dict[int, tuple[Tensor, Tensor]] = {}  # asked for with each half of a task's rows
         draw = rng.arrays(self.seed, "ctrl", self.kind)
-        self.tasks = _tasks_of(
-            self.kind, lambda name: classes_of(self._named(name)) or self._arrays(name).classes, draw
-        )
-        self.tasks = self.tasks[: self.n]
+        self.tasks = _tasks_of(self.kind, lambda name: self.class_count(self._named(name)), draw)[: self.n]
         self.n_tasks = self.n_steps = len(self.tasks)
         self.input_shape = tuple(self.shape)
         self.mean, self.std = (0.0,), (1.0,)  # inputs come scaled
@@ -139,13 +126,7 @@ class Ctrl(Stream):
         return self.stand_ins.get(source, source)
 
     def _arrays(self, source: str) -> Arrays:
-        return self._opened(self._named(source))
-
-    def _source_of(self, source: str) -> Arrays:
-        found = self._load(source)
-        if found.train_x.dtype != np.uint8 or found.train_x.ndim != 4:
-            raise UsageError(f"stream.stand_ins: '{source}' holds no images")
-        return found
+        return self.images(self._named(source))
 
     def _train_rows(self, step: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return training and validation rows of each label; the two are drawn from separate parts of a source."""
@@ -168,20 +149,20 @@ class Ctrl(Stream):
     def _data(self, task: _Task, step: int, rows: list[np.ndarray], *, test: bool) -> Data:
         arrays = self._arrays(task.source)
         mean, std = self._scaling(task, step)
-        x = self._images(task, (arrays.test_x if test else arrays.train_x)[np.concatenate(rows)])
+        x = self._lit(task, (arrays.test_x if test else arrays.train_x)[np.concatenate(rows)])
         y = np.repeat(np.arange(len(rows)), [len(found) for found in rows]).astype(np.int64)
         return Data(((x - mean) / std).to(self.device), torch.from_numpy(y).to(self.device))
 
     def _scaling(self, task: _Task, step: int) -> tuple[Tensor, Tensor]:
         """Return mean and deviation of each channel over the task's training rows, ``[C, 1, 1]``."""
         if step not in self._scales:
-            x = self._images(task, self._arrays(task.source).train_x[np.concatenate(self._train_rows(step)[0])])
+            x = self._lit(task, self._arrays(task.source).train_x[np.concatenate(self._train_rows(step)[0])])
             parts = x.transpose(0, 1).flatten(1)
             mean, std = parts.mean(dim=1), parts.std(dim=1).clamp_min(1e-6)
             self._scales[step] = mean.reshape(-1, 1, 1), std.reshape(-1, 1, 1)
         return self._scales[step]
 
-    def _images(self, task: _Task, x: np.ndarray) -> Tensor:
+    def _lit(self, task: _Task, x: np.ndarray) -> Tensor:
         """Return float32 images in the stream's shape, in the task's light."""
         images = to_shape(torch.from_numpy(x), self.input_shape).to(torch.float32)
         if task.colour is None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import torch
 from pydantic import BaseModel
-from torch import Tensor
 
 from cl_engine.data.images import to_shape
+from cl_engine.data.several_sources import SeveralSources
 from cl_engine.data.source import Arrays
 from cl_engine.data.source_stream import SourceStream, ordered
-from cl_engine.data.stream import Data, Experience, Shape, Stream
+from cl_engine.data.stream import Data, Experience, Shape
 from cl_engine.errors import UsageError
 from cl_engine.options import STRICT, option
-
-KEPT = 2  # data sets in memory at a time
 
 
 class Part(BaseModel):
@@ -30,7 +28,7 @@ class Part(BaseModel):
     name: str | None = option(None, "what the task is called; left out: the source")
 
 
-class Datasets(Stream):
+class Datasets(SeveralSources):
     """Datasets: every task is a data set of its own, brought to one shape; as in Piggyback's and HAT's protocols.
 
     A data set is read when its task comes, and two are kept in memory.
@@ -48,36 +46,26 @@ class Datasets(Stream):
     )
     seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
 
-    def __init__(
-        self,
-        load: Callable[[str], Arrays],
-        device: torch.device | str = "cpu",
-        *,
-        classes_of: Callable[[str], int | None] = lambda name: None,
-        **options: Any,
-    ) -> None:
-        """Build the stream; ``load`` returns the arrays of a source, ``classes_of`` their number if it is quick to tell.
+    kept = 2
 
-        Raises:
-            UsageError: for options that do not exist, or do not fit the sources or each other.
-        """
-        self.configure(options, "stream")
-        self.device, self._load = torch.device(device), load
+    @classmethod
+    def sources_in(cls, options: Mapping[str, Any]) -> list[str]:
+        return [part if isinstance(part, str) else part["source"] for part in options["sources"]]
+
+    def prepare(self) -> None:
         parts: list[Any] = list(self.sources)  # as checked and then dumped: strings and dicts
         self.parts = [Part(source=part) if isinstance(part, str) else Part(**part) for part in parts][: self.n]
         if not self.parts:
             raise UsageError("stream.sources is empty: name at least one source")
         self.n_tasks = self.n_steps = len(self.parts)
         self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
-        self._part = lru_cache(KEPT)(self._opened)
-        first = self._part(0)
+        self._part = lru_cache(self.kept)(self._opened)
+        first = self.images(self.parts[0].source)
         if self.shape is None:
-            self.shape = list(first.input_shape)
+            self.shape = list(first.train_x.shape[1:])
         self.input_shape = tuple(self.shape)
-        channels = self.input_shape[0]
-        self.mean, self.std = (v if len(v) in (1, channels) else v[:1] * channels for v in (first.mean, first.std))
-        known = [len(part.classes) if part.classes else classes_of(part.source) for part in self.parts]
-        self._classes = [count or len(self._part(kind).classes_of(0)) for kind, count in enumerate(known)]
+        self.mean, self.std = self.scale_of(first, self.input_shape[0])
+        self._classes = [len(part.classes) if part.classes else self.class_count(part.source) for part in self.parts]
         self.outputs = sum(self._classes) if self.setting == "class" else max(self._classes)
 
     def task_id(self, step: int) -> int:
@@ -121,16 +109,11 @@ class Datasets(Stream):
             "seed": self.seed,
         }
         options |= {"test_samples_per_class": self.test_samples_per_class, "source": part.source}
-        return _OneTask(self._load(part.source), self.device, chosen=part.classes, **options)
+        return _OneTask(self.images(part.source), self.device, chosen=part.classes, **options)
 
     def _brought(self, data: Data, kind: int) -> Data:
         before = sum(self._classes[:kind]) if self.setting == "class" else 0
-        x: Tensor = data.x
-        if x.dtype != torch.uint8 or x.ndim != 4:
-            raise UsageError(
-                f"stream.sources: '{self.parts[kind].source}' holds no images; this stream brings images to one shape"
-            )
-        return Data(to_shape(x, self.input_shape), data.y + before)
+        return Data(to_shape(data.x, self.input_shape), data.y + before)
 
 
 class _OneTask(SourceStream):
