@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "cl_engine"
 FLOORS = [
     ["errors", "events"],
     ["core", "options"],
-    ["metrics", "checkpoints", "nn", "results"],
+    ["metrics", "checkpoints", "nn"],
+    ["results"],
     ["data"],
     ["training", "loggers"],
     ["recall", "masks"],

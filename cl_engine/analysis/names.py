@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cl_engine.core.text import clean
+from cl_engine.core.tree import as_text
 from cl_engine.results.run import Run
 
 FEW, SHORT = 3, 40  # options that are named at the most, and letters that it may take
@@ -49,16 +49,9 @@ def names_of(runs: Sequence[Run]) -> list[str]:
     return names
 
 
-def dotted(tree: Mapping[str, Any], at: str = "") -> dict[str, str]:
-    """Return every value of nested options under its dotted name, as `--set` would be given it."""
-    found: dict[str, str] = {}
-    for key, value in tree.items():
-        name = f"{at}{one_line(str(key))}"
-        if isinstance(value, Mapping) and value:
-            found |= dotted(value, f"{name}.")
-        else:
-            found[name] = one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    return found
+def dotted(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Return every value of nested options under its dotted name, as `--set` would be given it, safe to show."""
+    return {one_line(name): one_line(text) for name, text in as_text(tree).items()}
 
 
 def differing(runs: Sequence[Run]) -> dict[str, list[str]]:

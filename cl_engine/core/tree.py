@@ -46,6 +46,13 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {".".join(map(str, path)): leaf for path, leaf in leaves_with_path(tree)}
 
 
-def written(tree: Mapping[str, Any]) -> dict[str, str]:
-    """Return the leaves by their names, as text: ``{"train.lr": "0.1", …}``; what is not text is JSON."""
-    return {name: leaf if isinstance(leaf, str) else json.dumps(leaf) for name, leaf in flatten(tree).items()}
+def as_text(tree: Mapping[str, Any]) -> dict[str, str]:
+    """Return the leaves by their dotted names, as text; what is not text is JSON.
+
+    >>> as_text({"train": {"lr": 0.1, "optimizer": "sgd"}})
+    {'train.lr': '0.1', 'train.optimizer': 'sgd'}
+    """
+    return {
+        name: leaf if isinstance(leaf, str) else json.dumps(leaf, ensure_ascii=False)
+        for name, leaf in flatten(tree).items()
+    }

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cl_engine.analysis.names import one_line
+from cl_engine.metrics.catalogue import SCORES
 from cl_engine.results.run import Run
 
 ROWS = 64  # evaluations at a time
@@ -45,7 +46,7 @@ def accuracy(run: Run) -> Iterator[pd.DataFrame]:
 def tables(run: Run) -> dict[str, pd.DataFrame]:
     """Return all else: ``scores``, ``memory``, ``time``, and the tables of the log under their own names."""
     found = run.results
-    scores = found[["acc", "bwt", "fwt", "forgetting"]].to_dataframe().reset_index()
+    scores = found[list(SCORES)].to_dataframe().reset_index()
     scores.insert(1, "step", found["evaluation_step"].values[scores["evaluation"]])
     memory = found["memory"].to_series().rename("bytes").reset_index()
     time = found["seconds"].to_series().reset_index()

@@ -1,4 +1,4 @@
-"""A run as curves over experiences and passes, for tools that show such: TensorBoard and Weights & Biases."""
+"""A run as curves over experiences and epochs, for tools that show curves: TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from cl_engine.analysis.names import one_line
+from cl_engine.metrics.catalogue import SCORES
 from cl_engine.results.run import Run
 
-TASKS = 50  # curves of single tasks at the most, evenly spread: such tools draw a panel for each
+TASKS = 50  # most curves of single tasks, evenly spread: such tools draw a panel for each
 
 
 def over_experiences(run: Run, seed: int) -> Iterator[tuple[int, dict[str, float]]]:
@@ -21,7 +22,7 @@ def over_experiences(run: Run, seed: int) -> Iterator[tuple[int, dict[str, float
     steps, names = found["evaluation_step"].values, [one_line(str(name)) for name in found["task_name"].values]
     tasks = np.unique(np.linspace(0, len(names) - 1, min(TASKS, len(names))).round().astype(int))
     values, memory, seconds = found["accuracy"].values, found["memory"].values, found["seconds"].values
-    scores = {name: found[name].values for name in ("acc", "bwt", "fwt", "forgetting")}
+    scores = {name: found[name].values for name in SCORES}
     for e in np.argsort(steps, kind="stable"):
         step = int(steps[e])
         numbers = {f"score/{name}": column[e] for name, column in scores.items()}

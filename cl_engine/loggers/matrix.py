@@ -14,7 +14,8 @@ import numpy as np
 from cl_engine import events
 from cl_engine.data.stream import Stream
 from cl_engine.loggers.journal import Block
-from cl_engine.loggers.tables import CELLS, SCORES, grow, scale, string, variable
+from cl_engine.loggers.tables import CELLS, grow, scale, string, variable
+from cl_engine.metrics.catalogue import METRICS, SCORES
 
 ROWS_AT_ONCE = 64  # of R; as many as a chunk of the file holds at the most
 Scores = dict[str, tuple[float, ...]]
@@ -58,8 +59,8 @@ class Matrix:
         variable(group, "n_correct", "i4", "1", "test rows answered correctly", axes, chunk)
         variable(group, "n_total", "i4", "1", "test rows; 0: not measured", axes, chunk)
         variable(group, "accuracy", "f4", "1", "R: accuracy on the task; NaN: not measured", axes, chunk)
-        for name, meaning in SCORES.items():
-            variable(group, name, "f8", "1", meaning, (evaluation, seed), (1024, len(seeds)))
+        for name in SCORES:
+            variable(group, name, "f8", "1", METRICS[name].meaning, (evaluation, seed), (1024, len(seeds)))
         variable(group, "memory", "i8", "byte", "bytes one seed holds", (experience, part), (1024, 8))
         variable(
             group, "seconds", "f8", "s", "time spent, all seeds together", (experience, phase), (1024, len(phases))

@@ -13,15 +13,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cl_engine.metrics.catalogue import SCORES
+
 string = h5py.string_dtype()
 SMALL = {"compression": "gzip", "compression_opts": 4, "shuffle": True}  # a chunk that is hardly filled takes no room
 NUMBERS = {**SMALL, "fletcher32": True}
-SCORES = {
-    "acc": "average accuracy over the tasks met so far (Lopez-Paz & Ranzato 2017)",
-    "bwt": "backward transfer (Lopez-Paz & Ranzato 2017)",
-    "fwt": "forward transfer (Lopez-Paz & Ranzato 2017)",
-    "forgetting": "forgetting (Chaudhry et al. 2018)",
-}
 CELLS = ("n_correct", "n_total", "accuracy")
 OVER = {  # of the results: the arrays over a dimension, and which of their axes it is
     "evaluation": {"evaluation_step": 0, **dict.fromkeys((*CELLS, *SCORES), 0)},

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from cl_engine.errors import UsageError
+from cl_engine.metrics.catalogue import SCORES
 
 Row = np.ndarray
-SCORES = ("acc", "bwt", "fwt", "forgetting")
 
 
 class ScoreCache:

@@ -11,18 +11,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cl_engine.core.tree import written
+from cl_engine.core.tree import as_text
 from cl_engine.errors import UsageError
+from cl_engine.metrics.catalogue import METRICS, SCORES
 from cl_engine.results.audit import member
 from cl_engine.results.lazy_arrays import ManyRuns, Place, lazily
 from cl_engine.results.log_file import array, attributes_of, opened, subgroup
 
-SCORES = {
-    "acc": "average accuracy over the tasks met, at the last test of all of them",
-    "bwt": "backward transfer at that test",
-    "fwt": "forward transfer at that test",
-    "forgetting": "forgetting at that test",
-}
 TEXTS = ("strategy", "scenario", "status", "run_id")
 # name: axes after that of runs, what stands where there is nothing, whether the last axis is that of seeds
 MATRICES: dict[str, tuple[tuple[str, ...], float, bool]] = {
@@ -80,11 +75,15 @@ def scanned(paths: Sequence[Path], strict: bool = False) -> xr.Dataset:
     seeds = sorted({seed for run in found for seed in run.seeds})
     columns = [[seeds.index(seed) for seed in run.seeds] for run in found]
     data: dict[Hashable, Any] = {}
-    for name, meaning in SCORES.items():
+    for name in SCORES:
         values = np.full((len(found), len(seeds)), np.nan)
         for row, run, places in zip(values, found, columns, strict=True):
             row[places] = run.scores[name]
-        data[name] = (("run", "seed"), values, {"units": "1", "long_name": meaning})
+        data[name] = (
+            ("run", "seed"),
+            values,
+            {"units": "1", "long_name": f"{METRICS[name].meaning}, at the last test of all of them"},
+        )
     for name in found[0].numbers:
         data[name] = ("run", np.array([run.numbers[name] for run in found]))
     for name, (axes, fill, by_seed) in MATRICES.items():
@@ -181,7 +180,7 @@ def _options(text: str) -> dict[str, str]:
         options = json.loads(text)["options"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
-    found = written(options) if isinstance(options, Mapping) else {}
+    found = as_text(options) if isinstance(options, Mapping) else {}
     return {name.removeprefix("strategy."): text for name, text in found.items()}
 
 

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from cl_engine.errors import UsageError
+from cl_engine.metrics.catalogue import SCORES
 from cl_engine.results.audit import audit, member, text
 from cl_engine.results.log_file import LOG_NAME, array, attributes_of, logs_in, opened, subgroup
 
@@ -24,7 +25,7 @@ CELLS = {"n_correct": 0, "n_total": 0, "accuracy": np.nan}  # the large arrays, 
 AXES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(CELLS, ("evaluation", "task", "seed")),
     "evaluation_step": ("evaluation",),
-    **dict.fromkeys(("acc", "bwt", "fwt", "forgetting"), ("evaluation", "seed")),
+    **dict.fromkeys(SCORES, ("evaluation", "seed")),
     "memory": ("experience", "part"),
     "seconds": ("experience", "phase"),
     "experience_task": ("experience",),

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from cl_engine.errors import UsageError
+from cl_engine.metrics.catalogue import METRICS
 from cl_engine.options import STRICT, checked, option
 
 Objective = Literal["acc", "bwt", "fwt", "forgetting", "memory", "seconds"]
 MOST_SEEDS = 10_000
-SMALLER_IS_BETTER = ("forgetting", "memory", "seconds")
 
 
 class HalvingOptions(BaseModel):
@@ -83,7 +83,7 @@ class SweepOptions(BaseModel):
     @property
     def better(self) -> int:
         """1 where more of the objective is better, −1 where less is."""
-        return -1 if self.objective in SMALLER_IS_BETTER else 1
+        return 1 if METRICS[self.objective].higher else -1
 
 
 def requested(targets: Sequence[str], typed: Mapping[str, Any]) -> SweepOptions:

@@ -21,7 +21,6 @@ from cl_engine.core.text import UNDEFINED, cell, duration, number, size
 from cl_engine.errors import unknown
 
 TERMINAL_WIDTH = 110  # where the output is no terminal
-SIGNED = ("bwt", "fwt", "forgetting", "transfer", "intransigence", "performance_maintenance")
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 
 
@@ -182,7 +181,7 @@ def _value(comparison: Comparison, value: float) -> str:
         case "s":
             return duration(value)
     large = math.isfinite(value) and abs(value) >= 1000
-    return f"{value:.3g}" if large else number(value, signed=comparison.by.name in SIGNED)
+    return f"{value:.3g}" if large else number(value, signed=comparison.by.signed)
 
 
 def spanned(comparison: Comparison, low: float, high: float, between: str = "–") -> str:

@@ -164,7 +164,7 @@ class _Page:
             "pictures": drawn,
             "parts": {one_line(part): size(held) for part, held in summary.memory_parts.items()},
             "options": {
-                one_line(table): dotted(options, f"{one_line(table)}.") if isinstance(options, dict) else {}
+                one_line(table): dotted({table: options}) if isinstance(options, dict) else {}
                 for table, options in run.experiment["options"].items()
             },
             "seeds": ", ".join(map(str, run.experiment["seeds"])),
@@ -193,7 +193,7 @@ def _environment(run: Run) -> dict[str, str]:
             continue
         try:
             nested = json.loads(text)
-            found |= dotted(nested, f"{key}.") if isinstance(nested, dict) else {key: text}
+            found |= dotted({key: nested}) if isinstance(nested, dict) else {key: text}
         except (ValueError, RecursionError):  # no JSON, or nested to break whoever reads it
             found[key] = text
     return {one_line(key): one_line(text) for key, text in found.items()}

@@ -9,32 +9,14 @@ from dataclasses import dataclass
 from cl_engine.analysis.names import differing
 from cl_engine.analysis.scores.run_scores import Score, Summary
 from cl_engine.core.text import UNDEFINED, duration, flops, number, size, with_interval
+from cl_engine.metrics.catalogue import METRICS
 
-DEFINITIONS = {
-    "ACC": "mean accuracy over the tasks met, at the end (Lopez-Paz & Ranzato 2017)",
-    "BWT": "backward transfer: accuracy at the end less that right after learning, mean over the earlier tasks "
-    "(Lopez-Paz & Ranzato 2017)",
-    "forgetting": "best earlier accuracy less that at the end, mean over the earlier tasks (Chaudhry et al. 2018)",
-    "FWT": "forward transfer: accuracy just before learning less that of the untrained learner (Lopez-Paz & Ranzato 2017)",
-    "learning accuracy": "accuracy right after learning, mean over tasks (Riemer et al. 2019)",
-    "curve area": "area under the curve of test accuracy while learning a task, divided by its length",
-    "LCA": "mean accuracy after 0, 1, … β batches of learning a task, β as many as were tested after each "
-    "(Chaudhry et al. 2019)",
-    "transfer": "accuracy right after learning less that of the run `independent`, mean over tasks; the last task's alone is "
-    "the transfer of a stream (Veniat et al. 2021)",
-    "intransigence": "accuracy of the run `joint` right after each task less this run's, mean over tasks "
-    "(Chaudhry et al. 2018)",
-    "memory": "bytes one seed would have to save at the end",
-    "training FLOPs": "multiplications and additions of matrix products and convolutions in all fits, one seed's",
-    "inference FLOPs": "the same for answering one row of the last task",
-    "size efficiency": "mean of memory after the first task over memory after each, at most 1 (Díaz-Rodríguez et al. 2018)",
-}
+DEFINITIONS = {metric.title: metric.meaning for metric in METRICS.values() if metric.meaning}
 HEADS = (
-    ("ACC", "BWT", "forgetting", "FWT", "memory", "time"),
-    ("learning accuracy", "curve area", "LCA", "transfer", "transfer, last task", "intransigence"),
-    ("size efficiency", "training FLOPs", "inference FLOPs"),
+    ("acc", "bwt", "forgetting", "fwt", "memory", "seconds"),
+    ("learning_accuracy", "curve_area", "lca", "transfer", "transfer_last", "intransigence"),
+    ("size_efficiency", "training_flops", "inference_flops"),
 )
-SIGNED = {"BWT", "FWT", "forgetting", "transfer", "transfer, last task", "intransigence"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +59,7 @@ def score_tables(names: Sequence[str], summaries: Sequence[Summary]) -> list[Tab
             for name, summary, cells in zip(names, summaries, all_cells, strict=True)
         ]
         if shown:
-            tables.append(Table("scores", "run", shown, rows))
+            tables.append(Table("scores", "run", [METRICS[head].title for head in shown], rows))
     return tables
 
 
@@ -95,7 +77,7 @@ def overview(groups: dict[str, tuple[Sequence[str], Sequence[Summary]]]) -> Tabl
         for scenario in groups:
             summary = found.get((name, scenario))
             status = f" ({_status(summary)})" if summary and _status(summary) else ""
-            text = _interval(summary.acc, "ACC") + status if summary else ""
+            text = _interval(summary.acc, "acc") + status if summary else ""
             cells.append(Cell(text or "no run", summary.acc.mean if summary else math.nan))
         rows.append((name, "", cells))
     return Table("mean accuracy (ACC) by strategy and scenario", "strategy", list(groups), rows)
@@ -131,27 +113,17 @@ def _status(summary: Summary) -> str:
 
 
 def _interval(score: Score, name: str) -> str:
-    return with_interval(score.mean, score.half_width, name in SIGNED)
+    return with_interval(score.mean, score.half_width, METRICS[name].signed)
 
 
 def _cells(summary: Summary) -> dict[str, Cell]:
-    scores: dict[str, Score] = {
-        "ACC": summary.acc,
-        "BWT": summary.bwt,
-        "forgetting": summary.forgetting,
-        "FWT": summary.fwt,
-        "learning accuracy": summary.learning_accuracy,
-        "curve area": summary.curve_area,
-        "LCA": summary.lca,
-        "transfer": summary.transfer,
-        "transfer, last task": summary.transfer_last,
-        "intransigence": summary.intransigence,
-    }
+    names = (*HEADS[0][:4], *HEADS[1])
+    scores: dict[str, Score] = {name: getattr(summary, name) for name in names}
     return {
         **{name: Cell(_interval(score, name), score.mean) for name, score in scores.items()},
         "memory": Cell(size(summary.memory), summary.memory),
-        "time": Cell(duration(summary.seconds), summary.seconds),
-        "size efficiency": Cell(number(summary.size_efficiency), summary.size_efficiency),
-        "training FLOPs": Cell(flops(summary.training_flops), summary.training_flops),
-        "inference FLOPs": Cell(flops(summary.inference_flops), summary.inference_flops),
+        "seconds": Cell(duration(summary.seconds), summary.seconds),
+        "size_efficiency": Cell(number(summary.size_efficiency), summary.size_efficiency),
+        "training_flops": Cell(flops(summary.training_flops), summary.training_flops),
+        "inference_flops": Cell(flops(summary.inference_flops), summary.inference_flops),
     }

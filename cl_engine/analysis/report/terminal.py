@@ -14,11 +14,13 @@ from cl_engine.analysis.names import names_of, one_line
 from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
 from cl_engine.core.text import duration, number, size, with_interval
 from cl_engine.errors import UsageError
+from cl_engine.metrics.catalogue import METRICS
 from cl_engine.results.run import Run
 
-SHOWN = 12  # rows and columns of the matrix at the most
+SHOWN = 12  # most rows and columns of the matrix
 NARROW = 100  # width where the output is no terminal
 
+IN_SHORT = ("acc", "bwt", "forgetting", "fwt")
 HEADS = "ACC: mean accuracy at the end. BWT, FWT: backward and forward transfer. ±: 95 % confidence over seeds."
 
 
@@ -75,10 +77,10 @@ def print_comparison(runs: Sequence[Run]) -> None:
 def _comparison(summaries: Sequence[Summary], between: str = " ") -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("strategy", overflow="fold")
-    for name in ("ACC", "BWT", "forgetting", "FWT", "memory", "time"):
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in (*IN_SHORT, "memory", "seconds"):
+        table.add_column(METRICS[name].title, justify="right", no_wrap=True)
     for summary, name in zip(summaries, names_of([summary.run for summary in summaries]), strict=True):
-        scores = ((summary.acc, False), (summary.bwt, True), (summary.forgetting, True), (summary.fwt, True))
+        scores = ((getattr(summary, score), METRICS[score].signed) for score in IN_SHORT)
         table.add_row(
             _text(name),
             *(_interval(score, signed).replace(" ±", f"{between}±") for score, signed in scores),
@@ -123,18 +125,10 @@ def _print_matrix(out: Console, run: Run) -> None:
 
 def _print_scores(out: Console, summary: Summary) -> None:
     """Print the scores by seed, as many seeds beside each other as there is room for, and their mean."""
-    named = {
-        "ACC": (summary.acc, False),
-        "BWT": (summary.bwt, True),
-        "forgetting": (summary.forgetting, True),
-        "FWT": (summary.fwt, True),
-        "learning accuracy": (summary.learning_accuracy, False),
-        "learning-curve area": (summary.curve_area, False),
-    }
     shown = {
-        name: given
-        for name, given in named.items()
-        if np.isfinite(given[0].values).any() or name in ("ACC", "BWT", "forgetting", "FWT")
+        METRICS[name].title: (getattr(summary, name), METRICS[name].signed)
+        for name in (*IN_SHORT, "learning_accuracy", "curve_area")
+        if np.isfinite(getattr(summary, name).values).any() or name in IN_SHORT
     }
     seeds = summary.run.results["seed"].values
     columns = [

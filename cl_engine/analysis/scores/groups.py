@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cl_engine.analysis.names import one_line
+from cl_engine.analysis.names import dotted, one_line
 from cl_engine.analysis.scores.measures import measured
-from cl_engine.core.tree import written
 from cl_engine.results.run import Run
 
 Array = np.ndarray
@@ -133,5 +132,4 @@ def _options(run: Run) -> dict[str, Any]:
 
 def _flat(run: Run, tables: Sequence[str]) -> dict[str, str]:
     """Return the options of some tables as ``{"train.lr": "0.1", …}``."""
-    options = written({table: _options(run).get(table, {}) for table in tables})
-    return {one_line(name): text for name, text in options.items()}
+    return dotted({table: _options(run).get(table, {}) for table in tables})

@@ -1,4 +1,4 @@
-"""What runs can be compared by: one number a seed, each with its name, its unit and which way is better."""
+"""The measures that runs can be compared by: metrics with a value for each seed."""
 
 from __future__ import annotations
 
@@ -10,28 +10,21 @@ import numpy as np
 from cl_engine.analysis.scores import log_scores
 from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
 from cl_engine.errors import unknown
+from cl_engine.metrics.catalogue import METRICS, SCORES, Metric
 from cl_engine.results.run import Run
 
 Array = np.ndarray
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A number a seed that a run is judged by.
+@dataclass(frozen=True, kw_only=True)
+class Measure(Metric):
+    """A metric with its values for each seed of a run.
 
     Attributes:
-        name: what it is called on the command line.
-        title: what it is called in tables and pictures.
-        higher: whether more is better.
         of: given the run's summary and the runs beside it, its values ``[S]``; NaN where undefined.
-        unit: empty for a share.
     """
 
-    name: str
-    title: str
-    higher: bool
     of: Callable[[Summary, Sequence[Run]], Array]
-    unit: str = ""
 
 
 def _same_for_all(field: str) -> Callable[[Summary, Sequence[Run]], Array]:
@@ -46,41 +39,23 @@ def _scores(field: str) -> Callable[[Summary, Sequence[Run]], Array]:
     return lambda summary, _: np.asarray(getattr(summary, field).values, dtype=float)
 
 
-MEASURES = {
-    measure.name: measure
-    for measure in (
-        Measure("acc", "ACC", True, _scores("acc")),
-        Measure("bwt", "BWT", True, _scores("bwt")),
-        Measure("fwt", "FWT", True, _scores("fwt")),
-        Measure("forgetting", "forgetting", False, _scores("forgetting")),
-        Measure("learning_accuracy", "learning accuracy", True, _scores("learning_accuracy")),
-        Measure("curve_area", "curve area", True, _scores("curve_area")),
-        Measure("lca", "LCA", True, _scores("lca")),
-        Measure("transfer", "transfer", True, _scores("transfer")),
-        Measure("intransigence", "intransigence", False, _scores("intransigence")),
-        Measure("min_acc", "min-ACC", True, _further(log_scores.min_acc)),
-        Measure("wc_acc", "WC-ACC", True, _further(log_scores.wc_acc)),
-        Measure("windowed_forgetting", "WF10", False, _further(log_scores.windowed_forgetting)),
-        Measure("windowed_plasticity", "WP10", True, _further(log_scores.windowed_plasticity)),
-        Measure("performance_maintenance", "maintenance", True, _further(log_scores.performance_maintenance)),
-        Measure("remembering", "remembering", True, _further(log_scores.remembering)),
-        Measure(
-            "relative_performance",
-            "relative performance",
-            True,
-            lambda s, beside: log_scores.relative_performance(s.run, beside).values,
-        ),
-        Measure(
-            "sample_efficiency",
-            "sample efficiency",
-            True,
-            lambda s, beside: log_scores.sample_efficiency(s.run, beside).values,
-        ),
-        Measure("memory", "memory", False, _same_for_all("memory"), "byte"),
-        Measure("seconds", "time", False, lambda s, _: np.full(s.seeds, s.seconds / max(1, s.seeds)), "s"),
-        Measure("training_flops", "training FLOPs", False, _same_for_all("training_flops")),
-    )
+VALUES: dict[str, Callable[[Summary, Sequence[Run]], Array]] = {
+    **{
+        name: _scores(name) for name in (*SCORES, "learning_accuracy", "curve_area", "lca", "transfer", "intransigence")
+    },
+    "min_acc": _further(log_scores.min_acc),
+    "wc_acc": _further(log_scores.wc_acc),
+    "windowed_forgetting": _further(log_scores.windowed_forgetting),
+    "windowed_plasticity": _further(log_scores.windowed_plasticity),
+    "performance_maintenance": _further(log_scores.performance_maintenance),
+    "remembering": _further(log_scores.remembering),
+    "relative_performance": lambda summary, beside: log_scores.relative_performance(summary.run, beside).values,
+    "sample_efficiency": lambda summary, beside: log_scores.sample_efficiency(summary.run, beside).values,
+    "memory": _same_for_all("memory"),
+    "seconds": lambda summary, _: np.full(summary.seeds, summary.seconds / max(1, summary.seeds)),
+    "training_flops": _same_for_all("training_flops"),
 }
+MEASURES = {name: Measure(**vars(METRICS[name]), of=values) for name, values in VALUES.items()}
 
 
 def measure(name: str) -> Measure:

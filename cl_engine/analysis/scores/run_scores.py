@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from cl_engine.metrics import matrix_scores
-from cl_engine.metrics.running import SCORES
+from cl_engine.metrics.catalogue import SCORES
 from cl_engine.results.run import Run
 
 if TYPE_CHECKING:
