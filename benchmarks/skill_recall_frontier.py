@@ -21,12 +21,11 @@ import torch
 from cl_engine.checkpoints import file as checkpoint
 from cl_engine.core.state import bytes_by_part
 from cl_engine.experiment import Experiment
-from cl_engine.recall.choice import codec_of
+from cl_engine.recall.choice import CodecOptions, codec_of
 from cl_engine.recall.codec import Batch
 from cl_engine.recall.manifest import Manifest
 from cl_engine.strategies.skill_recall import SkillRecall
 
-OPTIONS = SkillRecall.Options().model_dump()
 ONE: dict[str, Any] = {"block": 0, "max_passes": 1}
 ROWS: dict[str, dict[str, Any]] = {
     "default: blocks of 20, 8 bits": {},
@@ -108,7 +107,7 @@ class Nets:
 
 def measure(nets: Nets, options: dict[str, Any]) -> dict[str, Any]:
     sizes = [entry.size for entry in nets.manifest.inside]
-    kept = codec_of(OPTIONS | options, [0], sizes, torch.device("cpu"))
+    kept = codec_of(CodecOptions.of(options), [0], sizes, torch.device("cpu"))
     state, count = kept.start(), nets.vectors.shape[1]
     residuals = nets.vectors - nets.centre.unsqueeze(1)
     seconds, curve = [], []

@@ -23,7 +23,7 @@ from torch import Tensor
 from cl_engine.checkpoints import file as checkpoint
 from cl_engine.core.state import bytes_by_part
 from cl_engine.experiment import Experiment
-from cl_engine.recall.choice import codec_of
+from cl_engine.recall.choice import CodecOptions, codec_of
 from cl_engine.recall.codec import Batch, recalled
 from cl_engine.strategies.skill_recall import SkillRecall
 
@@ -69,7 +69,7 @@ class Nets:
 def measure(nets: Nets, options: dict[str, Any]) -> str:
     """Encode all nets as a stream would, and return a row: accuracy over seeds and tasks, cosine, passes, seconds."""
     sizes = [entry.size for entry in nets.manifest.inside]
-    codec = codec_of(options, nets.seeds, sizes, torch.device("cpu"))
+    codec = codec_of(CodecOptions.of(options), nets.seeds, sizes, torch.device("cpu"))
     state, (seeds, count, size), buffer = codec.start(), nets.vectors.shape, options["buffer"]
     began, passes, zero = time.process_time(), 0.0, torch.zeros(seeds, size)
     for begin in range(0, count, buffer):

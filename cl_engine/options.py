@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -25,14 +25,67 @@ def option(default: Any = ..., meaning: str = "", **limits: Any) -> Any:
     return Field(default, description=meaning, **limits)
 
 
+class OptionGroup(BaseModel):
+    """Options that belong together and are handed on as one object; their keys stand beside those of whoever has the group.
+
+    >>> class Colour(OptionGroup):
+    ...     hue: int = option(0, "degrees", ge=0, lt=360)
+    >>> Colour.of({"hue": 120, "watts": 5.0}).values()
+    {'hue': 120}
+    """
+
+    model_config = STRICT
+
+    @classmethod
+    def fields(cls) -> dict[str, tuple[Any, FieldInfo]]:
+        """Return type and declaration of every option, those of groups within this one among them."""
+        found: dict[str, tuple[Any, FieldInfo]] = {}
+        for name, info in cls.model_fields.items():
+            found |= _group_fields(info.annotation) or {name: (info.annotation, info)}
+        return found
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Return the group with those of its options that are among ``values``, the others by default."""
+        found = {}
+        for name, info in cls.model_fields.items():
+            if _group_fields(info.annotation):
+                found[name] = info.annotation.of(values)  # type: ignore[union-attr]
+            elif name in values:
+                found[name] = values[name]
+        return cls(**found)
+
+    def values(self) -> dict[str, Any]:
+        """Return the options in force, by name."""
+        found: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            found |= value.values() if isinstance(value, OptionGroup) else {name: value}
+        return found
+
+
+def _group_fields(annotation: Any) -> dict[str, tuple[Any, FieldInfo]]:
+    """Return the options of a group; empty for what is none."""
+    return annotation.fields() if inspect.isclass(annotation) and issubclass(annotation, OptionGroup) else {}
+
+
 class Configured:
     """A class whose annotated fields with a value are its options.
 
     ``pull: float = 0.01`` or ``pull: float = option(0.01, "strength of the pull", ge=0)``. A field that is annotated
-    without a value is not an option. `configure` checks the values given and sets them on the object.
+    without a value is not an option, unless it is an `OptionGroup`, whose options are then the class's too. `configure`
+    checks the values given and sets them on the object.
+
+    >>> class Spring(Configured):
+    ...     pull: float = option(0.01, "strength of the pull", ge=0)
+    >>> spring = Spring()
+    >>> spring.configure({"pull": 2.0})
+    >>> spring.pull
+    2.0
     """
 
     Options: ClassVar[type[BaseModel]]
+    _option_groups: ClassVar[dict[str, type[OptionGroup]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -41,7 +94,12 @@ class Configured:
         if inherited is not None:
             fields |= {name: (info.annotation, info) for name, info in inherited.model_fields.items()}
         hints = get_type_hints(cls, include_extras=True)
+        groups = dict(cls._option_groups)
         for name in inspect.get_annotations(cls):
+            if grouped := _group_fields(hints[name]):
+                fields |= grouped
+                groups[name] = hints[name]
+                continue
             if name.startswith("_") or name not in cls.__dict__ or get_origin(hints[name]) is ClassVar:
                 continue
             value = cls.__dict__[name]
@@ -51,6 +109,7 @@ class Configured:
                     delattr(cls, name)
                 else:
                     setattr(cls, name, value.default)
+        cls._option_groups = groups
         cls.Options = create_model(f"{cls.__name__}Options", __config__=STRICT, **fields)
 
     def configure(self, options: Mapping[str, Any], where: str = "") -> None:
@@ -59,12 +118,17 @@ class Configured:
         Raises:
             UsageError: naming every unknown option and every value of a wrong type or outside its limits.
         """
-        for name, value in checked(self.Options, options, where).model_dump().items():
-            setattr(self, name, value)
+        values = checked(self.Options, options, where).model_dump()
+        for name, group in self._option_groups.items():
+            setattr(self, name, group.of(values))
+        grouped = {name for group in self._option_groups.values() for name in group.fields()}
+        for name in values.keys() - grouped:
+            setattr(self, name, values[name])
 
     def options(self) -> dict[str, Any]:
         """Return the options in force, by name."""
-        return {name: getattr(self, name) for name in self.Options.model_fields}
+        grouped = {key: value for name in self._option_groups for key, value in getattr(self, name).values().items()}
+        return {name: grouped[name] if name in grouped else getattr(self, name) for name in self.Options.model_fields}
 
 
 def checked(model: type[M], values: Mapping[str, Any], where: str = "") -> M:

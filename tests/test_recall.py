@@ -23,10 +23,10 @@ from cl_engine.nn.net import Net
 from cl_engine.recall import codes, lattice
 from cl_engine.recall.autoencoder import Shape
 from cl_engine.recall.by_autoencoder import AutoencoderCodec
-from cl_engine.recall.choice import codec_of
+from cl_engine.recall.choice import CodecOptions, codec_of
 from cl_engine.recall.closed_form import principal_encoder, solve_last_layer
 from cl_engine.recall.codec import Batch, SkillCodec
-from cl_engine.recall.consolidation import Passes, Targets, Trained, consolidate
+from cl_engine.recall.consolidation import Consolidation, Targets, Trained, consolidate
 from cl_engine.recall.events import Consolidated, RecallVerified, SkillBytes, SkillRecalled, SkillStored
 from cl_engine.recall.manifest import Manifest, chunked, joined
 from cl_engine.recall.numbers import Rows
@@ -38,7 +38,6 @@ from tests.nets_of_users import with_batchnorm
 
 Tiny = Callable[..., Experiment]
 CPU = torch.device("cpu")
-OPTIONS = SkillRecall.Options().model_dump()
 
 
 def returned(generator: Generator[Event, None, Any]) -> Any:
@@ -50,7 +49,7 @@ def returned(generator: Generator[Event, None, Any]) -> Any:
 
 
 def codec(sizes: list[int], seeds: int = 2, **options: Any) -> SkillCodec:
-    return codec_of(OPTIONS | options, range(seeds), sizes, CPU)
+    return codec_of(CodecOptions.of(options), range(seeds), sizes, CPU)
 
 
 def skills(count: int, size: int, seeds: int = 2, draw: int = 0) -> torch.Tensor:
@@ -139,11 +138,11 @@ def test_one_more_code_is_saved_at_the_price_of_one_code(tmp_path: Path):
 @given(st.integers(2, 8), st.integers(0, 1000))
 @settings(max_examples=30, deadline=None)
 def test_a_lattice_point_is_at_most_half_a_step_away_and_no_prediction_moves_it(bits: int, draw: int):
-    vectors = skills(1, 50, rng_key=draw)[:, 0]
+    vectors = skills(1, 50, draw=draw)[:, 0]
     steps = lattice.spread(lattice.steps_of(vectors, [20, 30], bits), [20, 30])
     plain = lattice.located(lattice.rounded(vectors, steps), steps)
     assert ((plain - vectors).abs() <= steps * 0.501).all()
-    predicted = skills(1, 50, rng_key=draw + 1)[:, 0] * 0.1
+    predicted = skills(1, 50, draw=draw + 1)[:, 0] * 0.1
     torch.testing.assert_close(lattice.located(lattice.rounded(vectors, steps, predicted), steps, predicted), plain)
 
 
@@ -152,7 +151,7 @@ def test_a_lattice_point_is_at_most_half_a_step_away_and_no_prediction_moves_it(
 def test_rows_of_few_bits_come_back_within_half_of_their_scale(bits: int, coded: bool, draw: int):
     rows = Rows(torch.tensor([0, 0, 1, 1, 1, 2]), bits, coded)
     part = rows.empty(2)
-    values = skills(3, 6, rng_key=draw)
+    values = skills(3, 6, draw=draw)
     for row in (0, 1, 2, 1):
         rows.put(part, row, values[:, row])
     assert rows.held(part) == 3
@@ -204,19 +203,24 @@ def test_principal_directions_are_as_good_as_the_best_linear_code():
         assert (lost <= best * 1.001).all()
 
 
-def consolidated(how: Passes, threshold: float, seeds: tuple[int, ...] = (0, 1), count: int = 3) -> Trained:
+PLAIN = {"code_lr": 5e-3, "closed_form": False}
+
+
+def consolidated(how: Consolidation, threshold: float, seeds: tuple[int, ...] = (0, 1), count: int = 3) -> Trained:
     shape = Shape(20, (12,), 6)
-    each = torch.cat([skills(count, 20, 1, rng_key=seed) for seed in seeds])
+    each = torch.cat([skills(count, 20, 1, draw=seed) for seed in seeds])
     targets = Targets(each.unsqueeze(2), torch.ones(len(seeds), count, 1), 20, torch.zeros(len(seeds), 20))
     start = Trained(shape.init_encoder(seeds), shape.init_decoder(seeds))
-    done: Trained = returned(consolidate(shape, start, targets, StopRule("residual", threshold), how, seeds, 0, 0))
+    done: Trained = returned(
+        consolidate(shape, start, targets, StopRule(stop="residual", threshold=threshold), how, seeds, 0, 0)
+    )
     return done
 
 
 @pytest.mark.parametrize("resend", ["none", "loss", "cosine", "mean"])
 @pytest.mark.parametrize("batch", [0, 1, 2])
 def test_seeds_end_on_their_own_and_learn_the_same_alone_as_beside_others(resend: str, batch: int):
-    how = Passes(most=400, lr=5e-3, batch=batch, resend=resend, hard=0.01)
+    how = Consolidation.of({**PLAIN, "max_passes": 400, "code_batch": batch, "resend": resend, "hard": 0.01})
     both = consolidated(how, 0.99, (3, 8))
     for place, seed in enumerate((3, 8)):
         alone = consolidated(how, 0.99, (seed,))
@@ -226,23 +230,23 @@ def test_seeds_end_on_their_own_and_learn_the_same_alone_as_beside_others(resend
 
 
 def test_a_tighter_rule_takes_more_passes_and_the_cap_ends_what_cannot_be_reached():
-    how = Passes(most=300, lr=5e-3)
+    how = Consolidation.of({**PLAIN, "max_passes": 300})
     loose, tight = consolidated(how, 0.9), consolidated(how, 0.99)
     assert all(one < other for one, other in zip(loose.passes, tight.passes, strict=True))
     assert consolidated(how, 2.0).passes == [300, 300]
 
 
 def test_the_contractive_penalty_lowers_the_slope_of_the_code():
-    shape, x = Shape(20, (12,), 6), torch.cat([skills(3, 20, 1, rng_key=seed) for seed in (0, 1)])
+    shape, x = Shape(20, (12,), 6), torch.cat([skills(3, 20, 1, draw=seed) for seed in (0, 1)])
     slopes = []
     for weight in (0.0, 1e-2):
-        encoder = consolidated(Passes(most=100, lr=5e-3, contractive=weight), 2.0).encoder
+        encoder = consolidated(Consolidation.of({**PLAIN, "max_passes": 100, "contractive": weight}), 2.0).encoder
         slopes.append(float(shape.contraction(encoder, shape.encoder_values(encoder, x)).sum()))
     assert slopes[1] < slopes[0]
 
 
 def test_a_threshold_may_depend_on_the_number_of_skills():
-    rule = StopRule("cosine", [[5, 0.9996], [10, 0.987], [11, 0.986]])
+    rule = StopRule(stop="cosine", threshold=[[5, 0.9996], [10, 0.987], [11, 0.986]])
     assert [rule.wanted(skills) for skills in (1, 5, 6, 10, 11, 300)] == [0.9996, 0.9996, 0.987, 0.987, 0.986, 0.986]
 
 
@@ -312,8 +316,8 @@ def test_corrected_recollections_do_not_drift_however_often_the_autoencoder_is_r
 
 
 def test_similar_skills_cost_a_predicting_code_less_than_one_that_shares_nothing():
-    directions, amounts = skills(3, 2000), skills(30, 3, rng_key=1)
-    similar = amounts @ directions + 0.01 * skills(30, 2000, rng_key=2)
+    directions, amounts = skills(3, 2000), skills(30, 3, draw=1)
+    similar = amounts @ directions + 0.01 * skills(30, 2000, draw=2)
     sizes = {}
     for name, options in {
         "quantised": {"codec": "quantised"},
@@ -354,9 +358,9 @@ def test_an_unscaled_code_with_tanh_at_its_end_cannot_recall_weights_beyond_one_
 
 def test_diagnostics_estimate_the_cosine_without_the_original():
     sketches = Sketches(5000, 128, CPU)
-    original, centre = skills(1, 5000)[:, 0], skills(1, 5000, rng_key=5)[:, 0]
+    original, centre = skills(1, 5000)[:, 0], skills(1, 5000, draw=5)[:, 0]
     for noise in (0.01, 0.1, 0.5):
-        recalled = original + noise * skills(1, 5000, rng_key=9)[:, 0]
+        recalled = original + noise * skills(1, 5000, draw=9)[:, 0]
         whole, residual = sketches.cosines(sketches.of(original, centre), recalled, centre)
         torch.testing.assert_close(1 - residual, 1 - agreement(recalled, original), rtol=0.5, atol=1e-6)
         torch.testing.assert_close(1 - whole, 1 - agreement(recalled + centre, original + centre), rtol=0.5, atol=1e-6)

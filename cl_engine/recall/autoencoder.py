@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from cl_engine.core import rng
+from cl_engine.options import OptionGroup, option
 
 Weights = dict[str, Tensor]
 Function = Callable[[Tensor], Tensor]
+Activation = Literal["tanh", "elu", "relu", "linear"]
 FUNCTIONS: dict[str, Function] = {
     "tanh": torch.tanh,
     "elu": torch.nn.functional.elu,
@@ -28,9 +31,40 @@ SLOPES: dict[str, Function] = {
 }
 
 
+class Layers(OptionGroup):
+    """Options of the layers of an autoencoder of skills, and of the samples it encodes.
+
+    >>> Layers(latent=4).shape(weights=100).latent
+    4
+    """
+
+    hidden: list[int] = option([], "widths of the encoder's hidden layers; the decoder has them in opposite order")
+    latent: int = option(20, "numbers of a latent code", ge=1)
+    chunk: int | None = option(None, "weights a sample holds; left out: the whole net is one sample", ge=1)
+    activation: Activation = option("tanh", "activation of hidden layers")
+    latent_activation: Activation = option("tanh", "activation of the code")
+    output: Literal["linear", "tanh"] = option("linear", "last layer; with tanh no weight beyond ±1 can be recalled")
+    scaled: bool = option(True, "samples are divided by their root mean square")
+
+    def shape(self, weights: int) -> Shape:
+        """Return the shape of an autoencoder for skills of this many weights."""
+        return Shape(
+            min(self.chunk or weights, weights),
+            tuple(self.hidden),
+            self.latent,
+            self.activation,
+            self.latent_activation,
+            self.output,
+        )
+
+
 @dataclass(frozen=True)
 class Shape:
-    """Widths and activations: inputs, hidden layers, latent code, and the same layers back.
+    """The widths and activations of an autoencoder: inputs, hidden layers, latent code, and the same layers back.
+
+    >>> shape = Shape(inputs=10, hidden=(6,), latent=2)
+    >>> shape.encode(shape.init_encoder([0, 1]), torch.zeros(2, 5, 10)).shape
+    torch.Size([2, 5, 2])
 
     Attributes:
         inputs: numbers of a sample: a whole vector of weights, or a chunk of it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,40 +12,14 @@ from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.events import Event
 from cl_engine.recall import lattice, numbers
-from cl_engine.recall.autoencoder import Shape, Weights
+from cl_engine.recall.autoencoder import Layers, Weights
+from cl_engine.recall.budget import Budget
 from cl_engine.recall.closed_form import principal_encoder
 from cl_engine.recall.codec import Batch, Keeping, Report, SkillCodec
 from cl_engine.recall.codes import code_of, no_codes, put_code
-from cl_engine.recall.consolidation import Passes, Targets, Trained, consolidate
+from cl_engine.recall.consolidation import Consolidation, Targets, Trained, consolidate
 from cl_engine.recall.manifest import chunked, joined
 from cl_engine.recall.stop import Newest, StopRule
-
-
-@dataclass(frozen=True)
-class Choices:
-    """How skills are coded beyond the autoencoder's shape and training.
-
-    Attributes:
-        scaled: every chunk is divided by its root mean square before it is encoded.
-        block: skills that share an autoencoder; when it is full its decoder is frozen, its encoder dropped, and a new
-            one begun. 0: one autoencoder for all, for ever retrained.
-        rehearse: recollections rehearsed in a consolidation; None: all of the block.
-        reference_bits: bits of quantised copies that serve as targets until the block is frozen; 0: recollections do.
-        residual_bits: bits of the lattice on which skills are corrected to after decoding; 0: no correction.
-        decoder_bits: bits of the decoder's numbers between two consolidations; 8 or fewer are entropy-coded as well.
-        latent_bits: bits of a latent number.
-        closed_form: an encoder without hidden layers is made from the principal directions of all there is to encode,
-            and need not be kept; a linear last layer is solved by least squares.
-    """
-
-    scaled: bool = True
-    block: int = 0
-    rehearse: int | None = None
-    reference_bits: int = 0
-    residual_bits: int = 0
-    decoder_bits: int = 32
-    latent_bits: int = 32
-    closed_form: bool = True
 
 
 class AutoencoderCodec(SkillCodec):
@@ -64,31 +37,32 @@ class AutoencoderCodec(SkillCodec):
         sizes: Sequence[int],
         device: torch.device,
         *,
-        shape: Shape,
+        layers: Layers,
         rule: StopRule,
-        first: Passes,
-        later: Passes,
-        choices: Choices,
+        consolidation: Consolidation,
+        budget: Budget,
     ) -> None:
-        """Set up; ``first`` is how an autoencoder is trained on its first skills, ``later`` on all beyond."""
+        """Set the codec up for skills whose tensors have these ``sizes``."""
         super().__init__(seeds, sizes, device)
-        self.shape, self.rule, self.first, self.later, self.choices = shape, rule, first, later, choices
+        self.shape = shape = layers.shape(self.size)
+        self.layers, self.rule, self.consolidation, self.budget = layers, rule, consolidation, budget
+        self._reference_bits = budget.bits if budget.references == "quantised" else 0
         self.chunks = -(-self.size // shape.inputs)
         self._shapes = {name: tensor.shape[1:] for name, tensor in shape.init_decoder(seeds[:1]).items()}
         columns = numbers.column_groups(list(self._shapes.values()), sizes, device)
-        self._decoders = numbers.Rows(columns, choices.decoder_bits, coded=True)
+        self._decoders = numbers.Rows(columns, budget.decoder_bits, coded=True)
         one_group = torch.zeros(self.chunks * shape.latent, dtype=torch.int64, device=device)
-        self._latents = numbers.Rows(one_group, choices.latent_bits)
-        self._principal = choices.closed_form and not shape.hidden
+        self._latents = numbers.Rows(one_group, budget.latent_bits)
+        self._principal = consolidation.closed_form and not shape.hidden
 
     def start(self) -> State:
-        seeds, choices, device = len(self.seeds), self.choices, self.device
+        seeds, budget, device = len(self.seeds), self.budget, self.device
         chunk_scales = Bank.empty(seeds, (self.chunks,), torch.float32, device)
         state: State = {
             "decoder": self._decoders.empty(seeds),
             "latents": {**self._latents.empty(seeds), "chunk_scales": chunk_scales},
         }
-        for part, bits in (("residuals", choices.residual_bits), ("references", choices.reference_bits)):
+        for part, bits in (("residuals", budget.residual_bits), ("references", self._reference_bits)):
             if bits:
                 state[part] = self._no_lattice()
         return state
@@ -97,7 +71,7 @@ class AutoencoderCodec(SkillCodec):
         return len(state["latents"]["chunk_scales"])
 
     def version(self, state: State, row: int) -> int:
-        block = row // self.choices.block if self.choices.block else 0
+        block = row // self.budget.block if self.budget.block else 0
         writes = state["latents"]["chunk_scales"].writes(row)
         return hash((row, writes, self._decoders.writes(state["decoder"], block)))
 
@@ -109,12 +83,12 @@ class AutoencoderCodec(SkillCodec):
 
     def recall(self, state: State, row: int) -> Tensor:
         base = self._decoded(state, [row])[:, 0]
-        if not self.choices.residual_bits:
+        if not self.budget.residual_bits:
             return base
         return self._on_lattice(state["residuals"], row, base)
 
     def keep(self, state: State, batch: Batch) -> Keeping:
-        block = self.choices.block
+        block = self.budget.block
         passes, begin = [0] * len(self.seeds), 0
         while begin < len(batch.rows):
             end, last = begin, self._first(state) + block
@@ -124,44 +98,46 @@ class AutoencoderCodec(SkillCodec):
             passes = [one + more for one, more in zip(passes, took, strict=True)]
             if block and self.held(state) == last:  # what only learning needs is needed no more
                 state.pop("encoder", None)
-                if self.choices.reference_bits:
+                if self._reference_bits:
                     state["references"] = self._no_lattice()
             begin = end
         return Report(passes)
 
     def _consolidate(self, state: State, batch: Batch, nth: int, end: int) -> Generator[Event, None, list[int]]:
         """Retrain the block's autoencoder on old rows and the batch's from ``nth`` to ``end``, and write all codes."""
-        choices, first = self.choices, self._first(state)
+        budget, first = self.budget, self._first(state)
         new, rows = batch.vectors[:, nth:end], batch.rows[nth:end]
         old = [row for row in self.moving(state) if row not in rows]
-        if choices.rehearse is not None and choices.rehearse < len(old):
+        if budget.rehearse is not None and budget.rehearse < len(old):
             draw = rng.arrays(0, "rehearsed skills", batch.step, nth)  # the same for all seeds, who share the rows
-            old = sorted(int(i) for i in draw.choice(old, choices.rehearse, replace=False))
+            old = sorted(int(i) for i in draw.choice(old, budget.rehearse, replace=False))
         vectors = torch.cat([self._targets(state, old), new], dim=1)
         samples = chunked(vectors, self.shape.inputs)
         scales = torch.ones(samples.shape[:3], device=self.device)
-        if choices.scaled:
+        if self.layers.scaled:
             scales = samples.square().mean(dim=-1).sqrt().clamp_min(1e-12)
         newest = None
         if nth <= batch.newest < end:
             newest = Newest(batch.probe, batch.original, len(old) + batch.newest - nth)
-        targets = Targets(samples / scales.unsqueeze(-1), scales, self.size, batch.centre, newest)
+        targets = Targets(
+            samples / scales.unsqueeze(-1), scales, self.size, batch.centre, newest, scaled=self.layers.scaled
+        )
         fresh = self.held(state) == first
         began = self._began(state, fresh, targets, batch.step, nth)
-        how = self.first if fresh else self.later
+        how = self.consolidation if fresh else self.consolidation.later()
         trained = yield from consolidate(self.shape, began, targets, self.rule, how, self.seeds, batch.step, nth)
         if not self._principal:
             state["encoder"] = trained.encoder
         flat = torch.cat([trained.decoder[name].flatten(1) for name in self._shapes], dim=1)
-        self._decoders.put(state["decoder"], first // choices.block if choices.block else 0, flat)
+        self._decoders.put(state["decoder"], first // budget.block if budget.block else 0, flat)
         with torch.no_grad():
             codes = self.shape.encode(trained.encoder, targets.samples.flatten(1, 2)).unflatten(1, scales.shape[1:])
         for place, row in enumerate([*old, *rows]):
             self._latents.put(state["latents"], row, codes[:, place].flatten(1))
             state["latents"]["chunk_scales"].put(row, scales[:, place])
-        if choices.reference_bits:
+        if self._reference_bits:
             for place, row in enumerate(rows):
-                steps = lattice.steps_of(new[:, place], self.sizes, choices.reference_bits)
+                steps = lattice.steps_of(new[:, place], self.sizes, self._reference_bits)
                 self._write_lattice(state["references"], row - first, new[:, place], steps, None)
         self._correct(state, [*old, *rows], vectors, len(old))
         return trained.passes
@@ -170,10 +146,10 @@ class AutoencoderCodec(SkillCodec):
         """Return what the old rows are to be recalled as: quantised references, or what they are recalled as now."""
         if not rows:
             return torch.zeros(len(self.seeds), 0, self.size, device=self.device)
-        if self.choices.reference_bits:
+        if self._reference_bits:
             first = self._first(state)
             return torch.stack([self._on_lattice(state["references"], row - first, None) for row in rows], dim=1)
-        if self.choices.residual_bits:
+        if self.budget.residual_bits:
             return torch.stack([self.recall(state, row) for row in rows], dim=1)
         return self._decoded(state, rows)
 
@@ -187,22 +163,22 @@ class AutoencoderCodec(SkillCodec):
             encoder = principal_encoder(self.shape, encoder, targets.samples.flatten(1, 2))
         if fresh:
             return Trained(encoder, self._moved(self.shape.init_decoder(self.seeds, step, nth)))
-        block = self._first(state) // self.choices.block if self.choices.block else 0
+        block = self._first(state) // self.budget.block if self.budget.block else 0
         return Trained(encoder, {name: tensor.clone() for name, tensor in self._decoder(state, block).items()})
 
     def _correct(self, state: State, rows: Sequence[int], vectors: Tensor, old: int) -> None:
         """Write down what is missing from the decoded rows to their points on the lattice; old ones keep their lattice."""
-        if not self.choices.residual_bits:
+        if not self.budget.residual_bits:
             return
         part = state["residuals"]
         for place, row in enumerate(rows):
             vector, kept = vectors[:, place], place < old
-            steps = part["steps"][row] if kept else lattice.steps_of(vector, self.sizes, self.choices.residual_bits)
+            steps = part["steps"][row] if kept else lattice.steps_of(vector, self.sizes, self.budget.residual_bits)
             self._write_lattice(part, row, vector, steps, self._decoded(state, [row])[:, 0])
 
     def _decoded(self, state: State, rows: Sequence[int]) -> Tensor:
         """Return what the decoder of their block makes of the codes of these rows, ``[S, n, P]``."""
-        decoder = self._decoder(state, rows[0] // self.choices.block if self.choices.block else 0)
+        decoder = self._decoder(state, rows[0] // self.budget.block if self.budget.block else 0)
         latents = state["latents"]
         codes = torch.stack([self._latents.row(latents, row) for row in rows], dim=1)
         scales = torch.stack([latents["chunk_scales"][row] for row in rows], dim=1)
@@ -217,7 +193,7 @@ class AutoencoderCodec(SkillCodec):
 
     def _first(self, state: State) -> int:
         """Return the first row of the block that is still learning: all before it are full, and frozen."""
-        return self.held(state) // self.choices.block * self.choices.block if self.choices.block else 0
+        return self.held(state) // self.budget.block * self.budget.block if self.budget.block else 0
 
     def _moved(self, weights: Weights) -> Weights:
         return {name: tensor.to(self.device) for name, tensor in weights.items()}

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.errors import RunFailed
 from cl_engine.events import Event, Progress
+from cl_engine.options import OptionGroup, option
 from cl_engine.recall.autoencoder import Shape, Weights
 from cl_engine.recall.closed_form import solve_last_layer
 from cl_engine.recall.manifest import joined
@@ -29,40 +30,47 @@ from cl_engine.training.optimizers import optimizer_class
 BREATH = 0.03  # seconds between two looks at whether anybody still reads
 
 
-@dataclass(frozen=True)
-class Passes:
-    """How an autoencoder is trained: at most so many passes over all samples, with which steps.
+class Consolidation(OptionGroup):
+    """Options of the training of an autoencoder of skills.
 
-    Attributes:
-        most: cap on the passes.
-        batch: samples a step; 0: all in one.
-        contractive: weight of the contractive penalty; 0: none.
-        resend: samples that count as hard and are sent again in the same pass: ``none``, those whose loss is at least
-            ``hard`` (``loss``), those whose cosine is at most ``hard`` (``cosine``), or at most the mean (``mean``).
-        check_every: passes between two looks at the stop rule.
-        solve: before each look, the decoder's linear last layer is solved by least squares.
-        gentle: the encoder's first matrix learns at ``lr`` divided by the root of its inputs. With inputs of mean square
-            one a step of Adam would otherwise move a code by lr · inputs, far beyond where tanh is not flat.
+    >>> Consolidation(max_passes=500, max_passes_later=50).later().max_passes
+    50
     """
 
-    most: int
-    optimizer: str = "adam"
-    lr: float = 1e-3
-    batch: int = 0
-    contractive: float = 0.0
-    resend: str = "none"
-    hard: float = 0.0
-    check_every: int = 5
-    solve: bool = False
-    gentle: bool = False
+    contractive: float = option(0.0, "weight of the contractive penalty", ge=0)
+    closed_form: bool = option(
+        True, "principal directions instead of a random encoder (without hidden layers), last layer by least squares"
+    )
+    code_optimizer: str = option("adam", "optimiser of the autoencoder, new for each consolidation")
+    code_lr: float = option(1e-3, "its learning rate", gt=0)
+    code_lr_later: float | None = option(None, "its rate when it holds skills already; left out: the same", gt=0)
+    code_batch: int = option(0, "samples a step; 0: all in one step, and the seeds side by side", ge=0)
+    max_passes: int = option(500, "cap on the passes of a consolidation", ge=1)
+    max_passes_later: int | None = option(None, "the cap when it holds skills already; left out: the same", ge=1)
+    check_every: int = option(5, "passes between two looks at the stop rule", ge=1)
+    resend: Literal["none", "loss", "cosine", "mean"] = option(
+        "none", "samples sent twice a pass: loss at least, cosine at most `hard`, or cosine at most the mean"
+    )
+    hard: float = option(1e-6, "what makes a sample hard")
+
+    def later(self) -> Consolidation:
+        """Return the options for an autoencoder that holds skills already."""
+        lr, most = self.code_lr_later or self.code_lr, self.max_passes_later or self.max_passes
+        return self.model_copy(update={"code_lr": lr, "max_passes": most})
+
+    def solves(self, shape: Shape) -> bool:
+        """Return whether the decoder's last layer is solved by least squares before each look at the stop rule."""
+        return self.closed_form and shape.output == "linear" and self.code_batch == 0
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What is to be recalled: samples ``[S, n, C, D]`` of n skills in C chunks, scaled, and how to undo the scaling.
+    """The skills to be recalled: samples ``[S, n, C, D]`` of n skills in C chunks, and how to undo their scaling.
 
     Attributes:
-        scales: ``[S, n, C]``.
+        scales: ``[S, n, C]``; 1 where samples are not scaled.
+        scaled: whether samples have mean square one. The encoder's first matrix then learns at ``code_lr`` divided by the
+            root of its inputs: a step of Adam would otherwise move a code by rate · inputs, far beyond where tanh is not flat.
         length: weights of a skill, without the padding of its last chunk.
         centre: what was taken away from every skill, ``[S, length]``.
     """
@@ -72,11 +80,12 @@ class Targets:
     length: int
     centre: Tensor
     newest: Newest | None = None
+    scaled: bool = False
 
 
 @dataclass
 class Trained:
-    """The autoencoders after a consolidation, and the passes each seed took."""
+    """The autoencoders after a consolidation, and the number of passes over the samples that each seed took."""
 
     encoder: Weights
     decoder: Weights
@@ -88,7 +97,7 @@ def consolidate(
     start: Trained,
     targets: Targets,
     rule: StopRule,
-    how: Passes,
+    how: Consolidation,
     seeds: Sequence[int],
     step: int,
     nth: int,
@@ -103,22 +112,22 @@ def consolidate(
         RunFailed: if the loss of a seed is not finite.
     """
     everyone = list(range(len(seeds)))
-    together = how.batch == 0 and how.resend == "none"
+    together = how.code_batch == 0 and how.resend == "none"
     groups = [
         _Group(shape, start, targets, rule, how, members)
         for members in ([everyone] if together else [[s] for s in everyone])
     ]
     names = {s: (seeds[s], step, nth) for s in everyone}
     breath = time.perf_counter()
-    for number in range(how.most + 1):
+    for number in range(how.max_passes + 1):
         for group in groups:
-            if number % how.check_every == 0 or number == how.most:
-                group.retire(number, last=number == how.most)
+            if number % how.check_every == 0 or number == how.max_passes:
+                group.retire(number, last=number == how.max_passes)
             if not group.members:
                 continue
             for _ in group.steps(number, names):
                 if time.perf_counter() - breath > BREATH:
-                    yield Progress(step=step, done=number / how.most)
+                    yield Progress(step=step, done=number / how.max_passes)
                     breath = time.perf_counter()
         groups = [group for group in groups if group.members]
         if not groups:
@@ -130,12 +139,12 @@ class _Group:
     """Seeds that are trained as one, until each has met the stop rule."""
 
     def __init__(
-        self, shape: Shape, start: Trained, targets: Targets, rule: StopRule, how: Passes, members: list[int]
+        self, shape: Shape, start: Trained, targets: Targets, rule: StopRule, how: Consolidation, members: list[int]
     ) -> None:
         self.shape, self.result, self.targets, self.rule, self.how = shape, start, targets, rule, how
         if len(start.passes) < len(targets.samples):
             start.passes = [0] * len(targets.samples)
-        self.members = members
+        self.members, self._solves = members, how.solves(shape)
         index = torch.tensor(members)
         parts = {f"e.{k}": v for k, v in start.encoder.items()} | {f"d.{k}": v for k, v in start.decoder.items()}
         self.weights = {name: tensor[index].clone().requires_grad_(True) for name, tensor in parts.items()}
@@ -151,13 +160,12 @@ class _Group:
         self.whole = joined(targets.samples[index] * self.scales.unsqueeze(-1), targets.length)
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        cls: Any = optimizer_class(self.how.optimizer)
+        cls: Any = optimizer_class(self.how.code_optimizer)
         options = {"fused": True} if "fused" in inspect.signature(cls).parameters else {}
-        wide = self.how.lr * self.shape.inputs**-0.5 if self.how.gentle else self.how.lr
-        groups = [
-            {"params": [tensor], "lr": wide if name == "e.w0" else self.how.lr} for name, tensor in self.weights.items()
-        ]
-        made: torch.optim.Optimizer = cls(groups, lr=self.how.lr, **options)
+        lr = self.how.code_lr
+        wide = lr * self.shape.inputs**-0.5 if self.targets.scaled else lr
+        groups = [{"params": [tensor], "lr": wide if name == "e.w0" else lr} for name, tensor in self.weights.items()]
+        made: torch.optim.Optimizer = cls(groups, lr=lr, **options)
         return made
 
     def halves(self) -> tuple[Weights, Weights]:
@@ -168,21 +176,21 @@ class _Group:
     def steps(self, number: int, names: dict[int, tuple[int, int, int]]) -> Iterator[None]:
         """Make one pass; yields after every step."""
         how, count = self.how, self.samples.shape[1]
-        if how.batch == 0 or how.batch >= count:
+        if how.code_batch == 0 or how.code_batch >= count:
             losses, cosines = self._step(None)
             yield
         else:
             seed, *where = names[self.members[0]]
             order = torch.randperm(count, generator=rng.tensors(seed, "code order", *where, number))
             losses, cosines = torch.empty(1, count), torch.empty(1, count)
-            for index in order.split(how.batch):
+            for index in order.split(how.code_batch):
                 part, near = self._step(index.to(self.samples.device))
                 losses[:, index], cosines[:, index] = part.cpu(), near.cpu()
                 yield
         if how.resend != "none":
             limit = float(cosines.mean()) if how.resend == "mean" else how.hard
             hard = losses >= limit if how.resend == "loss" else cosines <= limit
-            for index in hard[0].nonzero()[:, 0].split(how.batch or count):
+            for index in hard[0].nonzero()[:, 0].split(how.code_batch or count):
                 self._step(index.to(self.samples.device))
                 yield
 
@@ -206,17 +214,17 @@ class _Group:
     def retire(self, number: int, last: bool) -> None:
         """Put away the autoencoders of the seeds that have met the stop rule, or of all after the last pass."""
         done = [last] * len(self.members)
-        if not last or self.how.solve:
+        if not last or self._solves:
             encoder, decoder = self.halves()
             codes = self.shape.encode(encoder, self.samples)
-            if self.how.solve:
+            if self._solves:
                 solve_last_layer(self.shape, decoder, codes, self.samples)
             given = self.shape.decode(decoder, codes)
             chunks = given.unflatten(1, self.scales.shape[1:]) * self.scales.unsqueeze(-1)
             recalled = joined(chunks, self.targets.length)
             if not math.isfinite(float(recalled.sum())):
                 raise RunFailed(
-                    f"the autoencoder's loss is not finite after {number} passes: lower code_lr, now {self.how.lr}"
+                    f"the autoencoder's loss is not finite after {number} passes: lower code_lr, now {self.how.code_lr}"
                 )
             reached = self.rule.reached(recalled, self.whole, self.centre, self.members, self.targets.newest)
             done = [last or yes for yes in reached]
@@ -232,7 +240,7 @@ class _Group:
         self._keep([position for position, finished in enumerate(done) if not finished])
 
     def _keep(self, positions: list[int]) -> None:
-        """Go on with these members alone, the state of their optimiser included."""
+        """Continue with these members alone, the state of their optimiser included."""
         self.members = [self.members[position] for position in positions]
         if not positions:
             return

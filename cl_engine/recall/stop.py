@@ -1,12 +1,15 @@
-"""When recollections are good enough: the rules that end a consolidation."""
+"""The rules that end a consolidation once recollections are good enough."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from cl_engine.options import OptionGroup, option
 
 # recalled accuracy of the newest skill: given the seeds' positions and vectors [G, P], returns [G]
 Probe = Callable[[Sequence[int], Tensor], Tensor]
@@ -29,21 +32,23 @@ def agreement(recalled: Tensor, target: Tensor) -> Tensor:
     return torch.where(norms > 0, dot / norms.clamp_min(1e-30), (recalled == target).all(-1).to(dot.dtype))
 
 
-@dataclass(frozen=True)
-class StopRule:
-    """What must be reached for a consolidation to end before its last pass.
+class StopRule(OptionGroup):
+    """The rule that ends a consolidation before its last epoch.
 
-    Attributes:
-        kind: ``cosine`` of whole weight vectors (as published), ``residual``: of what is left after the shared start
-            is taken away, or ``accuracy``: of the newest skill, on its own validation rows.
-        threshold: what must be reached; for ``accuracy`` the share of the original's accuracy that may be lost. Or
-            pairs ``[skills, threshold]``: up to so many skills this threshold, the last pair for all beyond.
-        mean: the mean over the skills must reach it, rather than every one.
+    ``stop`` is ``cosine`` of whole weight vectors (as published), ``residual``: of what is left after the shared start is
+    taken away, or ``accuracy``: of the newest skill, on its own validation rows.
+
+    >>> StopRule(threshold=[[5, 0.99], [10, 0.98]]).wanted(skills=7)
+    0.98
     """
 
-    kind: str
-    threshold: float | list[list[float]]
-    mean: bool = False
+    stop: Literal["cosine", "residual", "accuracy"] = option(
+        "residual", "what ends a consolidation: cosine of nets, of what was learned, or the newest skill's accuracy"
+    )
+    threshold: float | list[list[float]] = option(
+        0.999, "what it must reach (accuracy: what may be lost); or pairs [up to so many skills, threshold]"
+    )
+    stop_on_mean: bool = option(False, "the mean over skills must reach it, rather than every skill")
 
     def wanted(self, skills: int) -> float:
         """Return the threshold that holds for this many skills."""
@@ -65,7 +70,8 @@ class StopRule:
             newest: how to test the newest skill; None if it is not among these (then ``accuracy`` falls back on a
                 residual cosine of .999: there are no data to test with).
         """
-        kind, wanted = self.kind, self.wanted(targets.shape[1])
+        kind: str = self.stop
+        wanted = self.wanted(targets.shape[1])
         if kind == "accuracy":
             if newest is not None:
                 now = newest.probe(members, recalled[:, newest.place] + centre)
@@ -74,5 +80,5 @@ class StopRule:
         if kind == "cosine":
             recalled, targets = recalled + centre.unsqueeze(1), targets + centre.unsqueeze(1)
         cosines = agreement(recalled, targets)
-        reached = (cosines.mean(dim=1) if self.mean else cosines.amin(dim=1)) >= wanted
+        reached = (cosines.mean(dim=1) if self.stop_on_mean else cosines.amin(dim=1)) >= wanted
         return [bool(yes) for yes in reached.tolist()]

@@ -18,7 +18,7 @@ from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
 from cl_engine.nn.net import Params
 from cl_engine.options import option
-from cl_engine.recall.choice import codec_of
+from cl_engine.recall.choice import CodecOptions, codec_of
 from cl_engine.recall.codec import Batch, SkillCodec, recalled
 from cl_engine.recall.events import Consolidated, RecallVerified, SkillBytes, SkillRecalled, SkillStored
 from cl_engine.recall.manifest import Manifest
@@ -27,7 +27,6 @@ from cl_engine.recall.sketch import Sketches
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.optimizers import optimizer_class
 
-Activation = Literal["tanh", "elu", "relu", "linear"]
 NONE = -1
 BESIDE = {"weight": "beside", "head": "heads", "statistic": "statistics"}
 
@@ -46,10 +45,6 @@ class SkillRecall(Strategy):
 
     settings = ("task",)
 
-    codec: Literal["autoencoder", "basis", "quantised", "mean"] = option(
-        "autoencoder",
-        "what keeps the skills: autoencoder, growing basis, quantised differences, or their mean (control)",
-    )
     begin: Literal["shared", "scratch", "mean"] = option(
         "shared", "task nets start from one initialisation, each from its own, or from the mean of the first buffer"
     )
@@ -58,55 +53,7 @@ class SkillRecall(Strategy):
     buffer: int = option(5, "nets that wait, served exactly, until they are encoded together", ge=1)
     centred: bool = option(True, "the start that nets share is taken away before encoding")
     sketch: int = option(128, "numbers kept of an original, for diagnostics alone; 0: none, and no cosine to it", ge=0)
-    # the autoencoder
-    hidden: list[int] = option([], "widths of the encoder's hidden layers; the decoder has them in opposite order")
-    latent: int = option(20, "numbers of a latent code", ge=1)
-    chunk: int | None = option(None, "weights a sample holds; left out: the whole net is one sample", ge=1)
-    activation: Activation = option("tanh", "activation of hidden layers")
-    latent_activation: Activation = option("tanh", "activation of the code")
-    output: Literal["linear", "tanh"] = option("linear", "last layer; with tanh no weight beyond ±1 can be recalled")
-    scaled: bool = option(True, "samples are divided by their root mean square")
-    contractive: float = option(0.0, "weight of the contractive penalty", ge=0)
-    # its training
-    closed_form: bool = option(
-        True, "principal directions instead of a random encoder (without hidden layers), last layer by least squares"
-    )
-    code_optimizer: str = option("adam", "optimiser of the autoencoder, new for each consolidation")
-    code_lr: float = option(1e-3, "its learning rate", gt=0)
-    code_lr_later: float | None = option(None, "its rate when it holds skills already; left out: the same", gt=0)
-    code_batch: int = option(0, "samples a step; 0: all in one step, and the seeds side by side", ge=0)
-    max_passes: int = option(500, "cap on the passes of a consolidation", ge=1)
-    max_passes_later: int | None = option(None, "the cap when it holds skills already; left out: the same", ge=1)
-    check_every: int = option(5, "passes between two looks at the stop rule", ge=1)
-    resend: Literal["none", "loss", "cosine", "mean"] = option(
-        "none", "samples sent twice a pass: loss at least, cosine at most `hard`, or cosine at most the mean"
-    )
-    hard: float = option(1e-6, "what makes a sample hard")
-    # when it is good enough
-    stop: Literal["cosine", "residual", "accuracy"] = option(
-        "residual", "what ends a consolidation: cosine of nets, of what was learned, or the newest skill's accuracy"
-    )
-    threshold: float | list[list[float]] = option(
-        0.999, "what it must reach (accuracy: what may be lost); or pairs [up to so many skills, threshold]"
-    )
-    stop_on_mean: bool = option(False, "the mean over skills must reach it, rather than every skill")
-    # what bounds cost and memory
-    block: int = option(
-        20, "skills an autoencoder serves before it is frozen and a new one begun; 0: one for all", ge=0
-    )
-    rehearse: int | None = option(None, "old skills rehearsed in a consolidation; left out: all of the block", ge=0)
-    references: Literal["recollections", "quantised"] = option(
-        "recollections", "what old skills are retrained towards: recollections, or quantised copies kept with the block"
-    )
-    bits: int = option(5, "bits of a weight in quantised skills and references, before entropy coding", ge=2, le=8)
-    residual_bits: int = option(0, "bits of a correction after decoding, entropy-coded; 0: none", ge=0, le=8)
-    decoder_bits: Literal[4, 5, 6, 7, 8, 16, 32] = option(
-        8, "bits of a number of the decoder, or of a basis direction; 8 or fewer are entropy-coded as well"
-    )
-    latent_bits: Literal[8, 16, 32] = option(32, "bits of a latent number")
-    rank: int | None = option(
-        None, "directions of the basis at most; left out: as many as the threshold asks for", ge=1
-    )
+    code: CodecOptions
 
     def start(self) -> State:
         self._refuse_what_cannot_be()
@@ -157,7 +104,8 @@ class SkillRecall(Strategy):
 
     @property
     def growing(self) -> bool:
-        return self.codec == "autoencoder" and self.block == 0 and self.rehearse is None
+        budget = self.code.budget
+        return self.code.codec == "autoencoder" and budget.block == 0 and budget.rehearse is None
 
     def fingerprint(self, task_id: int | None) -> int | None:
         assert task_id is not None
@@ -179,7 +127,7 @@ class SkillRecall(Strategy):
     def keeper(self) -> SkillCodec:
         """What keeps the skills."""
         sizes = [entry.size for entry in self.manifest.inside]
-        return codec_of(self.options(), self.seeds, sizes, self.net.device)
+        return codec_of(self.code, self.seeds, sizes, self.net.device)
 
     @cached_property
     def sketches(self) -> Sketches | None:
@@ -290,8 +238,8 @@ class SkillRecall(Strategy):
         return sum(size for part, size in bytes_by_part(self.state).items() if part in parts)
 
     def _refuse_what_cannot_be(self) -> None:
-        optimizer_class(self.code_optimizer)
-        if isinstance(pairs := self.threshold, list) and (
+        optimizer_class(self.code.consolidation.code_optimizer)
+        if isinstance(pairs := self.code.rule.threshold, list) and (
             not pairs or any(len(pair) != 2 for pair in pairs) or pairs != sorted(pairs)
         ):
             raise UsageError(f"skill_recall: threshold is a number or growing pairs [skills, threshold], not {pairs}")
