@@ -157,7 +157,7 @@ class Strategy(Configured, ABC):
         strategy that reads `TrainingProbe` itself. Such a fit is run anew when a run is resumed in the middle of an
         experience; others are resumed from where they were, and what is done between fits is done again.
         """
-        index, self._fits = self._fits, self._fits + 1
+        index, self._fits = self._fits, self._fits + options.get("candidates", 1)
         own_curve = "curve" in options and bool(options["curve"].batches or options["curve"].epochs)
         rows = options.get("rows", (experience.train.x, experience.train.y))
         job = FitJob(

@@ -54,6 +54,10 @@ class Growth:
         """Return untrained weights, other ones for each task."""
         return self._net.init([rng.derive(seed, "modules", key) for seed in self._seeds])
 
+    def new_names(self, reuse: Sequence[bool]) -> list[str]:
+        """Return the names of what is new on a path that reuses a module at the depths where ``reuse`` is true."""
+        return [name for old, part in zip(reuse, self.parts, strict=True) if not old for name in part]
+
     def tracking(self, params: Params) -> list[str]:
         """Return the normalisation layers among those with weights in ``params``: what learns statistics of its own."""
         layers = {name.rpartition(".")[0] for name in params}

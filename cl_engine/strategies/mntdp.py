@@ -17,7 +17,8 @@ from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
-from cl_engine.events import EpochEnded, Event
+from cl_engine.events import Event
+from cl_engine.modules.candidate_fit import CandidateFit, fit_candidates
 from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.events import CandidateTried
 from cl_engine.modules.growth import Growth, divided
@@ -27,7 +28,6 @@ from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import TrainingProbe
 
-Trained = tuple[Tree, int, float, dict[int, Tree]]
 POINTS = 64  # of a learning curve, the first ones: weights are held until it is known whose curve counts
 
 
@@ -149,18 +149,19 @@ class Mntdp(Strategy):
         began, seeds = time.perf_counter(), len(self.seeds)
         fresh = self._growth.fresh(experience.key)
         olds = [self._growth.along(self.state, trial.path) if any(trial.reuse) else fresh for trial in group]
-        trained: Trained = ({}, 0, 0.0, {})
+        fitted = CandidateFit()
         if group[0].learns:
-            trained = yield from self._trained(group, olds, fresh, experience)
-        learned, steps, flops, moments = trained
+            fitted = yield from fit_candidates(self._fit(group, olds, fresh, experience), len(group), POINTS)
+        moments = fitted.moments
         batches = [b for b in range(self._batches(experience) * self.train.epochs + 1) if self._shown(b, experience)]
         for c, (trial, old) in enumerate(zip(group, olds, strict=True)):
-            names = set(self._names(trial))
+            names = set(self._growth.new_names(trial.reuse))
 
             def whole(tree: Tree, c: int = c, names: set[str] = names, old: Params = old) -> Params:
-                return {**old, **{n: t[c * seeds : (c + 1) * seeds] for n, t in tree.items() if n in names}}
+                new = tree.get("new", {})
+                return {**old, **{n: t[c * seeds : (c + 1) * seeds] for n, t in new.items() if n in names}}
 
-            params = whole(learned)
+            params = whole(fitted.params)
             accuracy = self._growth.accuracy(params, experience)
             points = {b: whole(moments[b]) if b in moments else params for b in batches[:POINTS]}
             best.offer(trial, params, accuracy, points)
@@ -174,24 +175,24 @@ class Mntdp(Strategy):
                 lr=trial.lr,
                 weight_decay=trial.weight_decay,
                 validation=tuple(accuracy.tolist()),
-                flops=flops,
+                flops=fitted.flops,
                 seconds=(time.perf_counter() - began) / len(group),
             )
-        return steps
+        return fitted.epochs * self._batches(experience)
 
-    def _trained(
+    def _fit(
         self, group: list[Trial], olds: list[Params], fresh: Params, experience: Experience
-    ) -> Generator[Event, None, Trained]:
-        """Fit the new modules of a group of paths; return them, steps, operations of one path, and the first moments."""
+    ) -> Generator[Event, None, Tree]:
+        """Fit the new modules of a group of paths, side by side where there are several."""
         seeds, first = len(self.seeds), group[0]
-        own = [set(self._names(trial)) for trial in group]
+        own = [set(self._growth.new_names(trial.reuse)) for trial in group]
         learned = [name for name in fresh if any(name in names for names in own)]
         frozen: Tree = {"old": {name: t for name, t in repeated(olds).items() if name not in own[0] or len(group) > 1}}
         if len(group) > 1:
             flags = {name: torch.tensor([name in names for names in own]) for name in learned}
             device = self.net.device
             frozen["mask"] = {name: flag.repeat_interleave(seeds).to(device) for name, flag in flags.items()}
-        fitted = self.fit(
+        return self.fit(
             {"new": {name: tensor for name, tensor in repeated([fresh] * len(group)).items() if name in learned}},
             self.loss,
             experience,
@@ -200,32 +201,10 @@ class Mntdp(Strategy):
             validation=(experience.validation.x, experience.validation.y),
             patience=self.patience,
             seeds=self.seeds * len(group),
+            candidates=len(group),
             curve=self.curve,
             shuffle_group=0,
         )
-        steps, flops = 0, 0.0
-        moments: dict[int, Tree] = {}
-        while True:
-            try:
-                event = next(fitted)
-            except StopIteration as stop:
-                self._fits += len(group) - 1
-                return stop.value["new"], steps, flops, moments
-            if isinstance(event, TrainingProbe):
-                if len(moments) < POINTS:
-                    moments[event.batch] = event.params()["new"]
-            elif isinstance(event, EpochEnded):
-                steps, flops = steps + self._batches(experience), flops + event.flops
-                for c in range(len(group)):
-                    loss = event.loss[c * seeds : (c + 1) * seeds]
-                    yield replace(event, fit=event.fit + c, loss=loss, seconds=event.seconds / len(group))
-            else:
-                yield event
-
-    def _names(self, trial: Trial) -> list[str]:
-        """Return the names of what is new on a path."""
-        parts = zip(trial.reuse, self._growth.parts, strict=True)
-        return [name for old, part in parts if not old for name in part]
 
     def _batches(self, experience: Experience) -> int:
         return math.ceil(len(experience.train) / self.train.batch)

@@ -16,7 +16,7 @@ from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
 from cl_engine.events import Event
-from cl_engine.modules.candidates import Prior, Reuse, candidates
+from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.events import PathSampled
 from cl_engine.modules.growth import Growth, divided
 from cl_engine.nn.head import HEAD_BIAS
@@ -175,12 +175,9 @@ class MntdpS(Strategy):
         return loss + moves * (gain + self.entropy * (chances * log_chances).sum())
 
     def _along(self, path: int, old: Params, new: Params, x: Tensor, training: bool | None = None) -> Tensor:
-        names = self._names(self._paths[path])
+        names = self._growth.new_names(self._paths[path])
         learned = {name: new[name] for name in names}
         return self.net.one({**old, **learned}, x, training, statistics=self._growth.tracking(learned))
-
-    def _names(self, reuse: Reuse) -> list[str]:
-        return [name for one, part in zip(reuse, self._growth.parts, strict=True) if not one for name in part]
 
     def _share_new(self, path: int) -> float:
         sizes = [layout.size for layout in self._growth.library.layouts]

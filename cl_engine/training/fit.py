@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -39,11 +40,11 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
         )
     record = job.record or FitRecord()
     if record.result is not None:
-        yield from record.facts
+        yield from _told(job, record.facts)
         return tree_map(Tensor.clone, record.result)
     groups = _groups(job)
     first = _resumed_epoch(record, groups)
-    yield from list(record.facts)
+    yield from list(_told(job, record.facts))
     pool = WorkerPool(groups)
     try:
         yield from _epochs(job, record, pool, first)
@@ -118,7 +119,7 @@ def _epochs(job: FitJob, record: FitRecord, pool: WorkerPool, first: int) -> Ite
             seconds=time.perf_counter() - started,
         )
         record.note(ended)
-        yield ended
+        yield from _told(job, [ended])
         found = _not_finite(job, epoch, loss, record.stopped)
         if found is not None:
             record.note(found)
@@ -128,6 +129,18 @@ def _epochs(job: FitJob, record: FitRecord, pool: WorkerPool, first: int) -> Ite
         if job.record is not None:
             record.end_epoch(epoch, lambda: pool.each(SeedGroup.state))
             yield Resumable(step=job.step, fit=job.index)
+
+
+def _told(job: FitJob, facts: Iterable[Event]) -> Iterator[Event]:
+    """Yield facts as they are told: the end of an epoch of several candidates is one of each."""
+    seeds = len(job.seeds) // job.candidates
+    for fact in facts:
+        if not isinstance(fact, EpochEnded):
+            yield fact
+            continue
+        for k in range(job.candidates):
+            loss, seconds = fact.loss[k * seeds : (k + 1) * seeds], fact.seconds / job.candidates
+            yield replace(fact, fit=fact.fit + k, loss=loss, seconds=seconds)
 
 
 def _not_finite(job: FitJob, epoch: int, loss: tuple[float, ...], known: set[int]) -> NotFinite | None:

@@ -74,6 +74,7 @@ class FitJob:
         validation: inputs and labels ``(x [M, …], y [M])`` that decide, after every epoch, which weights are kept: those of
             the epoch of greatest accuracy, the first if several are equal; None: those after the last epoch.
         patience: epochs without a better one after which a seed stops; None: it never does.
+        candidates: number of fits that this one stands for; its seeds are those of each, one after the other.
         project: called on ``params`` after every step, to bring them back in place to where they are allowed.
         resample: given a number to draw from, returns the inputs ``[N, …]`` as random transformations show them this time,
             called before every epoch; None: they are always the same.
@@ -103,6 +104,7 @@ class FitJob:
     validation: Rows | None = None
     patience: int | None = None
     side_by_side: bool | None = None
+    candidates: int = 1
     resample: Callable[[int], Tensor] | None = None
     record: FitRecord | None = None
     observer: FitObserver | None = None
@@ -135,3 +137,4 @@ class FitOptions(TypedDict, total=False):
     curve: Curve
     shuffle_group: int
     side_by_side: bool
+    candidates: int
