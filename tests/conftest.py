@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import pytest
 import torch
 
@@ -21,14 +19,10 @@ from cl_engine.loggers import recorder
 from cl_engine.runs import plugins
 
 TINY = Path(__file__).parent / "tiny.toml"
-TIMES = {"seconds", "created", "updated", "run_id"}
 SETTINGS: tuple[Setting, ...] = ("task", "domain", "class")
 STRATEGIES = plugins.names("strategies")
 STRATEGIES_IN_SETTINGS = [
-    (strategy, setting)
-    for strategy in STRATEGIES
-    for setting in SETTINGS
-    if setting in plugins.load("strategies", strategy).settings
+    (name, setting) for name in STRATEGIES for setting in plugins.load("strategies", name).settings
 ]
 
 # tiny nets gain nothing from more threads, and tests, and the processes they start, run beside each other
@@ -99,30 +93,3 @@ def published_always(patch: pytest.MonkeyPatch) -> None:
     """Let logs be published at every save."""
     patch.setattr(recorder, "PUBLISHED", 1e9)
     patch.setattr(recorder, "AT_MOST", 1e9)
-
-
-def facts(log: Path) -> dict[str, Any]:
-    """Return all a log says but for times: attributes, and every dataset by its path."""
-    found: dict[str, Any] = {}
-    with h5py.File(log, "r") as file:
-        found |= {f"@{name}": value for name, value in file.attrs.items() if name not in TIMES}
-
-        def visit(name: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset) and name.rsplit("/", 1)[-1] not in TIMES | {"command"}:
-                found[name] = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
-
-        file.visititems(visit)
-    return found
-
-
-def assert_same_facts(one: dict[str, Any], other: dict[str, Any]) -> None:
-    """Fail, naming the datasets, unless two logs say the same."""
-    assert one.keys() == other.keys()
-    different = [name for name in one if not _equal(one[name], other[name])]
-    assert not different
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray) and one.dtype.kind == "f":
-        return bool(one.shape == other.shape and np.array_equal(one, other, equal_nan=True))
-    return bool(np.array_equal(one, other))

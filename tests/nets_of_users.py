@@ -5,25 +5,6 @@ from __future__ import annotations
 from torch import nn
 
 
-def with_batchnorm(num_classes: int, hidden: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, hidden, 3, stride=2),
-        *(nn.BatchNorm2d(hidden), nn.ReLU()),
-        *(nn.Conv2d(hidden, hidden, 3, padding=1), nn.BatchNorm2d(hidden), nn.ReLU()),
-        *(nn.Conv2d(hidden, hidden, 3, padding=1), nn.BatchNorm2d(hidden), nn.ReLU()),
-        nn.Flatten(),
-        nn.Linear(hidden * 9, num_classes),
-    )
-
-
-def with_dropout(num_classes: int, hidden: int) -> nn.Module:
-    return nn.Sequential(
-        *(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Dropout(0.3)),
-        *(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()),
-        nn.Linear(hidden, num_classes),
-    )
-
-
 def without_linear_end(num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes), nn.LogSoftmax(dim=1))
 

@@ -22,8 +22,8 @@ from cl_engine.interop.avalanche import seeded, to_avalanche
 from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.recipe import BodyAndHead
 from cl_engine.results.run import open_run
+from cl_engine.testing.logs import assert_same_facts, facts
 from tests import avalanche_of_users as users
-from tests.conftest import assert_same_facts, facts
 
 with quietly():
     import qpsolvers

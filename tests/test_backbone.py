@@ -20,8 +20,8 @@ from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.nn.head import HEAD_WEIGHT
 from cl_engine.results.run import open_run
+from cl_engine.testing.small import with_dropout
 from tests.conftest import STRATEGIES
-from tests.nets_of_users import with_dropout
 
 Tiny = Callable[..., Experiment]
 ON_DIGITS: dict[str, Any] = {
@@ -84,7 +84,7 @@ def test_what_a_run_started_from_is_shown_with_it(tiny: Tiny, tmp_path: Path, ca
 def test_a_users_weights_are_taken_from_a_file_by_their_names_in_the_module(tiny: Tiny, tmp_path: Path):
     module = with_dropout(num_classes=7, hidden=8)
     save_file(module.state_dict(), tmp_path / "mine.safetensors")
-    net = {"net.name": "tests.nets_of_users:with_dropout", "net.hidden": 8}
+    net = {"net.name": "cl_engine.testing.small:with_dropout", "net.hidden": 8}
     experiment = tiny("piggyback", **net, **{"backbone.file": str(tmp_path / "mine.safetensors")})
     start = experiment.build_strategy(experiment.stream()).net.init([5])
     assert torch.equal(start["1.weight"][0], module.state_dict()["1.weight"])

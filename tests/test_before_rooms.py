@@ -20,7 +20,8 @@ from cl_engine.cli import main
 from cl_engine.core.moved import MOVED, RENAMED
 from cl_engine.experiment import Experiment
 from cl_engine.results import open_run
-from tests.conftest import TINY, facts
+from cl_engine.testing.logs import facts
+from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
 ARCHIVED = Path(__file__).parent / "logs" / "before-rooms.tar.xz"

@@ -26,7 +26,7 @@ from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.runs.run_folder import RunFolder
-from tests.conftest import assert_same_facts, facts
+from cl_engine.testing.logs import assert_same_facts, facts
 
 Tiny = Callable[..., Experiment]
 NAME = "checkpoint.safetensors"

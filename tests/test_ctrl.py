@@ -17,8 +17,8 @@ from cl_engine.experiment import Experiment
 from cl_engine.runs import plugins
 from cl_engine.runs.scenario import Scenario
 from cl_engine.streams.ctrl import LONG_SOURCES, Ctrl
+from cl_engine.testing.streams import same
 from tests.conftest import Given
-from tests.test_streams import same
 
 SHORT = ("s_minus", "s_plus", "s_in", "s_out", "s_pl")
 SMALL: dict[str, Any] = {"large": [8, 4], "small": [4, 2], "tiny": [2, 1], "long": [6, 3], "shape": [3, 6, 6]}

@@ -15,8 +15,9 @@ from cl_engine.data.source import Arrays
 from cl_engine.errors import UsageError
 from cl_engine.runs import plugins
 from cl_engine.streams.datasets import Datasets
+from cl_engine.testing.small import images
+from cl_engine.testing.streams import same
 from tests.conftest import Given
-from tests.test_streams import images, same
 
 
 def load(name: str) -> Arrays:

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 from cl_engine.cli import main
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import Run, open_run
+from cl_engine.testing.logs import assert_same_facts, facts
 from cl_engine.training.seed_group import SeedGroup
-from tests.conftest import STRATEGIES, TINY, assert_same_facts, facts
+from tests.conftest import STRATEGIES, TINY
 
 Tiny = Callable[..., Experiment]
 

@@ -25,7 +25,8 @@ from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
 from cl_engine.loggers.tables import Table, grow
 from cl_engine.results.run import open_run
-from tests.conftest import TINY, assert_same_facts, facts, published_always
+from cl_engine.testing.logs import assert_same_facts, facts
+from tests.conftest import TINY, published_always
 
 Tiny = Callable[..., Experiment]
 FEW = {"stream.n": 2, "agenda.save_every_epochs": 1}

@@ -15,9 +15,10 @@ from cl_engine.checkpoints import file as checkpoint
 from cl_engine.checkpoints.store import MIDWAY
 from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
+from cl_engine.testing.logs import assert_same_facts, facts
 from cl_engine.training.early_stopping import EarlyStopping
 from cl_engine.training.optimizers import Train, optimizer_state, optimizers_for, restore_optimizer
-from tests.conftest import TINY, assert_same_facts, facts
+from tests.conftest import TINY
 
 
 class Cut(BaseException):
@@ -27,8 +28,8 @@ class Cut(BaseException):
 NETS: dict[str, dict[str, Any]] = {
     "mlp": {},
     "small_cnn": {"net.name": "small_cnn"},
-    "batchnorm": {"net.name": "tests.nets_of_users:with_batchnorm", "net.hidden": 8},
-    "dropout": {"net.name": "tests.nets_of_users:with_dropout", "net.hidden": 8},
+    "batchnorm": {"net.name": "cl_engine.testing.small:with_batchnorm", "net.hidden": 8},
+    "dropout": {"net.name": "cl_engine.testing.small:with_dropout", "net.hidden": 8},
 }
 HOW: list[dict[str, Any]] = [
     {"train.optimizer": "adam"},

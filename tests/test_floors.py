@@ -25,7 +25,7 @@ FLOORS = [
     ["runs"],
     ["analysis"],
     ["export", "experiment"],
-    ["estimate", "interop"],
+    ["estimate", "interop", "testing"],
     ["sweep"],
     ["cli"],
 ]

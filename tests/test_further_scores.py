@@ -16,7 +16,8 @@ from cl_engine.analysis.scores.run_scores import summarised
 from cl_engine.experiment import Experiment
 from cl_engine.metrics import lifelong, matrix_scores, stability
 from cl_engine.results.run import Run, open_run
-from tests.conftest import TINY, facts, old_log
+from cl_engine.testing.logs import facts
+from tests.conftest import TINY, old_log
 
 NAN = float("nan")
 # rows: untrained, after task 0, after task 1, after task 2

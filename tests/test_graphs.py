@@ -13,9 +13,9 @@ from torch import nn
 
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import open_run
+from cl_engine.testing.logs import assert_same_facts, facts
 from cl_engine.training import cuda_graphs
 from tests import recording
-from tests.conftest import assert_same_facts, facts
 
 Tiny = Callable[..., Experiment]
 LONG = {"train.epochs": 3, "train.batch": 7}

@@ -17,7 +17,7 @@ from cl_engine.experiment import Experiment
 from cl_engine.loggers import recorder
 from cl_engine.loggers.journal import Journal
 from cl_engine.results.run import open_run
-from tests.conftest import assert_same_facts, facts
+from cl_engine.testing.logs import assert_same_facts, facts
 
 Tiny = Callable[..., Experiment]
 MANY = {"stream.n": 4, "stream.revisit": [1], "agenda.curve_batches": 1, "agenda.curve_tasks": 1}

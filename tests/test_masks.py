@@ -174,7 +174,7 @@ def test_earlier_tasks_are_answered_bit_for_bit_as_before(tiny: Tiny, name: str,
 
 @pytest.mark.parametrize(("name", "options"), [*FROZEN, ("hat", {})])
 def test_they_run_on_convolutions_with_normalisation(tiny: Tiny, name: str, options: dict[str, Any]):
-    net = {"net.name": "tests.nets_of_users:with_batchnorm", "net.hidden": 4}
+    net = {"net.name": "cl_engine.testing.small:with_batchnorm", "net.hidden": 4}
     assert last(tiny(name, (0,), **options, **net, **{"stream.n": 2})) is not None
 
 

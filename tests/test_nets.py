@@ -15,34 +15,17 @@ from cl_engine.nn.architecture import Architecture
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net
 from cl_engine.runs import plugins
+from cl_engine.testing import NetContract
 
 SHAPE = (3, 32, 32)
-ARCHITECTURES = plugins.names("nets")
 
 
 def net(name: str, shape: tuple[int, ...] = SHAPE, outputs: int = 10, **options: Any) -> Net:
     return Net(plugins.net_builder(name, options, shape, outputs), shape, mean=[10.0], std=[20.0])
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_an_architecture_gives_logits_and_its_head_reads_the_features(name: str):
-    made = net(name)
-    params = made.init([3, 4])
-    x = torch.randn(5, *SHAPE)
-    logits, features = made.all(params, x), made.all_features(params, x)
-    assert logits.shape == (2, 5, 10)
-    assert features.shape == (2, 5, made.width)
-    again = torch.einsum("snw,scw->snc", features, params[HEAD_WEIGHT]) + params[HEAD_BIAS].unsqueeze(1)
-    torch.testing.assert_close(logits, again)
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_a_seed_is_initialised_the_same_whatever_is_beside_it(name: str):
-    alone, among = net(name).init([5]), net(name).init([1, 5, 9])
-    for key, tensor in alone.items():
-        assert torch.equal(tensor[0], among[key][1])
-    weights = [key for key, tensor in among.items() if tensor.is_floating_point() and not tensor[0].eq(tensor[1]).all()]
-    assert weights
+for name in plugins.names("nets"):
+    globals()[f"Test_{name}"] = type(f"Test_{name}", (NetContract,), {"net": name})
 
 
 @pytest.mark.parametrize(

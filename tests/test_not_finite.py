@@ -17,8 +17,9 @@ from cl_engine.errors import RunFailed
 from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import open_run
+from cl_engine.testing.logs import assert_same_facts, facts
 from cl_engine.training.seed_group import SeedGroup
-from tests.conftest import STRATEGIES, assert_same_facts, facts
+from tests.conftest import STRATEGIES
 
 Tiny = Callable[..., Experiment]
 BAD, STEP = 1, 1  # the seed whose weights become NaN, and the experience in which they do

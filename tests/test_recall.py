@@ -34,7 +34,7 @@ from cl_engine.recall.sketch import Sketches
 from cl_engine.recall.stop import StopRule, agreement
 from cl_engine.runs import plugins
 from cl_engine.strategies.skill_recall import SkillRecall
-from tests.nets_of_users import with_batchnorm
+from cl_engine.testing.small import with_batchnorm
 
 Tiny = Callable[..., Experiment]
 CPU = torch.device("cpu")

@@ -24,7 +24,8 @@ from cl_engine.experiment import Experiment
 from cl_engine.loggers.recorder import JOURNAL
 from cl_engine.results.run import open_run
 from cl_engine.runs.run_folder import RunFolder
-from tests.conftest import TINY, assert_same_facts, facts
+from cl_engine.testing.logs import assert_same_facts, facts
+from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
 Tiny = Callable[..., Experiment]

@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 from cl_engine.cli import main
 from cl_engine.results.run import open_run
+from cl_engine.testing.logs import assert_same_facts, facts
 from cl_engine.training.seed_group import SeedGroup
-from tests.conftest import TINY, assert_same_facts, facts
+from tests.conftest import TINY
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
 from itertools import islice
 from typing import Any
 
@@ -15,26 +13,26 @@ from hypothesis import strategies as st
 
 from cl_engine.data.source import Arrays
 from cl_engine.data.source_stream import SourceStream
-from cl_engine.data.stream import Data, Setting, Stream
+from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import AgendaOptions, Evaluate, Learn, plan
 from cl_engine.errors import UsageError
 from cl_engine.runs import plugins
 from cl_engine.streams.permuted import Permuted
 from cl_engine.streams.rotated import Rotated
 from cl_engine.streams.split import Split
-from tests.conftest import SETTINGS
+from cl_engine.testing import StreamContract
+from cl_engine.testing.small import images
 
-KINDS = [name for name in plugins.names("streams") if issubclass(plugins.load("streams", name), SourceStream)]
-every_kind = pytest.mark.parametrize("name", KINDS)
-every_setting = pytest.mark.parametrize("setting", SETTINGS)
+# streams of several sources are held to it with little to draw, so that it takes no time
+OPTIONS = {
+    "ctrl": {"shape": [3, 5, 5], "large": [4, 2], "small": [4, 2]},
+    "compositional": {"depth": 1},
+}
 
-
-def images(classes: int = 6, train: int = 8, test: int = 4) -> Arrays:
-    """Return random images, ``train`` and ``test`` of each class."""
-    draw = np.random.default_rng(0)
-    train_y, test_y = (np.tile(np.arange(classes), count) for count in (train, test))
-    train_x, test_x = (draw.integers(0, 256, (len(y), 1, 5, 5), dtype=np.uint8) for y in (train_y, test_y))
-    return Arrays(train_x, train_y, test_x, test_y, classes)
+for kind in plugins.names("streams"):
+    globals()[f"Test_{kind}"] = type(
+        f"Test_{kind}", (StreamContract,), {"stream": kind, "options": OPTIONS.get(kind, {})}
+    )
 
 
 def make(name: str, **options: Any) -> Stream:
@@ -42,101 +40,9 @@ def make(name: str, **options: Any) -> Stream:
     return stream
 
 
-def same(one: Data, other: Data) -> bool:
-    return torch.equal(one.x, other.x) and torch.equal(one.y, other.y)
-
-
-@every_kind
-@every_setting
-def test_a_step_gives_the_same_tensors_whenever_and_in_whatever_order_it_is_asked_for(name: str, setting: Setting):
-    stream, other = (make(name, setting=setting, n=3, validation=0.25, samples_per_class=4) for _ in range(2))
-    forwards = [stream[step] for step in range(3)]
-    for step in (2, 0, 1):
-        again = other[step]
-        assert same(forwards[step].train, again.train)
-        assert same(forwards[step].validation, again.validation)
-        assert same(stream.test(again.task_id), other.test(again.task_id))
-
-
-@every_kind
-@every_setting
-def test_labels_lie_within_the_outputs_and_every_class_of_a_task_is_there(name: str, setting: Setting):
-    stream = make(name, setting=setting, n=3)
-    seen: set[int] = set()
-    for step in range(3):
-        experience = stream[step]
-        labels = set(experience.train.y.tolist())
-        assert len(labels) == experience.classes
-        assert labels == set(stream.test(experience.task_id).y.tolist())
-        assert max(labels) < stream.outputs
-        if setting == "class":
-            assert not labels & seen
-        else:
-            assert labels == set(range(experience.classes))
-        seen |= labels
-    assert len(seen) == stream.outputs
-
-
-@every_kind
-def test_tasks_are_numbered_in_the_order_in_which_they_first_arrive(name: str):
-    stream = make(name, n=3, revisit=[1, 0, 1])
-    ids = [stream.task_id(step) for step in range(6)]
-    assert ids == [0, 1, 2, 1, 0, 1]
-    assert same(stream[1].train, stream[3].train)
-    assert make(name, n=2, revisit=2).n_steps == 6
-
-
-@every_kind
-def test_beyond_its_end_there_is_an_index_error_and_no_task(name: str):
-    stream = make(name, n=2)
-    for step in (2, -1):
-        with pytest.raises(IndexError, match="outside a stream of 2"):
-            stream[step]
-
-
-@every_kind
-def test_validation_rows_are_set_aside_from_the_training_rows(name: str):
-    whole, parted = make(name, n=2, samples_per_class=8), make(name, n=2, samples_per_class=8, validation=0.25)
-    for step in range(2):
-        one, other = whole[step], parted[step]
-        assert len(other.validation) == 2 * one.classes
-        assert len(other.train) + len(other.validation) == len(one.train)
-        rows = torch.cat([other.train.x, other.validation.x]).flatten(1)
-        assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, one.train.x.flatten(1).tolist()))
-
-
-@every_kind
-def test_an_experience_given_out_is_not_kept_alive(name: str):
-    stream = make(name, n=2)
-    experience = stream[0]
-    kept = weakref.ref(experience.train.x)
-    del experience
-    gc.collect()
-    assert kept() is None
-
-
-@every_kind
-def test_inputs_stay_as_stored_and_of_one_shape(name: str):
-    stream = make(name, n=3)
-    for step in range(3):
-        for data in (stream[step].train, stream.test(stream.task_id(step))):
-            assert data.x.dtype == torch.uint8
-            assert tuple(data.x.shape[1:]) == stream.input_shape
-            assert data.y.dtype == torch.int64
-
-
-@every_kind
-def test_sample_limits_hold_for_each_class(name: str):
-    stream = make(name, n=2, samples_per_class=3, test_samples_per_class=2)
-    assert set(stream[0].train.y.bincount().tolist()) == {3}
-    assert set(stream.test(0).y.bincount().tolist()) == {2}
-
-
-@every_kind
-def test_every_option_says_what_it_means_and_unknown_ones_are_refused(name: str):
-    assert all(info.description for info in plugins.load("streams", name).Options.model_fields.values())
+def test_an_option_that_is_misspelt_is_refused_with_the_one_that_was_meant():
     with pytest.raises(UsageError, match=r"no option named 'stream\.sampels_per_class' \(did you mean"):
-        make(name, sampels_per_class=3)
+        make("permuted", sampels_per_class=3)
 
 
 def test_split_deals_all_classes_out_once():
@@ -280,17 +186,6 @@ def test_listed_negatives_stand_against_their_class_with_a_share_of_their_rows()
 def test_tasks_of_one_against_some_that_cannot_be_are_refused(options: dict[str, Any], sentence: str):
     with pytest.raises(UsageError, match=sentence):
         against(**options)
-
-
-@every_kind
-def test_tasks_in_another_order_are_the_same_tasks(name: str):
-    plain, shuffled = make(name, n=3), make(name, n=3, task_order=[2, 0, 1])
-    for place, kind in enumerate([2, 0, 1]):
-        assert same(shuffled[place].train, plain[kind].train)
-        assert same(shuffled.test(place), plain.test(kind))
-        assert shuffled.name_of(place) == plain.name_of(kind)
-        assert (shuffled[place].task_id, shuffled[place].rng_key) == (place, kind)
-    assert make(name, n=3, task_order=[1, 0, 2], revisit=1)[4].rng_key == 4
 
 
 def test_orders_of_tasks_are_checked_and_drawn_from_the_streams_seed():

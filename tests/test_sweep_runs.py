@@ -24,7 +24,8 @@ from cl_engine.sweep.config import SweepOptions
 from cl_engine.sweep.folder import SweepFolder
 from cl_engine.sweep.status import Status
 from cl_engine.sweep.sweep import Sweep
-from tests.conftest import TINY, assert_same_facts, facts
+from cl_engine.testing.logs import assert_same_facts, facts
+from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
 TROUBLED = "tests.sweep_of_users:Troubled"

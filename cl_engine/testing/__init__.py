@@ -1,0 +1,14 @@
+"""Contracts of plug-ins as classes of tests: subclass one, name the plug-in, run pytest.
+
+>>> class TestMine(StrategyContract):
+...     strategy = "finetune"  # or "my_module:Mine"
+>>> TestMine().experiment().strategy
+'finetune'
+"""
+
+from cl_engine.testing.nets import NetContract
+from cl_engine.testing.sources import SourceContract
+from cl_engine.testing.strategies import StrategyContract
+from cl_engine.testing.streams import StreamContract
+
+__all__ = ["NetContract", "SourceContract", "StrategyContract", "StreamContract"]

@@ -1,0 +1,290 @@
+"""The contract of strategies: what the engine relies on, whatever is learned and however."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from cl_engine.checkpoints import store as checkpoint_store
+from cl_engine.checkpoints.file import load
+from cl_engine.checkpoints.store import Store
+from cl_engine.core.bank import Bank
+from cl_engine.core.state import bytes_by_part, check_state
+from cl_engine.core.tree import leaves_with_path
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
+from cl_engine.errors import UsageError
+from cl_engine.events import EpochEnded, Event, Progress, Saved
+from cl_engine.experiment import Experiment
+from cl_engine.runs import plugins
+from cl_engine.runs.scenario import Scenario
+from cl_engine.strategy import Strategy
+from cl_engine.testing import small
+from cl_engine.testing.logs import assert_same_facts, facts
+from cl_engine.testing.walking import after_each_task, answers, contents, different, told, traced, walk
+
+SETTINGS = ("task", "domain", "class")
+
+
+class Cut(BaseException):
+    """Ends a run where it stands, as a kill would."""
+
+
+class StrategyContract:
+    """Holds a strategy to all that the engine's own are held to; each failure says what is broken and how to mend it.
+
+    >>> class TestL2(StrategyContract):
+    ...     strategy = "my_module:L2"
+    ...     options = {"pull": 0.1}
+
+    Attributes:
+        strategy: the strategy's name, or ``module:Class``.
+        options: its options, and others by dotted name (``{"train.lr": 0.1}``).
+        scenario: the scenario it runs; small tasks of digits unless another is given, by name, file or `Scenario`.
+    """
+
+    strategy: ClassVar[str]
+    options: ClassVar[Mapping[str, Any]] = {}
+    scenario: ClassVar[str | Path | Scenario] = small.scenario()
+
+    def experiment(self, seeds: tuple[int, ...] = (0, 1), /, **overrides: Any) -> Experiment:
+        """Return the experiment under test, with changes."""
+        return Experiment.of(self.scenario, self.strategy, seeds, **{**self.options, **overrides})
+
+    @classmethod
+    def kind(cls) -> type[Strategy]:
+        """Return the class under test."""
+        found: type[Strategy] = plugins.load("strategies", cls.strategy)
+        return found
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        """Run what depends on the setting in each setting that the strategy can serve."""
+        if "setting" in metafunc.fixturenames:
+            metafunc.parametrize("setting", self.kind().settings)
+
+    @pytest.fixture(autouse=True)
+    def _same_global_random_state(self) -> Iterator[None]:
+        before = torch.get_rng_state()
+        yield
+        assert torch.equal(before, torch.get_rng_state()), (
+            f"{self.strategy} drew from torch's global generator: draw from cl_engine.core.rng.tensors(seed, purpose, step), "
+            "so that a seed's numbers depend on nothing else"
+        )
+
+    def test_answers_are_finite_logits_for_every_seed_also_for_tasks_not_yet_met(self, setting: str) -> None:
+        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting})):
+            for task in range(stream.n_tasks or 3):
+                logits = answers(stream, strategy, task)
+                wanted = (len(strategy.seeds), len(stream.test(task)), stream.outputs)
+                assert logits.shape == wanted, (
+                    f"predict returned logits of shape {tuple(logits.shape)} on task {task}; [seeds, rows, outputs] = "
+                    f"{wanted} are wanted, also for a task not yet met"
+                )
+                assert logits.isfinite().all(), f"predict returned numbers that are not finite on task {task}"
+
+    def test_predicting_changes_nothing_and_gives_the_same_again(self, setting: str) -> None:
+        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting})):
+            before = contents(strategy.state)
+            first, again = answers(stream, strategy, 0), answers(stream, strategy, 0)
+            assert torch.equal(first, again), "predict gives other answers when it is asked again: it must draw nothing"
+            changed = different(before, contents(strategy.state))
+            assert not changed, f"predict changed the state ({', '.join(changed)}): only learn may"
+
+    def test_the_same_fingerprint_promises_the_same_answers(self, setting: str) -> None:
+        seen: dict[tuple[int, int], torch.Tensor] = {}
+        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting, "stream.revisit": [0]})):
+            for task in range(stream.n_tasks or 3):
+                fingerprint = strategy.fingerprint(told(stream, task))
+                if fingerprint is None:
+                    continue
+                logits = answers(stream, strategy, task)
+                assert torch.equal(seen.setdefault((task, fingerprint), logits), logits), (
+                    f"fingerprint({task}) is the same as before and the answers are not: it must change with every part of "
+                    "the state that predict reads (Bank.writes counts), or be None"
+                )
+
+    def test_saving_and_loading_the_state_gives_the_same_state_and_answers(
+        self, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(checkpoint_store, "SMALL", 1)
+        monkeypatch.setattr(checkpoint_store, "LARGE", 1)  # every row changed, and none other, is written again
+        store = Store(tmp_path / "state")
+        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting, "stream.revisit": [0]})):
+            check_state(strategy.state, len(strategy.seeds), self.strategy)
+            store.save(strategy.state)
+            tasks = range(stream.n_tasks or 3)
+            before = [answers(stream, strategy, task) for task in tasks]
+            found = load(tmp_path / "state")
+            changed = different(contents(strategy.state), contents(found))
+            assert not changed, f"what is loaded is not what was saved: {', '.join(changed)}"
+            mine, strategy.state = strategy.state, found
+            for task in tasks:
+                assert torch.equal(before[task], answers(stream, strategy, task)), (
+                    f"the answers on task {task} depend on something outside of self.state, which a resumed run does not "
+                    "have: put it there"
+                )
+            strategy.state = mine
+
+    def test_a_seed_learns_the_same_alone_as_beside_others(self, setting: str) -> None:
+        def learned(*seeds: int) -> list[torch.Tensor]:
+            walked = after_each_task(self.experiment(seeds, **{"stream.setting": setting}))
+            return [answers(stream, strategy, 0) for stream, strategy in walked]
+
+        for one, several in zip(learned(7), learned(3, 7, 5), strict=True):
+            torch.testing.assert_close(
+                one[0],
+                several[1],
+                rtol=1e-3,
+                atol=1e-3,
+                msg=lambda text: f"seed 7 learns otherwise beside the seeds 3 and 5 than alone: {text}",
+            )
+
+    def test_a_cut_after_any_event_and_a_resume_give_the_same_log(self, setting: str, tmp_path: Path) -> None:
+        experiment = self.experiment(**{"stream.setting": setting, "agenda.save_every": 2})
+        whole = facts(experiment.run(tmp_path / "whole", device="cpu") / "log.h5")
+        stream = experiment.stream()
+        counted = simulate(
+            stream,
+            experiment.build_strategy(stream),
+            plan(stream, experiment.agenda),
+            save_to=tmp_path / "counted",
+            curve=experiment.curve,
+        )
+        count = sum(1 for event in counted if not isinstance(event, Progress))
+        for cut in range(1, count, 1 if setting == "task" else 7):
+            heard = 0
+
+            def cutting(event: Event, cut: int = cut) -> None:
+                nonlocal heard
+                heard += not isinstance(event, Progress)
+                if heard == cut:
+                    raise Cut
+
+            with pytest.raises(Cut):
+                experiment.run(tmp_path / f"cut {cut}", device="cpu", listeners=lambda stream: [cutting])
+            resumed = experiment.run(tmp_path / f"cut {cut}", device="cpu")
+            assert_same_facts(facts(resumed / "log.h5"), whole, f"cut after event {cut} and resumed: ")
+
+    @pytest.mark.parametrize("curves", [0, 1])
+    def test_a_cut_in_the_middle_of_an_experience_is_resumed_from_the_last_epoch_saved(
+        self, curves: int, tmp_path: Path
+    ) -> None:
+        often: dict[str, Any] = {"agenda.save_every_epochs": 1, "agenda.save_every": 2, "agenda.curve_batches": curves}
+        own = {
+            "stream.setting": self.kind().settings[-1],
+            "stream.n": 2,
+            "agenda.curve_tasks": curves,
+            "train.epochs": 3,
+        }
+        experiment = self.experiment(**own, **often)
+        whole = facts(experiment.run(tmp_path / "whole", device="cpu") / "log.h5")
+        saved, epochs, kills = 0, [0], 0
+
+        def cutting(event: Event) -> None:
+            nonlocal saved
+            epochs[-1] += isinstance(event, EpochEnded)
+            if isinstance(event, Saved) and event.midway:
+                saved += 1
+                if saved % 3 == 2:
+                    raise Cut
+
+        while True:
+            try:
+                experiment.run(tmp_path / "cut", device="cpu", listeners=lambda stream: [cutting])
+                break
+            except Cut:
+                kills += 1
+                epochs.append(0)
+                assert kills < 10, f"a run that is cut does not get on: epochs made between two cuts: {epochs}"
+        assert kills or curves  # fits whose strategy reads the tests in their middle are run anew
+        assert_same_facts(facts(tmp_path / "cut" / "log.h5"), whole, "cut in the middle of an experience and resumed: ")
+
+    def test_seeds_learn_the_same_in_processes_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Compare them with one thread each either way, so bit for bit."""
+        overrides: dict[str, Any] = {
+            "net.hidden": [64, 64, 64],
+            "agenda.curve_epochs": 1,
+        }  # too large to run as one vmap
+        threads = torch.get_num_threads()
+
+        def traces() -> list[Any]:
+            events = walk(self.experiment(**overrides))[2]
+            return [line for event in events for line in traced(event)]
+
+        if not hasattr(os, "fork"):
+            pytest.skip("this system has no fork")
+        try:
+            torch.set_num_threads(1)
+            in_turn = traces()
+            monkeypatch.setattr("cl_engine.training.workers.FORK_FROM", 0)
+            torch.set_num_threads(2)
+            assert traces() == in_turn, "what is learned depends on the process that seeds learn in"
+        finally:
+            torch.set_num_threads(threads)
+
+    def test_a_rowwise_strategy_answers_a_row_the_same_whatever_is_beside_it(self, setting: str) -> None:
+        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting})):
+            if setting == "task" or not strategy.rowwise:
+                continue
+            parts = [stream.test(task).x for task in range(stream.n_tasks or 3)]
+            apart = torch.cat([strategy.predict(x, None) for x in parts], dim=1)
+            torch.testing.assert_close(
+                strategy.predict(torch.cat(parts), None),
+                apart,
+                msg=lambda text: f"rowwise is True, and rows are answered otherwise beside other rows: {text}",
+            )
+
+    def test_the_memory_reported_is_the_bytes_of_the_state_one_seed_holds(self) -> None:
+        for _, strategy in after_each_task(self.experiment((0, 1, 2))):
+            check_state(strategy.state, 3, self.strategy)
+            total = 0
+            for _, leaf in leaves_with_path(strategy.state):
+                tensor = leaf.rows if isinstance(leaf, Bank) else leaf
+                if isinstance(tensor, torch.Tensor):
+                    total += tensor.numel() * tensor.element_size() // len(tensor)
+                else:
+                    total += 8
+            assert sum(bytes_by_part(strategy.state).values()) == total, (
+                "the bytes of the parts are not those of the state"
+            )
+
+    @pytest.mark.parametrize("net", ["with_batchnorm", "with_dropout"])
+    def test_it_runs_with_batchnorm_and_dropout(self, net: str) -> None:
+        own: dict[str, Any] = {"net.name": f"{small.__name__}:{net}", "net.hidden": 8}
+        for stream, strategy in after_each_task(self.experiment(**own)):
+            assert answers(stream, strategy, 0).isfinite().all(), f"answers are not finite with a net {net}"
+
+    def test_it_learns_with_products_in_bfloat16(self) -> None:
+        for stream, strategy in after_each_task(self.experiment(**{"train.precision": "bfloat16", "stream.n": 2})):
+            found = answers(stream, strategy, 0).dtype
+            assert found == torch.float32, f"answers are {found}: only products of training steps are in bfloat16"
+
+    def test_it_learns_from_images_that_are_moved_and_mirrored(self) -> None:
+        def learned(**overrides: Any) -> torch.Tensor:
+            *_, (stream, strategy) = after_each_task(self.experiment((0, 1), **overrides))
+            return answers(stream, strategy, 0)
+
+        moved = learned(**{"train.crop": 1, "train.flip": 0.5})
+        assert bool(moved.isfinite().all()), "answers are not finite with train.crop and train.flip"
+        assert not torch.allclose(moved, learned()), "train.crop and train.flip change nothing: learn with self.fit"
+
+    def test_every_option_says_what_it_means(self) -> None:
+        kind = self.kind()
+        silent = [name for name, info in kind.Options.model_fields.items() if not info.description]
+        assert not silent, f"say what these options mean, option(default, 'meaning'): {', '.join(silent)}"
+        assert len((kind.__doc__ or "").split("\n")[0]) > 20, (
+            "the first line of the docstring says what the strategy does"
+        )
+
+    def test_a_setting_it_cannot_serve_is_refused_in_a_sentence(self) -> None:
+        for setting in set(SETTINGS) - set(self.kind().settings):
+            experiment = self.experiment(**{"stream.setting": setting})
+            with pytest.raises(UsageError, match="must be told the task"):
+                experiment.build_strategy(experiment.stream())
+        with pytest.raises(UsageError, match="no option named 'nonsense'"):
+            self.kind()(None, nonsense=1)  # type: ignore[arg-type]

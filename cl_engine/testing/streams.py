@@ -1,0 +1,205 @@
+"""The contract of streams: what the engine relies on, whatever arrives and in whatever order."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from cl_engine.data.source import Arrays
+from cl_engine.data.source_stream import SourceStream
+from cl_engine.data.stream import Data, Stream
+from cl_engine.errors import UsageError
+from cl_engine.runs import plugins
+from cl_engine.testing import small
+
+SETTINGS = ("task", "domain", "class")
+TASKS = 3
+
+
+@dataclass(frozen=True)
+class Given:
+    """Sources that are all the same arrays, whatever they are called."""
+
+    arrays: Arrays
+    root: Path = Path("nowhere")
+
+    def load(self, name: str) -> Arrays:
+        """Return the arrays."""
+        return self.arrays
+
+    def classes_of(self, name: str) -> int | None:
+        """Return None: it is not told without reading."""
+        return None
+
+
+def same(one: Data, other: Data) -> bool:
+    """Return whether two sets of rows are equal."""
+    return torch.equal(one.x, other.x) and torch.equal(one.y, other.y)
+
+
+class StreamContract:
+    """Holds a stream to all that the engine's own are held to; each failure says what is broken and how to mend it.
+
+    >>> class TestPairs(StreamContract):
+    ...     stream = "my_module:Pairs"
+    ...     options = {"gap": 2}
+
+    Attributes:
+        stream: the stream's name, or ``module:Class``.
+        options: its options; ``source`` and ``sources`` need not be given.
+        arrays: what its sources hold, whatever they are called.
+    """
+
+    stream: ClassVar[str]
+    options: ClassVar[Mapping[str, Any]] = {}
+    arrays: ClassVar[Arrays] = small.images()
+
+    @classmethod
+    def kind(cls) -> type[Stream]:
+        """Return the class under test."""
+        found: type[Stream] = plugins.load("streams", cls.stream)
+        return found
+
+    @classmethod
+    def make(cls, **changes: Any) -> Stream:
+        """Return the stream under test, with changes of its options."""
+        known = cls.kind().Options.model_fields
+        defaults: dict[str, Any] = {"n": TASKS, "source": "given", "sources": ["given", "more", "most"]}
+        options = {**{key: value for key, value in defaults.items() if key in known}, **cls.options, **changes}
+        return cls.kind().build(options, Given(cls.arrays), "cpu")
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        """Run what depends on the setting in each setting that the stream has."""
+        if "setting" in metafunc.fixturenames:
+            metafunc.parametrize("setting", [setting for setting in SETTINGS if self._has(setting)])
+
+    def _has(self, setting: str) -> bool:
+        try:
+            self.make(setting=setting)
+        except UsageError as error:
+            if "stream.setting" in str(error):
+                return False
+            raise
+        return True
+
+    def needs(self, *options: str) -> None:
+        """Skip a test of options that the stream does not have."""
+        missing = set(options) - self.kind().Options.model_fields.keys()
+        if missing or not issubclass(self.kind(), SourceStream):
+            pytest.skip(f"the stream '{self.stream}' has no {', '.join(sorted(missing)) or 'one source'}")
+
+    def test_a_step_gives_the_same_tensors_whenever_and_in_whatever_order_it_is_asked_for(self, setting: str) -> None:
+        stream, other = self.make(setting=setting), self.make(setting=setting)
+        forwards = [stream[step] for step in range(TASKS)]
+        for step in (2, 0, 1):
+            again = other[step]
+            pure = same(forwards[step].train, again.train) and same(forwards[step].validation, again.validation)
+            assert pure, (
+                f"stream[{step}] depends on what was asked for before: derive what is drawn from the step or the task, "
+                "with cl_engine.core.rng.arrays(seed, purpose, task)"
+            )
+            assert same(stream.test(again.task_id), other.test(again.task_id)), (
+                f"test({again.task_id}) depends on what was asked for before"
+            )
+
+    def test_labels_lie_within_the_outputs_and_every_class_of_a_task_is_there(self, setting: str) -> None:
+        stream = self.make(setting=setting)
+        seen: set[int] = set()
+        for step in range(TASKS):
+            experience = stream[step]
+            labels, classes = set(experience.train.y.tolist()), experience.classes
+            assert len(labels) == classes, (
+                f"task {step} says it has {classes} classes, and its rows are of {len(labels)}"
+            )
+            tested = set(stream.test(experience.task_id).y.tolist())
+            assert labels == tested, f"test rows of task {step} have labels {tested}, training rows {labels}"
+            assert max(labels) < stream.outputs, (
+                f"a label of task {step} is {max(labels)}, and outputs is {stream.outputs}"
+            )
+            if setting == "class":
+                assert not labels & seen, (
+                    f"labels {labels & seen} are of two tasks: in the class setting they are global"
+                )
+            else:
+                assert labels == set(range(classes)), f"labels of task {step} are {labels}: local ones count from 0"
+            seen |= labels
+        assert setting != "class" or len(seen) == stream.outputs, f"outputs is {stream.outputs} for {len(seen)} labels"
+
+    def test_tasks_are_numbered_in_the_order_in_which_they_first_arrive(self) -> None:
+        stream = self.make()
+        assert [stream.task_id(step) for step in range(TASKS)] == list(range(TASKS)), (
+            "ids are given in order of arrival"
+        )
+        self.needs("revisit")
+        stream = self.make(revisit=[1, 0, 1])
+        ids = [stream.task_id(step) for step in range(6)]
+        assert ids == [0, 1, 2, 1, 0, 1], f"stream.revisit = [1, 0, 1] gave the tasks {ids}"
+        assert same(stream[1].train, stream[3].train), "a task that comes back has other rows"
+        assert self.make(n=2, revisit=2).n_steps == 6
+
+    def test_beyond_its_end_there_is_an_index_error_and_no_task(self) -> None:
+        stream = self.make(n=2)
+        for step in (2, -1):
+            with pytest.raises(IndexError, match="outside a stream of 2"):
+                stream[step]
+
+    def test_validation_rows_are_set_aside_from_the_training_rows(self) -> None:
+        self.needs("validation", "samples_per_class")
+        whole = self.make(n=2, samples_per_class=8)
+        parted = self.make(n=2, samples_per_class=8, validation=0.25)
+        for step in range(2):
+            one, other = whole[step], parted[step]
+            assert len(other.validation) == 2 * one.classes
+            assert len(other.train) + len(other.validation) == len(one.train)
+            rows = torch.cat([other.train.x, other.validation.x]).flatten(1)
+            assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, one.train.x.flatten(1).tolist()))
+
+    def test_an_experience_given_out_is_not_kept_alive(self) -> None:
+        stream = self.make(n=2)
+        experience = stream[0]
+        kept = weakref.ref(experience.train.x)
+        del experience
+        gc.collect()
+        assert kept() is None, "the stream keeps the rows it has given out: a long one would fill the memory"
+
+    def test_inputs_are_of_one_shape_and_of_a_type_that_nets_take(self) -> None:
+        stream = self.make()
+        stored = torch.from_numpy(self.arrays.train_x).dtype
+        for step in range(TASKS):
+            for data in (stream[step].train, stream.test(stream.task_id(step))):
+                kinds = (stored,) if isinstance(stream, SourceStream) else (torch.uint8, torch.float32)
+                assert data.x.dtype in kinds, f"inputs are {data.x.dtype}: {' or '.join(map(str, kinds))} is wanted"
+                assert tuple(data.x.shape[1:]) == stream.input_shape, (
+                    f"inputs of task {step} have shape {tuple(data.x.shape[1:])}, input_shape is {stream.input_shape}"
+                )
+                assert data.y.dtype == torch.int64, f"labels are {data.y.dtype}: int64 is wanted"
+
+    def test_sample_limits_hold_for_each_class(self) -> None:
+        self.needs("samples_per_class", "test_samples_per_class")
+        stream = self.make(n=2, samples_per_class=3, test_samples_per_class=2)
+        assert set(stream[0].train.y.bincount().tolist()) == {3}
+        assert set(stream.test(0).y.bincount().tolist()) == {2}
+
+    def test_tasks_in_another_order_are_the_same_tasks(self) -> None:
+        self.needs("task_order")
+        plain, shuffled = self.make(), self.make(task_order=[2, 0, 1])
+        for place, kind in enumerate((2, 0, 1)):
+            assert same(shuffled[place].train, plain[kind].train), "stream.task_order changes what is in a task"
+            assert same(shuffled.test(place), plain.test(kind))
+            assert shuffled.name_of(place) == plain.name_of(kind)
+            assert (shuffled[place].task_id, shuffled[place].rng_key) == (place, kind)
+        assert self.make(task_order=[1, 0, 2], revisit=1)[4].rng_key == 4
+
+    def test_every_option_says_what_it_means_and_unknown_ones_are_refused(self) -> None:
+        kind = self.kind()
+        silent = [name for name, info in kind.Options.model_fields.items() if not info.description]
+        assert not silent, f"say what these options mean, option(default, 'meaning'): {', '.join(silent)}"
+        with pytest.raises(UsageError, match=r"no option named 'stream\.nonsense'"):
+            self.make(nonsense=1)
