@@ -11,6 +11,7 @@ process (SIGKILL) when it is called for the n-th time, in the middle of a write 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import json
 import os
@@ -33,7 +34,8 @@ import torch
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
-from tests.conftest import TINY, assert_same_facts, facts
+from cl_engine.testing.logs import assert_same_facts, facts
+from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
 JSON = ROOT / "benchmarks" / "output" / "kills.json"
@@ -100,6 +102,7 @@ def _hooked(dotted: str, before: Callable[[Callable[[], Any], tuple[Any, ...]], 
     owner, name = _place(dotted)
     original = getattr(owner, name)
 
+    @functools.wraps(original)
     def hooked(*arguments: Any, **named: Any) -> Any:
         before(lambda: original(*arguments, **named), arguments)
         return original(*arguments, **named)
@@ -288,7 +291,7 @@ class Runs:
 
     def _compare(self, out: Path, kills: int, passes: int) -> None:
         self.tally.taken_up += 1
-        self.tally.resample = max(self.tally.resample, (passes - self._passes_of_whole) / kills)
+        self.tally.again = max(self.tally.again, (passes - self._passes_of_whole) / kills)
         try:
             assert_same_facts(facts(out / "log.h5"), self.whole)
             self.tally.equal += 1
@@ -330,7 +333,7 @@ def table(found: dict[str, Tally]) -> list[str]:
     lines.append(f"{'':<14}" + "".join(f"{chr(ord('a') + k):>6}" for k in range(len(heads))))
     rows = []
     for strategy, tally in found.items():
-        ends = [tally.early, tally.opened, tally.taken_up, tally.equal, round(tally.resample, 1)]
+        ends = [tally.early, tally.opened, tally.taken_up, tally.equal, round(tally.again, 1)]
         rows.append([*(tally.kills[moment] for moment in moments), sum(tally.kills.values()), *ends])
         lines.append(f"{strategy:<14}" + "".join(f"{value:>6}" for value in rows[-1]))
     sums = [*(sum(column) for column in list(zip(*rows, strict=True))[:-1]), max(row[-1] for row in rows)]

@@ -104,7 +104,7 @@ def test_test_rows_are_kept_only_where_they_are_asked_for_again_and_again(tiny: 
         stream.test = lambda task: (found.append(task), test(task))[1]  # type: ignore[method-assign,func-returns-value]
         examiner = Evaluator(stream, learner, 0.0)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "Examiner", lambda *_: examiner)
+            patch.setattr(loop, "Evaluator", lambda *_: examiner)
             for _ in simulate(stream, learner, plan(stream, experiment.agenda)):
                 pass
         return [found.count(task) for task in range(8)], len(examiner._tests)

@@ -29,4 +29,4 @@ def test_a_run_that_is_killed_whatever_it_does_has_a_log_that_opens_and_ends_as_
     assert set(found.kills) >= wanted - {ANY}
     assert found.opened + found.early == sum(found.kills.values())
     assert found.equal == found.taken_up >= len(wanted) - 1
-    assert found.resample <= 2  # of two seeds: what was lost is never more than the pass at hand
+    assert found.again <= 2  # of two seeds: what was lost is never more than the pass at hand
