@@ -7,14 +7,21 @@ from collections.abc import Iterable
 
 
 class UsageError(Exception):
-    """Something asked for cannot be done; the message says what was found, where, and what is allowed.
+    """A request that cannot be fulfilled; the message says what was found, where, and what is allowed.
 
     The command line prints it and exits with code 2, before the first step is taken.
+
+    >>> str(UsageError("stream.n: found 0; allowed are 1, 2, 3, …"))
+    'stream.n: found 0; allowed are 1, 2, 3, …'
     """
 
 
 class RunFailed(Exception):
-    """A run that had begun cannot go on; what was measured so far stays in its log (exit code 1)."""
+    """The end of a run that had begun and cannot continue; what was measured stays in its log (exit code 1).
+
+    >>> str(RunFailed("the loss of seed 0 is nan at step 3"))
+    'the loss of seed 0 is nan at step 3'
+    """
 
 
 def unknown(kind: str, found: str, allowed: Iterable[str]) -> UsageError:

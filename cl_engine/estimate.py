@@ -1,4 +1,4 @@
-"""What a run would take, found out by starting it: agenda, sizes, time and disk."""
+"""An estimate of what a run takes, made by starting it: agenda, sizes, time and disk."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from cl_engine.experiment import Experiment, resolved_device
 from cl_engine.strategy import Strategy
 
 PATIENCE = 5.0  # seconds of training the estimate is made from
-TRIED = 12  # experiences it is made from at the most
+TRIED = 12  # most experiences it is made from
 CELL_BYTES = 12  # n_correct, n_total and accuracy of one task and seed
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What was measured: seconds to learn the first experiences and to test one task, and the state after the first by part.
+    """Measured costs: seconds to learn the first experiences and to test one task, and the state after the first, by part.
+
+    >>> Cost(learned=(2.0, 1.0, 1.0), test=0.1, state=None).learning(10)
+    10.0
 
     Attributes:
         learned: seconds of each experience in turn; of the first as far as it came, if that was not to its end.
@@ -60,19 +63,22 @@ class Cost:
         return first + more * experience
 
     def learning(self, experiences: int) -> float:
-        """Return the seconds that learning so many experiences would take."""
+        """Return the seconds that learning ``experiences`` experiences would take."""
         first, more = self.line
         return experiences * first + more * experiences * (experiences - 1) / 2
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a run would take, as far as its first experience tells.
+    """The estimated needs of a run, as far as its first experiences tell.
+
+    >>> Need(seconds=90.0, experiences=10, log=2**20, checkpoint=2**20, gpu=0).seconds
+    90.0
 
     Attributes:
         seconds: from start to end; NaN where the stream has no end.
         experiences: how many there are; 0 where the stream has no end.
-        log, checkpoint: bytes on disk at the most, and at the first experience.
+        log, checkpoint: most bytes on disk, and at the first experience.
         gpu: most bytes of the GPU held by tensors; 0 on a CPU.
     """
 

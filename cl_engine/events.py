@@ -1,4 +1,4 @@
-"""What happens in a run, as frozen facts in the order in which they happen.
+"""Events of a run: frozen facts in the order in which they happen.
 
 Every event carries the ``step`` of the stream it belongs to (−1 before the first). Durations take no part in equality:
 two runs of the same experiment yield equal events. Per-seed numbers are tuples with one entry a seed; of a seed that was
@@ -20,14 +20,24 @@ NOT_MEASURED = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A fact about the run."""
+    """A fact about the run.
+
+    >>> event = Event(step=3)
+    >>> event.step
+    3
+    """
 
     step: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamStarted(Event):
-    """The run begins, or goes on at a later place of its agenda."""
+    """The run begins, or is resumed at a later cursor of its agenda.
+
+    >>> event = StreamStarted(step=3, cursor=6, n_steps=10, n_tasks=10)
+    >>> event.n_tasks
+    10
+    """
 
     cursor: int
     n_steps: int | None
@@ -36,7 +46,12 @@ class StreamStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStarted(Event):
-    """An experience is about to be learned."""
+    """An experience is about to be learned.
+
+    >>> event = TaskStarted(step=3, task_id=2, rows=60)
+    >>> event.rows
+    60
+    """
 
     task_id: int
     rows: int
@@ -44,16 +59,25 @@ class TaskStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(Event):
-    """Work goes on; says how far (0 to 1) the present piece of it is. Not logged, and not the same in every run."""
+    """Work is under way: the share (0 to 1) of the present piece that is done. Not logged, and not the same in every run.
+
+    >>> event = Progress(step=3, done=0.5)
+    >>> event.done
+    0.5
+    """
 
     done: float = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochEnded(Event):
-    """One pass over the training rows is over; ``loss`` is its mean. ``fit`` counts the fits of this experience.
+    """End of an epoch, a pass over the training rows; ``loss`` is its mean. ``fit`` counts the fits of this experience.
 
-    ``flops`` are the operations of the pass, one seed's, counted on its first step; NaN: not counted.
+    ``flops`` are the operations of the epoch, one seed's, counted on its first step; NaN: not counted.
+
+    >>> event = EpochEnded(step=3, task_id=2, fit=0, epoch=1, epochs=5, loss=(0.9, 0.8), seconds=0.1)
+    >>> event.loss
+    (0.9, 0.8)
     """
 
     task_id: int
@@ -67,7 +91,12 @@ class EpochEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotFinite(Event):
-    """The loss of some ``seeds`` was NaN or infinite at the end of a pass. For the engine alone, which stops them."""
+    """The loss of some ``seeds`` was NaN or infinite at the end of an epoch. For the engine alone, which stops them.
+
+    >>> event = NotFinite(step=3, task_id=2, fit=0, epoch=1, seeds=(1,))
+    >>> event.seeds
+    (1,)
+    """
 
     task_id: int
     fit: int
@@ -77,7 +106,12 @@ class NotFinite(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint(Event):
-    """Test accuracy of the task being learned, measured in the middle of learning it, after ``batch`` batches."""
+    """Test accuracy of the task being learned, measured in the middle of learning it, after ``batch`` batches.
+
+    >>> event = CurvePoint(step=3, task_id=2, batch=10, epoch=1, n_correct=(45, 44), n_total=50, seconds=0.1)
+    >>> event.n_total
+    50
+    """
 
     task_id: int
     batch: int
@@ -89,7 +123,12 @@ class CurvePoint(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierTaskTested(Event):
-    """Test accuracy of a task learned before, measured in the middle of learning another, after ``batch`` batches."""
+    """Test accuracy of a task learned before, measured in the middle of learning another, after ``batch`` batches.
+
+    >>> event = EarlierTaskTested(step=3, task_id=2, batch=10, epoch=1, n_correct=(45, 44), n_total=50, seconds=0.1)
+    >>> event.n_total
+    50
+    """
 
     task_id: int
     batch: int
@@ -104,6 +143,10 @@ class TaskLearned(Event):
     """An experience has been learned; ``memory`` is the bytes one seed holds, by part of its state.
 
     ``flops`` are the operations of one prediction, one row and seed; NaN: not counted.
+
+    >>> event = TaskLearned(step=3, task_id=2, memory={"net": 4000}, seconds=0.1)
+    >>> event.memory
+    {'net': 4000}
     """
 
     task_id: int
@@ -114,7 +157,12 @@ class TaskLearned(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated(Event):
-    """A task was tested; ``evaluation`` is the row of R."""
+    """A task was tested; ``evaluation`` is the row of R.
+
+    >>> event = Evaluated(step=3, evaluation=4, task_id=2, n_correct=(45, 44), n_total=50)
+    >>> event.n_total
+    50
+    """
 
     evaluation: int
     task_id: int
@@ -124,10 +172,14 @@ class Evaluated(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoresReused(Event):
-    """Tasks need not be tested, as their answers cannot have changed: cells of a row of R with the counts of the last tests.
+    """Tasks whose answers cannot have changed and are not tested again: cells of a row of R with the counts of the last tests.
 
     There may be thousands of them after every task, so that they are arrays: ``task_ids [n]``, ``n_correct [n, S]``,
     ``n_total [n]``.
+
+    >>> event = ScoresReused(step=3, evaluation=4, task_ids=np.array([0]), n_correct=np.array([[45, 44]]), n_total=np.array([50]))
+    >>> event.n_total
+    array([50])
     """
 
     evaluation: int
@@ -146,7 +198,12 @@ class ScoresReused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored(Event):
-    """A row of R is complete; the scores of the run so far (NaN where not defined or not measured)."""
+    """A row of R is complete; the scores of the run so far (NaN where not defined or not measured).
+
+    >>> event = Scored(step=3, evaluation=4, acc=(0.9, 0.8), bwt=(0.9, 0.8), fwt=(0.9, 0.8), forgetting=(0.9, 0.8), seconds=0.1)
+    >>> event.forgetting
+    (0.9, 0.8)
+    """
 
     evaluation: int
     acc: tuple[float, ...]
@@ -158,14 +215,24 @@ class Scored(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saving(Event):
-    """All rows up to here are to be on disk when the reader asks for the next event: a checkpoint follows."""
+    """All rows up to here must be on disk when the reader asks for the next event: a checkpoint follows.
+
+    >>> event = Saving(step=3, cursor=6)
+    >>> event.cursor
+    6
+    """
 
     cursor: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved(Event):
-    """The checkpoint is on disk; ``midway``: that of the fits of an experience that is still being learned."""
+    """The checkpoint is on disk; ``midway``: that of the fits of an experience that is still being learned.
+
+    >>> event = Saved(step=3, cursor=6, bytes=4000, seconds=0.1)
+    >>> event.bytes
+    4000
+    """
 
     cursor: int
     bytes: int
@@ -175,23 +242,37 @@ class Saved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEnded(Event):
-    """The agenda is done."""
+    """The agenda is done.
+
+    >>> event = StreamEnded(step=3, seconds=0.1)
+    >>> event.step
+    3
+    """
 
     seconds: Seconds = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrategyEvent(Event):
-    """Base of what strategies tell: a subclass adds named numbers, or tuples with one number a seed.
+    """Base of the events of strategies: a subclass adds named numbers, or tuples with one number for each seed.
 
     Two names mean something of their own: ``part``, a string, says what part of the net the numbers are about, and
     ``seconds`` (a field with ``compare=False``) how long it took.
+
+    >>> event = StrategyEvent(step=3)
+    >>> event.step
+    3
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedStopped(StrategyEvent):
-    """A loss was NaN or infinite at the end of a pass; ``stopped`` is 1 for the seeds that go on no longer because of it."""
+    """A loss was NaN or infinite at the end of an epoch; ``stopped`` is 1 for the seeds that end because of it.
+
+    >>> event = SeedStopped(step=3, task_id=2, fit=0, epoch=1, stopped=(0, 1))
+    >>> event.stopped
+    (0, 1)
+    """
 
     task_id: int
     fit: int

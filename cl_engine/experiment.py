@@ -1,4 +1,4 @@
-"""From a scenario and a strategy to a finished log: the place where all parts are put together."""
+"""Experiments: from a scenario and a strategy to a finished log. All parts are put together here."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ Listener = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Experiment:
-    """A scenario, a strategy and seeds, with every option resolved: what is run, and nothing about where.
+    """A scenario, a strategy and seeds, with every option resolved; where it runs is no part of it.
+
+    >>> experiment = Experiment.of("permuted_digits", "replay", seeds=(0, 1), samples=200)
+    >>> experiment.resolved["strategy"]["samples"], experiment.folder.name
+    (200, 'permuted_digits-replay-11347972cd')
 
     Attributes:
         scenario: name of the scenario.

@@ -26,7 +26,7 @@ def option(default: Any = ..., meaning: str = "", **limits: Any) -> Any:
 
 
 class OptionGroup(BaseModel):
-    """Options that belong together and are handed on as one object; their keys stand beside those of whoever has the group.
+    """Options that are handed on as one object; their keys stand beside the other options of the class that has the group.
 
     >>> class Colour(OptionGroup):
     ...     hue: int = option(0, "degrees", ge=0, lt=360)

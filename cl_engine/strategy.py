@@ -1,4 +1,4 @@
-"""What a strategy is: three verbs and a state."""
+"""The base of strategies: three verbs and a state."""
 
 from __future__ import annotations
 
@@ -52,6 +52,17 @@ class Strategy(Configured, ABC):
 
     A task not yet met must be answered too: with the parts that learning it would start from. That is a guess at chance
     level where those parts are untrained (a new head), and forward transfer where they are not.
+
+    >>> class Guess(Strategy):
+    ...     def start(self):
+    ...         return {"seen": 0}
+    ...     def learn(self, experience):
+    ...         self.state["seen"] += 1
+    ...         yield from ()
+    ...     def predict(self, x, task_id):
+    ...         return torch.zeros(len(self.seeds), len(x), self.net.outputs)
+    >>> Guess.settings
+    ('task', 'domain', 'class')
 
     Attributes:
         net: the network of the scenario, as a function of its weights.

@@ -1,1 +1,1 @@
-"""Looking at logs: scores with confidence, tables in the terminal, pictures, the report. No torch."""
+"""Scores, comparisons, pictures and pages made from logs; needs no torch."""

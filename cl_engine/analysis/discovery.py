@@ -1,4 +1,4 @@
-"""Finding runs: every log at or below the places that are given, and why some cannot be read."""
+"""Discovery of runs: every log at or below the given places, and why some cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs are called where several stand side by side, on one line and safe to show."""
+"""Names of runs that stand side by side: on one line, distinct, and safe to show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cl_engine.core.text import clean
 from cl_engine.core.tree import as_text
 from cl_engine.results.run import Run
 
-FEW, SHORT = 3, 40  # options that are named at the most, and letters that it may take
+FEW, SHORT = 3, 40  # most options that are named, and most letters that it may take
 
 
 def one_line(text: str) -> str:

@@ -21,6 +21,9 @@ class BlockFiles:
     """The block files of one checkpoint, each with a number: ``checkpoint.1.blocks`` beside ``checkpoint.safetensors``.
 
     What stands in one is never written over. A file is removed when no checkpoint names it any more.
+
+    >>> BlockFiles(Path("checkpoint.safetensors")).path(1).name
+    'checkpoint.1.blocks'
     """
 
     def __init__(self, checkpoint: Path) -> None:
@@ -53,7 +56,13 @@ class BlockFiles:
 
 
 class Appending:
-    """Appends to one block file; on leaving, what was written is on the disk. Nothing is opened if nothing is written."""
+    """Appends to one block file; on leaving, all that was written is on the disk. The file is opened at the first write.
+
+    >>> with Appending(Path("checkpoint.1.blocks")) as out:
+    ...     first, second = out.write(np.zeros(4, np.uint8)), out.write(np.ones(2, np.uint8))
+    >>> first, second
+    (0, 4)
+    """
 
     def __init__(self, path: Path) -> None:
         self.path, self.written = path, 0
@@ -83,7 +92,11 @@ class Appending:
 
 
 class Opened:
-    """Block files while they are read; what is read is checked."""
+    """Block files while they are read; what is read is checked.
+
+    >>> Opened(BlockFiles(Path("other.safetensors"))).files.numbers()
+    []
+    """
 
     def __init__(self, files: BlockFiles) -> None:
         self.files = files

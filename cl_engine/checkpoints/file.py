@@ -73,7 +73,12 @@ def nested(found: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Contents:
-    """What one file holds: tensors, and a list of all else.
+    """The contents of one file: tensors, and a list of all else.
+
+    >>> contents = Contents()
+    >>> contents.add("net/weight", torch.zeros(2, 3))
+    >>> list(contents.tensors)
+    ['net/weight']
 
     Attributes:
         tensors: the tensors in the file itself, by name. That of a bank whose rows are in block files has a row for each of

@@ -30,7 +30,11 @@ PIECE = 2**23  # bytes of rows that are copied at a time
 
 @dataclass
 class Known:
-    """Rows of a bank that are in block files: their stamps ``[n]``, and where they are, ``[n, 4]`` as in `Contents`."""
+    """Rows of a bank that are in block files: their stamps ``[n]``, and where they are, ``[n, 4]`` as in `Contents`.
+
+    >>> Known({"dtype": "float32"}).stamps.shape
+    (0,)
+    """
 
     kind: dict[str, Any]
     stamps: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -39,7 +43,11 @@ class Known:
 
 @dataclass
 class Held:
-    """What a store knows to be in the block files, and the digests of the large tensors it saved last."""
+    """The rows and large tensors that a store knows to be in the block files.
+
+    >>> Held().rows
+    {}
+    """
 
     rows: dict[str, Known] = field(default_factory=dict)
     blocks: dict[str, tuple[bytes, dict[str, Any]]] = field(default_factory=dict)
@@ -47,12 +55,17 @@ class Held:
 
 
 class Store:
-    """Saves a run's state again and again to one path, at the price of what has changed.
+    """Saves a run's state to one path repeatedly, at the cost of what has changed.
 
     Small things stand in ``checkpoint.safetensors`` itself, which is replaced as a whole. Rows of large banks, and large
     tensors found unchanged at the second save, are appended to a block file (``checkpoint.1.blocks``), where later
     checkpoints find them. Block files of which more than half lies idle are written anew. The checkpoint before the newest
     stays as ``checkpoint.previous.safetensors``, whole with its blocks, for the case that the newest is damaged.
+
+    >>> store = Store(Path("checkpoint.safetensors"))
+    >>> _ = store.save({"skills": torch.ones(1, 2), "seen": 3})
+    >>> store.load()["seen"]
+    3
 
     Attributes:
         path: the newest checkpoint.

@@ -1,4 +1,4 @@
-"""What was typed at the command line, and the kinds of value that several commands take."""
+"""Values that several commands take, and the command as it was typed."""
 
 from __future__ import annotations
 

@@ -22,7 +22,12 @@ EPILOG = "Start with:  python run.py demo   Then:  python run.py list   and   py
 
 
 class Commands(click.Group):
-    """Turns the two errors that carry a sentence into that sentence and an exit code."""
+    """Turns errors that carry a sentence into that sentence and an exit code.
+
+    >>> from click.testing import CliRunner
+    >>> CliRunner().invoke(main, ["show", "nowhere"]).exit_code
+    2
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

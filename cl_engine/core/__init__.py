@@ -1,1 +1,1 @@
-"""What knows nothing of learning: rows in banks, trees, the memory of a state, files, text, random numbers."""
+"""Foundations that know nothing of learning: rows in banks, trees, the memory of a state, files, text, random numbers."""

@@ -20,6 +20,11 @@ class Bank:
     Room is kept for more rows than are held, so that appending costs the same for the thousandth row as for the tenth;
     only held rows are saved and counted. `writes` says how often a row was written, which makes a `fingerprint` of
     whatever depends on that row alone. Rows are changed by methods only: what is saved again is told from that.
+
+    >>> bank = Bank.empty(2, (3,))
+    >>> bank.put(0, torch.ones(2, 3))
+    >>> len(bank), bank[0].shape, bank.writes(0)
+    (1, torch.Size([2, 3]), 1)
     """
 
     GROWTH = 1.1

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole, so that a reader, or a crash, finds the old one or the new one; folders with one writer."""
+"""Files replaced as a whole, so that a reader or a crash finds the old or the new one; folders with one writer."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def need_room(folder: Path, size: int) -> None:
     """Raise the error of a full disk ahead of time: HDF5 cannot let go of a file that it could not finish writing.
 
     Raises:
-        OSError: with ``ENOSPC``, if there are fewer than so many bytes free.
+        OSError: with ``ENOSPC``, if fewer bytes than that are free.
     """
     if shutil.disk_usage(folder).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,4 +1,4 @@
-"""Names that modules had before they moved into rooms: imports that were written then still work."""
+"""Old names of modules that moved into rooms, so that imports written before still work."""
 
 from __future__ import annotations
 
@@ -135,7 +135,11 @@ RENAMED = {
 
 
 class MovedModules(MetaPathFinder, Loader):
-    """Finds a module of `MOVED` under its old name: it is the same module, and a `DeprecationWarning` says where it is now."""
+    """Finds a module of `MOVED` under its old name: it is the same module, and a `DeprecationWarning` says where it is now.
+
+    >>> MovedModules().find_spec("cl_engine.bank").name
+    'cl_engine.bank'
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None

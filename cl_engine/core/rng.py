@@ -1,4 +1,4 @@
-"""Randomness derived from what it is for, never carried from one use to the next.
+"""Random numbers derived from their purpose, never carried from one use to the next.
 
 Every random number of a run is a function of (seed, purpose …): nothing has to be saved to resume, and the numbers of
 one seed do not depend on which other seeds run beside it. Numbers are drawn on the CPU, so that a GPU run starts from

@@ -1,4 +1,4 @@
-"""What a learner's state may hold, and the bytes it costs, part by part."""
+"""The rules for a strategy's state, and the bytes it takes, part by part."""
 
 from __future__ import annotations
 

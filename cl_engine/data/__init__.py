@@ -1,1 +1,1 @@
-"""What arrives in a stream, and the files it comes from."""
+"""Streams and sources, and the files that data come from."""

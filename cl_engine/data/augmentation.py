@@ -15,6 +15,9 @@ from cl_engine.errors import UsageError
 class Augmentation:
     """Crops of a padded image and mirror images, at random (as for CIFAR in He et al. 2016, section 4.2).
 
+    >>> bool(Augmentation(crop=4, flip=0.5)), bool(Augmentation())
+    (True, False)
+
     Attributes:
         crop: pixels of black on every side, before a part of the image's own size is cut out; 0: none.
         flip: probability that left and right change places.
@@ -34,7 +37,7 @@ class Augmentation:
             )
 
     def draw(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return what happens to each of so many rows, ``[rows, 3]``: shift down, shift right, whether mirrored."""
+        """Return the change of each of ``rows`` rows, ``[rows, 3]``: shift down, shift right, whether mirrored."""
         shifts = torch.randint(2 * self.crop + 1, (rows, 2), generator=generator)
         mirrored = torch.rand(rows, 1, generator=generator) < self.flip
         return torch.cat([shifts, mirrored.to(torch.int64)], dim=1)

@@ -13,7 +13,7 @@ UNSIGNED_BYTES = 0x08
 
 
 def read(path: Path, axes: int) -> np.ndarray:
-    """Return the bytes of an IDX file as an array of so many axes.
+    """Return the bytes of an IDX file as an array of ``axes`` axes.
 
     Raises:
         UsageError: if the file is not such an array, or is longer or shorter than it says itself.

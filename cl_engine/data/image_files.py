@@ -1,4 +1,4 @@
-"""Single images from files, whoever made them: only formats that are pixels, only sizes that fit into memory."""
+"""Single images from files of unknown origin: only formats that are pixels, only sizes that fit into memory."""
 
 from __future__ import annotations
 

@@ -18,6 +18,12 @@ from cl_engine.errors import UsageError
 class SeveralSources(Stream):
     """A stream over images of several sources, each read when a task needs it.
 
+    >>> from cl_engine.testing.small import images
+    >>> from cl_engine.testing.streams import Given
+    >>> from cl_engine.streams.datasets import Datasets
+    >>> Datasets(Given(images()), sources=["birds", "cars"]).class_count("birds")
+    6
+
     Attributes:
         kept: number of sources that are in memory at a time.
         named_by: the option that names the sources, for error messages.

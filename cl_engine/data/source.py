@@ -14,7 +14,11 @@ from cl_engine.options import Configured
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """What a source gives: images (uint8) or signals (float32), and class numbers.
+    """The arrays of a source: images (uint8) or signals (float32), and class numbers.
+
+    >>> x, y = np.zeros((4, 1, 8, 8), np.uint8), np.array([0, 1, 0, 1])
+    >>> Arrays(x, y, x, y, classes=2).train_x.shape
+    (4, 1, 8, 8)
 
     Attributes:
         train_x, test_x: ``[N, *shape]``; images as ``[N, channels, height, width]``.
@@ -34,7 +38,14 @@ class Arrays:
 
 
 class Source(Configured):
-    """Where data come from: files under the data root, or a package.
+    """A source of data: files under the data root, or a package.
+
+    >>> class Zeros(Source):
+    ...     def load(self, root):
+    ...         x, y = np.zeros((2, 1, 8, 8), np.uint8), np.array([0, 1])
+    ...         return Arrays(x, y, x, y, classes=2)
+    >>> Zeros().load(Path()).classes
+    2
 
     Attributes:
         needs_files: whether files must be under the data root; the others are shipped or generated.
@@ -60,6 +71,11 @@ class Source(Configured):
 
 class Sources(Protocol):
     """The sources at hand, and where their files are.
+
+    >>> from cl_engine.runs.data_root import DataRoot
+    >>> sources: Sources = DataRoot(Path("data"))
+    >>> sources.load("digits").classes
+    10
 
     Attributes:
         root: the folder that data files are under.

@@ -20,7 +20,16 @@ MOST = 10**7  # experiences
 
 
 class SourceStream(Stream):
-    """A stream of tasks over one source: a task is a set of its classes, seen through a transformation of the inputs."""
+    """A stream of tasks over one source: a task is a set of its classes, seen through a transformation of the inputs.
+
+    >>> from cl_engine.testing.small import images
+    >>> class Halves(SourceStream):
+    ...     def classes_of(self, kind):
+    ...         return (0, 1, 2) if kind == 0 else (3, 4, 5)
+    >>> stream = Halves(images(classes=6), source="given", n=2)
+    >>> stream.outputs, stream[1].train.y.unique()
+    (3, tensor([0, 1, 2]))
+    """
 
     source: str = option(..., "where the data come from: a name of `list sources`")
     samples_per_class: int | None = option(None, "training rows of a class in a task; left out: all", ge=1)

@@ -1,4 +1,4 @@
-"""The words of a stream: what arrives (`Experience`), in what order, and what it is tested on."""
+"""Streams: what arrives (`Experience`), in what order, and what it is tested on."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ Shape = Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=3
 class Data:
     """Rows of a task: inputs and labels.
 
+    >>> data = Data(torch.zeros(3, 4), torch.tensor([0, 0, 1]))
+    >>> len(data), len(data.spread(2))
+    (3, 2)
+
     Attributes:
         x: inputs ``[N, *shape]``; uint8 as stored for images, float32 otherwise. `Net` scales them.
         y: labels ``[N]``, int64; local to the task, or global in the ``class`` setting.
@@ -40,7 +44,7 @@ class Data:
         return len(self.y)
 
     def spread(self, most: int) -> Data:
-        """Return at most so many rows, evenly spread over the rows sorted by class, so that each class has its share."""
+        """Return at most ``most`` rows, evenly spread over the rows sorted by class, so that each class has its share."""
         if len(self) <= most:
             return self
         by_class = torch.argsort(self.y, stable=True)
@@ -51,6 +55,10 @@ class Data:
 @dataclass(frozen=True, slots=True, eq=False)
 class Experience:
     """One arrival in the stream: the training data of a task, and nothing to be tested on.
+
+    >>> rows = Data(torch.zeros(3, 4), torch.tensor([0, 0, 1]))
+    >>> Experience(step=4, task_id=1, train=rows, validation=rows, classes=2).key
+    4
 
     Attributes:
         step: index in the stream.
@@ -83,6 +91,12 @@ class Stream(Configured):
     A kind of stream sets ``n_tasks``, ``n_steps`` (None: without end), ``input_shape``, ``outputs``, ``mean`` and
     ``std``, and answers `task_id`, `__getitem__` and `test`. It keeps no experience alive that it has given out. One whose
     training images are to be shown at random sets ``augmentation``, and ``pad_value`` (a channel each) where they are float32.
+
+    >>> from cl_engine.testing.small import images
+    >>> from cl_engine.streams.permuted import Permuted
+    >>> stream = Permuted(images(), source="given", n=3)
+    >>> stream.n_steps, stream[2].task_id, len(stream.test(0))
+    (3, 2, 24)
     """
 
     setting: Setting = option("task", "what is told at test time: task, domain or class (incremental)")

@@ -17,6 +17,10 @@ class TorchvisionSource(Source):
     """A classification set that ``torchvision.datasets`` downloads, read from its files without torchvision's own loaders.
 
     A subclass names the class there, the number of classes and the published channel means and deviations (of 0 … 1).
+
+    >>> from cl_engine.sources.mnist import Mnist
+    >>> Mnist.needs_files, Mnist.dataset
+    (True, 'MNIST')
     """
 
     needs_files: ClassVar[bool] = True
@@ -56,7 +60,12 @@ class TorchvisionSource(Source):
 
 
 class MnistLike(TorchvisionSource):
-    """MNIST, or a set that is published in its place: IDX files."""
+    """MNIST, or a set that is published in its place: IDX files.
+
+    >>> from cl_engine.sources.fashion_mnist import FashionMnist
+    >>> issubclass(FashionMnist, MnistLike), FashionMnist.dataset
+    (True, 'FashionMNIST')
+    """
 
     def half(self, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
         folder, half = (self.dataset, "raw"), "train" if train else "t10k"
@@ -71,7 +80,12 @@ class MnistLike(TorchvisionSource):
 
 
 class CifarLike(TorchvisionSource):
-    """CIFAR-10 or CIFAR-100: batches whose checksums torchvision knows."""
+    """CIFAR-10 or CIFAR-100: batches whose checksums torchvision knows.
+
+    >>> from cl_engine.sources.cifar100 import Cifar100
+    >>> Cifar100.labels
+    'fine_labels'
+    """
 
     labels: str
 

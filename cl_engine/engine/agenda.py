@@ -1,4 +1,4 @@
-"""What is to be done, as data: learn, evaluate and save, in order. A run's place in it is one integer."""
+"""The agenda of a run as data: learn, evaluate and save, in order. A run's cursor in it is one integer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,22 @@ from cl_engine.options import STRICT, option
 
 @dataclass(frozen=True, slots=True)
 class Learn:
-    """Learn the experience at ``step``."""
+    """Learn the experience at ``step``.
+
+    >>> Learn(step=3).step
+    3
+    """
 
     step: int
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """Test the tasks; ``step`` is the experience learned last, −1 for the untrained learner."""
+    """Test the tasks; ``step`` is the experience learned last, −1 for the untrained learner.
+
+    >>> Evaluate(step=1, task_ids=[0, 1]).task_ids
+    [0, 1]
+    """
 
     step: int
     task_ids: Sequence[int]
@@ -29,7 +37,11 @@ class Evaluate:
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Put the log and a checkpoint on disk; ``last`` saves are never put off to save time."""
+    """Put the log and a checkpoint on disk; ``last`` saves are never put off to save time.
+
+    >>> Save(step=1).last
+    False
+    """
 
     step: int
     last: bool = False
@@ -39,7 +51,11 @@ Item = Learn | Evaluate | Save
 
 
 class AgendaOptions(BaseModel):
-    """The table ``[agenda]`` of a scenario."""
+    """The table ``[agenda]`` of a scenario.
+
+    >>> AgendaOptions(evaluate_every=2).evaluate_every
+    2
+    """
 
     model_config = STRICT
     evaluate_every: int = option(
@@ -57,7 +73,7 @@ class AgendaOptions(BaseModel):
     )
     save_every: int = option(1, "save after every k-th experience; 0: after the last only", ge=0)
     save_every_epochs: int = option(
-        0, "save after every k-th pass over the training rows too, in the middle of an experience; 0: never", ge=0
+        0, "save after every k-th epoch too, in the middle of an experience; 0: never", ge=0
     )
     save_share: float = option(
         0.05, "put a save off while saving has taken more than this share of the run", gt=0, le=1

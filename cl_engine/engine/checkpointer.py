@@ -1,4 +1,4 @@
-"""When a run is saved, and what: its state between two items of the agenda, its fits in the middle of one."""
+"""Saves of a run: its state between two items of the agenda, the progress of its fits in the middle of one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from cl_engine.training.fit_progress import FitProgress
 
 
 class Checkpointer:
-    """Writes checkpoints, and keeps count of what they cost.
+    """Writes checkpoints, and counts the seconds they take.
 
     Two files: the checkpoint holds the state between two items of the agenda; beside it, while an experience is being
     learned, `MIDWAY` holds what its fits have come to. Either is replaced as a whole. The second means something only
     beside the checkpoint of the place it was begun from.
 
+    >>> Checkpointer(to=None, share=None, every_epochs=0).possible
+    False
+
     Attributes:
-        every_epochs: passes between two saves in the middle of an experience; 0: there are none.
+        every_epochs: epochs between two saves in the middle of an experience; 0: there are none.
         has_state: whether the state on disk is the one that the strategy has now.
     """
 
@@ -55,7 +58,7 @@ class Checkpointer:
         return FitProgress.restored(midway) if midway is not None and midway["learning"] == step else FitProgress()
 
     def due(self) -> bool:
-        """Count a pass; return whether to save after it."""
+        """Count an epoch; return whether to save after it."""
         self._epochs += 1
         return self._epochs % self.every_epochs == 0 and not self.behind
 

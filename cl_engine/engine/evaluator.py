@@ -1,4 +1,4 @@
-"""Tests of a strategy on tasks: what must be tested, together where it can be, and what need not."""
+"""Tests of a strategy on tasks: which must be tested, which can be tested together, and which need not be."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ SPOT_CHECKS = 0.01  # share of the scores held to be unchanged
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """Tasks ``[n]`` and what is right of them: answers ``[n, S]`` of so many rows ``[n]``.
+    """The result of testing tasks ``[n]``: right answers ``[n, S]`` among rows ``[n]``.
 
     ``reused``: as in the tests before, since the answers cannot have changed.
+
+    >>> TestResult(np.array([0]), np.array([[45, 44]]), np.array([50])).n_correct / 50
+    array([[0.9 , 0.88]])
     """
 
     task_ids: np.ndarray
@@ -41,6 +44,14 @@ class Evaluator:
     Where a `Strategy.fingerprint` is that of the last test, the last score holds. A share of these is tested all the same
     (``spot_checks``), to find out strategies whose fingerprint leaves something out; where no share is given, `SPOT_CHECKS`
     of them, and no more than are tested anyway, so that tests cost at most twice what they must however many tasks there are.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> from cl_engine.testing import small
+    >>> experiment = Experiment.of(small.scenario(), "finetune")
+    >>> stream = experiment.stream()
+    >>> evaluator = Evaluator(stream, experiment.build_strategy(stream))
+    >>> [result.n_total.tolist() for result in evaluator.untrained([0])]
+    [[50]]
     """
 
     def __init__(self, stream: Stream, strategy: Strategy, spot_checks: float | None = None) -> None:

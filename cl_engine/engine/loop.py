@@ -1,4 +1,4 @@
-"""The loop: an agenda goes in, events come out, and nobody else calls the strategy."""
+"""The loop of a run: an agenda goes in, events come out, and nothing else calls the strategy."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def simulate(
         resume: what was loaded from a checkpoint, to go on from there.
         save_to: where `Save` writes checkpoints, or the store that ``resume`` was loaded from; None: nothing is saved.
         save_share: put a save off while saving has taken more than this share of the run; None: never.
-        save_every_epochs: save in the middle of an experience too, after every k-th pass; 0: never.
+        save_every_epochs: save in the middle of an experience too, after every k-th epoch; 0: never.
         curve: when to test in the middle of learning.
         spot_checks: share of the scores held to be unchanged that are measured again all the same; None: see `Evaluator`.
         mark: says in the checkpoint which experiment it is of.

@@ -1,4 +1,4 @@
-"""Events without the numbers of seeds that were stopped: their losses were not finite, and nothing is measured of them."""
+"""Events without the numbers of stopped seeds, whose losses were not finite."""
 
 from __future__ import annotations
 

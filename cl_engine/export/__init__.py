@@ -1,1 +1,1 @@
-"""Logs for the tools of others: one file a format, the file's name is the name on the command line."""
+"""Logs in the formats of other tools: one file each, whose name is the name on the command line."""

@@ -1,4 +1,4 @@
-"""CSV: a file a table, R long with a row a measured cell, and what was run as JSON."""
+"""CSV: a file for each table, R with a row for each measured cell, and the experiment as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as flat tables, for every format that has such; long, one measured cell of R a row."""
+"""A run as flat tables for every format that has such; R has a row for each measured cell."""
 
 from __future__ import annotations
 

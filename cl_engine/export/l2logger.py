@@ -1,4 +1,4 @@
-"""l2logger: the directories that the Lifelong Learning Logger writes and l2metrics reads, a lifetime a seed."""
+"""l2logger: the directories that the Lifelong Learning Logger writes and l2metrics reads, one lifetime for each seed."""
 
 from __future__ import annotations
 

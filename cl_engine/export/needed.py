@@ -1,4 +1,4 @@
-"""Packages that a format needs and that may not be installed."""
+"""Optional packages that a format needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parquet: a file a table, R long with a row a measured cell, for pandas, Polars, DuckDB, Spark."""
+"""Parquet: a file for each table, R with a row for each measured cell, for pandas, Polars, DuckDB, Spark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which formats there are, and runs written in one of them."""
+"""The export formats there are, and runs written in one of them."""
 
 from __future__ import annotations
 

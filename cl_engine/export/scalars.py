@@ -40,7 +40,7 @@ def over_experiences(run: Run, seed: int) -> Iterator[tuple[int, dict[str, float
 
 
 def losses(run: Run, seed: int) -> list[float]:
-    """Return the mean training loss of each pass of a seed, in order."""
+    """Return the mean training loss of each epoch of a seed, in order."""
     table = run.table("epochs")
     return [float(loss) for loss in table.loc[table["seed"] == seed, "loss"]]
 

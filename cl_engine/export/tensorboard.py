@@ -1,4 +1,4 @@
-"""TensorBoard: an event file a seed, with scores, tasks, memory and losses as scalars; at most 50 tasks."""
+"""TensorBoard: an event file for each seed, with scores, tasks, memory and losses as scalars; at most 50 tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cl_engine.results.run import Run
 def export(run: Run, folder: Path) -> None:
     """Write ``seed-0/events.out.tfevents…``, … into a folder: ``tensorboard --logdir`` shows it.
 
-    Scores are over the number of experiences learned, ``loss`` over passes; what was run is the text ``run``. Times are
+    Scores are over the number of experiences learned, ``loss`` over epochs; what was run is the text ``run``. Times are
     those of the log: its beginning, and the seconds spent since.
 
     Raises:

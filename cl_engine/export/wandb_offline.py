@@ -1,4 +1,4 @@
-"""Weights & Biases: an offline run a seed, for `wandb sync`; nothing is sent anywhere."""
+"""Weights & Biases: an offline run for each seed, for `wandb sync`; nothing is sent anywhere."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Rooms for guests: other libraries' streams and strategies here, ours there. Nothing else imports those libraries."""
+"""Other libraries' streams and strategies in this engine, and ours in theirs. Nothing else imports those libraries."""

@@ -1,4 +1,4 @@
-"""The library Avalanche and this engine together: its benchmarks here, our streams and strategies there, its runs logged."""
+"""Avalanche and this engine together: its benchmarks here, our streams and strategies there, its runs in our log."""
 
 from cl_engine.interop.avalanche_strategy import as_avalanche
 from cl_engine.interop.benchmark_stream import from_avalanche

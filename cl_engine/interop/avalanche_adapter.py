@@ -31,6 +31,9 @@ class AvalancheAdapter(Strategy):
     What its constructor takes stands beside these options: ``--set ewc_lambda=0.4``. Between experiences all it holds is
     in ``state``, taken apart into tensors; learning and predicting start from there, so that a run taken up again goes on
     as it would have.
+
+    >>> named("EWC").__name__
+    'EWC'
     """
 
     target: ClassVar[str] = ""
@@ -89,7 +92,7 @@ class AvalancheAdapter(Strategy):
         return self._state_of([self.recipe.made(seed) for seed in self.seeds], {})
 
     def learn(self, experience: Experience) -> Learning:
-        """Train every seed's strategy, side by side, pass by pass."""
+        """Train every seed's strategy, side by side, epoch by epoch."""
         from cl_engine.interop.training import is_joint, trained
 
         if experience.train.resample is not None:
@@ -134,7 +137,7 @@ class AvalancheAdapter(Strategy):
         """Read the seeds' training in turn, each up to the next place where all are to be heard."""
         from cl_engine.interop.callbacks import Going, PassEnded, Reached
 
-        passes, step, task = 0, experience.step, experience.task_id
+        epochs, step, task = 0, experience.step, experience.task_id
         while True:
             messages: list[Any] = []
             for reader in readers:
@@ -155,9 +158,9 @@ class AvalancheAdapter(Strategy):
                 loss = tuple(m.loss if isinstance(m, PassEnded) else math.nan for m in messages)
                 seconds = sum(m.seconds for m in ended)
                 yield EpochEnded(
-                    step=step, task_id=task, fit=0, epoch=passes, epochs=self.train.epochs, loss=loss, seconds=seconds
+                    step=step, task_id=task, fit=0, epoch=epochs, epochs=self.train.epochs, loss=loss, seconds=seconds
                 )
-                passes += 1
+                epochs += 1
                 if not all(math.isfinite(m.loss) for m in ended):
                     raise RunFailed(
                         f"{self.name()}: the loss is not finite at step {step}: lower train.lr, now {self.train.lr}"

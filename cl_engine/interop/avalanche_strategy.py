@@ -15,6 +15,7 @@ from cl_engine.core.state import check_state
 from cl_engine.data.stream import Experience
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded
+from cl_engine.interop.answers import Answers
 from cl_engine.interop.benchmark_stream import Avalanche, from_avalanche
 from cl_engine.interop.lazy_import import quietly
 from cl_engine.nn.net import Net
@@ -32,26 +33,20 @@ IMPOSSIBLE = -1e9  # the logit of a class that is none of the task's
 CLOCK = ("train_iterations", "train_exp_counter", "total_iterations")
 
 
-class Answers(nn.Module):
-    """What the learner answers now, as the model that Avalanche's plug-ins look at; its one weight means nothing."""
-
-    def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
-        """Take what answers for the experience at hand."""
-        super().__init__()
-        self._answer = [answer]
-        self.unused = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``[N, C]``."""
-        return self._answer[0](x)
-
-
 class AvalancheStrategy(SupervisedTemplate):  # type: ignore[misc]
     """One of our strategies as Avalanche's: ``train(experience or stream)``, ``eval(stream)``, metrics, plug-ins.
 
     Plug-ins are called at Avalanche's own points, with ``mbatch``, ``mb_output`` and ``loss`` set: those of training in
     the labels of our stream, those of evaluation in the benchmark's. Weights, optimiser and gradients are the strategy's
     own: a plug-in that would change them has nothing to change here.
+
+    >>> from cl_engine.interop.avalanche import to_avalanche
+    >>> from cl_engine.experiment import Experiment
+    >>> from cl_engine.testing import small
+    >>> benchmark = to_avalanche(Experiment.of(small.scenario(), "finetune").stream())
+    >>> strategy = as_avalanche("finetune", benchmark=benchmark, net={"name": "mlp", "hidden": [8]})
+    >>> type(strategy).__name__
+    'AvalancheStrategy'
 
     Attributes:
         strategy: our strategy; its ``state`` is all it has learned.

@@ -32,6 +32,13 @@ class Avalanche(Stream):
 
     What the benchmark itself takes stands beside these options: ``benchmark = "SplitMNIST"``, ``n_experiences = 5``.
     An experience is read when it comes. Transformations that always show a row alike are applied then, once.
+
+    >>> from cl_engine.interop.avalanche import to_avalanche
+    >>> from cl_engine.experiment import Experiment
+    >>> from cl_engine.testing import small
+    >>> benchmark = to_avalanche(Experiment.of(small.scenario(), "finetune").stream())
+    >>> Avalanche(benchmark).n_tasks
+    3
     """
 
     setting: Setting | None = option(  # type: ignore[assignment]
@@ -43,8 +50,8 @@ class Avalanche(Stream):
     validation: float = option(0.0, "share of the training rows of each class set aside for choices", ge=0, lt=1)
     random_transforms: Literal["keep", "eval", "once"] = option(
         "keep",
-        "training transformations that are random: draw anew in every pass (keep), show training rows as test rows are "
-        "shown (eval), or draw once and keep that in every pass (once)",
+        "training transformations that are random: draw anew in every epoch (keep), show training rows as test rows are "
+        "shown (eval), or draw once and keep that in every epoch (once)",
     )
     revisit: int | list[int] = option(
         0, "how often all tasks come back, in order, or a list of the tasks that come back"
@@ -250,6 +257,6 @@ def _by_class(labels: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
 
 
 def _of_each_class(labels: np.ndarray, rows: np.ndarray, most: int | None) -> np.ndarray:
-    """Return the first so many rows of each class, in ascending order."""
+    """Return the first rows of each class, up to the limit, in ascending order."""
     kept = [own[:most] for own in _by_class(labels, rows)]
     return np.sort(np.concatenate(kept)) if kept else rows

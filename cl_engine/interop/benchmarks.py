@@ -1,4 +1,4 @@
-"""Avalanche's benchmarks by name, and what one says of its experiences: task labels, classes, which tests go with which."""
+"""Avalanche's benchmarks by name: task labels and classes of their experiences, and which tests go with which."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def made(name: str, arguments: Mapping[str, Any], root: Path, seed: int, n: int 
             found = build(**given)
     except WouldDownload:
         raise
-    except Exception as error:  # a benchmark of somebody else's may fail in any way
+    except Exception as error:  # a foreign benchmark may fail in any way
         text = ", ".join(f"{key} = {value}" for key, value in given.items())
         raise UsageError(f"the benchmark '{name}' cannot be made with {text}: {error}") from error
     if not hasattr(found, "streams") or not {"train", "test"} <= set(found.streams):
@@ -79,7 +79,15 @@ def _callable(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Part:
-    """An experience as the benchmark gives it: its data set, and the label and classes of its rows."""
+    """An experience of a benchmark: its data set, and the labels and classes of its rows.
+
+    >>> from cl_engine.interop.avalanche import to_avalanche
+    >>> from cl_engine.experiment import Experiment
+    >>> from cl_engine.testing import small
+    >>> benchmark = to_avalanche(Experiment.of(small.scenario(), "finetune").stream())
+    >>> len(parts_of(benchmark.streams["train"]))
+    3
+    """
 
     dataset: Any
 

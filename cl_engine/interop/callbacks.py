@@ -1,4 +1,4 @@
-"""What listens inside Avalanche's loop: how far training is, what the losses are, what is answered."""
+"""Callbacks inside Avalanche's loop that report progress, losses and answers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,22 @@ with quietly():
 
 @dataclass(frozen=True)
 class Going:
-    """Training goes on; the share that is done."""
+    """Training is under way: the share that is done.
+
+    >>> Going(done=0.5).done
+    0.5
+    """
 
     done: float
 
 
 @dataclass(frozen=True)
 class PassEnded:
-    """A pass over the training rows is over; ``loss`` is its mean."""
+    """End of an epoch; ``loss`` is its mean.
+
+    >>> PassEnded(epoch=0, loss=0.7, seconds=1.2).loss
+    0.7
+    """
 
     epoch: int
     loss: float
@@ -36,14 +44,22 @@ class PassEnded:
 
 @dataclass(frozen=True)
 class Reached:
-    """A place where the agenda wants the learner tested: after so many batches."""
+    """A point where the agenda wants the learner tested, after ``batch`` batches.
+
+    >>> Reached(batch=10, epoch=0).batch
+    10
+    """
 
     batch: int
     epoch: int
 
 
 class TrainingCallbacks(SupervisedPlugin):  # type: ignore[misc]
-    """Tells what happens in training, by calling ``tell``; it changes nothing."""
+    """Reports what happens in training by calling ``tell``; it changes nothing.
+
+    >>> isinstance(TrainingCallbacks(print, Curve()), SupervisedPlugin)
+    True
+    """
 
     passing = True  # it holds nothing that would have to be saved
 
@@ -55,7 +71,7 @@ class TrainingCallbacks(SupervisedPlugin):  # type: ignore[misc]
         self._breath = time.perf_counter()
 
     def before_training_epoch(self, strategy: Any, **more: Any) -> None:
-        """Start a pass."""
+        """Start an epoch."""
         self._losses: list[tuple[Tensor, int]] = []
         self._began = time.perf_counter()
         self._per_epoch = len(strategy.dataloader) if hasattr(strategy.dataloader, "__len__") else 0
@@ -75,7 +91,7 @@ class TrainingCallbacks(SupervisedPlugin):  # type: ignore[misc]
             self._tell(Reached(self._batch, self._epoch))
 
     def after_training_epoch(self, strategy: Any, **more: Any) -> None:
-        """End a pass."""
+        """End an epoch."""
         loss = of_pass(self._losses)
         self._epoch += 1
         self._tell(PassEnded(self._epoch - 1, loss, time.perf_counter() - self._began))
@@ -84,7 +100,11 @@ class TrainingCallbacks(SupervisedPlugin):  # type: ignore[misc]
 
 
 class AnswerCallbacks(SupervisedPlugin):  # type: ignore[misc]
-    """Keeps what the strategy answers, batch by batch, as it leaves it after all plug-ins."""
+    """Keeps the strategy's answers batch by batch, as all plug-ins leave them.
+
+    >>> isinstance(AnswerCallbacks(), SupervisedPlugin)
+    True
+    """
 
     passing = True
 

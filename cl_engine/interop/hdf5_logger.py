@@ -54,6 +54,9 @@ class Hdf5Logger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
     right answers itself and needs no metrics. Close it at the end, or use it in a ``with`` block. Test experiences with
     the same task label are one task, where there are several labels; else each is its own. An evaluation while an
     experience is being trained gives a point of its learning curve.
+
+    >>> Hdf5Logger("run", strategy="mine").path.name
+    'run'
     """
 
     def __init__(
@@ -109,7 +112,7 @@ class Hdf5Logger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         self._tell(events.TaskStarted(step=self._step, task_id=self._task, rows=rows))
 
     def before_training_epoch(self, strategy: Any, metrics: Any, **more: Any) -> None:
-        """A pass begins."""
+        """Begin an epoch."""
         self._losses: list[tuple[Tensor, int]] = []
         self._pass_began = time.perf_counter()
 
@@ -119,7 +122,7 @@ class Hdf5Logger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         self._batch += 1
 
     def after_training_epoch(self, strategy: Any, metrics: Any, **more: Any) -> None:
-        """A pass is over."""
+        """End an epoch."""
         loss = of_pass(self._losses) if self._losses else float(strategy.loss)
         seconds = time.perf_counter() - self._pass_began
         where = {"step": self._step, "task_id": self._task, "epoch": self._epoch}

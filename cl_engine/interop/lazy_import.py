@@ -1,4 +1,4 @@
-"""Avalanche imported when it is asked for, without its noise."""
+"""Imports of Avalanche when it is needed, without its warnings."""
 
 from __future__ import annotations
 

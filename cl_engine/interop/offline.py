@@ -1,4 +1,4 @@
-"""A benchmark built without the network: what is not under the data root is said, not fetched."""
+"""Benchmarks built without the network: files missing under the data root are reported, not fetched."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ IN_LAYOUT = "Put them there in torchvision's layout (`fetch SOURCE --data-root D
 
 
 class WouldDownload(UsageError):
-    """Something wanted to fetch files; carries the sentence that says so."""
+    """A refusal of code that wanted to fetch files.
+
+    >>> issubclass(WouldDownload, UsageError)
+    True
+    """
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Options of which only some are ours: the rest is handed on to whom it belongs."""
+"""Options of which only some are declared: the rest is handed on to the library they belong to."""
 
 from __future__ import annotations
 

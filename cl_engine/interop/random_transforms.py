@@ -1,4 +1,4 @@
-"""Random transformations of an Avalanche data set that can be done to whole batches instead."""
+"""Random transformations of an Avalanche data set that can be applied to whole batches instead."""
 
 from __future__ import annotations
 

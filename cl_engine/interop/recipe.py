@@ -1,4 +1,4 @@
-"""Avalanche's strategies made from a scenario: which class, its model, optimiser and criterion, and what else it is given."""
+"""Recipes of Avalanche's strategies from a scenario: class, model, optimiser, criterion, and further arguments."""
 
 from __future__ import annotations
 
@@ -32,7 +32,12 @@ LEFT_OUT = {"buffer_transform": None, "augmentations": None}  # what no option c
 
 
 class BodyAndHead(nn.Module):
-    """A module in two: what gives the features, and the head that reads them."""
+    """A module in two parts: one gives the features, the head reads them.
+
+    >>> module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    >>> BodyAndHead(module, "1")(torch.zeros(2, 2, 2)).shape
+    torch.Size([2, 3])
+    """
 
     def __init__(self, module: nn.Module, head: str) -> None:
         """Take the module apart at its head."""
@@ -49,7 +54,12 @@ class BodyAndHead(nn.Module):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a strategy of Avalanche is made, again and again, each time the same.
+    """A recipe by which a strategy of Avalanche is made, the same each time.
+
+    >>> from cl_engine.nn.net import Net
+    >>> net = Net(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (1, 2, 2))
+    >>> Recipe("EWC", {"ewc_lambda": 0.4}, net, Train(), "class", "one").strategy_class.__name__
+    'EWC'
 
     Attributes:
         target: the class's name in ``avalanche.training.supervised``, or ``module:Class``.

@@ -1,4 +1,4 @@
-"""What an Avalanche strategy holds between two experiences, put into a strategy freshly made.
+"""Avalanche strategies restored: the contents of a snapshot put into a strategy freshly made.
 
 The description names classes. Only such are made as are known to hold data (modules, plug-ins, buffers), that are
 imported already, and without calling what makes them otherwise: no code of the file's choosing runs.

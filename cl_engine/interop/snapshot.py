@@ -1,4 +1,4 @@
-"""What an Avalanche strategy holds between two experiences, as numbers, tensors and a description: written.
+"""Snapshots of Avalanche strategies between two experiences, as numbers, tensors and a description.
 
 Avalanche keeps its state in ordinary objects and saves it by pickling all of them. Here the objects are walked, and
 what is data in them is taken: tensors, containers, numbers, names of classes. `cl_engine.interop.restoring` puts it into
@@ -59,7 +59,11 @@ LIVING = (DataLoader, Iterator, CLExperience, CLScenario, CLStream)
 
 @dataclass
 class Snapshot:
-    """What was taken: a description as JSON holds it, the tensors by part, and the places that could not be taken."""
+    """A description as JSON holds it, the tensors by part, and the places that could not be taken.
+
+    >>> Snapshot().lost
+    []
+    """
 
     description: Any = None
     tensors: dict[str, list[Tensor]] = field(default_factory=dict)

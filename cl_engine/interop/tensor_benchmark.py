@@ -1,4 +1,4 @@
-"""Streams of tensors as an Avalanche benchmark: what its strategies train on and are tested on."""
+"""Streams of tensors as an Avalanche benchmark that its strategies train on and are tested on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ with quietly():
 
 
 class TensorExperience(DatasetExperience):  # type: ignore[misc]
-    """An experience over tensors, with all that Avalanche's strategies ask of one.
+    """An experience over tensors, with all attributes that Avalanche's strategies ask for.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> from cl_engine.testing import small
+    >>> benchmark = to_avalanche(Experiment.of(small.scenario(), "finetune").stream())
+    >>> benchmark.train_stream[1].classes_in_this_experience
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
 
     Attributes:
         task_label, task_labels: the task label, and the list of it.
@@ -52,7 +58,13 @@ class TensorExperience(DatasetExperience):  # type: ignore[misc]
 
 
 class TensorStream(SequenceCLStream):  # type: ignore[misc]
-    """Experiences made when they are asked for; can be indexed and sliced."""
+    """Experiences made when they are asked for; can be indexed and sliced.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> from cl_engine.testing import small
+    >>> len(to_avalanche(Experiment.of(small.scenario(), "finetune").stream()).train_stream)
+    3
+    """
 
     def __init__(self, name: str, benchmark: Any, length: int, make: Callable[[int], TensorExperience]) -> None:
         """Take how many experiences there are and what makes the k-th."""
@@ -68,7 +80,11 @@ class TensorStream(SequenceCLStream):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Rows:
-    """One half of a benchmark: what returns the rows of an experience, the task label and classes of each, what is shown."""
+    """One half of a benchmark: its rows by experience, and the task label and classes of each.
+
+    >>> Rows(lambda index: Data(torch.zeros(2, 4), torch.tensor([0, 1])), [0], [[0, 1]]).task_labels
+    [0]
+    """
 
     of: Callable[[int], Data]
     task_labels: Sequence[int]
@@ -78,6 +94,10 @@ class Rows:
 
 class TensorBenchmark(CLScenario):  # type: ignore[misc]
     """A benchmark over tensors.
+
+    >>> half = Rows(lambda index: Data(torch.zeros(2, 4), torch.tensor([0, 1])), [0], [[0, 1]])
+    >>> sorted(TensorBenchmark(half, half).streams)
+    ['test', 'train']
 
     Attributes:
         n_experiences, n_classes: how many there are.

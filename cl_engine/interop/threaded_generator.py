@@ -1,4 +1,4 @@
-"""A call that blocks, turned into a generator: it runs in a thread that stands still while nobody asks for more."""
+"""Blocking calls as generators: the call runs in a thread that stands still until its reader asks for more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ PATIENCE = 10.0  # seconds that a call has to notice that nobody reads it any mo
 
 
 class Abandoned(BaseException):
-    """Raised inside the call when its reader has stopped reading."""
+    """Raised inside the call when its reader has stopped reading.
+
+    >>> issubclass(Abandoned, Exception)  # not caught by `except Exception`
+    False
+    """
 
 
 class ThreadedGenerator(Generic[T]):
@@ -20,6 +24,12 @@ class ThreadedGenerator(Generic[T]):
 
     Other libraries' training loops cannot be left in the middle. This makes them stoppable: reading stops, the next
     `tell` inside the call raises `Abandoned`. An error of the call is raised for the reader.
+
+    >>> def count(reader):
+    ...     for number in range(3):
+    ...         reader.tell(number)
+    >>> list(ThreadedGenerator(count).read())
+    [0, 1, 2]
     """
 
     def __init__(self, call: Callable[[ThreadedGenerator[T]], None]) -> None:

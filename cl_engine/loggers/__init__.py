@@ -1,1 +1,1 @@
-"""Writing logs, and what a person sees meanwhile."""
+"""Writers of logs, and the progress that a person sees meanwhile."""

@@ -1,4 +1,4 @@
-"""What a person at the terminal sees while a run goes on."""
+"""Progress of a run in the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ WEIGHT_OF_NEWEST = 0.3
 
 
 class Console:
-    """A progress bar with the time left on a terminal; a line an experience where the output is a file."""
+    """A progress bar with the time left on a terminal; a line an experience where the output is a file.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> from cl_engine.testing import small
+    >>> console = Console("mine", Experiment.of(small.scenario(), "finetune").stream(), quiet=True)
+    >>> console.close()
+    """
 
     def __init__(self, label: str, stream: Stream, terminal: Terminal | None = None, quiet: bool = False) -> None:
         self.label, self.stream, self.quiet = label, stream, quiet

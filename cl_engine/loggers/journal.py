@@ -1,4 +1,4 @@
-"""The journal of a log: what was saved since the log was published last, so that a save costs what is new."""
+"""The journal of a log: rows saved since the log was last published, so that a save costs only what is new."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ class Journal:
     """Blocks that are appended to one file, each a JSON text and an array of integers ``[n, columns]``.
 
     The first block says which log it goes on from. A block that is not whole, and all after it, count as not written.
+
+    >>> journal = Journal(Path("log.journal"))
+    >>> journal.begin("log-1")
+    >>> journal.append({"name": ["a"]}, np.array([[1, 2]]))
+    >>> [lists["name"] for lists, numbers in journal.blocks("log-1")]
+    [['a']]
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""R as a log holds it: counts and accuracies of each row, its scores, and what each experience took.
+"""R in a log: counts and accuracies of each row, its scores, and the cost of each experience.
 
 Written in blocks of what was taken in since the last time.
 """
@@ -17,12 +17,18 @@ from cl_engine.loggers.journal import Block
 from cl_engine.loggers.tables import CELLS, grow, scale, string, variable
 from cl_engine.metrics.catalogue import METRICS, SCORES
 
-ROWS_AT_ONCE = 64  # of R; as many as a chunk of the file holds at the most
+ROWS_AT_ONCE = 64  # of R; as many as a chunk of the file can hold
 Scores = dict[str, tuple[float, ...]]
 
 
 class Matrix:
-    """What the group ``results`` takes in between two flushes."""
+    """Collects what the group ``results`` takes in between two flushes.
+
+    >>> matrix = Matrix(seeds=1)
+    >>> matrix.cell(events.Evaluated(step=0, evaluation=0, task_id=0, n_correct=(45,), n_total=50))
+    >>> matrix.taken()[1].shape
+    (1, 4)
+    """
 
     def __init__(self, seeds: int) -> None:
         self.seeds = seeds

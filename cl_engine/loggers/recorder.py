@@ -24,22 +24,22 @@ from cl_engine.results.log_file import FORMAT, LOG_NAME
 
 FORMAT_VERSION = "1.4"
 WORKING, JOURNAL = ".log.working.h5", ".log.journal"
-FLUSHED = 4 * 2**20  # bytes of rows and cells kept in memory at the most
+FLUSHED = 4 * 2**20  # most bytes of rows and cells kept in memory
 PUBLISHED = 0.002  # share of the time that may go into publishing …
-LATEST = 60.0  # … but for a log that has been waiting for so many seconds …
+LATEST = 60.0  # … but for a log that has been waiting for this many seconds …
 AT_MOST = 0.02  # … and never more than this share
 ROOM = 2**20  # bytes that one more save may take at most, beside its rows and cells
-OF_A_ROW, OF_A_CELL = 256, 32  # bytes, at the most; those of a cell for each seed
+OF_A_ROW, OF_A_CELL = 256, 32  # most bytes; those of a cell for each seed
 PHASES = ("learn", "evaluate", "save")
 
 EPOCHS = (
     Column("step", "i4", "1", "experience being learned"),
     Column("task", "i4", "1", "its task"),
     Column("fit", "i4", "1", "number of the fit within the experience"),
-    Column("epoch", "i4", "1", "pass over the training rows, from 0"),
+    Column("epoch", "i4", "1", "epoch: pass over the training rows, from 0"),
     Column("seed", "i8", "1", "seed"),
-    Column("loss", "f4", "1", "mean training loss of the pass"),
-    Column("seconds", "f8", "s", "duration of the pass, all seeds together"),
+    Column("loss", "f4", "1", "mean training loss of the epoch"),
+    Column("seconds", "f8", "s", "duration of the epoch, all seeds together"),
 )
 EXPERIENCES = (
     Column("step", "i4", "1", "experience"),
@@ -52,7 +52,7 @@ EXPERIENCES = (
 )
 TESTED = (
     Column("batch", "i8", "1", "batches learned so far"),
-    Column("epoch", "i4", "1", "passes completed so far"),
+    Column("epoch", "i4", "1", "epochs completed so far"),
     Column("seed", "i8", "1", "seed"),
     Column("n_correct", "i8", "1", "test rows answered correctly"),
     Column("n_total", "i8", "1", "test rows"),
@@ -81,11 +81,19 @@ EVENTS = (
 
 
 class Recorder:
-    """Writes what happens to a private working file, and from time to time publishes a copy of it whole.
+    """Writes events to a private working file, and from time to time publishes a whole copy of it.
 
     A reader always finds a complete file under the run's name and never meets the writer. What is saved in between goes to
     a journal, from which a run that was killed goes on; it is kept in memory too, and written to the working file when
     that is published, or when there is much of it.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> from cl_engine.testing import small
+    >>> recorder = Recorder(Path("."), [0], Experiment.of(small.scenario(), "finetune").stream())
+    >>> recorder.begin({"strategy": "finetune", "scenario": "small", "run_id": "1"}, {})
+    >>> recorder.publish("stopped"); recorder.close()
+    >>> recorder.path.exists()
+    True
     """
 
     def __init__(self, folder: Path, seeds: list[int], stream: Stream) -> None:

@@ -1,4 +1,4 @@
-"""The pieces a log is made of: flat tables, and labelled arrays over dimensions that grow.
+"""The parts of a log: flat tables, and labelled arrays over dimensions that grow.
 
 HDF5 as netCDF-4 and NeXus readers expect it: dimension scales, ``units`` and ``long_name`` on everything, and only
 integers, floats and UTF-8 strings, compressed with gzip alone.
@@ -29,7 +29,11 @@ OVER = {  # of the results: the arrays over a dimension, and which of their axes
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: name, type (``str`` or a NumPy type), unit, meaning."""
+    """A column of a table: name, type (``str`` or a NumPy type), unit, meaning.
+
+    >>> Column("loss", "f8", "1", "mean loss of an epoch").unit
+    '1'
+    """
 
     name: str
     kind: str
@@ -38,7 +42,13 @@ class Column:
 
 
 class Table:
-    """Rows that are only ever added: a group with one dataset a column and one dimension, ``row``."""
+    """Rows that are only ever added: a group with one dataset a column and one dimension, ``row``.
+
+    >>> table = Table("epochs", [Column("step", "i8", "1", "experience")])
+    >>> table.rows.append((0,))
+    >>> table.taken()
+    [(0,)]
+    """
 
     def __init__(self, name: str, columns: Sequence[Column]) -> None:
         self.name, self.columns = name, columns

@@ -1,1 +1,1 @@
-"""What strategies share that keep one network and add small parts to it for every task."""
+"""Shared parts of strategies that keep one network and add a small part to it for every task."""

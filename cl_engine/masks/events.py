@@ -1,4 +1,4 @@
-"""What strategies tell that keep one network and parts for every task."""
+"""Events emitted by mask strategies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from cl_engine.events import StrategyEvent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskLearned(StrategyEvent):
-    """A mask was learned: shares of all masked weights that changed since the start, and that are off, by seed."""
+    """A mask was learned: shares of all masked weights that changed since the start, and that are off, by seed.
+
+    >>> event = MaskLearned(step=3, task_id=2, flipped=(0.9, 0.8), zeroed=(0.9, 0.8))
+    >>> event.zeroed
+    (0.9, 0.8)
+    """
 
     task_id: int
     flipped: tuple[float, ...]
@@ -18,7 +23,12 @@ class MaskLearned(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerMask(StrategyEvent):
-    """The same for one layer."""
+    """The same for one layer.
+
+    >>> event = LayerMask(step=3, task_id=2, part="depth 0", flipped=(0.9, 0.8), zeroed=(0.9, 0.8))
+    >>> event.zeroed
+    (0.9, 0.8)
+    """
 
     task_id: int
     part: str
@@ -28,7 +38,12 @@ class LayerMask(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskOverlap(StrategyEvent):
-    """Jaccard index of what the masks of two tasks leave on in one layer, by seed."""
+    """Jaccard index of what the masks of two tasks leave on in one layer, by seed.
+
+    >>> event = MaskOverlap(step=3, task_id=2, other=0, part="depth 0", jaccard=(0.9, 0.8))
+    >>> event.jaccard
+    (0.9, 0.8)
+    """
 
     task_id: int
     other: int
@@ -38,7 +53,12 @@ class MaskOverlap(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsOwned(StrategyEvent):
-    """Shares of a layer's weights that a task took for itself, and that are still free for later ones, by seed."""
+    """Shares of a layer's weights that a task took for itself, and that are still free for later ones, by seed.
+
+    >>> event = WeightsOwned(step=3, task_id=2, part="depth 0", owned=(0.9, 0.8), free=(0.9, 0.8))
+    >>> event.free
+    (0.9, 0.8)
+    """
 
     task_id: int
     part: str
@@ -48,7 +68,12 @@ class WeightsOwned(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskInferred(StrategyEvent):
-    """Share of training rows whose task was inferred rightly among all tasks met, by seed."""
+    """Share of training rows whose task was inferred rightly among all tasks met, by seed.
+
+    >>> event = TaskInferred(step=3, task_id=2, rows=60, right=(0.9, 0.8))
+    >>> event.right
+    (0.9, 0.8)
+    """
 
     task_id: int
     rows: int
@@ -57,7 +82,12 @@ class TaskInferred(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatesUsed(StrategyEvent):
-    """Shares of a layer's units that a task's gates leave open, and that some task up to now has in use, by seed."""
+    """Shares of a layer's units that a task's gates leave open, and that some task up to now has in use, by seed.
+
+    >>> event = GatesUsed(step=3, task_id=2, part="depth 0", open=(0.9, 0.8), used=(0.9, 0.8))
+    >>> event.used
+    (0.9, 0.8)
+    """
 
     task_id: int
     part: str

@@ -1,4 +1,4 @@
-"""Gates on the units of a network: where they stand, and what each layer reads (HAT, Serrà et al. 2018)."""
+"""Gates on the units of a network: where they stand, and which gated layer each layer reads (HAT, Serrà et al. 2018)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ from cl_engine.nn.net import Net, Params
 @dataclass(frozen=True)
 class Gates:
     """The gated layers of a net.
+
+    >>> from cl_engine.runs.plugins import net_builder
+    >>> net = Net(net_builder("mlp", {"hidden": [6, 5]}, (1, 2, 2), 3), (1, 2, 2))
+    >>> Gates.of(net, (1, 2, 2)).total
+    11
 
     Attributes:
         layers: layers with weights, in order.

@@ -1,4 +1,4 @@
-"""The promise of a frozen network: the same bits before and after."""
+"""A guard that a frozen network has the same bits before and after."""
 
 from __future__ import annotations
 

@@ -16,7 +16,12 @@ from cl_engine.nn.net import Net, Params
 
 @dataclass(frozen=True)
 class Layout:
-    """Which tensors stand in a row, in what order and shape."""
+    """The order and shapes of tensors that stand in one row.
+
+    >>> layout = Layout({"w": (2, 3), "b": (2,)})
+    >>> layout.size, layout.packed
+    (8, 1)
+    """
 
     shapes: dict[str, tuple[int, ...]]
 

@@ -1,4 +1,4 @@
-"""Normalisation layers of a net that serves many tasks: what is shared, and what each task keeps for itself."""
+"""Normalisation layers of a net that serves many tasks: shared, or with parts of each task's own."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ LAYERS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.module
 
 class TaskNorms:
     """The normalisation of every task, as rows of one bank ``[S, n, numbers]`` in the state.
+
+    >>> net = Net(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)), (1, 2, 2))
+    >>> TaskNorms(net, "affine").layout.size
+    24
 
     Attributes:
         layout: the tensors a task keeps.

@@ -1,4 +1,4 @@
-"""What a model patch consists of: small sets of weights that turn one network into another task's."""
+"""Model patches: small sets of weights that turn one network into another task's."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ class PatchParts:
 
     A net without normalisation layers gets a scale and a shift for every output of its linear and convolution layers,
     which amount to other weights and biases of these layers.
+
+    >>> net = Net(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)), (1, 2, 2))
+    >>> PatchParts(net, "scale_bias").norms.layout.size
+    24
     """
 
     def __init__(self, net: Net, kind: Kind) -> None:

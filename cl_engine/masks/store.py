@@ -14,7 +14,14 @@ from cl_engine.nn.net import Params
 
 
 class MaskStore:
-    """Packs masks with the values 0 and 1 (one bit a weight), or −1, 0 and 1 (two bits)."""
+    """Packs masks with the values 0 and 1 (one bit a weight), or −1, 0 and 1 (two bits).
+
+    >>> store = MaskStore(Layout({"w": (3,)}))
+    >>> bank = store.empty(1, torch.device("cpu"))
+    >>> store.put(bank, 0, {"w": torch.tensor([[1.0, 0.0, 1.0]])})
+    >>> store.of(bank, 0)["w"]
+    tensor([[1., 0., 1.]])
+    """
 
     def __init__(self, layout: Layout, *, signed: bool = False) -> None:
         """Set up for masks over the tensors of ``layout``."""

@@ -1,4 +1,4 @@
-"""Which of many tasks inputs belong to, found by superposing all of them (Wortsman et al. 2020, SupSup, §3.3)."""
+"""Task inference by superposing the masks of all tasks (Wortsman et al. 2020, SupSup, §3.3)."""
 
 from __future__ import annotations
 

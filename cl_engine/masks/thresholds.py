@@ -1,4 +1,4 @@
-"""From real-valued scores to masks: hard in value, with the gradient of the identity (straight-through)."""
+"""Masks from real-valued scores: hard in value, with the gradient of the identity (straight-through)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of lifelong learning beside those of `metrics`: maintenance, remembering, contrasts, and against experts.
+"""Scores of lifelong learning: maintenance, remembering, contrasts, and learning against experts.
 
 R, ``steps`` and ``learned`` are as in `metrics`; ``tasks [steps]`` is the task of each experience, in which a task may come
 back. Definitions named l2metrics are those of that package (3.1), stated by New et al. (2022); it scales accuracies to 0–100

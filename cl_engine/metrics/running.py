@@ -1,4 +1,4 @@
-"""The rows of R as they are measured: what the scores of a run need to remember, and no more.
+"""The running ledger: the few numbers of each task from which the scores of a run follow.
 
 Holds a few numbers a task and seed (not the matrix), so that the scores of a 5,000-task run cost a few megabytes. The
 definitions are those of `metrics`, which computes them from the whole matrix; a test holds the two against each other.
@@ -18,7 +18,13 @@ Row = np.ndarray
 
 
 class ScoreCache:
-    """The last tests of tasks whose answers have a fingerprint: what holds as long as that is the same."""
+    """Keeps the last tests of tasks whose answers have a fingerprint; they hold while it stays the same.
+
+    >>> cache = ScoreCache(seeds=2)
+    >>> cache.note(0, 7, [45, 44], 50)
+    >>> cache.hold(np.array([0]), [7])
+    array([ True])
+    """
 
     def __init__(self, seeds: int, rows: np.ndarray | None = None) -> None:
         """Start from ``rows [n, 3 + S]``: the task, its fingerprint, the rows tested, and the right answers by seed."""
@@ -63,7 +69,15 @@ class ScoreCache:
 
 
 class Ledger:
-    """Keeps, for each task: when it was first learned, and its accuracy untrained, just before, just after, at best."""
+    """Keeps for each task when it was first learned, and its accuracy untrained, just before, just after, and at best.
+
+    >>> ledger = Ledger(seeds=1)
+    >>> ledger.learned(0, 0); ledger.row(0)
+    0
+    >>> ledger.put(np.array([0]), np.array([[45]]), np.array([50]))
+    >>> float(ledger.scores()["acc"][0])
+    0.9
+    """
 
     ARRAYS = ("untrained", "before", "after", "best", "now")
 

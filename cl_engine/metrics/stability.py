@@ -1,4 +1,4 @@
-"""Continual evaluation: what happens to earlier tasks while another is learned (De Lange, van de Ven & Tuytelaars 2023).
+"""Scores of continual evaluation: earlier tasks while another is learned (De Lange, van de Ven & Tuytelaars 2023).
 
 A course is the accuracy on one task in the order in which it was tested, ``[P, …]`` (further axes, such as seeds, are
 free), beginning with the first test after it was learned. The papers test after every iteration; a course with fewer

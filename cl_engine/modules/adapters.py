@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from cl_engine.core import rng
 from cl_engine.modules.division import ends
-from cl_engine.nn.net import Hook, Net, Params
+from cl_engine.nn.hooks import Hook
+from cl_engine.nn.net import Net, Params
 
 
 class Adapters:
@@ -19,6 +20,11 @@ class Adapters:
 
     W_up starts at zero, so that the net starts as it was. An adapter of C channels and bottleneck r has 2Cr + C + r
     weights.
+
+    >>> from cl_engine.runs.plugins import net_builder
+    >>> net = Net(net_builder("mlp", {"hidden": [6, 5]}, (1, 2, 2), 3), (1, 2, 2))
+    >>> len(Adapters(net, bottleneck=2).start([0])) > 0
+    True
     """
 
     def __init__(self, net: Net, bottleneck: int) -> None:

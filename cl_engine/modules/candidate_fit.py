@@ -1,4 +1,4 @@
-"""Paths that are fitted as candidates: side by side in one fit, each told of as a fit of its own."""
+"""Fits of candidate paths, side by side where there are several, each reported as a fit of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which paths are worth trying: the task-driven prior of MNTDP."""
+"""Candidate paths that are worth trying: the task-driven prior of MNTDP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a network is cut into modules, one behind the other."""
+"""Division of a network into modules, one behind the other."""
 
 from __future__ import annotations
 

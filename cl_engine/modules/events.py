@@ -1,4 +1,4 @@
-"""What module composition tells: sources asked, paths tried and chosen, modules added."""
+"""Events emitted by strategies that compose modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ NOBODY = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceScored(StrategyEvent):
-    """Proxy accuracy of a past task's features on the validation rows of a new one, by seed."""
+    """Proxy accuracy of a past task's features on the validation rows of a new one, by seed.
+
+    >>> event = SourceScored(step=3, task_id=2, source=0, score=(0.9, 0.8))
+    >>> event.score
+    (0.9, 0.8)
+    """
 
     task_id: int
     source: int
@@ -24,6 +29,11 @@ class CandidateTried(StrategyEvent):
 
     ``rank`` says whose modules it reuses: those of the source that was best by proxy (0), second best, …; ``reused`` how
     many, ``first_new`` the depth of the first that is not, and ``flops`` the operations of training it, one seed's.
+
+    >>> what = {"candidate": 0, "rank": 0, "reused": 3, "first_new": 3, "lr": 0.01, "weight_decay": 0.0}
+    >>> event = CandidateTried(step=3, task_id=2, **what, validation=(0.9, 0.8), flops=1e9, seconds=0.1)
+    >>> event.reused
+    3
     """
 
     task_id: int
@@ -40,7 +50,12 @@ class CandidateTried(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathSampled(StrategyEvent):
-    """A pass over sampled paths: the entropy of their distribution in nats and the mean number of new modules, by seed."""
+    """An epoch over sampled paths: the entropy of their distribution in nats and the mean number of new modules, by seed.
+
+    >>> event = PathSampled(step=3, task_id=2, epoch=1, entropy=(0.9, 0.8), new=(0.9, 0.8))
+    >>> event.new
+    (0.9, 0.8)
+    """
 
     task_id: int
     epoch: int
@@ -50,7 +65,12 @@ class PathSampled(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathChosen(StrategyEvent):
-    """The path of a task, by seed: from which task, how many modules are reused; −1: no source."""
+    """The path of a task, by seed: from which task, how many modules are reused; −1: no source.
+
+    >>> event = PathChosen(step=3, task_id=2, source=(0, 1), reused=(45, 44), validation=(0.9, 0.8))
+    >>> event.validation
+    (0.9, 0.8)
+    """
 
     task_id: int
     source: tuple[int, ...]
@@ -60,7 +80,12 @@ class PathChosen(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathStep(StrategyEvent):
-    """The module of one depth on the path of a task, by seed: its row in the library."""
+    """The module of one depth on the path of a task, by seed: its row in the library.
+
+    >>> event = PathStep(step=3, part="depth 0", task_id=2, module=(2, 0))
+    >>> event.module
+    (2, 0)
+    """
 
     part: str
     task_id: int
@@ -69,7 +94,12 @@ class PathStep(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleAdded(StrategyEvent):
-    """A module of one depth was added to the library for a task, by seed: its row; −1: the seed reuses one."""
+    """A module of one depth was added to the library for a task, by seed: its row; −1: the seed reuses one.
+
+    >>> event = ModuleAdded(step=3, part="depth 0", task_id=2, module=(2, 0))
+    >>> event.module
+    (2, 0)
+    """
 
     part: str
     task_id: int
@@ -78,7 +108,12 @@ class ModuleAdded(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderLearned(StrategyEvent):
-    """The block that a task uses at one step, by seed, and the entropy of its shares in nats before the choice was made."""
+    """The block that a task uses at one step, by seed, and the entropy of its shares in nats before the choice was made.
+
+    >>> event = OrderLearned(step=3, part="depth 0", task_id=2, block=(0, 1), entropy=(0.9, 0.8))
+    >>> event.entropy
+    (0.9, 0.8)
+    """
 
     part: str
     task_id: int
@@ -91,6 +126,10 @@ class OrderTried(StrategyEvent):
     """A start of adaptation without labels: from a past task's order, the certainty before and after, by seed.
 
     Certainty is the entropy of the mean answer less the mean entropy of answers, in nats.
+
+    >>> event = OrderTried(step=3, task_id=2, source=0, before=(0.9, 0.8), after=(0.9, 0.8))
+    >>> event.after
+    (0.9, 0.8)
     """
 
     task_id: int

@@ -1,4 +1,4 @@
-"""What strategies that grow a library of modules have in common: nets of past tasks, sources for a new one, what is kept."""
+"""Growth of a library of modules: nets of past tasks, sources for a new one, and what is kept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ from cl_engine.nn.net import Net, Params
 
 
 class Growth:
-    """A library that tasks are added to one by one.
+    """Adds tasks to a library of modules one by one.
+
+    >>> from cl_engine.runs.plugins import net_builder
+    >>> net = Net(net_builder("mlp", {"hidden": [6, 5]}, (1, 2, 2), 3), (1, 2, 2))
+    >>> Growth(net, [0, 1]).depths
+    3
 
     Attributes:
         parts: names of the weights and buffers of each module, by depth.
@@ -69,7 +74,7 @@ class Growth:
         """Return for each seed the past tasks, those first whose features suit the new task best.
 
         Asked are k nearest neighbours among the training rows, about the validation rows (Veniat et al. 2021, §4), on
-        at most so many rows of each.
+        at most ``rows`` rows of each.
         """
         scores: list[tuple[float, ...]] = []
         train, validation = experience.train.spread(rows), experience.validation.spread(rows)

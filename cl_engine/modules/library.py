@@ -1,4 +1,4 @@
-"""Modules that were learned, kept once however many tasks use them."""
+"""A library of learned modules, each kept once however many tasks use it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from cl_engine.nn.net import Net, Params
 
 @dataclass(frozen=True)
 class Module:
-    """A module: its depth and row in the library, the task that brought it, and how many tasks use it."""
+    """A module: its depth and row in the library, the task that brought it, and how many tasks use it.
+
+    >>> Module(depth=0, row=2, owner=1, uses=3).uses
+    3
+    """
 
     depth: int
     row: int
@@ -29,6 +33,12 @@ class Library:
 
     Seeds may choose differently, so each has rows of its own number; a bank is as long as the longest needs. Modules
     are never written over. Buffers that count batches are not kept: they matter to nothing in evaluation.
+
+    >>> from cl_engine.runs.plugins import net_builder
+    >>> from cl_engine.modules.division import division
+    >>> net = Net(net_builder("mlp", {"hidden": [6, 5]}, (1, 2, 2), 3), (1, 2, 2))
+    >>> Library(net, division(net)).depths
+    3
     """
 
     def __init__(self, net: Net, parts: Division) -> None:

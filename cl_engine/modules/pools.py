@@ -1,4 +1,4 @@
-"""Blocks that can take each other's place, and orders in which they are used (Zhmoginov, Bashkirova & Sandler 2021)."""
+"""Pools of interchangeable blocks, and orders in which they are used (Zhmoginov, Bashkirova & Sandler 2021)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from cl_engine.core import rng
 from cl_engine.core.tree import Tree
 from cl_engine.masks.norms import LAYERS
 from cl_engine.modules.division import division
-from cl_engine.nn.net import Hook, Net, Params
+from cl_engine.nn.hooks import Hook
+from cl_engine.nn.net import Net, Params
 
 FIRST_SHARE = 0.5  # of a block in the order that learning starts from
 Mix = Literal["kernels", "outputs"]
@@ -25,6 +26,9 @@ Mix = Literal["kernels", "outputs"]
 @dataclass(frozen=True)
 class Pool:
     """Steps of a net that have one configuration, so that a block can serve at any of them.
+
+    >>> Pool(steps=("1", "3"), weights=("weight", "bias"), blocks=2).blocks
+    2
 
     Attributes:
         steps: the modules at these steps, by name.
@@ -39,6 +43,11 @@ class Pool:
 
 class Orders:
     """For each step of a net, which block of its pool is used: numbers ``[S, steps, blocks]``, more is likelier.
+
+    >>> from cl_engine.runs.plugins import net_builder
+    >>> net = Net(net_builder("mlp", {"hidden": [6, 6, 6]}, (1, 2, 2), 3), (1, 2, 2))
+    >>> Orders(net, blocks=None).pools[0].blocks
+    2
 
     Attributes:
         pools: the pools of the net, in the order of their first steps.

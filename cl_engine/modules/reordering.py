@@ -1,4 +1,4 @@
-"""Orders of blocks judged and changed, step by step."""
+"""Orders of blocks, judged and changed step by step."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def beside(rows: Sequence[Tensor]) -> Tensor:
 
 
 def best_of(tried: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return for each seed the order of greatest score, of equals the first, from pairs of orders and scores ``[S]``."""
+    """Return for each seed the order of greatest score, the first if several are equal, from pairs of order and score ``[S]``."""
     best = torch.stack([score for _, score in tried]).argmax(dim=0)
     orders = torch.stack([order for order, _ in tried])
     return orders[best, torch.arange(len(best), device=best.device)]

@@ -1,4 +1,4 @@
-"""How much a net's features promise for a task, told without training it: proxies of transfer."""
+"""Transferability of a net's features to a task, estimated without training the net."""
 
 from __future__ import annotations
 

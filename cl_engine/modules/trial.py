@@ -1,4 +1,4 @@
-"""Paths that are tried for a task, and the best of them, seed by seed."""
+"""Trials of paths for a task, and the best of them, seed by seed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from cl_engine.nn.net import Params
 @dataclass(frozen=True, eq=False)
 class Trial:
     """A path to be tried: whose modules it reuses, which of them, and how the others are learned.
+
+    >>> Trial(torch.zeros(1, 3, dtype=torch.int64), reuse=(True, True, False)).reused
+    2
 
     Attributes:
         path: the source's modules by depth, ``[S, depths]``.
@@ -43,7 +46,12 @@ class Trial:
 
 
 class Best:
-    """The best path so far for each seed; of equals the one that reuses more, of those the first.
+    """Keeps the best path so far for each seed; if several are equal, the one that reuses more, then the first.
+
+    >>> best = Best(seeds=1, depths=2, device=torch.device("cpu"))
+    >>> best.offer(Trial(torch.zeros(1, 2, dtype=torch.int64), (True, False)), {}, torch.tensor([0.8]), {})
+    >>> best.accuracy
+    tensor([0.8000])
 
     Attributes:
         accuracy: on validation rows, ``[S]``.

@@ -15,6 +15,10 @@ class Alexnet(Architecture):
     """AlexNet-like: conv 64, 128, 256 (4 × 4, 3 × 3, 2 × 2), max-pooled, two layers of 2,048, dropout; six modules.
 
     As HAT (Serrà et al. 2018) and, in CTrL's tables, MNTDP (Veniat, Denoyer & Ranzato 2021) have it for 32 × 32 images.
+
+    >>> module = Alexnet().build((3, 32, 32), 10)
+    >>> sum(weight.numel() for weight in module.parameters())
+    6524362
     """
 
     width: int = option(2048, "units of each of the two fully connected layers", ge=1)

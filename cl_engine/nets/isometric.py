@@ -19,6 +19,10 @@ class Isometric(Architecture):
 
     Blocks can take each other's place, be left out or be used again (Sandler et al. 2019, isometric nets); each has a
     normalisation in front. With patches as large as the image and a kernel of 1 it is a residual perceptron.
+
+    >>> module = Isometric().build((3, 32, 32), 10)
+    >>> sum(weight.numel() for weight in module.parameters())
+    299850
     """
 
     width: int = option(64, "feature maps of every block", ge=1)

@@ -11,6 +11,10 @@ class Lenet(Architecture):
     """LeNet: conv 6 and 16 with 5 × 5 kernels, max-pooled, then 120, 84 and the head (61,326 weights on CIFAR, 2 classes).
 
     The task network of Self-Net on CIFAR (Camp, Mandivarapu & Estrada 2020), as released.
+
+    >>> module = Lenet().build((3, 32, 32), 10)
+    >>> sum(weight.numel() for weight in module.parameters())
+    62006
     """
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:

@@ -11,6 +11,10 @@ class LenetDropout(Architecture):
     """LeNet with dropout: conv 10 and 20 with 5 × 5 kernels, then 50 and the head (21,840 weights on MNIST, 10 classes).
 
     The task network of Self-Net on MNIST (Camp, Mandivarapu & Estrada 2020), as released.
+
+    >>> module = LenetDropout().build((1, 28, 28), 10)
+    >>> sum(weight.numel() for weight in module.parameters())
+    21840
     """
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:

@@ -17,6 +17,10 @@ class ModularResnet(Architecture):
 
     Six modules; with ``split_last`` the blocks of the last stage are modules of their own, seven in all, as in the
     authors' S_in and S_long.
+
+    >>> module = ModularResnet().build((3, 32, 32), 10)
+    >>> sum(weight.numel() for weight in module.parameters())
+    607050
     """
 
     width: int = option(64, "feature maps of every layer", ge=1)

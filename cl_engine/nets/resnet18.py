@@ -14,7 +14,12 @@ Norm = Literal["batch", "group", "none"]
 
 
 class Resnet18(Architecture):
-    """Reduced ResNet-18: three times fewer feature maps than the original, first 3 × 3 (Lopez-Paz & Ranzato 2017)."""
+    """Reduced ResNet-18: three times fewer feature maps than the original, first 3 × 3 (Lopez-Paz & Ranzato 2017).
+
+    >>> module = Resnet18().build((3, 32, 32), 10)
+    >>> sum(weight.numel() for weight in module.parameters())
+    1094750
+    """
 
     width: int = option(20, "feature maps of the first stage", ge=1)
     norm: Norm = option("batch", "normalisation: batch, group or none")

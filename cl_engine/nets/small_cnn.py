@@ -16,6 +16,10 @@ class SmallCnn(Architecture):
 
     Four of 64 maps are what Vinyals et al. (2016) made the common small net for few images, and what re-implementations
     of MNTDP use (Ostapenko et al. 2021).
+
+    >>> module = SmallCnn().build((1, 28, 28), 10)
+    >>> sum(weight.numel() for weight in module.parameters())
+    112586
     """
 
     width: int = option(64, "maps of each convolution", ge=1)

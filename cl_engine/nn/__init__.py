@@ -1,1 +1,1 @@
-"""A module as a function of its weights: nets, heads, layouts in memory, the counting of operations."""
+"""Modules as functions of their weights: nets, heads, layouts in memory, the counting of operations."""

@@ -1,4 +1,4 @@
-"""What a network plug-in is: options, and a way to build the module."""
+"""Architectures: options, and a way to build the module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from cl_engine.options import Configured
 
 
 class Architecture(Configured, ABC):
-    """A family of networks; its options are keys of the table ``[net]`` beside ``name``."""
+    """A family of networks; its options are keys of the table ``[net]`` beside ``name``.
+
+    >>> class Linear(Architecture):
+    ...     def build(self, input_shape, outputs):
+    ...         return nn.Sequential(nn.Flatten(), nn.LazyLinear(outputs))
+    >>> Linear().build((1, 8, 8), 10)[0]
+    Flatten(start_dim=1, end_dim=-1)
+    """
 
     @abstractmethod
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What a frozen net makes of rows that are asked for again and again, computed once."""
+"""A cache of a frozen net's features of rows that are asked for repeatedly."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ KEPT_BYTES = 512 * 2**20
 
 
 class FrozenFeatures:
-    """Answers rows with heads over a net that never changes, whose features of these very tensors of rows are kept.
+    """Answers rows with heads over a net that never changes, and keeps the net's features of tensors it has seen.
 
     They are kept for as long as their rows are, those that came first up to `KEPT_BYTES`: where rows are gone through in the
     same order again and again, the newest in place of the oldest would never be found.
+
+    >>> from cl_engine.nn.net import Net
+    >>> net = Net(lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)), (1, 2, 2))
+    >>> FrozenFeatures(net).logits(net.init([0]), torch.zeros(2, 1, 2, 2)).shape
+    torch.Size([1, 2, 3])
     """
 
     def __init__(self, net: Net) -> None:

@@ -1,4 +1,4 @@
-"""Floating-point operations, counted while they happen."""
+"""Floating-point operations, counted as they happen."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ class Flops(TorchDispatchMode):
 
     All else (activations, normalisation, updates of weights) is not counted, as is usual: it is less than a hundredth in
     nets worth counting. What runs under `torch.vmap` or in a backward pass is counted like anything else.
+
+    >>> with Flops() as counted:
+    ...     _ = torch.zeros(2, 3) @ torch.zeros(3, 4)
+    >>> counted.total
+    48
 
     Attributes:
         total: operations so far; a multiplication and its addition are two.

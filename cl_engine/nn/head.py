@@ -8,7 +8,7 @@ from torch import nn
 
 from cl_engine.errors import UsageError
 
-HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
+HEAD = HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
 
 
 def head_names(module: nn.Module) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Training mode and evaluation mode of a module, switched where they must be."""
+"""Training and evaluation mode of a module, switched only when it changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from cl_engine.errors import UsageError
 
 
 class Mode:
-    """The mode a module is in. Switching walks through all its parts, so it is done on a change alone."""
+    """Keeps the mode that a module is in, so that it is switched on a change alone: switching walks through all its parts.
+
+    >>> module = nn.Dropout()
+    >>> Mode(module).put(training=False, statistics=True); module.training
+    False
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -35,7 +40,7 @@ class Mode:
 
 
 def explained(error: ValueError, rows: int) -> Exception:
-    """Return what a module says of a batch of so many rows in words that say what to do, where it is known."""
+    """Return a module's error about a batch of ``rows`` rows with the advice that is known for it."""
     if "more than 1 value per channel" not in str(error):
         return error
     return UsageError(

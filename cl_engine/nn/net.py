@@ -16,12 +16,12 @@ from cl_engine.core.tree import leaves_with_path, tree_map
 from cl_engine.errors import UsageError
 from cl_engine.nn.fast_linear import quick
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, head_names, without_head
+from cl_engine.nn.hooks import Hook, gating
 from cl_engine.nn.memory_format import channels_last
 from cl_engine.nn.mode import Mode, explained
 from cl_engine.nn.weights import fitting
 
 Params = dict[str, Tensor]
-Hook = Callable[[nn.Module, Any, Tensor], Tensor]
 ROWS_AT_ONCE = 2048
 IMAGES_AT_ONCE = 128  # of a convolutional net on a CPU, whose intermediate maps then stay in the cache
 VMAP_BELOW = 20_000  # weights, for each seed that runs beside the others …
@@ -29,11 +29,15 @@ VMAP_IN_ALL = 2_000_000  # … and of all seeds together: more do not stay in th
 
 
 class Net:
-    """A network that holds no weights: they are handed to it, ``{name: [S, …]}`` or ``{name: […]}`` for one seed.
+    """A network without weights of its own: they are handed to it, ``{name: [S, …]}``, or ``{name: […]}`` for one seed.
 
     Any ``nn.Module`` serves, unchanged. Its last ``nn.Linear`` is the head (its names become ``head.weight`` and
     ``head.bias``), whatever comes before it gives the features. Buffers (BatchNorm statistics) travel among the
     weights under their own names; `is_buffer` tells them apart.
+
+    >>> net = Net(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (1, 2, 2))
+    >>> net.all(net.init([0, 1]), torch.zeros(5, 1, 2, 2)).shape
+    torch.Size([2, 5, 3])
 
     Attributes:
         layers: names of the module's parts, in its own order.
@@ -181,7 +185,7 @@ class Net:
             gates: factors ``[units]`` of the outputs of layers, by the layer's name in the module.
             hooks: functions of layer, inputs and output whose result takes the output's place, by the layer's name.
         """
-        hooks = {**{layer: _gating(gate) for layer, gate in (gates or {}).items()}, **(hooks or {})}
+        hooks = {**{layer: gating(gate) for layer, gate in (gates or {}).items()}, **(hooks or {})}
         return self._call(self._module, params, x, training, statistics, hooks)
 
     def features(
@@ -291,10 +295,3 @@ class Net:
         if not whole:
             raise UsageError("the net's last Linear layer does not give its output: end the net with nn.Linear")
         self.outputs, self.width = logits.shape[1], features.shape[1]
-
-
-def _gating(gate: Tensor) -> Hook:
-    def hook(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        return output * gate.reshape(-1, *[1] * (output.ndim - 2))
-
-    return hook

@@ -18,7 +18,12 @@ from cl_engine.nn.task_heads import empty_heads, head_of, mixed_logits, row_of
 
 
 class Learner(Protocol):
-    """A strategy, as far as a shared net has to know it."""
+    """The attributes of a strategy that a shared net uses.
+
+    >>> from cl_engine.strategy import Strategy
+    >>> Strategy.__name__  # every strategy is one
+    'Strategy'
+    """
 
     net: Net
     seeds: list[int]

@@ -1,4 +1,4 @@
-"""Heads as rows: one final layer a task, kept side by side in one tensor, weights and bias together."""
+"""Heads as rows: one final layer for each task, side by side in one tensor, weights and bias together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights from somewhere else, looked at before a net starts from them."""
+"""Weights from elsewhere, checked before a net starts from them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How whole nets are kept as few numbers and given back: the parts that the strategy `skill_recall` is made of."""
+"""Nets kept as codes and decoded when needed: the parts that the strategy `skill_recall` is made of."""

@@ -1,4 +1,4 @@
-"""Skills in a lifelong autoencoder: Self-Net's code (Camp, Mandivarapu & Estrada 2020), in blocks of bounded size."""
+"""The autoencoder codec: skills in a lifelong autoencoder (Self-Net, Camp, Mandivarapu & Estrada 2020), block by block."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ class AutoencoderCodec(SkillCodec):
 
     To take in new skills the autoencoder is retrained on them and on its own recollections of the old ones. Codes are
     computed anew when it is done (the released code kept those of the last forward pass before the last step).
+
+    >>> from cl_engine.recall.choice import CodecOptions, codec_of
+    >>> codec_of(CodecOptions.of({"latent": 3}), [0], [40, 10], torch.device("cpu")).shape.latent
+    3
     """
 
     recall_parts = ("decoder", "latents", "residuals")

@@ -1,4 +1,4 @@
-"""Skills as sums over a growing set of directions: the linear rival of the autoencoder, without training."""
+"""The basis codec: skills as sums over a growing set of directions, without training; the autoencoder's linear rival."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ class BasisCodec(SkillCodec):
     A direction, once added, never changes, and a skill reads only those that there were when it was stored: recollections
     do not drift. The new direction is what the others cannot express of the skill (Gram-Schmidt), rounded to few
     bits if so wished; coefficients are those of least squares over the rounded directions.
+
+    >>> from cl_engine.recall.choice import CodecOptions, codec_of
+    >>> codec_of(CodecOptions.of({"codec": "basis", "rank": 8}), [0], [40, 10], torch.device("cpu")).rank
+    8
     """
 
     recall_parts = ("basis", "coefficients")

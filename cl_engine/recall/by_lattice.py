@@ -1,4 +1,4 @@
-"""Skills as quantised differences from where their learning started: the rival that any other code must beat."""
+"""The quantised codec: skills as quantised differences from their start; the rival any other code must beat."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from cl_engine.recall.codes import code_of, no_codes, put_code
 
 
 class QuantisedCodec(SkillCodec):
-    """Keeps every weight of a skill in a few bits, entropy-coded; nothing is shared, nothing ever changes."""
+    """Keeps every weight of a skill in a few bits, entropy-coded; nothing is shared, nothing ever changes.
+
+    >>> codec = QuantisedCodec([0], [40, 10], torch.device("cpu"), bits=4)
+    >>> codec.held(codec.start())
+    0
+    """
 
     recall_parts = ("codes",)
 
@@ -50,7 +55,12 @@ class QuantisedCodec(SkillCodec):
 
 
 class MeanCodec(SkillCodec):
-    """Keeps the mean of all skills and gives it back for each of them: the control that shows what the others add."""
+    """Keeps the mean of all skills and gives it back for each of them: the control that shows what the others add.
+
+    >>> codec = MeanCodec([0], [40, 10], torch.device("cpu"))
+    >>> codec.held(codec.start())
+    0
+    """
 
     recall_parts = ("mean_skill",)
 

@@ -1,4 +1,4 @@
-"""The codec that options ask for."""
+"""The choice of a codec by its options."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cl_engine.recall.stop import StopRule
 
 
 class CodecOptions(OptionGroup):
-    """All options of what keeps skills.
+    """All options of the codec that keeps skills.
 
     >>> CodecOptions.of({"codec": "basis", "latent": 4}).layers.latent
     4

@@ -1,4 +1,4 @@
-"""What an autoencoder need not learn step by step: its first directions, and its last layer."""
+"""Closed forms for an autoencoder: its first directions, and its last layer."""
 
 from __future__ import annotations
 

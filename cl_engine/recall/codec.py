@@ -1,4 +1,4 @@
-"""What keeps skills: vectors of weights go in under a row number, and come out as recollections."""
+"""Codecs of skills: vectors of weights go in under a row number and come out as recollections."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from cl_engine.recall.stop import Probe
 @dataclass(frozen=True)
 class Batch:
     """Skills to be kept: vectors ``[S, k, P]`` with the shared start taken away, and the row each is to have.
+
+    >>> zeros = torch.zeros(1, 2, 5)
+    >>> Batch(zeros, [0, 1], 1, zeros[:, 0], 3, lambda members, vectors: vectors.mean(1), zeros[0, 0]).rows
+    [0, 1]
 
     Attributes:
         rows: where each goes: a row held already is replaced, the next one after the last is appended.
@@ -38,7 +42,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Report:
-    """What keeping a batch took: the passes of each seed over the skills trained on (0 where nothing is trained)."""
+    """The cost of keeping a batch: the passes of each seed over the skills trained on (0 where nothing is trained).
+
+    >>> Report(passes=[40, 35]).passes
+    [40, 35]
+    """
 
     passes: list[int]
 
@@ -48,6 +56,10 @@ Keeping = Generator[Event, None, Report]
 
 class SkillCodec(ABC):
     """Keeps skills as codes in a state and gives them back; holds nothing itself.
+
+    >>> from cl_engine.recall.by_lattice import QuantisedCodec
+    >>> QuantisedCodec([0], [40, 10], torch.device("cpu"), bits=4).size
+    50
 
     Attributes:
         seeds: the seeds side by side.

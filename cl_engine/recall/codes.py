@@ -1,4 +1,4 @@
-"""Codes of different lengths, one after the other, in pages that do not change when a code is added.
+"""Codes of different lengths in pages that do not change when a code is added.
 
 A part of a state: ``{"pages": [S, n, PAGE], "tail": [S, fewer than PAGE], "ends": [1, codes, 1]}``. All bytes but the last few
 stand in full pages, rows of a bank, so that saving one more code does not cost the writing of all. Of the seeds' codes

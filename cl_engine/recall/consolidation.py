@@ -1,4 +1,4 @@
-"""Retraining an autoencoder on recollections and new skills until both can be recalled.
+"""Consolidation: an autoencoder is retrained on recollections and new skills until both can be recalled.
 
 The second training loop of the house, beside `cl_engine.training.fit`: that one fits a net to rows of data that all seeds share,
 for a number of epochs fixed beforehand. Here the rows are the seeds' own weight vectors, there is no label and no
@@ -67,6 +67,10 @@ class Consolidation(OptionGroup):
 class Targets:
     """The skills to be recalled: samples ``[S, n, C, D]`` of n skills in C chunks, and how to undo their scaling.
 
+    >>> samples = torch.zeros(1, 3, 1, 5)
+    >>> Targets(samples, torch.ones(1, 3, 1), 5, torch.zeros(1, 5)).length
+    5
+
     Attributes:
         scales: ``[S, n, C]``; 1 where samples are not scaled.
         scaled: whether samples have mean square one. The encoder's first matrix then learns at ``code_lr`` divided by the
@@ -85,7 +89,11 @@ class Targets:
 
 @dataclass
 class Trained:
-    """The autoencoders after a consolidation, and the number of passes over the samples that each seed took."""
+    """The autoencoders after a consolidation, and the number of passes over the samples that each seed took.
+
+    >>> Trained(encoder={}, decoder={}, passes=[12]).passes
+    [12]
+    """
 
     encoder: Weights
     decoder: Weights

@@ -1,4 +1,4 @@
-"""What a strategy that recalls skills tells about it: its events."""
+"""Events emitted by strategies that recall skills."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ Each = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkillStored(StrategyEvent):
-    """A skill has been written down: as a code, or exactly if it waits for a consolidation; ``bytes`` it added."""
+    """A skill has been written down: as a code, or exactly if it waits for a consolidation; ``bytes`` it added.
+
+    >>> event = SkillStored(step=3, task_id=2, bytes=4000, waiting=1)
+    >>> event.waiting
+    1
+    """
 
     task_id: int
     bytes: int
@@ -20,7 +25,12 @@ class SkillStored(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkillRecalled(StrategyEvent):
-    """A skill was made into a net again, all seeds together in ``seconds``."""
+    """A skill was made into a net again; all seeds together took ``seconds``.
+
+    >>> event = SkillRecalled(step=3, task_id=2, seconds=0.1)
+    >>> event.task_id
+    2
+    """
 
     task_id: int
     seconds: Seconds = field(compare=False)
@@ -28,11 +38,17 @@ class SkillRecalled(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consolidated(StrategyEvent):
-    """Waiting skills were encoded, old ones rehearsed: what it took, and how near recollections are now, by seed.
+    """Waiting skills were encoded and old ones rehearsed: the cost, and how near recollections are now, by seed.
 
     ``cosine`` compares with what was to be recalled (recollections of old skills, exact new ones), ``residual`` the
     same without the shared start, ``previous`` the old recollections before and now (drift), ``original`` with the
     nets as they were learned (estimated from sketches; NaN where there are none). ``worst`` is the least over skills.
+
+    >>> both = (0.99, 0.98)
+    >>> names = [field for field in Consolidated.__annotations__ if field not in ("skills", "passes", "seconds")]
+    >>> event = Consolidated(step=3, skills=5, passes=(40, 35), **dict.fromkeys(names, both), seconds=0.1)
+    >>> event.cosine
+    (0.99, 0.98)
     """
 
     skills: int
@@ -52,7 +68,12 @@ class Consolidated(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecallVerified(StrategyEvent):
-    """The newest skill on its own rows, before it was encoded and recalled: validation rows, else training rows."""
+    """Accuracy of the newest skill on its own rows before it was encoded and after: validation rows, else training rows.
+
+    >>> event = RecallVerified(step=3, task_id=2, original=(0.99, 0.98), recalled=(0.99, 0.98))
+    >>> event.recalled
+    (0.99, 0.98)
+    """
 
     task_id: int
     original: Each
@@ -61,7 +82,12 @@ class RecallVerified(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkillBytes(StrategyEvent):
-    """Bytes of one seed: what recall reads, all the learner holds, and what keeping every net whole would take."""
+    """Bytes of one seed: what recall reads, all the learner holds, and what keeping every net whole would take.
+
+    >>> event = SkillBytes(step=3, skills=5, recall_only=9_000, in_all=12_000, kept_whole=80_000)
+    >>> event.kept_whole
+    80000
+    """
 
     skills: int
     recall_only: int

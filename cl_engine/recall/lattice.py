@@ -1,4 +1,4 @@
-"""Vectors on a lattice: rounded to few steps, written down as entropy-coded bytes, and read back exactly."""
+"""Vectors on a lattice: rounded to few steps, written as entropy-coded bytes, and read back exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights of a net as one vector, and back, by an explicit list of what stands where; and vectors in chunks."""
+"""The weights of a net as one vector and back, by an explicit list of its tensors; and vectors in chunks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ Kind = Literal["weight", "head", "statistic"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A tensor of the net: its name, its shape for one seed, its type, and what it is."""
+    """A tensor of the net: its name, its shape for one seed, its type, and what it is.
+
+    >>> Entry("head.bias", (10,), torch.float32, "head").size
+    10
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -32,7 +36,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a vector of weights consists of, in order, and what is kept beside it.
+    """The tensors that a vector of weights consists of, in order, and those that are kept beside it.
+
+    >>> net = Net(lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)), (1, 2, 2))
+    >>> Manifest.of(net, net.init([0])).size
+    15
 
     Attributes:
         inside: tensors that are part of the vector, float32.

@@ -1,4 +1,4 @@
-"""How near recollections are to what they should be, as numbers for the log."""
+"""Distances between recollections and their targets, as numbers for the log."""
 
 from __future__ import annotations
 

@@ -16,10 +16,16 @@ FLOATS = {32: torch.float32, 16: torch.float16}
 
 
 class Rows:
-    """Writes rows of ``len(groups)`` numbers into a part of a state and reads them back; holds none itself.
+    """Writes rows of ``len(groups)`` numbers into a part of a state and reads them back; keeps none itself.
 
     With 16 or 32 bits numbers are kept as floats; with 8 or fewer as whole multiples of a scale that the numbers of a
     group share, the largest of the group being the largest such number; ``coded``: entropy-coded as well.
+
+    >>> rows = Rows(torch.zeros(4, dtype=torch.int64), bits=8)
+    >>> part = rows.empty(seeds=1)
+    >>> rows.put(part, 0, torch.tensor([[0.0, 0.5, -1.0, 1.0]]))
+    >>> rows.row(part, 0)
+    tensor([[ 0.0000,  0.5039, -1.0000,  1.0000]])
     """
 
     def __init__(self, groups: Tensor, bits: int, coded: bool = False) -> None:

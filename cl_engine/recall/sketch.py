@@ -16,7 +16,11 @@ from cl_engine.core.bank import Bank
 
 
 class Sketches:
-    """Projects vectors of ``size`` numbers to ``width`` and compares recollections with them."""
+    """Projects vectors of ``size`` numbers to ``width`` and compares recollections with them.
+
+    >>> Sketches(size=100, width=8, device=torch.device("cpu")).of(torch.ones(1, 100), torch.zeros(1, 100)).shape
+    torch.Size([1, 10])
+    """
 
     def __init__(self, size: int, width: int, device: torch.device) -> None:
         """Draw the projection, the same for all seeds and runs."""

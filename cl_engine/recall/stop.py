@@ -18,7 +18,11 @@ WITHOUT_DATA = 0.999
 
 @dataclass(frozen=True)
 class Newest:
-    """The skill learned last: its accuracy for given weights, and before encoding ``[S]``; its place among the targets."""
+    """The skill learned last: its accuracy for given weights, and before encoding ``[S]``; its place among the targets.
+
+    >>> Newest(lambda members, vectors: vectors.mean(1), torch.tensor([0.9]), place=4).place
+    4
+    """
 
     probe: Probe
     original: Tensor
@@ -46,7 +50,7 @@ class StopRule(OptionGroup):
         "residual", "what ends a consolidation: cosine of nets, of what was learned, or the newest skill's accuracy"
     )
     threshold: float | list[list[float]] = option(
-        0.999, "what it must reach (accuracy: what may be lost); or pairs [up to so many skills, threshold]"
+        0.999, "what it must reach (accuracy: what may be lost); or pairs [number of skills, threshold up to it]"
     )
     stop_on_mean: bool = option(False, "the mean over skills must reach it, rather than every skill")
 

@@ -1,4 +1,4 @@
-"""What is looked at before a log of somebody else's is read: HDF5 can point outside of itself, load code, and lie about sizes.
+"""The audit of a foreign log before it is read: HDF5 can point outside of itself, load code, and lie about sizes.
 
 Keras had to learn this (CVE-2026-1669, CVE-2026-0897): a file may name other files whose bytes are then returned as
 its data, ask for a filter that HDF5 looks for as a shared library, or declare terabytes in a kilobyte. gzip packs zeros a

@@ -1,4 +1,4 @@
-"""Many logs as one labelled dataset: what is small is read, once and quickly; the accuracy matrices stay on disk."""
+"""Many logs as one labelled dataset: small arrays are read at once, the accuracy matrices stay on disk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ MATRICES: dict[str, tuple[tuple[str, ...], float, bool]] = {
 
 @dataclass(frozen=True)
 class Found:
-    """What is read of one log."""
+    """The part of a log that is read at once.
+
+    >>> Found(Path("log.h5"), {}, [0], {}, {"tasks": 3.0}, {}, {}).numbers["tasks"]
+    3.0
+    """
 
     path: Path
     texts: dict[str, str]

@@ -19,7 +19,10 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Place:
-    """Where an array of one run is, and how much of it had been written when the run was opened.
+    """The place of an array of one run, and how much of it had been written when the run was opened.
+
+    >>> Place(Path("log.h5"), "1", "accuracy", (3, 3, 2), np.nan).shape
+    (3, 3, 2)
 
     Attributes:
         path: the log.
@@ -61,7 +64,11 @@ class Place:
 
 
 class OneRun(BackendArray):
-    """An array of one run; what was read whole is kept."""
+    """An array of one run; once read as a whole, it is kept.
+
+    >>> OneRun(Place(Path("log.h5"), "1", "accuracy", (3, 3, 2), np.nan), np.dtype("f4")).shape
+    (3, 3, 2)
+    """
 
     def __init__(self, place: Place, dtype: np.dtype[Any]) -> None:
         self.place, self.shape, self.dtype = place, place.shape, dtype
@@ -84,6 +91,10 @@ class OneRun(BackendArray):
 
 class ManyRuns(BackendArray):
     """The same array of many runs, one after the other, each filled up to the size of the largest; nothing is kept.
+
+    >>> places = [Place(Path("log.h5"), "1", "accuracy", (3, 3, 2), np.nan)]
+    >>> ManyRuns(places, (1, 3, 3, 2), np.dtype("f4"), None).shape
+    (1, 1, 3, 3, 2)
 
     Args:
         places: the array in each run.

@@ -1,4 +1,4 @@
-"""Finding and opening logs: what every reader does before it reads, so that it reads one file of ours and nothing else."""
+"""Logs found and opened, each checked to be one of ours before it is read."""
 
 from __future__ import annotations
 

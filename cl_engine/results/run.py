@@ -73,7 +73,10 @@ def open_runs(*places: str | Path | Sequence[str | Path], strict: bool = False) 
 
 @dataclass(frozen=True)
 class Held:
-    """What is read of a log when it is opened.
+    """The part of a log that is read when it is opened.
+
+    >>> Held(small={}, large={}, environment={"python": "3.12"}, rows={"epochs": 4}).rows
+    {'epochs': 4}
 
     Attributes:
         small: the small arrays of ``results``: dimensions, data, attributes.
@@ -89,7 +92,14 @@ class Held:
 
 
 class Run:
-    """A log: what was measured (``results``), tables, and the experiment that was run."""
+    """A log: the results measured, tables, and the experiment that was run.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> from cl_engine.testing import small
+    >>> run = open_run(Experiment.of(small.scenario(), "finetune").run(Path("run"), device="cpu"))
+    >>> run.status, run.results["accuracy"].dims, len(run.table("epochs"))
+    ('finished', ('evaluation', 'task', 'seed'), 6)
+    """
 
     def __init__(self, path: Path, attributes: dict[str, str], held: Held) -> None:
         self.path, self.attributes = path, attributes

@@ -1,4 +1,4 @@
-"""Where data are looked for, and what sources return from there, looked at before anything is learned from it."""
+"""The data root, and the sources under it, checked before anything is learned from them."""
 
 from __future__ import annotations
 

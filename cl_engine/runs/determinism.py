@@ -1,4 +1,4 @@
-"""The same numbers again: what it takes on a GPU, and what a log says of how far it goes."""
+"""Determinism: what a GPU needs for it, and what a log says of how far it goes."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def _attribute(kind: Kind, name: str) -> Any:
 def _imported(entry: EntryPoint) -> Any:
     try:
         return entry.load()
-    except Exception as error:  # a plug-in of somebody else's may fail in any way
+    except Exception as error:  # a foreign plug-in may fail in any way
         owner = entry.dist.name if entry.dist else "?"
         raise UsageError(f"the plug-in '{entry.name}' of package '{owner}' cannot be imported: {error}") from error
 

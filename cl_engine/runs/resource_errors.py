@@ -1,4 +1,4 @@
-"""Memory or disk that is used up: which of them it was, and a sentence that says what would take less."""
+"""Errors of memory or disk that is used up, with a sentence that says what would take less."""
 
 from __future__ import annotations
 

@@ -36,6 +36,10 @@ LOG = logging.getLogger("cl_engine")
 class RunFolder:
     """A run's folder, held by one process: ``with RunFolder(path, experiment) as folder``.
 
+    >>> with RunFolder(Path("run"), "{}") as folder:
+    ...     print(folder.status)
+    new
+
     Raises:
         UsageError: if another process holds it, or it belongs to another experiment.
     """

@@ -18,7 +18,11 @@ TABLES = ("stream", "net", "backbone", "train", "agenda", "strategy")
 
 @dataclass(frozen=True)
 class Scenario:
-    """A scenario as read: its name, its tables unchecked, its text."""
+    """A scenario as read: its name, its unchecked tables, its text.
+
+    >>> Scenario.load("permuted_digits").tables["stream"]["name"]
+    'permuted'
+    """
 
     name: str
     tables: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGINT and SIGTERM are taken note of, and a run ends where it can be taken up again."""
+"""Signals that ask a run to stop: SIGINT and SIGTERM are noted, and the run ends where it can be resumed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from types import FrameType
 
 
 class Stopped(Exception):
-    """The run was asked to stop; ``signal`` is the number of the signal that asked."""
+    """A stop that was asked for by a signal, whose number is ``signal``.
+
+    >>> Stopped(15).signal
+    15
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)

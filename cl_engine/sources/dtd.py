@@ -18,6 +18,9 @@ class Dtd(Source):
     """DTD: 47 kinds of texture, 80 and 40 photographs of each (Cimpoi et al. 2014), brought to 32 × 32 as in CTrL.
 
     Of the first of the ten published divisions; its training and validation parts are the training rows here.
+
+    >>> Dtd.needs_files
+    True
     """
 
     needs_files: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Images in folders, a folder a class: a user's own data, or the fine-grained sets of the ImageNet protocols."""
+"""Images in folders, one for each class: a user's own data, or the fine-grained sets of the ImageNet protocols."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ class Folder(Source):
     Images that all have one size are taken as they are; otherwise the shorter side becomes 256 pixels and the central
     224 × 224 are taken, as for nets trained on ImageNet, whose means and deviations scale them. ``val`` serves where
     there is no ``test``.
+
+    >>> Folder.needs_files
+    True
     """
 
     needs_files: ClassVar[bool] = True

@@ -12,6 +12,9 @@ class Mnist1d(Source):
     """MNIST-1D: 4,000 training and 1,000 test signals of 40 numbers in 10 classes, generated (Greydanus 2020).
 
     Generated once with the package's published settings (seed 42), then kept under the data root.
+
+    >>> Mnist1d.needs_files
+    False
     """
 
     def load(self, root: Path) -> Arrays:

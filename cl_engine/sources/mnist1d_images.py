@@ -14,6 +14,9 @@ class Mnist1dImages(Source):
     """MNIST-1D as images: each signal as its Gramian angular field, 40 × 40 grey textures in 10 classes (Wang & Oates 2015).
 
     Pixel (i, j) is cos(φᵢ + φⱼ), φ the arc cosine of the signal brought to −1 … 1.
+
+    >>> Mnist1dImages.needs_files
+    False
     """
 
     def load(self, root: Path) -> Arrays:

@@ -12,7 +12,11 @@ from cl_engine.data.torchvision import opened
 
 
 class Svhn(Source):
-    """SVHN: 73,257 and 26,032 house numbers of 32 × 32 pixels, one digit in the middle (Netzer et al. 2011)."""
+    """SVHN: 73,257 and 26,032 house numbers of 32 × 32 pixels, one digit in the middle (Netzer et al. 2011).
+
+    >>> Svhn.needs_files
+    True
+    """
 
     needs_files: ClassVar[bool] = True
 

@@ -22,7 +22,7 @@ from cl_engine.modules.events import OrderTried, SourceScored
 from cl_engine.modules.pools import Mix, Orders
 from cl_engine.modules.reordering import beside, best_of, certainty, refined, told
 from cl_engine.modules.transferability import nearest_neighbours
-from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.head import HEAD
 from cl_engine.nn.net import Params
 from cl_engine.nn.task_heads import empty_heads, head_for, row_of
 from cl_engine.options import option
@@ -30,7 +30,6 @@ from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.optimizers import Train
 
 Scalar = Tensor | float
-HEAD = (HEAD_WEIGHT, HEAD_BIAS)
 
 
 class Compose(Strategy):
@@ -42,6 +41,9 @@ class Compose(Strategy):
     order, starting from those of past tasks, so that answers get certain and differ from row to row.
 
     Blocks are modules of one configuration: those of the net ``isometric``, or hidden layers of equal width of an MLP.
+
+    >>> Compose.Options(joint=10).joint
+    10
     """
 
     settings = ("task",)
@@ -60,10 +62,8 @@ class Compose(Strategy):
     entropy: float = option(0.1, "weight of the mean entropy of the shares in the loss, reached at the end", ge=0)
     settle: float = option(0.3, "last share of learning, in which the likeliest block alone is used", ge=0, le=1)
     rows: int = option(500, "training rows on which past tasks are asked how near they are, at most", ge=2)
-    refine: int = option(
-        3, "how often, at most, an order that is all a task has of its own is gone through, a step at a time", ge=0
-    )
-    adapt_epochs: int = option(20, "passes of each start of adaptation without labels", ge=1)
+    refine: int = option(3, "most rounds, step by step, over an order that is all a task has of its own", ge=0)
+    adapt_epochs: int = option(20, "epochs of each start of adaptation without labels", ge=1)
     starts: int = option(8, "past tasks whose orders adaptation starts from, the latest", ge=1)
 
     def start(self) -> State:

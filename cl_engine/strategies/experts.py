@@ -27,7 +27,12 @@ GENERALIST = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertScored(StrategyEvent):
-    """What an expert (its task; −1: the net that all start from) promises for a task, by seed."""
+    """What an expert (its task; −1: the net that all start from) promises for a task, by seed.
+
+    >>> event = ExpertScored(step=3, task_id=2, expert=0, score=(0.9, 0.8))
+    >>> event.score
+    (0.9, 0.8)
+    """
 
     task_id: int
     expert: int
@@ -36,7 +41,12 @@ class ExpertScored(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertChosen(StrategyEvent):
-    """The expert that a task starts from, by seed; −1: the net that all start from."""
+    """The expert that a task starts from, by seed; −1: the net that all start from.
+
+    >>> event = ExpertChosen(step=3, task_id=2, expert=(0, 1))
+    >>> event.expert
+    (0, 1)
+    """
 
     task_id: int
     expert: tuple[int, ...]
@@ -49,6 +59,11 @@ class Experts(Strategy):
     among them. A proxy tells what each promises, on the task's training rows, without training: leave-one-out nearest
     neighbours as published, a linear probe, LEEP or H-score. Nets are kept whole; or the generalist alone is, frozen,
     and an expert is a set of bottleneck adapters in it, and a head.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "experts", **{"form": "adapter"})
+    >>> experiment.resolved["strategy"]["form"]
+    'adapter'
     """
 
     settings = ("task",)
@@ -147,7 +162,7 @@ class Experts(Strategy):
         ]
 
     def _chosen(self, scores: dict[int, list[float]], experience: Experience) -> list[int]:
-        """Return the expert of each seed; of equals the earliest."""
+        """Return the expert of each seed; the earliest if several are equal."""
         known, seeds = list(scores), range(len(self.seeds))
         if self.choose == "generalist":
             return [GENERALIST for _ in seeds]

@@ -15,6 +15,11 @@ class Finetune(Strategy):
     """Fine-tuning: one net, trained on each experience in turn, nothing done against forgetting.
 
     In the ``task`` setting every task has a head of its own.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "finetune", **{"train.lr": 0.1})
+    >>> experiment.resolved["train"]["lr"]
+    0.1
     """
 
     shared = SharedNet()

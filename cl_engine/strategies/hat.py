@@ -33,6 +33,11 @@ class Hat(Strategy):
     penalty keeps gates shut that no earlier task uses. Weights are blocked by what their unit and the unit they read
     are used for. Train it by plain SGD, as published: adaptive optimisers undo the blocking of weights that are used in
     part. Not as released: the learning rate follows the scenario instead of a patience rule.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "hat", **{"sparsity": 0.5})
+    >>> experiment.resolved["strategy"]["sparsity"]
+    0.5
     """
 
     settings = ("task",)

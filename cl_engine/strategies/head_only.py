@@ -16,7 +16,13 @@ from cl_engine.strategy import Learning, Strategy
 
 
 class HeadOnly(Strategy):
-    """Head only: the net is never trained, only its last layer; a head a task where the task is told."""
+    """Head only: the net is never trained, only its last layer; a head a task where the task is told.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "head_only", **{"train.epochs": 3})
+    >>> experiment.resolved["train"]["epochs"]
+    3
+    """
 
     shared = SharedNet()
 

@@ -15,6 +15,11 @@ class Independent(Strategy):
     """Independent: a new net for every task, each kept whole; no transfer, no forgetting, memory grows by a net a task.
 
     A task that comes back goes on from its own net.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "independent", **{"train.epochs": 3})
+    >>> experiment.resolved["train"]["epochs"]
+    3
     """
 
     settings = ("task",)

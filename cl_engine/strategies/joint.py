@@ -15,6 +15,11 @@ class Joint(Strategy):
     """Joint training: after each experience a new net is trained on all data so far, which are kept and counted.
 
     The usual upper bound. Its cost grows with the square of the number of tasks.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "joint", **{"train.epochs": 3})
+    >>> experiment.resolved["train"]["epochs"]
+    3
     """
 
     shared = SharedNet()

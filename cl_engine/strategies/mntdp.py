@@ -36,9 +36,14 @@ class Mntdp(Strategy):
 
     A new task asks its validation rows which past model's features suit it best (nearest neighbours), and tries the
     paths that reuse some of that model's modules and learn the others anew, each over a grid of rates and decays, with
-    the weights of the pass that was best on validation rows. The best path is kept; of equals the one that reuses
-    more. Modules are frozen for ever, each is kept once. A task that comes back keeps its path and learns nothing.
+    the weights of the epoch that was best on validation rows. The best path is kept, of several equal ones that which
+    reuses more. Modules are frozen for ever, each is kept once. A task that comes back keeps its path and learns nothing.
     Paths are trained side by side where the net gains from that, otherwise in turn.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "mntdp", **{"sources": 2})
+    >>> experiment.resolved["strategy"]["sources"]
+    2
     """
 
     settings = ("task",)
@@ -50,7 +55,7 @@ class Mntdp(Strategy):
     rows: int = option(1000, "training and validation rows that past models are tried on, at most each", ge=1)
     lrs: list[float] = option([1e-2, 1e-3], "learning rates that each path is tried with")
     weight_decays: list[float] = option([0.0, 1e-4, 1e-5], "weight decays that each path is tried with")
-    patience: int | None = option(None, "passes without a better one after which a path is given up; left out: never")
+    patience: int | None = option(None, "epochs without a better one after which a path is given up; left out: never")
     budget_steps: int | None = option(None, "optimiser steps after which no further path is tried; left out: all are")
     budget_seconds: float | None = option(None, "the same in seconds, for which runs differ with the machine", gt=0)
     aside: float = option(

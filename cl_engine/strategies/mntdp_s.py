@@ -35,6 +35,11 @@ class MntdpS(Strategy):
     has settled its likeliest path is kept, trained on, and frozen. Not as published: one path a batch instead of one a
     row, an even start (new modules lose to old ones until they have learned something), and one setting of rates and
     costs instead of a grid.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "mntdp_s", **{"search": 0.5})
+    >>> experiment.resolved["strategy"]["search"]
+    0.5
     """
 
     settings = ("task",)
@@ -50,10 +55,10 @@ class MntdpS(Strategy):
     )
     size_cost: float = option(0.01, "added to the loss of a path with nothing but new weights, in part to others", ge=0)
     settled: float = option(0.1, "entropy in nats below which the distribution is frozen", ge=0)
-    search: float = option(1.0, "passes of the search, at most, as a multiple of train.epochs", gt=0)
+    search: float = option(1.0, "most epochs of the search, as a multiple of train.epochs", gt=0)
     aside: float = option(
         0.2,
-        "share of the training rows that passes are chosen on, where the stream sets no validation rows aside",
+        "share of the training rows that epochs are chosen on, where the stream sets no validation rows aside",
         gt=0,
         lt=1,
     )

@@ -33,6 +33,11 @@ class Packnet(Strategy):
     as the number of tasks takes. Pruning is by magnitude within a layer; weights given back start the next task at zero.
     Biases and normalisation are learned with the first task and then frozen as published, unless ``norm`` gives each
     task its own. A task that comes back trains its head (and its normalisation): its weights carry later tasks.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "packnet", **{"retrain_epochs": 3})
+    >>> experiment.resolved["strategy"]["retrain_epochs"]
+    3
     """
 
     settings = ("task",)

@@ -26,6 +26,11 @@ class Patch(Strategy):
     "K for the price of 1": a patch holds scale and shift, and BatchNorm statistics, of every normalisation layer; or
     depthwise kernels; or both. A net without normalisation gets a scale and a shift for each output of its linear and
     convolution layers.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "patch", **{"patch_lr": 0.01})
+    >>> experiment.resolved["strategy"]["patch_lr"]
+    0.01
     """
 
     settings = ("task",)

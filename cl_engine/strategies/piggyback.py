@@ -35,6 +35,11 @@ class Piggyback(Strategy):
     forms) and the head. Weights of linear and convolution layers are masked, biases are neither masked nor trained.
     Score init, threshold, optimiser and rate are the released code's; the head trains by the scenario's options, and
     scores follow its milestones. BatchNorm is frozen as published, unless ``norm`` says otherwise.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "piggyback", **{"mask_lr": 0.0003})
+    >>> experiment.resolved["strategy"]["mask_lr"]
+    0.0003
     """
 
     settings = ("task",)

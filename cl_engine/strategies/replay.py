@@ -25,7 +25,12 @@ from cl_engine.training.rehearsal import balanced, reservoir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryUpdated(StrategyEvent):
-    """The rehearsal memory took in an experience: rows held, and how many of them are of this task, by seed."""
+    """The rehearsal memory took in an experience: rows held, and how many of them are of this task, by seed.
+
+    >>> event = MemoryUpdated(step=3, task_id=2, rows=60, of_this_task=(45, 44))
+    >>> event.of_this_task
+    (45, 44)
+    """
 
     task_id: int
     rows: int
@@ -37,6 +42,11 @@ class Replay(Strategy):
 
     The memory has a fixed size and is filled by reservoir sampling, or class by class in equal shares. Each seed keeps
     rows of its own choice.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "replay", **{"samples": 200})
+    >>> experiment.resolved["strategy"]["samples"]
+    200
     """
 
     shared = SharedNet()

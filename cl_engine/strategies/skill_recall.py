@@ -41,6 +41,11 @@ class SkillRecall(Strategy):
     Different from the release unless a scenario says otherwise: weights are centred on the start the nets share and
     scaled, the last layer is linear, all samples make one step, the stop rule looks at what was learned (``residual``),
     and an autoencoder serves ``block`` skills and is then frozen, so that neither cost nor drift grows with the stream.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "skill_recall", **{"latent": 10})
+    >>> experiment.resolved["strategy"]["latent"]
+    10
     """
 
     settings = ("task",)

@@ -36,6 +36,11 @@ class SupSup(Strategy):
     scores; the ``density`` of greatest scores in each layer stay. Where the task is not told, it is the one whose
     coefficient, in a superposition of all, lowers the entropy of the answer most. BatchNorm has statistics of each
     task's own, and no scale and shift of its own, as published.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> experiment = Experiment.of("permuted_digits", "supsup", **{"density": 0.2})
+    >>> experiment.resolved["strategy"]["density"]
+    0.2
     """
 
     density: float = option(0.3, "share of a layer's weights that a task uses", gt=0, le=1)

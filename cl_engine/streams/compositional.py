@@ -23,7 +23,10 @@ TRIES = 100  # draws of something new before what there is has to do
 
 @dataclass(frozen=True)
 class Parts:
-    """What a task is put together from.
+    """The parts of a compositional task.
+
+    >>> Parts(inputs=("turn",), source="digits", classes=(3, 1)).classes
+    (3, 1)
 
     Attributes:
         inputs: transformations of its images, one after the other.
@@ -42,6 +45,12 @@ class Compositional(SeveralSources):
     Each of the three parts is one that an earlier task had, with a chance that the scenario sets, or a new one as long
     as there are any. A learner that keeps parts apart and uses them again has less and less to learn. Transformations are
     quarter turn, mirror, negative, roll by half the height, swap of the halves, and one fixed permutation of pixels.
+
+    >>> from cl_engine.testing.small import images
+    >>> from cl_engine.testing.streams import Given
+    >>> stream = Compositional(Given(images()), sources=["digits"], classes=2)
+    >>> stream.n_steps is None, stream.outputs
+    (True, 2)
     """
 
     sources: list[str] = option(["digits"], "where images come from: names of `list sources`")

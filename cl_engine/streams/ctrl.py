@@ -1,4 +1,4 @@
-"""CTrL: six streams, each of which asks one question about transfer."""
+"""CTrL: six streams that each ask one question about transfer."""
 
 from __future__ import annotations
 
@@ -56,6 +56,13 @@ class Ctrl(SeveralSources):
     of five classes. Images are brought to one shape; channels are scaled by each task's own training rows. Sources that
     are not at hand can be replaced (``stand_ins``), which the log then says. Not as released: all draws come from the
     seed, and validation rows are not augmented.
+
+    >>> from cl_engine.runs.data_root import DataRoot
+    >>> from pathlib import Path
+    >>> stand_ins = dict.fromkeys(("cifar10", "mnist", "dtd", "fashion_mnist", "svhn"), "digits")
+    >>> stream = Ctrl(DataRoot(Path("data")), kind="s_minus", stand_ins=stand_ins)
+    >>> stream.n_tasks, stream.name_of(5)
+    (6, 'digits, as task 0')
     """
 
     setting: Setting = option("task", "what is told at test time: task or domain (labels are local to the task)")
@@ -206,7 +213,7 @@ def _long(step: int, classes_in: Callable[[str], int], draw: np.random.Generator
 
 
 def _classes(source: str, classes_in: Callable[[str], int], count: int, draw: np.random.Generator) -> tuple[int, ...]:
-    """Return ten classes: all in their own order where there are ten, else so many drawn."""
+    """Return ten classes: all in their own order where there are ten, else ``count`` of them, drawn."""
     known = classes_in(source)
     if known <= count:
         return tuple(range(known))

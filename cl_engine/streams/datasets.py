@@ -20,7 +20,11 @@ from cl_engine.options import STRICT, option
 
 
 class Part(BaseModel):
-    """A task of the stream: a source, or some classes of it."""
+    """A task of the stream: a source, or some classes of it.
+
+    >>> Part(source="digits", classes=[3, 1]).classes
+    [3, 1]
+    """
 
     model_config = STRICT
     source: str = option(..., "where the data come from: a name of `list sources`")
@@ -32,6 +36,12 @@ class Datasets(SeveralSources):
     """Datasets: every task is a data set of its own, brought to one shape; as in Piggyback's and HAT's protocols.
 
     A data set is read when its task comes, and two are kept in memory.
+
+    >>> from cl_engine.runs.data_root import DataRoot
+    >>> from pathlib import Path
+    >>> stream = Datasets(DataRoot(Path("data")), sources=["digits", {"source": "digits", "classes": [3, 1]}])
+    >>> [stream[step].classes for step in range(2)]
+    [10, 2]
     """
 
     sources: list[str | Part] = option(

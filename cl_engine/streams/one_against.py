@@ -24,11 +24,15 @@ class OneAgainst(SourceStream):
 
     The others, together one class of the task, are listed, or all sets of ``of`` classes take their turn: with 10 classes
     and pairs, 360 similar tasks.
+
+    >>> from cl_engine.testing.small import images
+    >>> OneAgainst(images(classes=4), source="given", shuffled=False).name_of(0)
+    '0 against 1, 2'
     """
 
     positives: list[int] | None = option(None, "classes that take the one side; left out: all, in the source's order")
     negatives: list[list[int]] | None = option(None, "for each of the positives, the classes it is told from")
-    of: int = option(2, "where negatives are left out: every set of so many other classes is a task", ge=1, le=20)
+    of: int = option(2, "where negatives are left out: every set of this many other classes is a task", ge=1, le=20)
     share: float = option(1.0, "share of the other side's rows that a task has", gt=0, le=1)
     shuffled: bool = option(True, "tasks in an order drawn by the stream's seed, rather than positive by positive")
 

@@ -16,6 +16,10 @@ class Permuted(SourceStream):
     """Permuted: every task is the whole source under its own pixel permutation (Goodfellow et al., 2014).
 
     Without ``n`` the stream has no end. Permutations depend on the stream's seed and the task alone.
+
+    >>> from cl_engine.testing.small import images
+    >>> Permuted(images(), source="given", n=3).name_of(2)
+    'permutation 2'
     """
 
     first_plain: bool = option(True, "the first task is not permuted")

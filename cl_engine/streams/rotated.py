@@ -15,6 +15,10 @@ class Rotated(SourceStream):
 
     With ``n`` tasks the angles are spread evenly from 0 to ``degrees``, or drawn if ``spread`` is false; without ``n``
     the stream has no end and each angle is drawn. Bilinear interpolation, corners filled with the value 0.
+
+    >>> from cl_engine.testing.small import images
+    >>> Rotated(images(), source="given", n=3, degrees=90).name_of(1)
+    '30°'
     """
 
     degrees: float = option(180.0, "the largest angle", gt=0, le=360)

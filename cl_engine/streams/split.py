@@ -14,6 +14,10 @@ class Split(SourceStream):
     """Split: each task is a few classes of the source (Zenke et al., 2017).
 
     Without ``n``, two classes a task. If classes do not divide evenly, the first tasks have one more.
+
+    >>> from cl_engine.testing.small import images
+    >>> Split(images(classes=6), source="given", n=3).name_of(0)
+    'classes 0, 1'
     """
 
     class_order: int | list[int] = option(

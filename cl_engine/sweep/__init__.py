@@ -1,1 +1,1 @@
-"""Many experiments as one command: what to run, where, and what became of it. See docs/sweeps.md."""
+"""Sweeps: sets of ordinary runs, on one machine or a cluster."""

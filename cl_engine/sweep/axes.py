@@ -1,4 +1,4 @@
-"""What is varied: the values of an option one after the other, or a range that values are drawn from."""
+"""Axes of a sweep: the values of an option one after the other, or a range that values are drawn from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ TRIES = 100  # draws of a point that was drawn before, after which there are tak
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``, both possible; evenly, or evenly in their logarithm; whole numbers alone or all."""
+    """Numbers from ``low`` to ``high``, both included; uniform, or uniform in their logarithm; real or whole.
+
+    >>> 1e-4 <= Range(1e-4, 1e-1, log=True).draw(np.random.default_rng(0)) <= 1e-1
+    True
+    """
 
     low: float
     high: float

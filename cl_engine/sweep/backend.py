@@ -1,4 +1,4 @@
-"""Where runs run: what is handed over, what comes back, and what a place must be able to do."""
+"""Backends of a sweep: the jobs they are given, the outcomes they return, and what they must be able to do."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ Said = Literal["finished", "stopped", "paused", "failed", "died", "lost", "refus
 class Job:
     """One run, or the measurement of what one takes, as plain data: it goes to other processes and nodes as JSON.
 
+    >>> Job("run-1", "sweep", "id", {}).threads
+    1
+
     Attributes:
         name: the run's folder in the sweep's.
         sweep: the sweep's folder, and ``identity`` what is in it, by which a node knows that it sees the same disk.
         experiment: what `Experiment.json` holds, and the scenario's text.
-        until: stop when so many experiences are learned; None: go on to the end.
+        until: number of experiences after which to stop; None: continue to the end.
         measure: only find out what the run would take.
         begun: whether the sweep's folder holds something to go on from.
         files: what is to go on from, where the node does not see the folder.
@@ -51,12 +54,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """The outcome of a job.
 
     ``said`` is ``finished``; ``paused`` where it was to stop (`Job.until`); ``stopped`` because it was asked to;
     ``failed`` by an error; ``refused``, which no further try would change; ``died`` with its process; ``lost`` with its
     node; ``unseen``: the node needs the run's files; ``measured``. ``about`` is what was measured, ``files`` what is to
     be put into the run's folder.
+
+    >>> Outcome("run-1", "finished", seconds=3.2).said
+    'finished'
     """
 
     name: str
@@ -70,7 +76,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Heard:
-    """How far a run is: experiences learned, of how many (None: without end)."""
+    """Progress of a run: experiences learned, of how many (None: without end).
+
+    >>> Heard("run-1", learned=2, of=10).learned
+    2
+    """
 
     name: str
     learned: int
@@ -78,7 +88,13 @@ class Heard:
 
 
 class Backend(Protocol):
-    """A place where jobs run beside each other; whoever drives it calls it from one thread."""
+    """A backend where jobs run beside each other; its driver calls it from one thread.
+
+    >>> from cl_engine.sweep.local import Local
+    >>> backend: Backend = Local(slots=2, threads=1)
+    >>> backend.room
+    2
+    """
 
     @property
     def room(self) -> int:
@@ -88,7 +104,7 @@ class Backend(Protocol):
         """Start a job; what becomes of it comes from `wait`."""
 
     def wait(self, seconds: float) -> Sequence[Outcome | Heard]:
-        """Return what has happened, waiting for it so long at the most."""
+        """Return what has happened; wait for it at most ``seconds``."""
 
     def stop(self) -> None:
         """Ask all jobs to stop where they can go on from; their outcomes come from `wait`."""

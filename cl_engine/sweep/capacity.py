@@ -1,4 +1,4 @@
-"""How much runs at a time: what this machine has, and what one run takes."""
+"""Capacity: how many runs fit this machine at a time, by what it has and what one run takes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ MOST_ON_A_GPU = 8
 
 @dataclass(frozen=True)
 class Slots:
-    """How many runs at a time, the GPUs of each (as for ``CUDA_VISIBLE_DEVICES``), and what it is that limits them."""
+    """The number of runs at a time, the GPUs of each (as for ``CUDA_VISIBLE_DEVICES``), and what limits them.
+
+    >>> Slots(2, ("", ""), "2 cores").count
+    2
+    """
 
     count: int
     devices: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""A Ray cluster as a place, or Ray on this machine alone. The only file that imports Ray.
+"""The Ray backend: a cluster, or Ray on this machine alone. The only file that imports Ray.
 
 Ray carries a run's job there and its outcome back, both plain data, and says when a worker or a node is gone. It does
 not try anything again by itself: what has failed is counted in the run's folder.
@@ -28,7 +28,7 @@ from cl_engine.sweep.capacity import share_of_gpu
 from cl_engine.sweep.config import ResourceOptions
 from cl_engine.sweep.local import POOLS, RUNS_A_PROCESS
 
-STORE = 200 * 2**20  # bytes of Ray's object store: what goes through it is logs at the most
+STORE = 200 * 2**20  # bytes of Ray's object store: nothing larger than logs goes through it
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's way to come, which it would warn of otherwise
@@ -43,7 +43,12 @@ REACHED = 5.0  # seconds in which a cluster must answer
 
 
 class Bell:
-    """An actor by which runs say how far they are and are told to stop."""
+    """An actor through which runs report progress and are told to stop.
+
+    >>> bell = Bell()
+    >>> bell.heard("run-1", 2, 10)
+    False
+    """
 
     def __init__(self) -> None:
         self.rung = False
@@ -81,6 +86,9 @@ def work_on_node(job: dict[str, Any], bell: Any) -> Outcome:
 
 class Cluster:
     """Ray's workers, on all nodes of a cluster or on this machine.
+
+    >>> Cluster.__name__  # Cluster(ResourceOptions()) starts Ray, or joins a cluster
+    'Cluster'
 
     Args:
         resources: what a run takes.
@@ -126,7 +134,7 @@ class Cluster:
         self.asked = time.monotonic()
 
     def fit(self, memory: float, needs: Mapping[str, Mapping[str, Any]]) -> None:
-        """Reserve so many bytes of memory for each run, and the share of a GPU that was measured."""
+        """Reserve this much memory, in bytes, for each run, and the share of a GPU that was measured."""
         if self.resources.gpus is None and self.device != "cpu" and self.ray.cluster_resources().get("GPU", 0) >= 1:
             # Ray does not say how much memory a GPU has: of those that are alike, this machine's tells
             import torch
@@ -156,7 +164,7 @@ class Cluster:
         self.jobs[self.task.remote(given, self.bell)] = job
 
     def wait(self, seconds: float) -> list[Outcome | Heard]:
-        """Return what has happened, waiting for it so long at the most."""
+        """Return what has happened; wait for it at most ``seconds``."""
         if not self.jobs:
             time.sleep(seconds)
             return []
@@ -238,7 +246,7 @@ def _reach(address: str) -> None:
 
 
 def _short_folder() -> str:
-    """Return a folder for temporary files in which the paths of sockets, 107 letters at the most, have room."""
+    """Return a folder for temporary files in which the paths of sockets, at most 107 letters, have room."""
     usual = tempfile.gettempdir()
     return usual if len(usual) < ROOM_FOR_SOCKETS else "/tmp"
 

@@ -26,7 +26,11 @@ SHOWN_ERRORS = 10
 
 @dataclass(frozen=True)
 class Combination:
-    """An experiment of the sweep, and what of it was varied.
+    """An experiment of the sweep, and the options that were varied.
+
+    >>> from cl_engine.testing import small
+    >>> Combination(Experiment.of(small.scenario(), "finetune"), {"train.lr": 0.1}).name[:24]
+    'small-finetune-lr=0.1-se'
 
     Attributes:
         experiment: what is run.
@@ -60,7 +64,12 @@ class Combination:
 
 @dataclass(frozen=True)
 class Cell:
-    """One scenario with one strategy, task order and seeds: points of the axes are tried within it."""
+    """One scenario with one strategy, task order and seeds: points of the axes are tried within it.
+
+    >>> from cl_engine.testing import small
+    >>> Cell(small.scenario(), "finetune", None, (0,)).combination({"train.lr": 0.1}, ["finetune"]).changes
+    {'train.lr': 0.1}
+    """
 
     scenario: Scenario
     strategy: str

@@ -1,4 +1,4 @@
-"""What is asked of a sweep: a TOML file, or the same in flags."""
+"""Options of a sweep: a TOML file, or the same as flags."""
 
 from __future__ import annotations
 
@@ -18,17 +18,25 @@ MOST_SEEDS = 10_000
 
 
 class HalvingOptions(BaseModel):
-    """The table ``[halving]``: successive halving over tasks (Jamieson & Talwalkar 2016)."""
+    """The table ``[halving]``: successive halving over tasks (Jamieson & Talwalkar 2016).
+
+    >>> HalvingOptions(factor=4).factor
+    4
+    """
 
     model_config = STRICT
     tasks: int = option(
         2, "experiences learned before the first cut; each further cut comes `factor` times later", ge=1
     )
-    factor: int = option(3, "one in so many goes on after a cut", ge=2)
+    factor: int = option(3, "one run in this many continues after a cut", ge=2)
 
 
 class ResourceOptions(BaseModel):
-    """The table ``[resources]``: what one run takes, and how many run at a time."""
+    """The table ``[resources]``: what one run takes, and how many run at a time.
+
+    >>> ResourceOptions(threads=2).threads
+    2
+    """
 
     model_config = STRICT
     threads: int = option(1, "CPU threads of a run", ge=1, le=1024)
@@ -40,7 +48,12 @@ class ResourceOptions(BaseModel):
 
 
 class SweepOptions(BaseModel):
-    """What a sweep runs and how; a sweep's TOML file has these keys."""
+    """The options of a sweep; a sweep's TOML file has these keys.
+
+    >>> options = SweepOptions(scenarios=["permuted_digits"], strategies=["replay"], set={"lr": [0.1, 0.01]})
+    >>> options.objective, options.better
+    ('acc', 1)
+    """
 
     model_config = STRICT
     scenarios: list[str] = option(..., "files, or names of `list scenarios`", min_length=1)

@@ -1,4 +1,4 @@
-"""The loop of a sweep: what is ready is started where there is room, what ends is noted, until nothing is left."""
+"""The driver of a sweep: starts runs where there is room, notes how they end, until none is left."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ SETTLES = 20  # looks, half a second apart, until a file written elsewhere is se
 
 class Driver:
     """Drives the runs of a sweep to their end, in a folder that it holds.
+
+    >>> Driver.__name__  # Sweep(options, folder).run() makes one and drives it
+    'Driver'
 
     Args:
         options: what was asked for.

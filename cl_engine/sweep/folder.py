@@ -1,4 +1,4 @@
-"""The state of a sweep is its folder: what is to be run, each run's own folder, and what became of every attempt."""
+"""The folder of a sweep, which is its state: the plan, each run's own folder, and the outcome of every attempt."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ class Entry:
     """A run of the sweep: its folder's name, its experiment's hash, and what was varied.
 
     ``trial`` is what an adaptive search keeps about it.
+
+    >>> Entry("run-1", "4be2", "permuted_digits", "replay", [0], {"lr": 0.1}).changes
+    {'lr': 0.1}
     """
 
     name: str
@@ -49,9 +52,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Look:
-    """What a run's log says: its status (``new`` without one), experiences learned, seconds, and the objective.
+    """A look into a run's log: its status (``new`` without one), experiences learned, seconds, and the objective.
 
     ``scores`` are the objective after each evaluation that tested all tasks met, as (experiences learned, value).
+
+    >>> Look("finished", learned=3, scores=((2, 0.7), (3, 0.8))).score
+    0.8
     """
 
     status: str = "new"
@@ -65,13 +71,18 @@ class Look:
         return self.scores[-1][1] if self.scores else math.nan
 
     def at(self, learned: int) -> float:
-        """Return the objective at the last such evaluation up to so many experiences; NaN without one."""
+        """Return the objective at the last such evaluation up to ``learned`` experiences; NaN without one."""
         found = [value for count, value in self.scores if count <= learned]
         return found[-1] if found else math.nan
 
 
 class SweepFolder:
     """A sweep's folder, held by one driver: ``with SweepFolder(path) as folder``; reading needs no holding.
+
+    >>> with SweepFolder(Path("sweep")) as folder:
+    ...     _ = folder.keep({}, [], "run.py sweep")
+    >>> SweepFolder(Path("sweep")).plan["command"]
+    'run.py sweep'
 
     Raises:
         UsageError: if another driver holds it, or it cannot be written to.

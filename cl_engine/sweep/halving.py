@@ -1,4 +1,4 @@
-"""Successive halving over tasks: which runs go on after how many experiences, told from their logs alone.
+"""Successive halving over tasks: which runs continue after how many experiences, decided from their logs alone.
 
 Jamieson & Talwalkar (2016), Algorithm 1, with experiences of the stream as the budget: all learn ``tasks`` of them, the
 best one in ``factor`` goes on to ``factor`` times as many, and so forth, until one is left, which goes on to the end.
@@ -17,7 +17,11 @@ from cl_engine.sweep.folder import Look
 
 @dataclass(frozen=True)
 class Goal:
-    """What a run is to do next: go on until so many experiences (None: to the end), wait for others, or be dropped."""
+    """The next goal of a run: continue until ``until`` experiences (None: to the end), wait for others, or be dropped.
+
+    >>> Goal(until=6).until
+    6
+    """
 
     until: int | None = None
     waits: bool = False

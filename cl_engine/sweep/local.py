@@ -1,4 +1,4 @@
-"""This machine as a place: a few processes beside each other, each doing one job after the other."""
+"""The local backend: a few processes of this machine, each doing one job after the other."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ Said = queue.Queue[
 class Local:
     """Processes of this machine. One that dies takes its own job with it and nothing else.
 
+    >>> local = Local(slots=2, threads=1)
+    >>> local.room
+    2
+    >>> local.close()
+
     Args:
         slots: jobs at a time.
         threads: CPU threads of each.
@@ -42,7 +47,7 @@ class Local:
         self.most = slots
 
     def limit(self, most: int) -> None:
-        """Do so many jobs at a time at the most."""
+        """Do at most ``most`` jobs at a time."""
         self.most = min(most, len(self.slots))
 
     @property
@@ -57,7 +62,7 @@ class Local:
         min(free, key=lambda slot: not slot.alive).begin(job)
 
     def wait(self, seconds: float) -> list[Outcome | Heard]:
-        """Return what has happened, waiting for it so long at the most."""
+        """Return what has happened; wait for it at most ``seconds``."""
         found: list[Outcome | Heard] = []
         with contextlib.suppress(queue.Empty):
             slot, process, said = self.said.get(timeout=seconds)

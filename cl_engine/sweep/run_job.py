@@ -40,7 +40,11 @@ Hear = Callable[[Heard], bool]
 
 
 class Paused(Stopped):
-    """The run has come as far as it was to go: nobody reads on."""
+    """The end of a run that has come as far as it was to go.
+
+    >>> issubclass(Paused, Stopped)
+    True
+    """
 
     def __init__(self) -> None:
         Exception.__init__(self, "paused")
@@ -84,14 +88,14 @@ def _private() -> Path:
     """Return this user's folder among temporary files, which nobody else may enter.
 
     Raises:
-        UsageError: if somebody else has made what is there.
+        UsageError: if another user has made what is there.
     """
     path = Path(tempfile.gettempdir()) / f"cl-engine-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700)  # by itself: mkdir(parents=True) leaves parents open to all
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise UsageError(f"{path} is a link or belongs to somebody else: remove it, or set TMPDIR")
+        raise UsageError(f"{path} is a link or belongs to another user: remove it, or set TMPDIR")
     path.chmod(0o700)
     return path
 
@@ -126,7 +130,7 @@ def _done(job: Job, folder: Path, hear: Hear) -> Outcome:
             said, error = "refused", str(refused)
         except RunFailed as failed:
             said, error = "failed", str(failed)
-        except BaseException as failed:  # whatever a strategy of somebody else's may raise
+        except BaseException as failed:  # whatever a foreign strategy may raise
             traceback.print_exc()
             said, error = "failed", f"{type(failed).__name__}: {failed}"
     outcome: Said = said  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Which points of the axes are tried: all of them, some at random, or, one after the other, what Optuna proposes."""
+"""Search of the axes: all points, random ones, or, one after the other, what Optuna proposes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def points(options: SweepOptions, axes: Axes) -> list[Point]:
 
 
 class Adaptive:
-    """Optuna's proposals: a study for each cell, whose state is what the sweep's folder says of its trials.
+    """Optuna's proposals: a study for each cell, whose state follows from the sweep's folder.
+
+    >>> Adaptive.__name__  # search = "optuna" in a sweep makes one
+    'Adaptive'
 
     Raises:
         UsageError: if Optuna is not installed, or nothing is varied.

@@ -1,4 +1,4 @@
-"""How a sweep stands: what is done, runs, has failed, was dropped or waits, how long it will take, what is best."""
+"""The status of a sweep: what is done, running, failed, dropped or waiting, the time left, and the best run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from cl_engine.sweep.folder import PLAN, Entry, Look, SweepFolder
 
 @dataclass
 class Running:
-    """A run that goes on: since when, and how far it is."""
+    """A running run: since when, and how far it is.
+
+    >>> Running(since=0.0).heard is None
+    True
+    """
 
     since: float
     heard: Heard | None = None
@@ -27,6 +31,10 @@ class Running:
 
 class Status:
     """Counts the runs of a sweep, from their folders and from what a place says.
+
+    >>> from cl_engine.sweep.config import SweepOptions
+    >>> Status(SweepOptions(scenarios=["permuted_digits"], strategies=["replay"])).counts()
+    '0 of 0 done'
 
     Attributes:
         entries, looks: the runs, and what their logs say, by name; ``finished`` those that are.

@@ -1,4 +1,4 @@
-"""A sweep with a person at the terminal: from what was typed to the table and the report at the end."""
+"""Sweeps with a person at the terminal: from what was typed to the table and the report at the end."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ from cl_engine.sweep.status import Status
 from cl_engine.sweep.view import View, print_needs, print_status
 
 WORTH_MEASURING = 4  # runs of a kind, from which on what one of them takes is measured first
-REPORTED = 60  # runs in a report at the most, the best; references are there in any case
+REPORTED = 60  # most runs in a report, the best; references are there in any case
 
 
 class Sweep:
-    """A sweep: what was asked for, in a folder, at a place.
+    """A sweep: its options, its folder, and the backend it runs on.
+
+    >>> from cl_engine.sweep.config import SweepOptions
+    >>> options = SweepOptions(scenarios=["permuted_digits"], strategies=["replay"])
+    >>> sweep = Sweep(options, Path("sweep"), device="cpu", quiet=True)  # sweep.run() runs it
 
     Args:
         options: what to run.

@@ -1,4 +1,4 @@
-"""A sweep as people see it: one view while it goes on, a table when it is over or asked about."""
+"""Views of a sweep: one that is kept up to date while it runs, and a table for when it is over or asked about."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ EVERY = 10.0  # seconds between two lines about counts where the output is no te
 
 
 class View:
-    """Counts, what runs and what is best, kept up to date on a terminal; a line a run where the output is a file."""
+    """Shows counts, running runs and the best one, kept up to date on a terminal; a line for each run in a file.
+
+    >>> View(quiet=True).close()
+    """
 
     def __init__(self, terminal: Console | None = None, quiet: bool = False) -> None:
         self.terminal = terminal or Console(stderr=True, highlight=False)

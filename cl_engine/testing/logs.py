@@ -1,4 +1,4 @@
-"""Logs compared: what two of them say, but for times."""
+"""Comparison of logs: all that two of them say, except for times."""
 
 from __future__ import annotations
 

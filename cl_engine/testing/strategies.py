@@ -32,7 +32,11 @@ SETTINGS = ("task", "domain", "class")
 
 
 class Cut(BaseException):
-    """Ends a run where it stands, as a kill would."""
+    """Ends a run where it stands, as a kill would.
+
+    >>> issubclass(Cut, Exception)  # not caught by `except Exception`
+    False
+    """
 
 
 class StrategyContract:

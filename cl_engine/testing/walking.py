@@ -1,4 +1,4 @@
-"""Strategies walked along a stream, and asked on the way."""
+"""Strategies walked along a stream, and asked for answers on the way."""
 
 from __future__ import annotations
 

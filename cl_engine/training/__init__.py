@@ -1,1 +1,1 @@
-"""The training loop, and who runs it."""
+"""The training loop, and the processes that run it."""

@@ -1,4 +1,4 @@
-"""Training steps that are recorded once on a GPU and replayed from then on, as launching their kernels takes longer than they do.
+"""Training steps recorded once on a GPU and replayed from then on, as launching their kernels takes longer than they do.
 
 A step of a small net is some hundred kernels of a few microseconds each, which Python launches one by one. A CUDA graph
 launches them all at once. What is recorded reads and writes the same memory at every replay: rows are therefore told by
@@ -74,10 +74,13 @@ class _Recording:
 
 
 class Replay:
-    """The steps of one fit: the first few as they are, then one recording for every shape of what they are given.
+    """The steps of one fit: the first few as they are, then one recording for every shape of their inputs.
 
     The first replay of a recording is checked against the step itself, from the same weights. Where a step cannot be
     recorded, or a replay comes to something else, a warning says so and all steps are taken as they are.
+
+    >>> possible(torch.device("cpu"))  # there is nothing to replay on a CPU
+    False
     """
 
     def __init__(

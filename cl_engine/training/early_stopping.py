@@ -1,4 +1,4 @@
-"""The weights that were best on validation rows, seed by seed, while a fit goes on."""
+"""Early stopping: the weights that were best on validation rows, seed by seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loop, the only one: a loss written for one seed, run for all of them."""
+"""The training loop: a loss written for one seed, run for all of them."""
 
 from __future__ import annotations
 

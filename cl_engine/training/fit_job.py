@@ -25,6 +25,9 @@ class TrainingProbe(Event):
 
     The engine answers it with a `CurvePoint`; it is not logged itself. ``params`` returns a copy of what is being fitted.
     ``record`` is where the answer is to be noted, if the fit keeps one.
+
+    >>> TrainingProbe(step=0, batch=10, epoch=0, predict=lambda x: x).batch
+    10
     """
 
     batch: int
@@ -57,6 +60,15 @@ class Curve:
 @dataclass(frozen=True)
 class FitJob:
     """One fit: the weights to train, the rows to train them on, the options, and what randomness is derived from.
+
+    >>> import torch
+    >>> net = Net(lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)), (1, 2, 2))
+    >>> rows = torch.zeros(6, 1, 2, 2), torch.zeros(6, dtype=torch.int64)
+    >>> loss = lambda params, frozen, x, y: torch.nn.functional.cross_entropy(net.one(params, x), y)
+    >>> job = FitJob(net, net.init([0]), loss, rows, Train(epochs=2), [0], step=0, task_id=0)
+    >>> from cl_engine.training.fit import fit
+    >>> [type(event).__name__ for event in fit(job)]
+    ['EpochEnded', 'EpochEnded']
 
     Attributes:
         params: tree of tensors ``[S, …]`` to be trained; buffers of the net among them are carried along.

@@ -1,4 +1,4 @@
-"""What may follow a fit batch by batch, for code that has callbacks of its own."""
+"""Observers that follow a fit batch by batch, for code that has callbacks of its own."""
 
 from __future__ import annotations
 

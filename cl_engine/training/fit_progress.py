@@ -26,6 +26,11 @@ FACTS: dict[str, Callable[..., Fact]] = {
 class FitRecord:
     """The progress of one fit: its facts so far, and what it returned, or where it is.
 
+    >>> record = FitRecord()
+    >>> record.note(NotFinite(step=0, task_id=0, fit=0, epoch=1, seeds=(3,)))
+    >>> record.stopped
+    {3}
+
     Attributes:
         facts: its epochs, and the tests in the middle of it, in order.
         result: the tree that it returned; None: it is not over.
@@ -83,7 +88,11 @@ class FitRecord:
 
 
 class FitProgress:
-    """The records of an experience's fits, by their number, and the seconds that learning had taken."""
+    """The records of an experience's fits, by their number, and the seconds that learning had taken.
+
+    >>> FitProgress().record(0).epoch
+    -1
+    """
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
@@ -108,7 +117,11 @@ class FitProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumable(Event):
-    """End of an epoch, from which the fit could be resumed. For the engine alone, which may save now; never logged."""
+    """End of an epoch, from which the fit could be resumed. For the engine alone, which may save now; never logged.
+
+    >>> Resumable(step=0, fit=1).fit
+    1
+    """
 
     fit: int = field(compare=False)
 

@@ -12,7 +12,11 @@ from cl_engine.training.seed_group import SeedGroup
 
 
 class OneSeed(SeedGroup):
-    """A single seed of a fit, bit-identical to itself alone."""
+    """A single seed of a fit, bit-identical to itself alone.
+
+    >>> OneSeed.rows_axis  # a batch is [B, …]
+    0
+    """
 
     rows_axis = 0
 

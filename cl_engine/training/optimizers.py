@@ -1,4 +1,4 @@
-"""How a net is fitted: the options of training, and the optimisers they ask for."""
+"""Training options, and the optimisers they ask for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ OF_DEVICE = ("capturable", "fused", "foreach")  # how an optimiser computes: as 
 
 
 class Train(BaseModel):
-    """The table ``[train]`` of a scenario: how a net is fitted to an experience."""
+    """The table ``[train]`` of a scenario: the options of training.
+
+    >>> Train(epochs=5, lr=0.05).optimizer
+    'sgd'
+    """
 
     model_config = STRICT
     epochs: int = option(1, "passes over the training rows of an experience", ge=1)

@@ -1,4 +1,4 @@
-"""Where nets start from when not at random: pre-trained on a source, a file of weights, or torchvision's weights."""
+"""Backbones: nets pre-trained on a source, from a file of weights, or from torchvision's weights."""
 
 from __future__ import annotations
 
@@ -43,12 +43,16 @@ VERSION = 1  # of what pre-training does: another number, other files
 
 
 class BackboneOptions(BaseModel):
-    """The table ``[backbone]`` of a scenario: what all strategies start from, but for the head."""
+    """The table ``[backbone]`` of a scenario: the weights that all strategies start from, except for the head.
+
+    >>> BackboneOptions(source="mnist").source
+    'mnist'
+    """
 
     model_config = STRICT
     source: str | None = option(None, "pre-train on this source, a name of `list sources`")
     classes: list[int] | None = option(None, "only on these classes of the source; left out: all")
-    samples_per_class: int | None = option(None, "only on so many training rows of a class; left out: all", ge=1)
+    samples_per_class: int | None = option(None, "most training rows of a class to use; left out: all", ge=1)
     seed: int = option(0, "seed of the pre-training; all seeds of a run start from the same backbone", ge=0)
     file: str | None = option(None, "a safetensors file of weights, named as in the net's state_dict")
     torchvision: str | None = option(
@@ -59,7 +63,11 @@ class BackboneOptions(BaseModel):
 
 @dataclass(frozen=True)
 class Backbone:
-    """Weights and buffers to start from, ``{name: […]}``, and what a reader of the log should know about them."""
+    """Weights and buffers to start from, ``{name: […]}``, and what the log says about them.
+
+    >>> Backbone().params
+    {}
+    """
 
     params: Params = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)

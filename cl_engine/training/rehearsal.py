@@ -1,4 +1,4 @@
-"""Which rows a rehearsal memory of fixed size keeps: indices only, so that the choice can differ by seed."""
+"""Selection of the rows that a rehearsal memory of fixed size keeps: indices only, so that seeds can choose differently."""
 
 from __future__ import annotations
 

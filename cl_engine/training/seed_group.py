@@ -28,6 +28,9 @@ P = ParamSpec("P")
 class SeedGroup(ABC):
     """The seeds of a fit that take their steps together: one (`OneSeed`), or all of them (`VmappedSeeds`).
 
+    >>> SeedGroup.__abstractmethods__ >= {"logits", "whole"}
+    True
+
     Attributes:
         seeds: the seeds of this group.
         flops: operations of an epoch of one seed, counted on the first step; NaN before it.

@@ -13,7 +13,11 @@ from cl_engine.training.seed_group import SeedGroup
 
 
 class VmappedSeeds(SeedGroup):
-    """All seeds of a fit, as one `torch.vmap` over their axis; each agrees with itself alone within rounding."""
+    """All seeds of a fit, as one `torch.vmap` over their axis; each agrees with itself alone within rounding.
+
+    >>> VmappedSeeds.rows_axis  # a batch is [S, B, …]
+    1
+    """
 
     rows_axis = 1
 

@@ -1,4 +1,4 @@
-"""The processes that train the seeds of a fit: this one, or several forked from it that work at the same time."""
+"""Workers that train the seeds of a fit: this process, or several forked from it that work at the same time."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ class WorkerPool:
     A forked process begins with all that this one has at that moment, so nothing is sent but what methods are given and
     return. Which process trains changes nothing but rounding: torch may add up in another order with another number of
     threads.
+
+    >>> WorkerPool([]).each(SeedGroup.end_epoch)
+    []
     """
 
     def __init__(self, groups: Sequence[SeedGroup]) -> None:

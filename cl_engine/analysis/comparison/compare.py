@@ -33,7 +33,15 @@ COSTS = ("memory", "seconds")
 
 @dataclass(frozen=True)
 class Comparison:
-    """What can be said of runs side by side.
+    """The comparison of runs side by side.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> from cl_engine.testing import small
+    >>> from pathlib import Path
+    >>> from cl_engine.results import open_run
+    >>> runs = [open_run(Experiment.of(small.scenario(), name).run(Path(name), device="cpu")) for name in ("finetune", "replay")]
+    >>> compared(runs).streams
+    ['small']
 
     Attributes:
         by: the measure they are compared by.

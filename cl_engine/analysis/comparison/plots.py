@@ -15,7 +15,7 @@ from cl_engine.analysis.plots.style import LETTERS, PALE, colour, mark, plain, s
 from cl_engine.analysis.scores.statistics import bootstrap, front
 from cl_engine.core.text import duration, size
 
-NAME = 30  # letters of a name at the most
+NAME = 30  # most letters of a name
 PANELS = 9  # more streams than this are shown as their mean, in one panel
 
 

@@ -1,1 +1,1 @@
-"""Following a run that goes on, from its log alone."""
+"""Following a running run from its log alone."""

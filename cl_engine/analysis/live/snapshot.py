@@ -1,4 +1,4 @@
-"""What the log of a run says at one moment: all of it read from one open file, so that nothing is of another moment."""
+"""Snapshots of a running run, each read from one open file so that all of it is of one moment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ SILENT = 120.0  # seconds without news (a log may be a minute old) after which a
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run as its log tells of it; accuracies and scores are means over seeds.
+    """The state of a run by its log at one moment; accuracies and scores are means over seeds.
+
+    >>> from pathlib import Path
+    >>> from cl_engine.experiment import Experiment
+    >>> from cl_engine.testing import small
+    >>> folder = Experiment.of(small.scenario(), "finetune").run(Path("run"), device="cpu")
+    >>> found = snapshot(folder / "log.h5")
+    >>> found.status, found.done, found.seeds
+    ('finished', 3, 1)
 
     Attributes:
         name: scenario and strategy.

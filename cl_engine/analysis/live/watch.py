@@ -1,4 +1,4 @@
-"""Following a run while it goes on, from its log alone: in the terminal, from any machine that sees the file."""
+"""The command `watch`: a running run shown in the terminal, from its log alone, on any machine that sees the file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ WRITTEN = 12  # tasks whose accuracy is written as a number
 
 
 class Follower:
-    """Reads a log anew whenever it was published anew; a file that is gone for a moment does not disturb it."""
+    """Reads a log again whenever it was published again; a file that is gone for a moment does not disturb it.
+
+    >>> from pathlib import Path
+    >>> Follower(Path("results/run")).file.name
+    'log.h5'
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""Pictures of several runs together: each a function that takes runs and returns a matplotlib figure."""
+"""Pictures of several runs together: functions from runs to matplotlib figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cl_engine.core.text import duration, size
 from cl_engine.metrics import matrix_scores
 from cl_engine.results.run import Run
 
-LINES = 16  # runs drawn as lines or bars at the most; report and documentation say so
+LINES = 16  # most runs drawn as lines or bars; report and documentation say so
 
 
 @styled

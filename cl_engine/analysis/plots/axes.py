@@ -1,4 +1,4 @@
-"""What pictures are made of: a line with its confidence band, a heat map of any size, axes of bytes."""
+"""Building blocks of pictures: a line with its confidence band, a heat map of any size, axes of bytes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def marks(number: int, points: int) -> dict[str, Any]:
 
 
 def thinned(points: int, most: int = MOST_POINTS) -> np.ndarray:
-    """Return the indices of at most so many of the points, evenly spread, the first and the last among them."""
+    """Return the indices of at most ``most`` of the points, evenly spread, the first and the last among them."""
     return np.unique(np.linspace(0, points - 1, min(points, most)).round().astype(int))
 
 
@@ -67,7 +67,7 @@ def seeds(runs: Sequence[Run]) -> str:
 
 
 def byte_unit(largest: float) -> tuple[float, str]:
-    """Return the unit in which so many bytes are a small number, and its name."""
+    """Return the unit in which this number of bytes is a small number, and its name."""
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if largest >= unit:
             return unit, name
@@ -86,7 +86,7 @@ def log_axis(axes: Axes, axis: str, named: Callable[[float], str]) -> None:
 
 
 def side(cells: int) -> float:
-    """Return the inches that so many cells take along a side of a heat map."""
+    """Return the inches that this number of cells takes along a side of a heat map."""
     return float(np.clip(0.42 * cells, 3.2, 5.8))
 
 

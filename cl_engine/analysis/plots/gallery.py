@@ -1,4 +1,4 @@
-"""The pictures a report has: of runs together, and of each one; and the same as files for a paper."""
+"""The pictures of a report: those of runs together, those of each run, and the same as files for a paper."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ class Picture:
     """A picture of a report: a short name (that of its file), how to read it, and how it is drawn.
 
     ``draw`` returns None where the logs do not hold what it shows.
+
+    >>> Picture("accuracy", "Up is better.", lambda: None).draw() is None
+    True
     """
 
     name: str
@@ -99,7 +102,7 @@ def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
         ),
         Picture("tasks", "Each line is a task, from when it was learned.", lambda: one_run.tasks_over_stream(run)),
         Picture(
-            "curves", "Steep: learned in few passes. Low at the end: not learned.", lambda: one_run.task_curves(run)
+            "curves", "Steep: learned in few epochs. Low at the end: not learned.", lambda: one_run.task_curves(run)
         ),
         Picture(
             "memory-parts",

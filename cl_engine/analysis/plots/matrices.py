@@ -1,4 +1,4 @@
-"""Pictures with a task along each side: accuracy, and who helped whom."""
+"""Pictures with a task along each side: accuracy, and which task helped which."""
 
 from __future__ import annotations
 

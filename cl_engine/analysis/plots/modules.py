@@ -1,4 +1,4 @@
-"""Pictures of how tasks are put together: which modules they use, in what order, and whom they take them from."""
+"""Pictures of composed tasks: which modules they use, in what order, and from which task they take them."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _first_seed(run: Run) -> str:
 
 
 def _thinned(grid: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return the strongest cell of each block, so many blocks that they can be seen, and the sides of a block."""
+    """Return the strongest cell of each block, with blocks large enough to be seen, and the sides of a block."""
     rows, columns = (-(-count // most) for count, most in zip(grid.shape, (250, 600), strict=True))
     padded = np.pad(grid, [(0, -grid.shape[0] % rows), (0, -grid.shape[1] % columns)])
     blocks = padded.reshape(len(padded) // rows, rows, -1, columns)

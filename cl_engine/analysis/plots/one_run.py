@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MANY = 12  # more tasks than this are shown as a band with a few of them in it
-SOME = 6  # so many of them
+SOME = 6  # of them
 LANES = 12  # kinds of events in a timeline
 BINS = 120  # along a timeline, of more experiences than that
 
@@ -69,7 +69,7 @@ def tasks_over_stream(run: Run) -> Figure:
 
 @styled
 def task_curves(run: Run) -> Figure | None:
-    """Return the test accuracy on each task while it is learned for the first time, mean over seeds, against the passes
+    """Return the test accuracy on each task while it is learned for the first time, mean over seeds, against the epochs
     (or batches) since learning began; None if learning was not tested midway.
 
     Of more than 12 tasks six are lines, and all of them a band (80 % of the tasks, and the median one).

@@ -1,4 +1,4 @@
-"""Pictures and remarks of what strategies tell about their inside: masks, gates, owned weights, codes."""
+"""Pictures and remarks of what strategies report about themselves: masks, gates, owned weights, codes."""
 
 from __future__ import annotations
 

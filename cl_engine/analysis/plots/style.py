@@ -1,4 +1,4 @@
-"""How pictures look: colours that colour-blind people tell apart, light and dark, sizes for a page, no state left behind."""
+"""The look of pictures: colours that colour-blind people can tell apart, light and dark, sizes for a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures as parts of a page: small, in the page's own colours, with their letters shared."""
+"""Pictures as parts of a page: small, in the page's own colours, with the shapes of letters shared."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _defined(name: str, path: str, rest: str) -> str:
 
 
 def _short(path: str, digits: int) -> str:
-    """Return a path or a number with so many digits, and no space that is not needed."""
+    """Return a path or a number with ``digits`` digits, and no space that is not needed."""
     return re.sub(r"\s*([A-Za-z])\s*", r"\1", re.sub(r"\s+", " ", _rounded(path, digits))).strip()
 
 

@@ -1,4 +1,4 @@
-"""The part of a report that compares runs: averages and ranks over streams, pairs that differ, and how sure that is."""
+"""The section of a report that compares runs: averages and ranks over streams, and pairs that differ."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ MOST = 40  # pairs that are listed; the command `compare` lists all
 
 @dataclass(frozen=True)
 class Section:
-    """What a page says of runs side by side, beyond their scores.
+    """The tables, remarks and pictures that compare runs on a page.
+
+    >>> Section(tables=(), remarks=("There is one run.",), pictures=()).remarks
+    ('There is one run.',)
 
     Attributes:
         tables: shown first.

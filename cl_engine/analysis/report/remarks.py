@@ -1,4 +1,4 @@
-"""What a report has to say plainly: what is unfinished, what is missing, and why a score is undefined."""
+"""Remarks of a report: unfinished runs, missing measurements, and why a score is undefined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers of a report as tables: a cell is what is read, and the number by which it is sorted."""
+"""Tables of a report: cells with the text to be read and the number to sort by."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ HEADS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table, and by what it is sorted: a number, or None for by the text; NaN is always last."""
+    """A cell of a table: its text, and the number it is sorted by; None: by the text; NaN is always last.
+
+    >>> Cell("12.3 kB", 12300.0).key
+    '12300.0'
+    """
 
     text: str
     value: float | None = None
@@ -35,6 +39,9 @@ class Cell:
 @dataclass(frozen=True)
 class Table:
     """A table of a report.
+
+    >>> Table("scores", "run", ["ACC"], [("finetune", "", [Cell("0.90", 0.9)])]).heads
+    ['ACC']
 
     Attributes:
         about: what it holds, for readers who hear it.

@@ -1,4 +1,4 @@
-"""Which runs belong together: a case is one method on one stream, with the seeds of all runs that hold it."""
+"""Groups of runs: one method on one stream, with the seeds of all runs that hold it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ LONGEST = 60  # characters of the value of an option in a name
 @dataclass(frozen=True)
 class RunGroup:
     """One method on one stream.
+
+    >>> RunGroup("split", "replay", "replay", (), (0, 1), 5, {"acc": np.array([0.8, 0.9])}).values["acc"].max()
+    np.float64(0.9)
 
     Attributes:
         stream: what the stream is called: its scenario, and options of the stream that set it apart from others.
@@ -50,7 +53,7 @@ class RunGroup:
 def groups_of(runs: Sequence[Run], measures: Sequence[str]) -> tuple[list[RunGroup], list[str]]:
     """Return the cases, in the order in which their streams and methods come first, and what has to be said of them.
 
-    Where two runs of a case hold the same seed, that which got further is taken, or of equals the later.
+    Where two runs of a group hold the same seed, the one that got further is taken, or the later one if both got as far.
     """
     streams, methods = _stream_names(runs), _method_names(runs)
     together: dict[tuple[str, str], list[Run]] = defaultdict(list)

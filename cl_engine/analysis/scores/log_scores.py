@@ -1,4 +1,4 @@
-"""Scores that are not logged, from logs: the stability gap, maintenance, remembering, and learning against experts."""
+"""Scores computed from logs that do not hold them: stability gap, maintenance, remembering, and learning against experts."""
 
 from __future__ import annotations
 

@@ -20,6 +20,9 @@ Array = np.ndarray
 class Measure(Metric):
     """A metric with its values for each seed of a run.
 
+    >>> MEASURES["forgetting"].higher
+    False
+
     Attributes:
         of: given the run's summary and the runs beside it, its values ``[S]``; NaN where undefined.
     """

@@ -22,7 +22,12 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Score:
-    """A score: its value for each seed, and over them the mean and a 95 % confidence interval."""
+    """A score: its value for each seed, and over them the mean and a 95 % confidence interval.
+
+    >>> score = Score(np.array([0.8, 0.9, 1.0]))
+    >>> round(score.mean, 3), round(score.half_width, 3)
+    (0.9, 0.248)
+    """
 
     values: Array
 
@@ -39,7 +44,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is said of a run in one row.
+    """The scores and costs of a run, one row of a table.
+
+    >>> from pathlib import Path
+    >>> from cl_engine.experiment import Experiment
+    >>> from cl_engine.testing import small
+    >>> folder = Experiment.of(small.scenario(), "finetune").run(Path("run"), device="cpu")
+    >>> from cl_engine.results import open_run
+    >>> summary = summarised(open_run(folder))
+    >>> summary.seeds, summary.experiences
+    (1, 3)
 
     Attributes:
         acc, bwt, fwt, forgetting: at the last evaluation that tested all tasks met.
@@ -161,7 +175,7 @@ def learning_curve(run: Run) -> tuple[str, Array, Array] | None:
     """
     table = _curves(run)
     unit = "epoch" if run.experiment["options"]["agenda"].get("curve_epochs") else "batch"
-    # after a pass come the first batches of the next one: the end of the pass is the earliest point with its number
+    # after an epoch come the first batches of the next one: the end of the epoch is the earliest point with its number
     table = table.sort_values("batch").drop_duplicates(["step", unit, "seed"], keep="first")
     wide = table.pivot(index=unit, columns=["step", "seed"], values="accuracy").sort_index().dropna()
     if wide.empty:

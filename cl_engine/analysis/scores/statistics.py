@@ -82,7 +82,11 @@ def holm(p: Sequence[float] | Array) -> Array:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Methods compared over several streams by their ranks (Demšar 2006), pair by pair as Benavoli et al. (2016) advise.
+    """Methods ranked over several streams (Demšar 2006), compared pair by pair as Benavoli et al. (2016) advise.
+
+    >>> ranking = ranked(["a", "b"], np.array([[0.9, 0.8], [0.7, 0.6], [0.8, 0.7]]))
+    >>> ranking.methods, ranking.ranks
+    (('a', 'b'), (1.0, 2.0))
 
     Attributes:
         methods: names, the best average rank first.
