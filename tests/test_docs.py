@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,3 +46,33 @@ def test_links_between_pages_lead_somewhere():
     for page in pages:
         for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda file: file.name)
+def test_forms_and_workflows_can_be_read(file: Path):
+    assert isinstance(yaml.safe_load(file.read_text(encoding="utf-8")), dict)
+
+
+def test_the_workflow_runs_the_two_commands_of_the_readme_and_no_others():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    ran = [step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step]
+    assert sorted(ran) == ["make demo", "make test"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"\n{command} " in readme for command in ran)
+
+
+def test_the_citation_has_what_the_format_asks_for_and_the_version_of_the_package():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+
+
+def test_what_contributing_names_is_there():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert all(f"\n{target}:" in makefile for target in re.findall(r"^make (\w+)", page, re.MULTILINE))
+    for path in re.findall(r"`((?:cl_engine|tests|scenarios|benchmarks|docs)/[\w./]+)`", page):
+        assert (ROOT / path).exists() or path.endswith(("mine.py", "mine.toml")), path
+    rooms = re.findall(r"`(?:cl_engine/)?(\w+)`", page.partition("| room | for |")[2].partition("## Adding")[0])
+    assert all((ROOT / "cl_engine" / room).is_dir() or (ROOT / room).is_dir() for room in rooms)

@@ -429,6 +429,8 @@ def test_an_observer_follows_every_step_of_seeds_in_turn_and_changes_nothing():
     memory = tuple(torch.cat([rows, rows]).unsqueeze(0) for rows in job_of(net).rows)
     how: dict[str, Any] = {"seeds": [0], "rehearsal": memory, "train": Train(epochs=1, batch=25)}
     plain, _ = run(job_of(net, **how))
-    observed, _ = run(job_of(net, **how, observer=points))
+    observed, events = run(job_of(net, **how, observer=points))
+    unobserved = [event.flops for event in run(job_of(net, **how))[1] if isinstance(event, EpochEnded)]
+    assert [event.flops for event in events if isinstance(event, EpochEnded)] == unobserved
     assert points.seen == ["begins 25 25", "answered (25, 3)", "gradients", "ends"] * 2
     assert all(torch.equal(plain[name], observed[name]) for name in plain)

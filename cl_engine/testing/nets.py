@@ -62,6 +62,24 @@ class NetContract:
         drawn = [k for k, t in among.items() if t.is_floating_point() and not t[0].eq(t[1]).all()]
         assert drawn, "all seeds start from the same weights"
 
+    def test_seeds_side_by_side_answer_as_each_does_alone(self) -> None:
+        net, x = self.make(), self.inputs(3)
+        params = net.init([0, 1])
+        torch.testing.assert_close(
+            net.all(params, x),
+            torch.stack([net.one({name: t[s] for name, t in params.items()}, x, False) for s in range(2)]),
+            rtol=1e-4,
+            atol=1e-5,
+            msg=lambda text: f"beside others a seed answers otherwise than alone: {text}",
+        )
+
+    def test_gradients_reach_below_the_head(self) -> None:
+        net, x = self.make(), self.inputs(2)
+        params = {name: t[0].requires_grad_(t.is_floating_point()) for name, t in net.init([0]).items()}
+        net.one(params, x, False).square().sum().backward()
+        below = [name for name, t in params.items() if t.grad is not None and not name.startswith("head.")]
+        assert below or net.parameters == net.outputs * (net.width + 1), "no weight but the head's gets a gradient"
+
     def test_a_row_is_answered_the_same_whatever_is_beside_it(self) -> None:
         net, x = self.make(), self.inputs(6)
         params = net.init([0])

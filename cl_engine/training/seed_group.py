@@ -172,11 +172,11 @@ class SeedGroup(ABC):
         shown = self._shown_to_observer(rows)
         if shown is not None:
             self._tell(FitObserver.batch_begins, *shown)
+        with counted, noise, job.net.training(), self.precision:
+            losses = self.loss(self.params, self.frozen, *rows, *numbers)
+        if shown is not None:
+            self._tell(FitObserver.batch_answered, self._answer(shown[0]), losses.detach())
         with counted:
-            with noise, job.net.training(), self.precision:
-                losses = self.loss(self.params, self.frozen, *rows, *numbers)
-            if shown is not None:
-                self._tell(FitObserver.batch_answered, self._answer(shown[0]), losses.detach())
             losses.sum().backward()
         if isinstance(counted, Flops):
             self.flops = counted.total / len(self.seeds) * len(self.rows[0]) / index.shape[1]
