@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from cl_engine.core.tree import Tree
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
-from cl_engine.events import CurvePoint, Evaluated, Event
+from cl_engine.events import CurvePoint, EpochEnded, Evaluated, Event, Progress
 from cl_engine.experiment import Experiment
+from cl_engine.modules.candidate_fit import CandidateFit, fit_candidates
 from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.division import division
 from cl_engine.modules.events import CandidateTried, ModuleAdded, PathChosen, PathSampled, PathStep
@@ -23,6 +26,7 @@ from cl_engine.modules.library import Library
 from cl_engine.nets.mlp import Mlp
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net
+from cl_engine.training.fit_job import TrainingProbe
 from tests.conftest import TINY
 
 
@@ -223,3 +227,32 @@ def test_a_task_like_an_earlier_one_is_answered_by_its_modules_without_training(
     as_they_are = [e for e in events if isinstance(e, CandidateTried) and e.reused == 3]
     assert [e.task_id for e in as_they_are] == [1, 2]
     assert min(accuracy for e in as_they_are for accuracy in e.validation) > 0.7
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_a_fit_of_candidates_costs_each_its_own_operations_to_the_last_digit_and_passes_all_events_on(count: int):
+    flops, epochs = 1_000_001.0, 4
+
+    def fitting() -> Generator[Event, None, Tree]:
+        for epoch in range(epochs):
+            yield TrainingProbe(
+                step=0, batch=epoch, epoch=epoch, predict=lambda x: x, params=lambda at=epoch: {"at": at}
+            )
+            yield Progress(step=0, done=epoch / epochs)
+            for fit in range(count):
+                told = {"task_id": 0, "epoch": epoch, "epochs": epochs, "loss": (1.0,), "seconds": 0.0}
+                yield EpochEnded(step=0, fit=fit, flops=flops, **told)
+        return {"new": torch.ones(count)}
+
+    running, events = fit_candidates(fitting(), count, points=2), []
+    while True:
+        try:
+            events.append(next(running))
+        except StopIteration as stop:
+            found: CandidateFit = stop.value
+            break
+    assert (found.flops, found.epochs) == (epochs * flops, epochs)
+    assert found.moments == {0: {"at": 0}, 1: {"at": 1}}
+    assert torch.equal(found.params["new"], torch.ones(count))
+    assert [type(event) for event in events] == [Progress, *[EpochEnded] * count] * epochs
+    assert [event.fit for event in events if isinstance(event, EpochEnded)] == [*range(count)] * epochs

@@ -482,3 +482,33 @@ def test_what_cannot_be_is_refused_before_the_first_step(tiny: Tiny, options: di
 
 def test_an_autoencoder_codec_is_what_the_default_options_give():
     assert isinstance(codec([10]), AutoencoderCodec)
+
+
+# Options in groups
+
+FLAT = {"codec": "basis", "latent": 4, "code_lr": 2e-3, "max_passes": 7, "threshold": [[2, 0.9], [5, 0.8]], "bits": 3}
+
+
+def test_options_of_groups_are_set_by_flat_keys_and_reach_the_codec_under_the_same_name(tiny: Tiny):
+    experiment = tiny("skill_recall", **FLAT)
+    strategy = experiment.build_strategy(experiment.stream())
+    assert isinstance(strategy, SkillRecall)
+    code = strategy.code
+    found = (code.codec, code.layers.latent, code.consolidation.code_lr, code.consolidation.max_passes)
+    assert (*found, code.rule.threshold, code.budget.bits) == tuple(FLAT.values())
+    assert strategy.options() == experiment.resolved["strategy"]
+    assert strategy.options().keys() == SkillRecall.Options.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"latent": 0}, r"strategy\.skill_recall\.latent: input should be greater than or equal to 1, found 0"),
+        ({"bits": 9}, r"strategy\.skill_recall\.bits: input should be less than or equal to 8, found 9"),
+        ({"latnt": 4}, r"no option named 'strategy\.skill_recall\.latnt'"),
+        ({"layers": {"latent": 4}}, r"no option named 'strategy\.skill_recall\.layers'"),
+    ],
+)
+def test_an_option_in_a_group_is_refused_by_its_flat_key(tiny: Tiny, options: dict[str, Any], sentence: str):
+    with pytest.raises(UsageError, match=sentence):
+        tiny("skill_recall", **options)

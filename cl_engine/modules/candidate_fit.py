@@ -37,17 +37,19 @@ def fit_candidates(
 
     Its events are passed on, except for its probes: whose learning curve counts is known only when one has been chosen.
     """
-    found, told = CandidateFit(), _Returning(fitting)
-    for event in told:
+    found, returning, ended = CandidateFit(), _Returning(fitting), 0
+    for event in returning:
         if isinstance(event, TrainingProbe):
             if len(found.moments) < points:
                 found.moments[event.batch] = event.params()
             continue
         if isinstance(event, EpochEnded):
-            found.epochs += 1
-            found.flops += event.flops / candidates
+            if ended % candidates == 0:  # each candidate ends the epoch, and all of them took as many operations
+                found.epochs += 1
+                found.flops += event.flops
+            ended += 1
         yield event
-    found.params, found.epochs = told.value, found.epochs // candidates
+    found.params = returning.value
     return found
 
 
