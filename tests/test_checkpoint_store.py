@@ -387,3 +387,10 @@ def test_the_files_a_run_goes_on_from_are_told_and_are_enough(tiny: Tiny, tmp_pa
     removed = RunFolder.cleared(tmp_path / "here")
     assert {path.name for path in removed} == set(names)
     assert [path.name for path in (tmp_path / "here").iterdir()] == [".lock"]
+
+
+def test_files_may_be_read_by_whom_the_umask_lets(tmp_path: Path):
+    Store(tmp_path / NAME).save({"net": torch.zeros(1, 3)})
+    plain = tmp_path / "plain"
+    plain.write_text("as any program writes it")
+    assert (tmp_path / NAME).stat().st_mode == plain.stat().st_mode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -144,3 +145,41 @@ def test_garbage_is_collected_seldom_only_until_a_run_begins(tmp_path: Path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", ["cl_engine", "cl_engine.cli"])
+def test_the_package_runs_as_a_program(module: str):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0
+    assert "Usage: python -m cl_engine" in done.stdout
+
+
+def test_an_output_that_cannot_show_a_sign_or_takes_no_more_ends_in_no_traceback(tmp_path: Path):
+    call("run", TINY, "-s", "finetune", "--quiet", "--out", tmp_path)
+    show = [sys.executable, "run.py", "show", str(tmp_path)]
+    latin = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(show, capture_output=True, check=False, cwd=ROOT, env=latin)
+    assert (done.returncode, done.stderr) == (0, b"")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(show, stdout=full, stderr=subprocess.PIPE, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr == b"Failed: the output cannot be written: No space left on device\n"
+
+
+def test_one_chosen_seed_can_be_named(tmp_path: Path):
+    assert call("run", TINY, "-s", "finetune", "--seeds", "7,", "--quiet", "--out", tmp_path).exit_code == 0
+    assert open_run(tmp_path).experiment["seeds"] == [7]
+
+
+def test_a_name_that_is_too_long_for_a_folder_is_refused_in_a_sentence():
+    result = call("run", TINY, "-s", "finetune", "--out", "x" * 300)
+    assert result.exit_code == 2
+    assert "cannot be a folder: File name too long" in result.stderr
+
+
+def test_a_scenario_may_begin_with_a_byte_order_mark(tmp_path: Path):
+    marked = tmp_path / "marked.toml"
+    marked.write_bytes(b"\xef\xbb\xbf" + TINY.read_bytes())
+    assert call("run", marked, "-s", "finetune", "--quiet", "--out", tmp_path / "run").exit_code == 0

@@ -23,6 +23,7 @@ from cl_engine.events import Evaluated, Event, Saving, Scored, ScoresReused, Str
 from cl_engine.experiment import Experiment
 from cl_engine.loggers.recorder import JOURNAL
 from cl_engine.results.run import open_run
+from cl_engine.runs import run_folder
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.testing.logs import assert_same_facts, facts
 from tests.conftest import TINY
@@ -209,3 +210,13 @@ def test_a_thousand_tasks_take_no_memory_beyond_the_strategys_own_state(tiny: Ti
 def _resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_the_commit_is_that_of_this_program_and_not_of_a_repository_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    installed = tmp_path / "site-packages" / "cl_engine" / "runs" / "run_folder.py"
+    installed.parent.mkdir(parents=True)
+    monkeypatch.setattr(run_folder, "__file__", str(installed))
+    assert run_folder._commit() == ""

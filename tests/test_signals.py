@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import time
 from pathlib import Path
@@ -12,7 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from cl_engine.cli import main
+from cl_engine.errors import RunFailed, UsageError
+from cl_engine.interop.offline import WouldDownload
 from cl_engine.results.run import open_run
+from cl_engine.runs.signals import Stopped
+from cl_engine.sweep.run_job import Paused
 from cl_engine.testing.logs import assert_same_facts, facts
 from cl_engine.training.seed_group import SeedGroup
 from tests.conftest import TINY
@@ -108,3 +113,10 @@ def test_before_the_first_step_too_while_data_are_read_and_a_backbone_is_trained
     assert code == 128 + number, said
     assert "Traceback" not in said
     assert typed(tmp_path / "run", "finetune", *settings)[0] == 0
+
+
+def test_every_error_of_the_package_comes_back_from_another_process():
+    errors = [Stopped(signal.SIGTERM), Paused(), UsageError("a"), RunFailed("b"), WouldDownload("c")]
+    for error in errors:
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))

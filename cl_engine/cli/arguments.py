@@ -5,22 +5,40 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
+
+class _Folder(click.Path):
+    """A folder, there or not yet, of a name that the system takes."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            Path(value).exists()
+        except OSError as error:  # a name that is too long, say
+            self.fail(f"'{str(value)[:40]}…' cannot be a folder: {error.strerror or error}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = _Folder()
 
 
 def seeds(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """Return the seeds that ``5`` (a number of them) or ``0,3,7`` (a list) names; None where nothing was typed."""
+    """Return the seeds that ``5`` (a number of them), ``0,3,7`` or ``7,`` (lists) names; None where nothing was typed."""
     if value is None:
         return None
     from cl_engine.sweep.config import MOST_SEEDS
 
     try:
-        numbers = [int(part) for part in value.split(",")]
+        numbers = [int(part) for part in value.removesuffix(",").split(",")]
     except ValueError:
-        raise click.BadParameter(f"'{value}' is neither a number of seeds (5) nor a list of them (0,3,7)") from None
+        raise click.BadParameter(
+            f"'{value}' is neither a number of seeds (5) nor a list of them (0,3,7; of one: 7,)"
+        ) from None
     if "," not in value:
         if not 1 <= numbers[0] <= MOST_SEEDS:
             raise click.BadParameter(f"there must be at least one seed, and at most {MOST_SEEDS}; found {value}")

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cl_engine.cli import arguments
+from cl_engine.cli.group import Commands
 from cl_engine.cli.sweep import status, sweep
-from cl_engine.core.text import sentence
-from cl_engine.errors import RunFailed, UsageError
 from cl_engine.runs.process_memory import collect_garbage_seldom
 
 if TYPE_CHECKING:
@@ -21,31 +20,6 @@ if TYPE_CHECKING:
 EPILOG = "Start with:  python run.py demo   Then:  python run.py list   and   python run.py run --help"
 
 
-class Commands(click.Group):
-    """Turns errors that carry a sentence into that sentence and an exit code.
-
-    >>> from click.testing import CliRunner
-    >>> CliRunner().invoke(main, ["show", "nowhere"]).exit_code
-    2
-    """
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            # it says again what was typed
-            raise click.UsageError(sentence(error.format_message()), error.ctx) from None
-        except UsageError as error:
-            click.echo(f"Error: {sentence(str(error))}", err=True)
-            raise SystemExit(2) from None
-        except RunFailed as error:
-            click.echo(f"Failed: {sentence(str(error))}", err=True)
-            raise SystemExit(1) from None
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            raise SystemExit(130) from None
-
-
 def _options(function: Any) -> Any:
     """Add the options that name an experiment and where it runs."""
     root = arguments.FOLDER
@@ -54,7 +28,10 @@ def _options(function: Any) -> Any:
             click.argument("scenario"),
             click.option("-s", "--strategy", required=True, help="A name of `list strategies`, or module:Class."),
             click.option(
-                "--seeds", default="1", callback=arguments.seeds, help="How many seeds (5), or which (0,3,7).  [1]"
+                "--seeds",
+                default="1",
+                callback=arguments.seeds,
+                help="How many seeds (5), or which (0,3,7; of one: 7,).  [1]",
             ),
             click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=_SET_HELP),
             click.option("--device", default="auto", help="auto, cpu, cuda or cuda:n.  [auto]"),

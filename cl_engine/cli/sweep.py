@@ -21,7 +21,9 @@ _TRIALS = "Points that random and optuna try, for each scenario, strategy and or
 @click.option("-s", "--strategy", "strategies", multiple=True, help="A strategy; may be given several times.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE,…", help=_SET)
 @click.option(
-    "--seeds", callback=arguments.seeds, help="How many seeds (5), or which (0,3,7); side by side in a run.  [1]"
+    "--seeds",
+    callback=arguments.seeds,
+    help="How many seeds (5), or which (0,3,7; of one: 7,); side by side in a run.  [1]",
 )
 @click.option("--spread/--together", default=None, help="Each seed a run of its own.  [together]")
 @click.option("--orders", type=int, help="Task orders 0 (the stream's own) to K − 1 as an axis (stream.task_order).")

@@ -12,6 +12,9 @@ from filelock import FileLock, Timeout
 
 from cl_engine.errors import UsageError
 
+UMASK = os.umask(0)  # can only be asked for by setting it
+os.umask(UMASK)
+
 
 def replace(part: Path, path: Path, keep: Path | None = None) -> None:
     """Put ``part`` in the place of ``path`` so that a reader, or a crash, finds either the old file or the new one.
@@ -20,6 +23,7 @@ def replace(part: Path, path: Path, keep: Path | None = None) -> None:
     """
     with part.open("rb") as file:
         os.fsync(file.fileno())
+    part.chmod(0o666 & ~UMASK)  # some writers make files that nobody else may read
     if keep is not None and path.exists():
         path.replace(keep)
     part.replace(path)

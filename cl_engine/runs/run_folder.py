@@ -52,7 +52,10 @@ class RunFolder:
 
     def hold(self) -> None:
         """Become the one process that writes here."""
-        self._made = not self.path.exists()
+        try:
+            self._made = not self.path.exists()
+        except OSError as error:  # a name that is too long, say
+            raise UsageError(f"{self.path} cannot be written to: {error.strerror or error}") from None
         hold(self.path, self._lock, f"another process is writing to {self.path}")
 
     def __enter__(self) -> RunFolder:
@@ -225,13 +228,17 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """Return the commit of the code, with a '+' if files were changed since; empty if unknown."""
+    """Return the commit of this program's checkout, with a '+' if files were changed since; empty if there is none."""
+
+    checkout = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        command = ["git", "-C", str(checkout), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != checkout or not git("ls-files", "cl_engine"):
+            return ""  # the repository around an installed package is its user's
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -12,7 +12,9 @@ from typing import Any
 from cl_engine.errors import UsageError, unknown
 
 CHECKOUT, INSTALLED = Path(__file__).parents[2] / "scenarios", Path(__file__).parents[1] / "scenarios"
-FOLDER = CHECKOUT if CHECKOUT.is_dir() else INSTALLED
+FOLDER = (
+    INSTALLED if INSTALLED.is_dir() else CHECKOUT
+)  # beside an installed package a folder so called may be anybody's
 TABLES = ("stream", "net", "backbone", "train", "agenda", "strategy")
 
 
@@ -41,7 +43,7 @@ class Scenario:
         if not path.is_file() or (path.parent == FOLDER and path.stem not in scenario_names()):
             raise unknown("scenario (nor file)", str(scenario), scenario_names())
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
             tables = tomllib.loads(text)
         except (ValueError, RecursionError, OSError) as error:  # tomllib says so of what is nested too deep
             raise UsageError(f"{path} is not TOML: {error}") from None

@@ -19,6 +19,9 @@ class Stopped(Exception):
         super().__init__(signal.Signals(number).name)
         self.signal = number
 
+    def __reduce__(self) -> tuple[type[Stopped], tuple[int, ...]]:
+        return type(self), (self.signal,)  # so that a process of a pool can hand it on
+
 
 @contextmanager
 def asked_to_stop() -> Iterator[list[int]]:

@@ -50,6 +50,9 @@ class Paused(Stopped):
         Exception.__init__(self, "paused")
         self.signal = 0
 
+    def __reduce__(self) -> tuple[type[Paused], tuple[int, ...]]:
+        return type(self), ()
+
 
 def run_job(job: Job, hear: Hear = lambda heard: False) -> Outcome:
     """Do a job in the sweep's folder, or, on a node that does not see it, in one of the node's own.
