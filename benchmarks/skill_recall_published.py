@@ -80,7 +80,7 @@ def measure(nets: Nets, options: dict[str, Any]) -> str:
             try:
                 next(keeping)
             except StopIteration as end:
-                passes += sum(end.value.passes) / seeds
+                passes += sum(end.value.epochs) / seeds
                 break
     seconds = time.process_time() - began
     given = recalled(codec, state, list(range(count)))

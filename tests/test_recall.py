@@ -224,7 +224,7 @@ def test_seeds_end_on_their_own_and_learn_the_same_alone_as_beside_others(resend
     both = consolidated(how, 0.99, (3, 8))
     for place, seed in enumerate((3, 8)):
         alone = consolidated(how, 0.99, (seed,))
-        assert alone.passes[0] == both.passes[place] < 400
+        assert alone.epochs[0] == both.epochs[place] < 400
         for name, tensor in alone.decoder.items():
             torch.testing.assert_close(tensor[0], both.decoder[name][place], rtol=1e-3, atol=1e-4)
 
@@ -232,8 +232,8 @@ def test_seeds_end_on_their_own_and_learn_the_same_alone_as_beside_others(resend
 def test_a_tighter_rule_takes_more_passes_and_the_cap_ends_what_cannot_be_reached():
     how = Consolidation.of({**PLAIN, "max_passes": 300})
     loose, tight = consolidated(how, 0.9), consolidated(how, 0.99)
-    assert all(one < other for one, other in zip(loose.passes, tight.passes, strict=True))
-    assert consolidated(how, 2.0).passes == [300, 300]
+    assert all(one < other for one, other in zip(loose.epochs, tight.epochs, strict=True))
+    assert consolidated(how, 2.0).epochs == [300, 300]
 
 
 def test_the_contractive_penalty_lowers_the_slope_of_the_code():

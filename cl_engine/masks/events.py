@@ -23,9 +23,9 @@ class MaskLearned(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerMask(StrategyEvent):
-    """The same for one layer.
+    """Shares of one layer's masked weights that changed since the start, and that are off, by seed.
 
-    >>> event = LayerMask(step=3, task_id=2, part="depth 0", flipped=(0.9, 0.8), zeroed=(0.9, 0.8))
+    >>> event = LayerMask(step=3, task_id=2, part="1.weight", flipped=(0.9, 0.8), zeroed=(0.9, 0.8))
     >>> event.zeroed
     (0.9, 0.8)
     """
@@ -40,7 +40,7 @@ class LayerMask(StrategyEvent):
 class MaskOverlap(StrategyEvent):
     """Jaccard index of what the masks of two tasks leave on in one layer, by seed.
 
-    >>> event = MaskOverlap(step=3, task_id=2, other=0, part="depth 0", jaccard=(0.9, 0.8))
+    >>> event = MaskOverlap(step=3, task_id=2, other=0, part="1.weight", jaccard=(0.9, 0.8))
     >>> event.jaccard
     (0.9, 0.8)
     """
@@ -55,9 +55,9 @@ class MaskOverlap(StrategyEvent):
 class WeightsOwned(StrategyEvent):
     """Shares of a layer's weights that a task took for itself, and that are still free for later ones, by seed.
 
-    >>> event = WeightsOwned(step=3, task_id=2, part="depth 0", owned=(0.9, 0.8), free=(0.9, 0.8))
+    >>> event = WeightsOwned(step=3, task_id=2, part="1.weight", owned=(0.5, 0.4), free=(0.2, 0.3))
     >>> event.free
-    (0.9, 0.8)
+    (0.2, 0.3)
     """
 
     task_id: int
@@ -84,7 +84,7 @@ class TaskInferred(StrategyEvent):
 class GatesUsed(StrategyEvent):
     """Shares of a layer's units that a task's gates leave open, and that some task up to now has in use, by seed.
 
-    >>> event = GatesUsed(step=3, task_id=2, part="depth 0", open=(0.9, 0.8), used=(0.9, 0.8))
+    >>> event = GatesUsed(step=3, task_id=2, part="1", open=(0.5, 0.4), used=(0.9, 0.8))
     >>> event.used
     (0.9, 0.8)
     """

@@ -38,7 +38,7 @@ class Gates:
 
     @classmethod
     def of(cls, net: Net, input_shape: tuple[int, ...]) -> Gates:
-        """Find the gates of a net, what a layer reads by closing one gate after the other and looking."""
+        """Find the gates of a net, and what each layer reads by closing one gate after the other."""
         layers = [name.rpartition(".")[0] for name in some_maskable(net, "hat")]
         units = {layer: net.shapes[f"{layer}.weight"][0] for layer in layers}
         transposed = [layer for layer in layers if getattr(net.owner(f"{layer}.weight"), "transposed", False)]
@@ -92,7 +92,7 @@ class Gates:
 
 
 def _inputs(net: Net, layers: list[str], params: Params, x: Tensor, gates: Params) -> dict[str, Tensor]:
-    """Return what every layer reads."""
+    """Return the inputs of every layer for inputs ``x`` and these gates."""
     seen: dict[str, Tensor] = {}
 
     def noting(layer: str) -> Callable[[nn.Module, Any], None]:

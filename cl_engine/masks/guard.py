@@ -21,7 +21,7 @@ def digest(tree: Mapping[str, Any]) -> str:
 
 @contextmanager
 def frozen(tree: Mapping[str, Any], what: str) -> Iterator[None]:
-    """Raise `RunFailed` if a tensor of the tree is another after the block than before."""
+    """Raise `RunFailed` if a tensor of the tree has changed when the block ends."""
     before = digest(tree)
     yield
     if digest(tree) != before:

@@ -50,7 +50,7 @@ class Layout:
         return torch.cat([params[name].flatten(1) for name in self.shapes], dim=1)
 
     def named(self, row: Tensor) -> Params:
-        """Return what `row` made a row of."""
+        """Return the tensors ``{name: [S, …]}`` of a row ``[S, size]``: the inverse of `row`."""
         parts = row.split(self.sizes, dim=1)
         return {
             name: part.reshape(len(row), *shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
@@ -64,7 +64,7 @@ class Layout:
         return packed
 
     def unpack(self, row: Tensor) -> Params:
-        """Return what `pack` packed, as booleans."""
+        """Return the booleans ``{name: [S, …]}`` of bytes ``[S, packed]``: the inverse of `pack`."""
         return self.named(self._bits(row).to(torch.bool))
 
     def numbers(self, planes: Tensor) -> Params:

@@ -55,7 +55,7 @@ class TaskNorms:
         return {name: base[name] for name in self.layout.shapes}
 
     def trained(self, state: State, task_id: int, base: Mapping[str, Tensor]) -> Params:
-        """Return what is handed to a fit: the task's tensors, and counters that only a fit needs."""
+        """Return the tensors handed to a fit: the task's own, and counters that only a fit needs."""
         return {**self.of(state, task_id, base), **{name: base[name] for name in self._counters}}
 
     def put(self, state: State, task_id: int, params: Mapping[str, Tensor]) -> None:

@@ -50,10 +50,10 @@ class MaskStore:
         negative = self.layout.unpack(row[:, self.layout.packed :])
         return {name: bits.to(torch.float32) - 2.0 * negative[name] for name, bits in on.items()}
 
-    def told(
+    def events(
         self, step: int, task_id: int, bank: Bank, before: Mapping[str, Tensor], after: Mapping[str, Tensor], most: int
     ) -> Iterator[MaskLearned | LayerMask | MaskOverlap]:
-        """Yield what there is to say of a mask just kept: shares flipped and zeroed, overlap with ``most`` tasks."""
+        """Yield the events of a mask just kept: shares flipped and zeroed, and overlap with the last ``most`` other tasks."""
         flipped = {name: (after[name] != before[name]).flatten(1) for name in after}
         zeroed = {name: (mask == 0).flatten(1) for name, mask in after.items()}
         yield MaskLearned(

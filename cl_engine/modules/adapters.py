@@ -16,7 +16,7 @@ from cl_engine.nn.net import Net, Params
 
 
 class Adapters:
-    """x + W_up relu(W_down x), over the channels of what each module of a net gives (Rebuffi et al. 2017; Houlsby et al. 2019).
+    """Adapters x + W_up relu(W_down x) over the channels of each module's output (Rebuffi et al. 2017; Houlsby et al. 2019).
 
     W_up starts at zero, so that the net starts as it was. An adapter of C channels and bottleneck r has 2Cr + C + r
     weights.
@@ -57,7 +57,7 @@ class Adapters:
         return {name: tensor.to(self._net.device) for name, tensor in found.items()}
 
     def hooks(self, params: Mapping[str, Tensor]) -> dict[str, Hook]:
-        """Return what applies one seed's adapters, for `Net.one`."""
+        """Return hooks that apply one seed's adapters, for `Net.one`."""
         return {
             layer: _adapting(*(params[f"{layer}:{part}"] for part in ("down", "down_bias", "up", "up_bias")))
             for layer in self.channels

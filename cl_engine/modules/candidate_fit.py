@@ -54,7 +54,7 @@ def fit_candidates(
 
 
 class _Returning:
-    """A fit to be looped over, and what it returned."""
+    """A fit to be looped over, with the value it returned once it is over."""
 
     def __init__(self, fitting: Generator[Event, None, Tree]) -> None:
         self._fitting = fitting

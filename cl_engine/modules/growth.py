@@ -112,7 +112,7 @@ class Growth:
         source: Sequence[int] | None,
         validation: Tensor,
     ) -> Iterator[Event]:
-        """Add a task: its path, and the modules on it that are new ``[S, depths]``; tell of it.
+        """Add a task: its path, and the modules on it that are new ``[S, depths]``; yield the events of it.
 
         ``source`` is the past task whose modules the path reuses, seed by seed; ``validation`` the accuracy there, ``[S]``.
         """

@@ -42,7 +42,7 @@ class Pool:
 
 
 class Orders:
-    """For each step of a net, which block of its pool is used: numbers ``[S, steps, blocks]``, more is likelier.
+    """The blocks that a net's steps use, each from its pool: numbers ``[S, steps, blocks]``, more is likelier.
 
     >>> from cl_engine.runs.plugins import net_builder
     >>> net = Net(net_builder("mlp", {"hidden": [6, 6, 6]}, (1, 2, 2), 3), (1, 2, 2))

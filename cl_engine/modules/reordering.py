@@ -62,8 +62,8 @@ def best_of(tried: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     return orders[best, torch.arange(len(best), device=best.device)]
 
 
-def told(orders: Orders, order: Tensor, coldest: float, experience: Experience) -> Iterator[Event]:
-    """Tell the block at each step of a task's order, and how much of a choice it still was at the lowest temperature."""
+def order_events(orders: Orders, order: Tensor, coldest: float, experience: Experience) -> Iterator[Event]:
+    """Yield the block at each step of a task's order, and the entropy of its shares at the lowest temperature, by seed."""
     shares = [orders.chances(of_seed, coldest) for of_seed in order]
     for place, (_, step) in enumerate(orders.places):
         block = tuple(int(of_seed[place].argmax()) for of_seed in shares)

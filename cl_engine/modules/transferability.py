@@ -15,7 +15,7 @@ ROWS_AT_ONCE = 1024
 def transferability_score(
     proxy: Proxy, features: Tensor, logits: Tensor, labels: Tensor, *, k: int = 1, cosine: bool = False
 ) -> float:
-    """Return what a net promises for a task; more is better.
+    """Return how well a net's features suit a task, by one of several proxies; more is better.
 
     Args:
         proxy: which proxy; the functions below.

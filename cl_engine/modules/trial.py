@@ -36,7 +36,7 @@ class Trial:
 
     @property
     def learns(self) -> bool:
-        """Whether there is anything new on the path."""
+        """Whether a module on the path is new, so that there is something to learn."""
         return not all(self.reuse)
 
     @property

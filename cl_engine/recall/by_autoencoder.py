@@ -93,19 +93,19 @@ class AutoencoderCodec(SkillCodec):
 
     def keep(self, state: State, batch: Batch) -> Keeping:
         block = self.budget.block
-        passes, begin = [0] * len(self.seeds), 0
+        epochs, begin = [0] * len(self.seeds), 0
         while begin < len(batch.rows):
             end, last = begin, self._first(state) + block
             while end < len(batch.rows) and (not block or batch.rows[end] < last):
                 end += 1
             took = yield from self._consolidate(state, batch, begin, end)
-            passes = [one + more for one, more in zip(passes, took, strict=True)]
+            epochs = [one + more for one, more in zip(epochs, took, strict=True)]
             if block and self.held(state) == last:  # what only learning needs is needed no more
                 state.pop("encoder", None)
                 if self._reference_bits:
                     state["references"] = self._no_lattice()
             begin = end
-        return Report(passes)
+        return Report(epochs)
 
     def _consolidate(self, state: State, batch: Batch, nth: int, end: int) -> Generator[Event, None, list[int]]:
         """Retrain the block's autoencoder on old rows and the batch's from ``nth`` to ``end``, and write all codes."""
@@ -144,10 +144,10 @@ class AutoencoderCodec(SkillCodec):
                 steps = lattice.steps_of(new[:, place], self.sizes, self._reference_bits)
                 self._write_lattice(state["references"], row - first, new[:, place], steps, None)
         self._correct(state, [*old, *rows], vectors, len(old))
-        return trained.passes
+        return trained.epochs
 
     def _targets(self, state: State, rows: Sequence[int]) -> Tensor:
-        """Return what the old rows are to be recalled as: quantised references, or what they are recalled as now."""
+        """Return the targets of old rows ``[S, n, P]``: their quantised references, or their recollections as they are now."""
         if not rows:
             return torch.zeros(len(self.seeds), 0, self.size, device=self.device)
         if self._reference_bits:
@@ -181,7 +181,7 @@ class AutoencoderCodec(SkillCodec):
             self._write_lattice(part, row, vector, steps, self._decoded(state, [row])[:, 0])
 
     def _decoded(self, state: State, rows: Sequence[int]) -> Tensor:
-        """Return what the decoder of their block makes of the codes of these rows, ``[S, n, P]``."""
+        """Return the codes of these rows as decoded by their block's decoder, ``[S, n, P]``."""
         decoder = self._decoder(state, rows[0] // self.budget.block if self.budget.block else 0)
         latents = state["latents"]
         codes = torch.stack([self._latents.row(latents, row) for row in rows], dim=1)

@@ -42,20 +42,20 @@ class Batch:
 
 @dataclass(frozen=True)
 class Report:
-    """The cost of keeping a batch: the passes of each seed over the skills trained on (0 where nothing is trained).
+    """The cost of keeping a batch: the epochs of each seed over the skills trained on (0 where nothing is trained).
 
-    >>> Report(passes=[40, 35]).passes
+    >>> Report(epochs=[40, 35]).epochs
     [40, 35]
     """
 
-    passes: list[int]
+    epochs: list[int]
 
 
 Keeping = Generator[Event, None, Report]
 
 
 class SkillCodec(ABC):
-    """Keeps skills as codes in a state and gives them back; holds nothing itself.
+    """Keeps skills as codes in a state and gives them back; all it knows is in the state.
 
     >>> from cl_engine.recall.by_lattice import QuantisedCodec
     >>> QuantisedCodec([0], [40, 10], torch.device("cpu"), bits=4).size
@@ -79,7 +79,7 @@ class SkillCodec(ABC):
 
     @abstractmethod
     def keep(self, state: State, batch: Batch) -> Keeping:
-        """Encode a batch into the state: a generator that yields progress and returns what it took."""
+        """Encode a batch into the state: a generator that yields progress and returns its cost."""
 
     @abstractmethod
     def recall(self, state: State, row: int) -> Tensor:

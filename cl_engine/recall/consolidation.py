@@ -45,11 +45,11 @@ class Consolidation(OptionGroup):
     code_lr: float = option(1e-3, "its learning rate", gt=0)
     code_lr_later: float | None = option(None, "its rate when it holds skills already; left out: the same", gt=0)
     code_batch: int = option(0, "samples a step; 0: all in one step, and the seeds side by side", ge=0)
-    max_passes: int = option(500, "cap on the passes of a consolidation", ge=1)
+    max_passes: int = option(500, "cap on the epochs of a consolidation", ge=1)
     max_passes_later: int | None = option(None, "the cap when it holds skills already; left out: the same", ge=1)
-    check_every: int = option(5, "passes between two looks at the stop rule", ge=1)
+    check_every: int = option(5, "epochs between two looks at the stop rule", ge=1)
     resend: Literal["none", "loss", "cosine", "mean"] = option(
-        "none", "samples sent twice a pass: loss at least, cosine at most `hard`, or cosine at most the mean"
+        "none", "samples sent twice an epoch: loss at least, cosine at most `hard`, or cosine at most the mean"
     )
     hard: float = option(1e-6, "what makes a sample hard")
 
@@ -89,15 +89,15 @@ class Targets:
 
 @dataclass
 class Trained:
-    """The autoencoders after a consolidation, and the number of passes over the samples that each seed took.
+    """The autoencoders after a consolidation, and the number of epochs over the samples that each seed took.
 
-    >>> Trained(encoder={}, decoder={}, passes=[12]).passes
+    >>> Trained(encoder={}, decoder={}, epochs=[12]).epochs
     [12]
     """
 
     encoder: Weights
     decoder: Weights
-    passes: list[int] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
 
 
 def consolidate(
@@ -150,8 +150,8 @@ class _Group:
         self, shape: Shape, start: Trained, targets: Targets, rule: StopRule, how: Consolidation, members: list[int]
     ) -> None:
         self.shape, self.result, self.targets, self.rule, self.how = shape, start, targets, rule, how
-        if len(start.passes) < len(targets.samples):
-            start.passes = [0] * len(targets.samples)
+        if len(start.epochs) < len(targets.samples):
+            start.epochs = [0] * len(targets.samples)
         self.members, self._solves = members, how.solves(shape)
         index = torch.tensor(members)
         parts = {f"e.{k}": v for k, v in start.encoder.items()} | {f"d.{k}": v for k, v in start.decoder.items()}
@@ -182,7 +182,7 @@ class _Group:
         return encoder, {name[2:]: tensor for name, tensor in self.weights.items() if name.startswith("d.")}
 
     def steps(self, number: int, names: dict[int, tuple[int, int, int]]) -> Iterator[None]:
-        """Make one pass; yields after every step."""
+        """Train for one epoch, yielding after every step."""
         how, count = self.how, self.samples.shape[1]
         if how.code_batch == 0 or how.code_batch >= count:
             losses, cosines = self._step(None)
@@ -220,7 +220,7 @@ class _Group:
 
     @torch.no_grad()
     def retire(self, number: int, last: bool) -> None:
-        """Put away the autoencoders of the seeds that have met the stop rule, or of all after the last pass."""
+        """Put away the autoencoders of the seeds that have met the stop rule, or of all after the last epoch."""
         done = [last] * len(self.members)
         if not last or self._solves:
             encoder, decoder = self.halves()
@@ -232,7 +232,7 @@ class _Group:
             recalled = joined(chunks, self.targets.length)
             if not math.isfinite(float(recalled.sum())):
                 raise RunFailed(
-                    f"the autoencoder's loss is not finite after {number} passes: lower code_lr, now {self.how.code_lr}"
+                    f"the autoencoder's loss is not finite after {number} epochs: lower code_lr, now {self.how.code_lr}"
                 )
             reached = self.rule.reached(recalled, self.whole, self.centre, self.members, self.targets.newest)
             done = [last or yes for yes in reached]
@@ -241,7 +241,7 @@ class _Group:
         encoder, decoder = self.halves()
         for position, member in enumerate(self.members):
             if done[position]:
-                self.result.passes[member] = number
+                self.result.epochs[member] = number
                 for into, trained in ((self.result.encoder, encoder), (self.result.decoder, decoder)):
                     for name, tensor in trained.items():
                         into[name][member] = tensor[position]

@@ -43,6 +43,7 @@ class Consolidated(StrategyEvent):
     ``cosine`` compares with what was to be recalled (recollections of old skills, exact new ones), ``residual`` the
     same without the shared start, ``previous`` the old recollections before and now (drift), ``original`` with the
     nets as they were learned (estimated from sketches; NaN where there are none). ``worst`` is the least over skills.
+    ``passes`` are the epochs over the skills that each seed took.
 
     >>> both = (0.99, 0.98)
     >>> names = [field for field in Consolidated.__annotations__ if field not in ("skills", "passes", "seconds")]

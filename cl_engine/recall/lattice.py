@@ -53,7 +53,7 @@ def rounded(vectors: Tensor, steps: Tensor, predicted: Tensor | None = None) -> 
 
 
 def located(symbols: Tensor, steps: Tensor, predicted: Tensor | None = None) -> Tensor:
-    """Return the lattice points that `rounded` wrote down."""
+    """Return the lattice points of whole numbers that `rounded` returned: its inverse."""
     points = symbols.to(torch.float32)
     if predicted is not None:
         points = points + (predicted / steps).round()

@@ -17,7 +17,7 @@ PROBE_ROWS = 512  # rows at most that the newest skill is tested on
 
 
 def mean_and_worst(cosines: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and least of ``[S, n]`` over the skills, by seed; NaN where there are none."""
+    """Return mean and least of cosines ``[S, n]`` over the skills, by seed; NaN where there are none."""
     if not cosines.shape[1]:
         nothing = (float("nan"),) * len(cosines)
         return nothing, nothing
@@ -52,7 +52,7 @@ def nearness_to_originals(
 
 
 def probing(net: Net, manifest: Manifest, rest: Params, experience: Experience) -> Probe:
-    """Return what measures the accuracy of weights ``[G, P]`` on rows of an experience, with ``rest`` beside them.
+    """Return a function that measures the accuracy of weights ``[G, P]`` on rows of an experience, with ``rest`` beside them.
 
     Validation rows, or training rows (evenly from all classes) where the scenario sets none aside.
     """

@@ -20,7 +20,7 @@ from cl_engine.events import Event
 from cl_engine.masks.norms import TaskNorms
 from cl_engine.modules.events import OrderTried, SourceScored
 from cl_engine.modules.pools import Mix, Orders
-from cl_engine.modules.reordering import beside, best_of, certainty, refined, told
+from cl_engine.modules.reordering import beside, best_of, certainty, order_events, refined
 from cl_engine.modules.transferability import nearest_neighbours
 from cl_engine.nn.head import HEAD
 from cl_engine.nn.net import Params
@@ -109,7 +109,7 @@ class Compose(Strategy):
                     for one in (order, fitted["orders"]["0"])
                 ]
                 self._keep(task, best_of(judged), {})
-            yield from told(self._orders, self._order(experience.task_id), self.coldest, experience)
+            yield from order_events(self._orders, self._order(experience.task_id), self.coldest, experience)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
@@ -236,7 +236,7 @@ class Compose(Strategy):
             self._keep(task, fitted["orders"][f"{task}"], fitted.get("own", {}).get(f"{task}", {}))
         if len(self.state["orders"]) == self.joint:
             del self.state["data"]
-        yield from told(self._orders, self._order(experience.task_id), self.coldest, experience)
+        yield from order_events(self._orders, self._order(experience.task_id), self.coldest, experience)
 
     def _nearest(self, experience: Experience) -> Generator[Event, None, Tensor]:
         """Return for each seed the order of the past task whose features suit the new one best, or whose answers do."""
@@ -284,7 +284,7 @@ class Compose(Strategy):
         for part in {"heads", "norms"} & set(self.state):
             rows = self.state[part].rows
             self.state[part].put(experience.task_id, rows[torch.arange(len(rows), device=rows.device), source])
-        yield from told(self._orders, self._order(experience.task_id), self.coldest, experience)
+        yield from order_events(self._orders, self._order(experience.task_id), self.coldest, experience)
 
     def _certainty_loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, *cooling: Tensor) -> Tensor:
         """Return what answers without labels are judged by, and the entropy of the shares."""

@@ -161,7 +161,7 @@ class MntdpS(Strategy):
     def _search_loss(
         self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, draws: Tensor, moves: Tensor
     ) -> Tensor:
-        """Return what moves the new modules on one sampled path, and the distribution that paths are sampled from."""
+        """Return the loss that trains new modules on one sampled path, and the distribution that paths are sampled from."""
         assert frozen is not None
         half, last = max(1, len(x) // 2), len(self._paths) - 1
         log_chances = torch.log_softmax(params["choice"]["logits"], dim=0)

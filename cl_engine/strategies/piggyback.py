@@ -98,7 +98,7 @@ class Piggyback(Strategy):
         after = self._hard(learned["scores"])
         self._keep(task, after, learned.get("norm", {}), learned["head"])
         started = self._hard(before)
-        yield from self._store.told(experience.step, task, state["masks"], started, after, self.overlaps)
+        yield from self._store.events(experience.step, task, state["masks"], started, after, self.overlaps)
 
     def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
         if frozen is None:

@@ -125,18 +125,18 @@ class SkillRecall(Strategy):
 
     @cached_property
     def manifest(self) -> Manifest:
-        """What stands where in the vector of a skill."""
+        """The tensors that the vector of a skill consists of, and those beside it."""
         return Manifest.of(self.net, self._initial, heads_inside=self.heads == "inside")
 
     @cached_property
     def keeper(self) -> SkillCodec:
-        """What keeps the skills."""
+        """The codec that keeps the skills."""
         sizes = [entry.size for entry in self.manifest.inside]
         return codec_of(self.code, self.seeds, sizes, self.net.device)
 
     @cached_property
     def sketches(self) -> Sketches | None:
-        """What diagnoses how far recollections are from the originals."""
+        """Sketches that tell how far recollections are from the originals; None: not asked for."""
         return Sketches(self.manifest.size, self.sketch, self.net.device) if self.sketch else None
 
     @cached_property
@@ -165,7 +165,7 @@ class SkillRecall(Strategy):
         return dict(self._start_of(task_id)) if self.pull else None
 
     def _centre(self) -> Tensor:
-        """Return what skills are taken to differ from, ``[S, P]``."""
+        """Return the weights that are taken away from skills before they are encoded, ``[S, P]``."""
         start = self.manifest.vector(self._start_of(0))
         return start if self.centred and self.begin != "scratch" else torch.zeros_like(start)
 
@@ -186,7 +186,7 @@ class SkillRecall(Strategy):
         places.put(task_id, torch.tensor([[row, waiting]]))
 
     def _consolidate(self, experience: Experience) -> Learning:
-        """Encode all that waits."""
+        """Encode all skills that wait, and measure how near recollections are before and after."""
         state, keeper, places = self.state, self.keeper, self.state["places"]
         if self.begin == "mean" and "mean" not in state:
             state["mean"] = {"start": state["waiting"].rows.mean(dim=1)}
@@ -214,7 +214,7 @@ class SkillRecall(Strategy):
         yield Consolidated(
             step=experience.step,
             skills=targets.shape[1],
-            passes=tuple(report.passes),
+            passes=tuple(report.epochs),
             **nearness(given, targets, centre, len(old)),
             **nearness_to_originals(self.sketches, kept, given, centre),
             seconds=time.perf_counter() - began,

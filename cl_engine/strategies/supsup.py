@@ -89,7 +89,7 @@ class SupSup(Strategy):
         if self.heads == "trained":
             state["heads"].put(task, row_of(learned["head"]))
         self._norms.put(state, task, learned.get("norm", {}))
-        yield from self._store.told(experience.step, task, state["masks"], before, after, self.overlaps)
+        yield from self._store.events(experience.step, task, state["masks"], before, after, self.overlaps)
         if self.setting != "task":
             x = experience.train.x[:TRIED]
             right = (self._inferred(x) == task).double().mean(dim=1)
