@@ -202,7 +202,7 @@ def recomputed(run: Run, rows: int = 64) -> dict[str, Array]:
     from cl_engine.results.log_file import array, opened, subgroup
 
     found = run.results
-    ledger = Ledger(found.sizes["seed"])
+    ledger, learned = Ledger(found.sizes["seed"]), 0
     scores: dict[str, list[Array]] = {name: [] for name in SCORES}
     order, tasks = found["evaluation_step"].values, found["experience_task"].values
     with opened(run.path) as file:
@@ -211,8 +211,9 @@ def recomputed(run: Run, rows: int = 64) -> dict[str, Array]:
             span = slice(start, start + rows)
             correct, total = (array(results, name, span) for name in ("n_correct", "n_total"))
             for step, right, count in zip(order[start : start + rows], correct, total, strict=True):
-                if step >= 0:
-                    ledger.learned(int(step), int(tasks[step]))
+                while learned <= step:  # not all experiences are followed by a test
+                    ledger.learned(learned, int(tasks[learned]))
+                    learned += 1
                 ledger.row(int(step))
                 tested = np.flatnonzero(count.any(axis=1))
                 if len(tested):
