@@ -46,6 +46,9 @@ class Hdf5Logger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
     experience (online streams) are one together, and training that brings several tasks at once is one for each. A row
     of R is all that was tested between two of them. A test in the middle of training gives points of learning curves;
     it is part of the row if nothing was trained after it.
+
+    >>> Hdf5Logger("run", strategy="mine").path.name
+    'run'
     """
 
     def __init__(
