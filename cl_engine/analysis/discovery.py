@@ -31,6 +31,11 @@ def find_runs(places: Sequence[str | Path]) -> tuple[list[Run], list[str]]:
     return runs, refused
 
 
+def fault(run: Run, error: Exception) -> str:
+    """Return a sentence on a run that could be opened, and that an analysis met an error in."""
+    return str(error) if isinstance(error, UsageError) else f"{run.path} is odd: {type(error).__name__}: {error}"
+
+
 def checked(run: Run) -> Run:
     """Return the run if all of its parts that a report needs can be read; of R, the last row: the rest stays on disk.
 

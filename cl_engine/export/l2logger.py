@@ -39,6 +39,7 @@ def export(run: Run, folder: Path) -> None:
     names = [_name(task, str(name)) for task, name in enumerate(run.results["task_name"].values)]
     for seed in run.results["seed"].values:
         base = folder / f"seed-{seed}"
+        base.mkdir(parents=True)
         count = 0
         for number, (kind, rows) in enumerate(_blocks(run, int(seed), names)):
             _write(base / "worker-0" / f"{number}-{kind}", number, kind, rows, count)
@@ -56,8 +57,10 @@ def _blocks(run: Run, seed: int, names: list[str]) -> Iterator[tuple[str, list[R
         step = int(steps[e])
         if 0 <= step < len(tasks):
             task = int(tasks[step])
-            points = midway[step][seed].tolist() if step in midway else [values[e, task]]
-            yield "train", [(names[task], float(value)) for value in points if np.isfinite(value)]
+            after = values[e, task] if task < len(names) else np.nan
+            points = midway[step][seed].tolist() if step in midway else [after]
+            name = names[task] if task < len(names) else _name(task, "")  # never tested
+            yield "train", [(name, float(value)) for value in points if np.isfinite(value)]
         tested = np.flatnonzero(np.isfinite(values[e]))
         yield "test", [(names[task], float(values[e, task])) for task in tested]
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import importlib
+import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from cl_engine.analysis.discovery import fault
 from cl_engine.analysis.names import one_line
 from cl_engine.errors import UsageError, unknown
 from cl_engine.results.run import Run
 
+LOG = logging.getLogger("cl_engine")
 WITHOUT = {"__init__", "frames", "registry", "needed", "scalars"}  # files here that are no format
 
 
@@ -28,12 +31,15 @@ def formats() -> dict[str, str]:
 def exported(runs: Sequence[Run], kind: str, output: Path) -> Iterator[Path]:
     """Write runs in a format, each into a folder of its own below ``output``; yield these folders.
 
+    A run that cannot be written is named in the log of the program, and the others are written.
+
     Raises:
-        UsageError: if there is no such format, a folder is there already, or it cannot be written.
+        UsageError: if there is no such format, a folder is there already, or no run can be written.
     """
     if kind not in formats():
         raise unknown("format", kind, formats())
     module = importlib.import_module(f"cl_engine.export.{kind.replace('-', '_')}")
+    done, faults = 0, []
     for run, name in zip(runs, _names(runs), strict=True):
         folder, part = output / name, output / f".{name}.part"
         if folder.exists():
@@ -44,10 +50,19 @@ def exported(runs: Sequence[Run], kind: str, output: Path) -> Iterator[Path]:
             module.export(run, part)
             part.rename(folder)
         except OSError as error:
-            raise UsageError(f"{folder} cannot be written: {error.strerror or error}") from None
+            faults.append(f"{folder} cannot be written: {error.strerror or error}")
+            continue
+        except Exception as error:  # of whatever kind: it is of this log, or of all
+            faults.append(fault(run, error))
+            continue
         finally:
             shutil.rmtree(part, ignore_errors=True)
+        done += 1
         yield folder
+    if faults and not done:
+        raise UsageError(faults[0])
+    for sentence in faults:
+        LOG.warning("left out: %s", sentence)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

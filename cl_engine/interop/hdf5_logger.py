@@ -113,7 +113,9 @@ class Hdf5Logger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         else:
             self._records.begin(contents, self._memory)
         self._write(log)
-        log.publish()
+        if self._counts:  # what was tested is seen before training goes on, which may take long
+            log.publish(due_only=isinstance(own, OnlineCLExperience))
+        self._counts = {}
         self._began = time.perf_counter()
 
     def before_training_epoch(self, strategy: Any, metrics: Any, **more: Any) -> None:

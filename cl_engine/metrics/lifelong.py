@@ -29,7 +29,7 @@ def performance_maintenance(R: Array, steps: Steps, tasks: Steps) -> Array:
     means = []
     for task in range(R.shape[1]):
         cells = R[by_time, task]
-        whole = (order[by_time] >= 0) & np.isfinite(cells).reshape(len(cells), -1).all(axis=1)
+        whole = (order[by_time] >= 0) & np.isfinite(cells).all(axis=tuple(range(1, cells.ndim)))
         when, values = order[by_time][whole], cells[whole]
         # for each time it was trained, the place of the first test after it; several may have the same
         first = np.searchsorted(when, np.flatnonzero(arrivals == task), side="left")

@@ -227,7 +227,7 @@ def _held(log: h5py.File) -> Held:
         else:
             small[name] = (axes, array(results, name), about)
     arrivals = small["experience_task"][1]
-    tasks = max(len(small["task"][1]), len(arrivals))  # those learned and not yet tested count too
+    tasks = len(small["task"][1]) + len(arrivals)  # those learned and not tested have a number and no place
     if not np.issubdtype(arrivals.dtype, np.integer) or ((arrivals < 0) | (arrivals >= tasks)).any():
         raise UsageError(f"{log.filename} is damaged: an experience is of a task that is none of its {tasks}")
     environment = subgroup(log, "environment")

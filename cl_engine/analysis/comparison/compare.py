@@ -90,6 +90,8 @@ def compared(runs: Sequence[Run], by: str = "acc") -> Comparison:
         raise UsageError("a comparison needs at least one run")
     asked = measure(by)
     groups, said = groups_of(runs, list(dict.fromkeys(("acc", by, *COSTS))))
+    if not groups:
+        raise UsageError(f"no run can be compared; {said[0]}")
     groups = _sorted(groups, asked)
     furthest = {case.stream: 0 for case in groups}
     for case in groups:

@@ -192,7 +192,7 @@ def spanned(comparison: Comparison, low: float, high: float, between: str = "–
 
 
 def _of_pairs(comparison: Comparison, stream: str) -> list[str]:
-    held = comparison.pairs[(comparison.pairs["stream"] == stream) & comparison.pairs["significant"]]
+    held = comparison.pairs[(comparison.pairs["stream"] == stream) & comparison.pairs["significant"].astype(bool)]
     return [
         f"{row['one']} and {row['other']} differ: {_value(comparison, row['difference'])} "
         f"(p = {row['p_holm']:.3g}, Wilcoxon's signed ranks over {row['n']} seeds, Holm)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from cl_engine.analysis.plots.style import FORMATS, SIZES, rendered, sized
 from cl_engine.core.files import put
 from cl_engine.errors import unknown
 from cl_engine.results.run import Run
+
+LOG = logging.getLogger("cl_engine")
 
 
 @dataclass(frozen=True)
@@ -134,10 +137,15 @@ def save_pictures(
     written = []
     with sized(size):
         for name, picture in _named(runs):
-            drawn = picture.draw()
-            if drawn is not None:
-                path = folder / f"{name}.{kind}"
-                put(path, rendered(drawn, kind, dark))
+            path = folder / f"{name}.{kind}"
+            try:
+                drawn = picture.draw()
+                content = None if drawn is None else rendered(drawn, kind, dark)
+            except Exception as error:  # of whatever kind: the others are drawn
+                LOG.warning("%s could not be drawn: %s: %s", path, type(error).__name__, error)
+                continue
+            if content is not None:
+                put(path, content)
                 written.append(path)
     return written
 

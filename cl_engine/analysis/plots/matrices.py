@@ -47,9 +47,10 @@ def transfer_matrix(run: Run) -> Figure | None:
     values, steps = _tests(run)
     if len(steps) < 2:
         return None
-    changes = 100 * np.diff(values, axis=0)
+    changes, tasks = 100 * np.diff(values, axis=0), run.results["experience_task"].values
     for row, (before, after) in enumerate(pairwise(steps)):
-        changes[row, run.results["experience_task"].values[max(0, before + 1) : after + 1]] = np.nan
+        learned = tasks[max(0, before + 1) : after + 1]
+        changes[row, learned[learned < changes.shape[1]]] = np.nan  # one that was never tested has no column
     if not np.isfinite(changes).any():
         return None
     most = max(1.0, float(np.nanquantile(np.abs(changes), 0.99)))  # the few beyond it have the colour of the end

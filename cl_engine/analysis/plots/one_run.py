@@ -101,13 +101,17 @@ def task_curves(run: Run) -> Figure | None:
 
 
 @styled
-def memory_over_stream(run: Run, beside: Sequence[Run] = ()) -> Figure:
+def memory_over_stream(run: Run, beside: Sequence[Run] = ()) -> Figure | None:
     """Return the bytes one seed holds over the experiences, by part; with the line of keeping a net a task beside it.
+
+    None where no memory was counted.
 
     That line is the ``independent`` run among those beside it, or what the strategy itself told of whole nets.
     """
     found = run.results
     held = found["memory"].values
+    if not held.size:
+        return None
     whole = _kept_whole(run, beside)
     unit, name = byte_unit(float(held.sum(axis=1).max(initial=1)))
     fig, axes = figure()
@@ -201,7 +205,8 @@ def _picked(tasks: np.ndarray) -> np.ndarray:
 
 
 def _name(run: Run, task: int) -> str:
-    return plain(f"{task} {run.results['task_name'].values[task]}", 24)
+    names = run.results["task_name"].values
+    return plain(f"{task} {names[task]}" if task < len(names) else str(task), 24)  # learned and never tested: no name
 
 
 def _words(kind: str) -> str:

@@ -70,7 +70,7 @@ def _overall(comparison: Comparison) -> list[Table]:
 
 def _pairs(comparison: Comparison) -> tuple[list[Table], list[str]]:
     """Return the pairs that differ, the surest first, and what is to be said of those that are not listed."""
-    found = comparison.pairs[comparison.pairs["significant"]].sort_values("p_holm", kind="stable")
+    found = comparison.pairs[comparison.pairs["significant"].astype(bool)].sort_values("p_holm", kind="stable")
     rows = [
         (
             f"{row['one']} – {row['other']}",

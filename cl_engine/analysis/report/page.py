@@ -21,7 +21,8 @@ from cl_engine.analysis.plots.svg import inline, shared, variables
 from cl_engine.analysis.report.comparison_section import section
 from cl_engine.analysis.report.remarks import counted, remarks, unfinished
 from cl_engine.analysis.report.tables import DEFINITIONS, options_apart, overview, score_tables
-from cl_engine.analysis.scores.run_scores import Summary, summarised
+from cl_engine.analysis.scores.run_scores import Summary
+from cl_engine.analysis.scores.run_scores import summaries as summaries_of
 from cl_engine.core.files import put
 from cl_engine.core.text import clean, size
 from cl_engine.errors import UsageError
@@ -52,12 +53,18 @@ class _Page:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.letters: dict[str, str] = {}
+        self.faults: list[str] = []  # sentences on what could not be shown
         self.groups: dict[str, tuple[list[str], list[Summary]]] = {}
         for scenario in sorted({run.scenario for run in runs}):
-            group = [run for run in runs if run.scenario == scenario]
-            summaries = sorted((summarised(run, group) for run in group), key=_rank)
+            found, faults = summaries_of([run for run in runs if run.scenario == scenario])
+            self.faults += (f"Not in this page: {sentence}" for sentence in faults)
+            if not found:
+                continue
+            summaries = sorted(found, key=_rank)
             names = [plain(name, LONGEST) for name in names_of([summary.run for summary in summaries])]
             self.groups[scenario] = (names, summaries)
+        if not self.groups:
+            raise UsageError(f"no run can be shown; {self.faults[0]}")
         self.runs = [summary.run for _, summaries in self.groups.values() for summary in summaries]
         self.pictured = {id(run) for run in self._chosen()}
 
@@ -72,7 +79,11 @@ class _Page:
         )
         source = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
         several = len(self.groups) > 1
-        compared = section(self.runs)
+        try:
+            compared = section(self.runs)
+        except Exception as error:  # of whatever kind: the page goes on without it
+            compared = None
+            self.faults.append(f"The runs could not be compared: {type(error).__name__}: {error}")
         scenarios = [
             self._scenario(k, name, *group, several) for k, (name, group) in enumerate(self.groups.items(), start=1)
         ]
@@ -114,6 +125,7 @@ class _Page:
     def _state(self, refused: Sequence[str]) -> list[str]:
         """Say what is not there: logs that cannot be read, runs that are not finished, pictures left out."""
         said = [f"Not in this page: {one_line(sentence)}" for sentence in refused]
+        said += map(one_line, self.faults)
         for scenario, (names, summaries) in self.groups.items():
             called = [f"{plain(scenario, LONGEST)}, {name}" for name in names] if len(self.groups) > 1 else names
             said += unfinished(called, summaries)
@@ -173,8 +185,17 @@ class _Page:
         }
 
     def _shown(self, pictures: Sequence[Picture], salt: str) -> list[dict[str, Any]]:
-        drawn = ((picture, picture.draw()) for picture in pictures)
-        return [self._drawn(picture.name, picture.aid, fig, salt) for picture, fig in drawn if fig is not None]
+        shown = []
+        for picture in pictures:
+            try:
+                fig = picture.draw()
+                if fig is not None:
+                    shown.append(self._drawn(picture.name, picture.aid, fig, salt))
+            except Exception as error:  # of whatever kind: the page goes on without it
+                self.faults.append(
+                    f"The picture {salt}-{picture.name} could not be drawn: {type(error).__name__}: {error}"
+                )
+        return shown
 
     def _drawn(self, name: str, aid: str, fig: Figure, salt: str) -> dict[str, Any]:
         return {"name": name, "aid": aid, "svg": Markup(inline(fig, f"{salt}-{name}", self.letters))}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from cl_engine.analysis.discovery import fault
 from cl_engine.analysis.names import one_line
 from cl_engine.analysis.plots.strategy_events import remarks_inside
 from cl_engine.analysis.scores.run_scores import Summary, reference
@@ -18,10 +19,15 @@ def remarks(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
     """Return sentences about runs, each once with the names of all runs it holds for."""
     runs = [summary.run for summary in summaries]
     return _once(
-        (name, sentence)
-        for name, summary in zip(names, summaries, strict=True)
-        for sentence in (*_of_run(summary), *_of_references(summary, runs), *remarks_inside(summary.run))
+        (name, sentence) for name, summary in zip(names, summaries, strict=True) for sentence in _said_of(summary, runs)
     )
+
+
+def _said_of(summary: Summary, beside: Sequence[Run]) -> list[str]:
+    try:
+        return [*_of_run(summary), *_of_references(summary, beside), *remarks_inside(summary.run)]
+    except Exception as error:  # of whatever kind: the other runs are remarked on
+        return [f": not looked at for remarks, as {one_line(fault(summary.run, error))}"]
 
 
 def unfinished(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
@@ -54,7 +60,8 @@ def _once(said: Iterable[tuple[str, str]]) -> list[str]:
 def _of_run(summary: Summary) -> Iterator[str]:
     run = summary.run
     if run.final is None:
-        yield ": nothing has been tested yet, so there are no scores"
+        tested = run.results["n_total"].values.any()
+        yield f": {'no test was of all tasks learned' if tested else 'nothing has been tested yet'}, so there are no scores"
     elif summary.experiences == 1:
         yield ": one experience only, so transfer and forgetting are undefined"
     else:

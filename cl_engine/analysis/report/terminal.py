@@ -31,11 +31,14 @@ def print_run(run: Run) -> None:
     seeds = ", ".join(str(seed) for seed in run.results["seed"].values)
     head = f"{run.scenario}, {run.strategy}: {run.status}, {steps} experiences, seeds {seeds}"
     out.print(_text(head, "bold"))
-    if run.final is None:
-        out.print(_text("nothing has been tested yet"))
-    else:
+    if run.results["n_total"].values.any():
         _print_matrix(out, run)
+    if run.final is not None:
         _print_scores(out, summary)
+    elif run.results["n_total"].values.any():
+        out.print(_text("there are no scores: no test was of all tasks learned"))
+    else:
+        out.print(_text("nothing has been tested yet"))
     if "backbone" in run.environment:
         out.print(_text(f"start   {_start(run.environment['backbone'])}"))
     if not summary.experiences:
@@ -94,13 +97,13 @@ def _print_matrix(out: Console, run: Run) -> None:
     found = run.results
     matrix = found["accuracy"].mean("seed").values
     full = np.flatnonzero(np.isfinite(found["acc"].values).any(axis=1) | (found["evaluation_step"].values < 0))
-    rows = _chosen(np.arange(len(matrix)) if len(matrix) <= SHOWN else full)
+    rows = _chosen(np.arange(len(matrix)) if len(matrix) <= SHOWN or not len(full) else full)
     columns = _chosen(np.arange(matrix.shape[1]))
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
     table.add_column("after", style="dim", no_wrap=True)
     for task in columns:
         table.add_column(str(task), justify="right", no_wrap=True)
-    learned, steps = run.learned, found["evaluation_step"].values
+    learned, steps, tasks = run.learned, found["evaluation_step"].values, found["experience_task"].values
     for row in rows:
         step = int(steps[row])
         cells = [
@@ -112,7 +115,8 @@ def _print_matrix(out: Console, run: Run) -> None:
             )
             for task in columns
         ]
-        table.add_row("untrained" if step < 0 else f"task {int(found['experience_task'].values[step])}", *cells)
+        after = f"task {int(tasks[step])}" if step < len(tasks) else f"experience {step}"  # broken off while tested
+        table.add_row("untrained" if step < 0 else after, *cells)
     out.print(_text("accuracy on each task (columns), mean over seeds; just learned in bold"))
     out.print(table)
     names = [f"{task} {found['task_name'].values[task]}" for task in columns]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cl_engine.analysis.discovery import fault
 from cl_engine.analysis.names import dotted, one_line
 from cl_engine.analysis.scores.measures import measured
 from cl_engine.results.run import Run
@@ -71,10 +72,16 @@ def groups_of(runs: Sequence[Run], measures: Sequence[str]) -> tuple[list[RunGro
                 why = "has seeds that another run has" if not new else f"got to experience {_learned(run)} of {reached}"
                 said.append(f"{stream}, {method}: {one_line(str(run.path))} {why}, and is left out")
                 continue
-            found = measured(run, measures, runs)
+            try:
+                found = measured(run, measures, runs)
+            except Exception as error:  # of whatever kind: the other runs are compared
+                said.append(f"{stream}, {method}: left out, as {one_line(fault(run, error))}")
+                continue
             for k in new:
                 rows[_seeds(run)[k]] = {name: float(values[k]) for name, values in found.items()}
             used.append(run)
+        if not used:
+            continue
         seeds = tuple(sorted(rows))
         values = {name: np.array([rows[seed][name] for seed in seeds]) for name in measures}
         groups.append(RunGroup(stream, method, one_line(used[0].strategy), tuple(used), seeds, reached, values))

@@ -112,7 +112,7 @@ def transfer_matrix(run: Run, normalised: bool = True) -> Array:
 
 def _earlier(run: Run) -> dict[int, Array]:
     """Return the courses of tasks before the last one that were tested midway, without the test right after learning."""
-    if not run.tables.get("stability"):
+    if not run.tables.get("stability") or not len(run.learned):
         return {}
     tested = set(run.table("stability")["task"].unique())
     last = int(np.argmax(run.learned))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
+from cl_engine.analysis.discovery import fault
 from cl_engine.metrics import matrix_scores
 from cl_engine.metrics.catalogue import SCORES
 from cl_engine.results.run import Run
@@ -138,6 +139,21 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
     )
 
 
+def summaries(runs: Sequence[Run]) -> tuple[list[Summary], list[str]]:
+    """Return the summaries of runs beside each other, and a sentence on each run that none can be made of."""
+    try:
+        return [summarised(run, runs) for run in runs], []
+    except Exception:  # of whatever kind: it is looked for which log it is of, and the others are shown
+        sound, faults = [], []
+    for run in runs:
+        try:
+            summarised(run)
+            sound.append(run)
+        except Exception as error:
+            faults.append(fault(run, error))
+    return [summarised(run, sound) for run in sound], faults
+
+
 def curve_area(run: Run) -> Score:
     """Return the area under the learning curve by seed, the mean over the experiences tested midway."""
     areas = [matrix_scores.learning_curve_area(accuracy, batches) for batches, accuracy in _by_experience(run)]
@@ -211,7 +227,7 @@ def recomputed(run: Run, rows: int = 64) -> dict[str, Array]:
             span = slice(start, start + rows)
             correct, total = (array(results, name, span) for name in ("n_correct", "n_total"))
             for step, right, count in zip(order[start : start + rows], correct, total, strict=True):
-                while learned <= step:  # not all experiences are followed by a test
+                while learned <= min(step, len(tasks) - 1):  # not all experiences are followed by a test
                     ledger.learned(learned, int(tasks[learned]))
                     learned += 1
                 ledger.row(int(step))
