@@ -210,6 +210,11 @@ class Run:
         measured = np.flatnonzero(np.isfinite(self.results["acc"].values).any(axis=1))
         return self.results.isel(evaluation=int(measured[-1])) if len(measured) else None
 
+    @property
+    def tested(self) -> bool:
+        """Whether a test after training was brought to its end, be it of some tasks only."""
+        return bool((self.results["seconds"].sel(phase="evaluate") > 0).any())
+
 
 def _held(log: h5py.File) -> Held:
     """Read what is small; all of it was audited."""

@@ -60,8 +60,7 @@ def _once(said: Iterable[tuple[str, str]]) -> list[str]:
 def _of_run(summary: Summary) -> Iterator[str]:
     run = summary.run
     if run.final is None:
-        tested = run.results["n_total"].values.any()
-        yield f": {'no test was of all tasks learned' if tested else 'nothing has been tested yet'}, so there are no scores"
+        yield f": {'no test was of all tasks learned' if run.tested else 'nothing has been tested yet'}, so there are no scores"
     elif summary.experiences == 1:
         yield ": one experience only, so transfer and forgetting are undefined"
     else:

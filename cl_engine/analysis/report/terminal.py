@@ -31,11 +31,11 @@ def print_run(run: Run) -> None:
     seeds = ", ".join(str(seed) for seed in run.results["seed"].values)
     head = f"{run.scenario}, {run.strategy}: {run.status}, {steps} experiences, seeds {seeds}"
     out.print(_text(head, "bold"))
-    if run.results["n_total"].values.any():
+    if run.tested:
         _print_matrix(out, run)
     if run.final is not None:
         _print_scores(out, summary)
-    elif run.results["n_total"].values.any():
+    elif run.tested:
         out.print(_text("there are no scores: no test was of all tasks learned"))
     else:
         out.print(_text("nothing has been tested yet"))
@@ -115,7 +115,8 @@ def _print_matrix(out: Console, run: Run) -> None:
             )
             for task in columns
         ]
-        after = f"task {int(tasks[step])}" if step < len(tasks) else f"experience {step}"  # broken off while tested
+        # no task is known of an experience that was broken off while it was tested
+        after = f"task {int(tasks[step])}" if 0 <= step < len(tasks) else f"experience {step}"
         table.add_row("untrained" if step < 0 else after, *cells)
     out.print(_text("accuracy on each task (columns), mean over seeds; just learned in bold"))
     out.print(table)
