@@ -23,7 +23,7 @@ from cl_engine.sweep.axes import Range, assigned, axes_of, covering, grid, rando
 from cl_engine.sweep.capacity import share_of_gpu, slots
 from cl_engine.sweep.combinations import check_keys, expanded, own, restored
 from cl_engine.sweep.config import HalvingOptions, ResourceOptions, SweepOptions, requested
-from cl_engine.sweep.folder import Entry, Look, SweepFolder
+from cl_engine.sweep.folder import Entry, LogSummary, SweepFolder
 from cl_engine.sweep.halving import goals
 from cl_engine.sweep.local import Local
 from cl_engine.sweep.search import points
@@ -245,7 +245,7 @@ def test_halving_ends_with_the_best_runs_at_the_end_and_every_other_one_dropped(
 ):
     options = HalvingOptions(tasks=tasks, factor=factor)
     names = [f"run{k}" for k in range(len(scores))]
-    looks = {name: Look() for name in names}
+    looks = {name: LogSummary() for name in names}
     learned = 0
     while True:
         found = goals(names, looks, set(), options, better)
@@ -262,7 +262,7 @@ def test_halving_ends_with_the_best_runs_at_the_end_and_every_other_one_dropped(
         learned += end - looks[name].learned
         status = "finished" if end == length else "stopped"
         score = scores[names.index(name)]
-        looks[name] = Look(status, end, 0.0, tuple((k, score) for k in range(1, end + 1)))
+        looks[name] = LogSummary(status, end, 0.0, tuple((k, score) for k in range(1, end + 1)))
     ended = [name for name in names if looks[name].status == "finished"]
     assert ended
     best = max(scores) if better > 0 else min(scores)
@@ -272,7 +272,11 @@ def test_halving_ends_with_the_best_runs_at_the_end_and_every_other_one_dropped(
 
 def test_halving_waits_for_all_of_a_group_but_not_for_those_given_up():
     options = HalvingOptions(tasks=2, factor=2)
-    looks = {"a": Look("stopped", 2, 0.0, ((2, 0.5),)), "b": Look("stopped", 2, 0.0, ((2, 0.7),)), "c": Look()}
+    looks = {
+        "a": LogSummary("stopped", 2, 0.0, ((2, 0.5),)),
+        "b": LogSummary("stopped", 2, 0.0, ((2, 0.7),)),
+        "c": LogSummary(),
+    }
     assert goals(list(looks), looks, set(), options, 1)["a"].waits
     found = goals(list(looks), looks, {"c"}, options, 1)
     assert found["a"].dropped_at == 2

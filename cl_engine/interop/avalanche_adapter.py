@@ -135,27 +135,27 @@ class AvalancheAdapter(Strategy):
 
     def _together(self, readers: Sequence[Any], strategies: Sequence[Any], experience: Experience) -> Learning:
         """Read the seeds' training in turn, each up to the next place where all are to be heard."""
-        from cl_engine.interop.callbacks import Going, PassEnded, Reached
+        from cl_engine.interop.callbacks import EpochDone, ProbePoint, TrainingProgress
 
         epochs, step, task = 0, experience.step, experience.task_id
         while True:
             messages: list[Any] = []
             for reader in readers:
                 message = self._next(reader, step)
-                while isinstance(message, Going):
+                while isinstance(message, TrainingProgress):
                     yield Progress(step=step, done=message.done)
                     message = self._next(reader, step)
                 messages.append(message)
             if not any(messages):
                 return
-            if all(isinstance(message, Reached) for message in messages):
+            if all(isinstance(message, ProbePoint) for message in messages):
                 place = messages[0]
                 yield TrainingProbe(
                     step=step, batch=place.batch, epoch=place.epoch, predict=self._midway(strategies, task)
                 )
-            ended = [message for message in messages if isinstance(message, PassEnded)]
+            ended = [message for message in messages if isinstance(message, EpochDone)]
             if ended:
-                loss = tuple(m.loss if isinstance(m, PassEnded) else math.nan for m in messages)
+                loss = tuple(m.loss if isinstance(m, EpochDone) else math.nan for m in messages)
                 seconds = sum(m.seconds for m in ended)
                 yield EpochEnded(
                     step=step, task_id=task, fit=0, epoch=epochs, epochs=self.train.epochs, loss=loss, seconds=seconds

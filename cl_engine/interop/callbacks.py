@@ -19,10 +19,10 @@ with quietly():
 
 
 @dataclass(frozen=True)
-class Going:
+class TrainingProgress:
     """Training is under way: the share that is done.
 
-    >>> Going(done=0.5).done
+    >>> TrainingProgress(done=0.5).done
     0.5
     """
 
@@ -30,10 +30,10 @@ class Going:
 
 
 @dataclass(frozen=True)
-class PassEnded:
+class EpochDone:
     """End of an epoch; ``loss`` is its mean.
 
-    >>> PassEnded(epoch=0, loss=0.7, seconds=1.2).loss
+    >>> EpochDone(epoch=0, loss=0.7, seconds=1.2).loss
     0.7
     """
 
@@ -43,10 +43,10 @@ class PassEnded:
 
 
 @dataclass(frozen=True)
-class Reached:
+class ProbePoint:
     """A point where the agenda wants the learner tested, after ``batch`` batches.
 
-    >>> Reached(batch=10, epoch=0).batch
+    >>> ProbePoint(batch=10, epoch=0).batch
     10
     """
 
@@ -63,7 +63,7 @@ class TrainingCallbacks(SupervisedPlugin):  # type: ignore[misc]
 
     passing = True  # it holds nothing that would have to be saved
 
-    def __init__(self, tell: Callable[[Going | PassEnded | Reached], None], curve: Curve) -> None:
+    def __init__(self, tell: Callable[[TrainingProgress | EpochDone | ProbePoint], None], curve: Curve) -> None:
         """Take what is called with every message, and when to be tested midway."""
         super().__init__()
         self._tell, self._curve = tell, curve
@@ -76,7 +76,7 @@ class TrainingCallbacks(SupervisedPlugin):  # type: ignore[misc]
         self._began = time.perf_counter()
         self._per_epoch = len(strategy.dataloader) if hasattr(strategy.dataloader, "__len__") else 0
         if self._batch == 0 and self._curve.wants(0, max(1, self._per_epoch)):
-            self._tell(Reached(0, 0))
+            self._tell(ProbePoint(0, 0))
 
     def after_training_iteration(self, strategy: Any, **more: Any) -> None:
         """Count a batch and its loss."""
@@ -84,19 +84,19 @@ class TrainingCallbacks(SupervisedPlugin):  # type: ignore[misc]
         self._batch += 1
         if time.perf_counter() - self._breath > BREATH:
             whole = max(1, self._per_epoch) * strategy.train_epochs
-            self._tell(Going(min(1.0, self._batch / whole)))
+            self._tell(TrainingProgress(min(1.0, self._batch / whole)))
             self._breath = time.perf_counter()
         ends = len(self._losses) >= self._per_epoch
         if self._per_epoch and not ends and self._curve.wants(self._batch, self._per_epoch):
-            self._tell(Reached(self._batch, self._epoch))
+            self._tell(ProbePoint(self._batch, self._epoch))
 
     def after_training_epoch(self, strategy: Any, **more: Any) -> None:
         """End an epoch."""
         loss = of_pass(self._losses)
         self._epoch += 1
-        self._tell(PassEnded(self._epoch - 1, loss, time.perf_counter() - self._began))
+        self._tell(EpochDone(self._epoch - 1, loss, time.perf_counter() - self._began))
         if self._curve.wants(self._batch, max(1, self._per_epoch)):
-            self._tell(Reached(self._batch, self._epoch))
+            self._tell(ProbePoint(self._batch, self._epoch))
 
 
 class AnswerCallbacks(SupervisedPlugin):  # type: ignore[misc]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cl_engine.core.rng import derive
 from cl_engine.data.stream import Data
-from cl_engine.interop.callbacks import AnswerCallbacks, Going, PassEnded, Reached, TrainingCallbacks
+from cl_engine.interop.callbacks import AnswerCallbacks, EpochDone, ProbePoint, TrainingCallbacks, TrainingProgress
 from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.randomness import Randomness, seeded
 from cl_engine.interop.recipe import Recipe
@@ -21,7 +21,7 @@ from cl_engine.interop.threaded_generator import ThreadedGenerator
 from cl_engine.training.fit_job import Curve
 
 UNSEEN = -1e9  # the logit of a class that an answer has no place for
-Message = Going | PassEnded | Reached
+Message = TrainingProgress | EpochDone | ProbePoint
 
 
 def restored(recipe: Recipe, seed: int, snapshot: Snapshot | None) -> tuple[Any, list[str]]:

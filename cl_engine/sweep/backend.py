@@ -75,10 +75,10 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Heard:
+class JobProgress:
     """Progress of a run: experiences learned, of how many (None: without end).
 
-    >>> Heard("run-1", learned=2, of=10).learned
+    >>> JobProgress("run-1", learned=2, of=10).learned
     2
     """
 
@@ -103,7 +103,7 @@ class Backend(Protocol):
     def start(self, job: Job) -> None:
         """Start a job; what becomes of it comes from `wait`."""
 
-    def wait(self, seconds: float) -> Sequence[Outcome | Heard]:
+    def wait(self, seconds: float) -> Sequence[Outcome | JobProgress]:
         """Return what has happened; wait for it at most ``seconds``."""
 
     def stop(self) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import joblib
 
 from cl_engine.errors import UsageError
-from cl_engine.sweep.backend import Heard, Job, Outcome
+from cl_engine.sweep.backend import Job, JobProgress, Outcome
 from cl_engine.sweep.capacity import share_of_gpu
 from cl_engine.sweep.config import ResourceOptions
 from cl_engine.sweep.local import POOLS, RUNS_A_PROCESS
@@ -75,7 +75,7 @@ def work_on_node(job: dict[str, Any], bell: Any) -> Outcome:
 
     from cl_engine.sweep.run_job import run_job
 
-    def hear(heard: Heard) -> bool:
+    def hear(heard: JobProgress) -> bool:
         try:
             return bool(ray.get(bell.heard.remote(heard.name, heard.learned, heard.of), timeout=HEARD_TIMEOUT))
         except ray.exceptions.RayError:
@@ -163,7 +163,7 @@ class Cluster:
         given = job.json | ({"device": "cpu"} if not self.gpus and job.device == "auto" else {})
         self.jobs[self.task.remote(given, self.bell)] = job
 
-    def wait(self, seconds: float) -> list[Outcome | Heard]:
+    def wait(self, seconds: float) -> list[Outcome | JobProgress]:
         """Return what has happened; wait for it at most ``seconds``."""
         if not self.jobs:
             time.sleep(seconds)
@@ -175,12 +175,12 @@ class Cluster:
         ended, _ = self.ray.wait(list(self.jobs), num_returns=len(self.jobs), timeout=seconds / 10)
         if not ended:
             ended, _ = self.ray.wait(list(self.jobs), num_returns=1, timeout=seconds)
-        found: list[Outcome | Heard] = [self._outcome(reference) for reference in ended]
+        found: list[Outcome | JobProgress] = [self._outcome(reference) for reference in ended]
         if time.monotonic() - self.asked > 1:
             self.asked = time.monotonic()
             try:
                 far = self.ray.get(self.bell.taken.remote(), timeout=HEARD_TIMEOUT)
-                found += [Heard(name, learned, of) for name, (learned, of) in far.items()]
+                found += [JobProgress(name, learned, of) for name, (learned, of) in far.items()]
             except self.ray.exceptions.RayError:
                 pass
         return found

@@ -16,10 +16,10 @@ from cl_engine.results.log_file import LOG_NAME
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.signals import Stopped, asked_to_stop
 from cl_engine.sweep.axes import Axes
-from cl_engine.sweep.backend import Backend, Heard, Job, Outcome
+from cl_engine.sweep.backend import Backend, Job, JobProgress, Outcome
 from cl_engine.sweep.combinations import Combination, references
 from cl_engine.sweep.config import SweepOptions
-from cl_engine.sweep.folder import OUTPUT, Entry, Look, SweepFolder
+from cl_engine.sweep.folder import OUTPUT, Entry, LogSummary, SweepFolder
 from cl_engine.sweep.halving import Goal, goals
 from cl_engine.sweep.search import Adaptive
 from cl_engine.sweep.status import Status
@@ -247,10 +247,10 @@ class Driver:
             command=self.command,
         )
 
-    def _take(self, what: Outcome | Heard) -> None:
+    def _take(self, what: Outcome | JobProgress) -> None:
         """Take in what a place says."""
         tally = self.tally
-        if isinstance(what, Heard):
+        if isinstance(what, JobProgress):
             tally.heard(what)
             return
         name = what.name
@@ -268,7 +268,7 @@ class Driver:
         self._tell(name)
         self._plan(tally.groups[name])
 
-    def _look(self, name: str, said: str) -> Look:
+    def _look(self, name: str, said: str) -> LogSummary:
         """Return what the log of a run says now; waits for it where another node says that it has written it."""
         for _ in range(SETTLES):
             look = self.folder.look(name, self.options.objective)

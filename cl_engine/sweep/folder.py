@@ -51,12 +51,12 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Look:
+class LogSummary:
     """A look into a run's log: its status (``new`` without one), experiences learned, seconds, and the objective.
 
     ``scores`` are the objective after each evaluation that tested all tasks met, as (experiences learned, value).
 
-    >>> Look("finished", learned=3, scores=((2, 0.7), (3, 0.8))).score
+    >>> LogSummary("finished", learned=3, scores=((2, 0.7), (3, 0.8))).score
     0.8
     """
 
@@ -209,21 +209,21 @@ class SweepFolder:
                 refused |= noted.get("outcome") == "refused"
         return failures[-1] if refused or len(failures) > retries else None
 
-    def look(self, name: str, objective: str) -> Look:
+    def look(self, name: str, objective: str) -> LogSummary:
         """Return what the log of a run says; ``new`` if there is none, ``damaged`` if it is not to be trusted."""
         log = self.path / name / LOG_NAME
         if not log.exists():
-            return Look()
+            return LogSummary()
         try:
             with opened(log) as file:
                 status = attributes_of(file)["status"]
                 audit(file)
                 return _looked(subgroup(file, "results"), status, objective)
         except (UsageError, IndexError):
-            return Look("damaged")
+            return LogSummary("damaged")
 
 
-def _looked(results: h5py.Group, status: str, objective: str) -> Look:
+def _looked(results: h5py.Group, status: str, objective: str) -> LogSummary:
     seconds = np.nan_to_num(array(results, "seconds"))
     steps, acc = array(results, "evaluation_step"), array(results, "acc")
     full = np.flatnonzero(np.isfinite(acc).all(axis=1) & (steps >= 0))
@@ -234,4 +234,4 @@ def _looked(results: h5py.Group, status: str, objective: str) -> Look:
     else:
         values = array(results, objective)[full].mean(axis=1)
     scores = tuple((int(step) + 1, float(value)) for step, value in zip(steps[full], values, strict=True))
-    return Look(status, len(seconds), float(seconds.sum()), scores)
+    return LogSummary(status, len(seconds), float(seconds.sum()), scores)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cl_engine.sweep.config import HalvingOptions
-from cl_engine.sweep.folder import Look
+from cl_engine.sweep.folder import LogSummary
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Goal:
 
 
 def goals(
-    group: Sequence[str], looks: Mapping[str, Look], out: set[str], options: HalvingOptions, better: int
+    group: Sequence[str], looks: Mapping[str, LogSummary], out: set[str], options: HalvingOptions, better: int
 ) -> dict[str, Goal]:
     """Return the goal of every run of a group.
 

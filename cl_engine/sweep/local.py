@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from cl_engine.sweep.backend import Heard, Job, Outcome
+from cl_engine.sweep.backend import Job, JobProgress, Outcome
 
 RUNS_A_PROCESS = 50  # then a new one takes its place: what a strategy's libraries leak ends with it
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -61,9 +61,9 @@ class Local:
         free = [slot for slot in self.slots if slot.job is None]
         min(free, key=lambda slot: not slot.alive).begin(job)
 
-    def wait(self, seconds: float) -> list[Outcome | Heard]:
+    def wait(self, seconds: float) -> list[Outcome | JobProgress]:
         """Return what has happened; wait for it at most ``seconds``."""
-        found: list[Outcome | Heard] = []
+        found: list[Outcome | JobProgress] = []
         with contextlib.suppress(queue.Empty):
             slot, process, said = self.said.get(timeout=seconds)
             while True:
@@ -114,10 +114,10 @@ class _Worker:
             self.process.stdin.write(json.dumps(job.json) + "\n")
             self.process.stdin.flush()
 
-    def took(self, said: dict[str, Any] | None, stopping: bool) -> list[Outcome | Heard]:
+    def took(self, said: dict[str, Any] | None, stopping: bool) -> list[Outcome | JobProgress]:
         """Return what it means that the process said this; None: that it has ended."""
         if said is not None and "heard" in said:
-            return [Heard(**said["heard"])]
+            return [JobProgress(**said["heard"])]
         job, self.job = self.job, None
         if said is not None:
             self.done += 1

@@ -29,14 +29,14 @@ from cl_engine.results.log_file import LOG_NAME
 from cl_engine.results.run import open_run
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.signals import Stopped
-from cl_engine.sweep.backend import Heard, Job, Outcome, Said
+from cl_engine.sweep.backend import Job, JobProgress, Outcome, Said
 from cl_engine.sweep.combinations import restored
 from cl_engine.sweep.folder import OUTPUT, PLAN, SweepFolder
 
 HEARD_EVERY = 0.5  # seconds between two words about how far a run is
 LOCK_PATIENCE = 60.0  # seconds in which a process that was told to stop lets go of its folder
 
-Hear = Callable[[Heard], bool]
+Hear = Callable[[JobProgress], bool]
 
 
 class Paused(Stopped):
@@ -162,7 +162,7 @@ class _Reader:
             raise Paused
         if time.monotonic() - self.said >= HEARD_EVERY:
             self.said = time.monotonic()
-            if self.hear(Heard(self.job.name, event.step + isinstance(event, events.Scored), self.steps)):
+            if self.hear(JobProgress(self.job.name, event.step + isinstance(event, events.Scored), self.steps)):
                 raise Stopped(signal.SIGTERM)
 
 

@@ -12,9 +12,9 @@ from typing import Any
 from cl_engine.analysis.names import one_line
 from cl_engine.core.text import duration, number, size
 from cl_engine.options import checked
-from cl_engine.sweep.backend import Heard, Outcome
+from cl_engine.sweep.backend import JobProgress, Outcome
 from cl_engine.sweep.config import SweepOptions
-from cl_engine.sweep.folder import PLAN, Entry, Look, SweepFolder
+from cl_engine.sweep.folder import PLAN, Entry, LogSummary, SweepFolder
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Running:
     """
 
     since: float
-    heard: Heard | None = None
+    heard: JobProgress | None = None
 
 
 class Status:
@@ -47,7 +47,7 @@ class Status:
     def __init__(self, options: SweepOptions) -> None:
         self.options = options
         self.entries: dict[str, Entry] = {}
-        self.looks: dict[str, Look] = {}
+        self.looks: dict[str, LogSummary] = {}
         self.groups: dict[str, str] = {}
         self.running: dict[str, Running] = {}
         self.failed: dict[str, str] = {}
@@ -83,7 +83,7 @@ class Status:
                 tally.dropped[entry.name] = last["after"]
         return tally
 
-    def enter(self, entry: Entry, group: str, look: Look) -> None:
+    def enter(self, entry: Entry, group: str, look: LogSummary) -> None:
         """Take in a run."""
         self._done = self._varied = None
         self.entries[entry.name], self.groups[entry.name], self.looks[entry.name] = entry, group, look
@@ -96,12 +96,12 @@ class Status:
         self.running[name] = Running(time.monotonic())
         self.most = max(self.most, len(self.running))
 
-    def heard(self, heard: Heard) -> None:
+    def heard(self, heard: JobProgress) -> None:
         """Take in how far a run is."""
         if heard.name in self.running:
             self.running[heard.name].heard = heard
 
-    def ended(self, outcome: Outcome, look: Look) -> None:
+    def ended(self, outcome: Outcome, look: LogSummary) -> None:
         """Take in what became of a run, and what its log says now."""
         self._done = None
         self.running.pop(outcome.name, None)

@@ -27,10 +27,10 @@ def main() -> None:
 
     from dataclasses import asdict
 
-    from cl_engine.sweep.backend import Heard, Job
+    from cl_engine.sweep.backend import Job, JobProgress
     from cl_engine.sweep.run_job import run_job
 
-    def hear(heard: Heard) -> bool:
+    def hear(heard: JobProgress) -> bool:
         _say(channel, {"heard": asdict(heard)})
         return False
 
