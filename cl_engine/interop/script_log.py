@@ -75,7 +75,8 @@ class ScriptLog:
         self._folder = RunFolder(path, experiment).__enter__()
         self._unpublished = True
         try:
-            said, any_stream = json.loads(experiment), _any(stream)
+            said = json.loads(experiment)
+            any_stream: Any = stream  # only what the recorder asks of a stream
             if lengths is None:
                 attributes = {"strategy": said["strategy"], "scenario": said["scenario"]}
                 texts = {"scenario": "# an Avalanche script", "command": " ".join(sys.argv)}
@@ -141,7 +142,3 @@ def refused(path: Path) -> UsageError:
         f"{path} holds a log already: give another folder, or fresh=True to replace it, or load the strategy that wrote it "
         "before anything is trained or evaluated"
     )
-
-
-def _any(stream: ScriptStream) -> Any:
-    return stream

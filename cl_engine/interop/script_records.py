@@ -160,9 +160,7 @@ class Records:
         """
         if self._now and self._now.piece == UNBOUNDED and not inside:
             self._end(memory)  # nothing else will say where an experience ends
-        self._log_over()
-        if self._now:
-            self._place(self._now)
+        self._assign()
         cells: dict[int, tuple[int, int]] = {}
         for (index, label), (right, total) in counts.items():
             task = self.tasks.of_test(index, label)
@@ -178,9 +176,7 @@ class Records:
         now = self._now
         if now and now.piece and whole:
             self._end(memory)
-        self._log_over()
-        if self._now:
-            self._place(self._now)
+        self._assign()
 
     @property
     def _training(self) -> Training:
@@ -198,6 +194,12 @@ class Records:
         over, self._over = self._over, []
         for training in over:
             self._log(training)
+
+    def _assign(self) -> None:
+        """Log what is over, and decide what the experience being trained is, as far as its test stream is known now."""
+        self._log_over()
+        if self._now:
+            self._place(self._now)
 
     def _place(self, training: Training) -> None:
         """Decide under which step and task training is logged: a task that is new, else that with the most rows."""

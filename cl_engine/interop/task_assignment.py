@@ -96,6 +96,7 @@ class TaskAssignment:
         self.names: list[str] = []
         self._numbers: dict[Key, int] = {}
         self._tests: dict[int, Content] = {}
+        self._labels: set[int] = set()  # task labels of all tests
         self._of: int | None = None
         self._warned = False
 
@@ -116,6 +117,7 @@ class TaskAssignment:
         """Take in what a test experience holds, and how many there are (None: not known)."""
         assert content.index is not None
         self._tests[content.index], self._of = content, of
+        self._labels |= content.labels.keys()
 
     def of_test(self, index: int, label: int | None = None) -> int:
         """Return the task of a test experience; ``label`` where it `is_mixed`."""
@@ -129,7 +131,7 @@ class TaskAssignment:
 
     def is_mixed(self, index: int) -> bool:
         """Return whether a test experience has rows of several tasks, told by their task labels."""
-        return self._labelled and len(self._tests[index].labels) > 1
+        return len(self._tests[index].labels) > 1
 
     def of_training(self, contents: Sequence[Content]) -> dict[int, int]:
         """Return the rows of training experiences by task, the first task met first."""
@@ -159,7 +161,7 @@ class TaskAssignment:
 
     @property
     def _labelled(self) -> bool:
-        return len({label for test in self._tests.values() for label in test.labels}) > 1
+        return len(self._labels) > 1
 
     def _test_of_class(self) -> dict[int, int]:
         """Return the test experience of each class; empty if some are not known, or share a class."""
