@@ -14,7 +14,7 @@ from cl_engine.nn.feature_cache import FrozenFeatures
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
 from cl_engine.runs import plugins
-from tests.test_examiner import evaluated, walked
+from tests.test_evaluator import evaluated, walked
 
 Tiny = Callable[..., Experiment]
 
