@@ -16,12 +16,13 @@ FLOORS = [
     ["core", "options"],
     ["metrics", "checkpoints", "nn"],
     ["results"],
+    ["target", "scenes"],
     ["data"],
     ["training", "loggers"],
     ["recall", "masks"],
     ["modules"],
     ["strategy"],
-    ["strategies", "streams", "sources", "nets", "engine"],
+    ["strategies", "streams", "sources", "nets", "targets", "engine"],
     ["runs"],
     ["analysis"],
     ["export", "experiment"],
@@ -32,7 +33,7 @@ FLOORS = [
 ]
 # the same inside `analysis/`, which has rooms of its own
 ANALYSIS = [["names"], ["discovery"], ["scores"], ["plots"], ["comparison"], ["report", "live"]]
-PLUGINS = ("strategies", "streams", "sources", "nets")  # no plug-in imports another
+PLUGINS = ("strategies", "streams", "sources", "nets", "targets")  # no plug-in imports another
 ONLY_HERE = {"avalanche": "interop", "ray": "sweep", "optuna": "sweep"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -13,8 +13,28 @@ from cl_engine.options import Configured
 
 
 @dataclass(frozen=True, eq=False)
+class Labels:
+    """A labelling of a source's inputs: what may be asked of them beside the class, and the answers.
+
+    >>> depth = Labels("number_map", {"channels": 1, "kind": "depth"}, np.ones((4, 1, 8, 8)), np.ones((2, 1, 8, 8)))
+    >>> depth.target
+    'number_map'
+
+    Attributes:
+        target: name of the target.
+        options: the target's options.
+        train, test: labels of the source's training and test rows, in the target's form; may be memory-mapped.
+    """
+
+    target: str
+    options: dict[str, Any]
+    train: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Arrays:
-    """The arrays of a source: images (uint8) or signals (float32), and class numbers.
+    """The arrays of a source: images (uint8) or signals (float32), class numbers, and further labellings by name.
 
     >>> x, y = np.zeros((4, 1, 8, 8), np.uint8), np.array([0, 1, 0, 1])
     >>> Arrays(x, y, x, y, classes=2).train_x.shape
@@ -25,6 +45,7 @@ class Arrays:
         train_y, test_y: ``[N]``, int64, from 0 to ``classes`` − 1.
         mean, std: a number each channel, in stored units: what `Net` scales uint8 inputs by.
         about: what a reader of the log should know (a version, a checksum).
+        labels: labellings of the same inputs by name.
     """
 
     train_x: np.ndarray
@@ -35,10 +56,13 @@ class Arrays:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     about: dict[str, str | int] = field(default_factory=dict)
+    labels: dict[str, Labels] = field(default_factory=dict)
 
 
 class Source(Configured):
     """A source of data: files under the data root, or a package.
+
+    Its options stand behind its name: ``scenes/size=96,view=aerial``.
 
     >>> class Zeros(Source):
     ...     def load(self, root):

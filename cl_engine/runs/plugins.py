@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -18,9 +19,16 @@ from cl_engine.errors import UsageError, unknown
 from cl_engine.nn.architecture import Architecture
 from cl_engine.runs.resource_errors import is_out_of_memory
 from cl_engine.strategy import Strategy
+from cl_engine.target import Target
 
-Kind = Literal["strategies", "streams", "sources", "nets"]
-BASES: dict[Kind, type] = {"strategies": Strategy, "streams": Stream, "sources": Source, "nets": Architecture}
+Kind = Literal["strategies", "streams", "sources", "nets", "targets"]
+BASES: dict[Kind, type] = {
+    "strategies": Strategy,
+    "streams": Stream,
+    "sources": Source,
+    "nets": Architecture,
+    "targets": Target,
+}
 # names that stand for another library's own, each with the function that is given what follows the colon
 GUESTS: dict[Kind, dict[str, tuple[str, str]]] = {
     "strategies": {
@@ -31,7 +39,13 @@ GUESTS: dict[Kind, dict[str, tuple[str, str]]] = {
     },
     "streams": {"avalanche": ("cl_engine.interop.benchmark_stream:named", "any benchmark of Avalanche: SplitMNIST, …")},
 }
-SINGULAR: dict[Kind, str] = {"strategies": "strategy", "streams": "stream", "sources": "source", "nets": "net"}
+SINGULAR: dict[Kind, str] = {
+    "strategies": "strategy",
+    "streams": "stream",
+    "sources": "source",
+    "nets": "net",
+    "targets": "target",
+}
 
 
 def names(kind: Kind) -> list[str]:
@@ -79,19 +93,36 @@ def load(kind: Kind, name: str) -> type[Any]:
 
 
 def source(name: str) -> Source:
-    """Return the source of this name, which is ``kind/path`` for a kind that takes a path.
+    """Return the source of this name: ``kind``, ``kind/path`` for a kind that takes a path, or ``kind/option=value,…``.
 
     Raises:
-        UsageError: if there is none, or a path is missing or not wanted.
+        UsageError: if there is none, a path is missing or not wanted, or an option is not one of the source's.
     """
     kind, _, path = name.partition("/") if ":" not in name else (name, "", "")
     cls: type[Source] = load("sources", kind)
-    if cls.takes_path != bool(path):
+    if cls.takes_path != bool(path) and not (cls.Options.model_fields and not cls.takes_path):
         wanted = f"name it with a path, as '{kind}/NAME'" if cls.takes_path else f"it takes no path: name it '{kind}'"
         raise UsageError(f"source '{name}': {wanted}")
     found = cls()
     found.path = path
+    found.configure({} if cls.takes_path else _options_in(name, path), f"source '{kind}'")
     return found
+
+
+def _options_in(name: str, path: str) -> dict[str, Any]:
+    """Return options that are written ``key=value,key=value``, numbers as numbers."""
+    options: dict[str, Any] = {}
+    for part in path.split(",") if path else []:
+        key, sign, value = part.partition("=")
+        if not sign or not key:
+            raise UsageError(
+                f"source '{name}': found '{part}' behind the slash; options are written key=value,key=value"
+            )
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options
 
 
 def net_builder(

@@ -30,5 +30,5 @@ class Digits(Source):
         for label in range(10):
             rows = rng.arrays(0, "digits", label).permutation(np.flatnonzero(y == label))
             test[rows[: len(rows) // 5]] = True
-        scale = {"mean": (float(x[~test].mean()),), "std": (float(x[~test].std()),)}
-        return Arrays(x[~test], y[~test], x[test], y[test], 10, **scale, about={"data": "scikit-learn digits"})
+        scale = (float(x[~test].mean()),), (float(x[~test].std()),)
+        return Arrays(x[~test], y[~test], x[test], y[test], 10, *scale, about={"data": "scikit-learn digits"})

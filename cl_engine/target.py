@@ -1,0 +1,138 @@
+"""The contract of targets: what a task asks for, the loss of each row, and the measure of the answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_engine.options import Configured
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The name of a score, its unit ("1": none), and whether more of it is better.
+
+    >>> Measure("mean_angle", "degree", higher=False).unit
+    'degree'
+    """
+
+    name: str
+    unit: str = "1"
+    higher: bool = True
+
+
+class Target(Configured, ABC):
+    """What a task asks of its inputs: how many outputs there are, what is lost by each row, and how answers are measured.
+
+    A score is a function of a fixed number of sums over rows, so that what is stored is exact, adds up over parts of the
+    rows, and gives every score again. The outputs of a net are ``[N, O]``, or ``[N, O, h, w]`` where its head is read at each
+    place of a map; a target of rows averages those over the places, a target of places brings them to its labels' size.
+
+    >>> import torch
+    >>> class Sign(Target):
+    ...     measure, outputs, sum_names = Measure("agreement"), 1, ("right", "all")
+    ...     def losses(self, outputs, y):
+    ...         return F.softplus(-outputs[:, 0] * y)
+    ...     def sums(self, outputs, y):
+    ...         return torch.stack([(outputs[:, 0] * y > 0).sum(), torch.tensor(len(y))]).double()
+    ...     def scores(self, sums):
+    ...         return {"agreement": sums[..., 0] / sums[..., 1]}
+    ...     def guess(self, y):
+    ...         return y.double().mean().reshape(1)
+    >>> target, y = Sign(), torch.tensor([1, -1, 1])
+    >>> target.score(target.sums(torch.ones(3, 1), y).numpy()).round(2)
+    np.float64(0.67)
+
+    Attributes:
+        places: whether the head is read at each place of a map.
+        measure: the score that R holds.
+        outputs: number of outputs of the head.
+        sum_names: names of the sums.
+    """
+
+    places: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:
+        """Return the target with these options.
+
+        Raises:
+            UsageError: for options that do not exist or are out of bounds.
+        """
+        made = cls()
+        made.configure(options, "target")
+        return made
+
+    @classmethod
+    def name(cls) -> str:
+        """Return the name of the target: that of its file."""
+        return cls.__module__.rsplit(".", 1)[-1]
+
+    @property
+    @abstractmethod
+    def measure(self) -> Measure:
+        """The score that R holds."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Number of outputs of the head."""
+
+    @property
+    @abstractmethod
+    def sum_names(self) -> tuple[str, ...]:
+        """Names of the sums."""
+
+    @abstractmethod
+    def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of each row ``[N]`` for outputs ``[N, O, …]`` of one seed and labels ``[N, …]``."""
+
+    @abstractmethod
+    def sums(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return the sums over the rows ``[K]``, float64, for outputs ``[N, O, …]`` of one seed and labels ``[N, …]``."""
+
+    @abstractmethod
+    def scores(self, sums: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the measure and further scores of sums ``[…, K]`` by name; NaN where there was nothing to be measured."""
+
+    @abstractmethod
+    def guess(self, y: Tensor) -> Tensor:
+        """Return the outputs ``[O]`` that suit labels of training rows best where no input is looked at.
+
+        What they score is what a score is to be held against: the most frequent class, the mean number.
+        """
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """Return the measure of sums ``[…, K]``."""
+        return self.scores(sums)[self.measure.name]
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss of the rows."""
+        return self.losses(outputs, y).mean()
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Return what outputs ``[N, O, …]`` say, in the form of labels."""
+        return outputs[:, : self.outputs]
+
+    def fault(self, y: np.ndarray) -> str:
+        """Return what is wrong with labels ``[N, …]``, as the rest of a sentence about them; empty: nothing."""
+        return ""
+
+
+def of_rows(outputs: Tensor, count: int) -> Tensor:
+    """Return the first ``count`` outputs a row ``[N, count]``, averaged over the places of maps."""
+    own = outputs[:, :count]
+    return own.flatten(2).mean(dim=2) if own.ndim > 2 else own
+
+
+def at_places(outputs: Tensor, count: int, size: tuple[int, ...]) -> Tensor:
+    """Return the first ``count`` outputs at the size of labels ``[N, count, H, W]``, by bilinear interpolation."""
+    own = outputs[:, :count]
+    if own.ndim == 2:
+        return own[:, :, None, None].expand(-1, -1, *size)
+    return own if own.shape[2:] == size else F.interpolate(own, size=size, mode="bilinear", align_corners=False)

@@ -1,0 +1,52 @@
+"""One class a row."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_engine.metrics.sums import ratio
+from cl_engine.options import option
+from cl_engine.target import Measure, Target, of_rows
+
+
+class Classes(Target):
+    """One class a row, learned by cross-entropy and measured by accuracy.
+
+    >>> target, y = Classes.of(classes=3), torch.tensor([0, 2])
+    >>> target.score(target.sums(torch.eye(3)[[0, 1]], y).numpy())
+    np.float64(0.5)
+    """
+
+    classes: int = option(..., "number of classes", ge=1)
+
+    measure = Measure("accuracy")
+    sum_names = ("right", "all")
+
+    @property
+    def outputs(self) -> int:
+        return self.classes
+
+    def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(of_rows(outputs, self.classes), y, reduction="none")
+
+    def sums(self, outputs: Tensor, y: Tensor) -> Tensor:
+        right = (self.answers(outputs) == y).sum()
+        return torch.stack([right, torch.full_like(right, len(y))]).double()
+
+    def scores(self, sums: np.ndarray) -> dict[str, np.ndarray]:
+        return {"accuracy": ratio(sums[..., 0], sums[..., 1])}
+
+    def guess(self, y: Tensor) -> Tensor:
+        return torch.bincount(y, minlength=self.classes).float()
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        return of_rows(outputs, self.classes).argmax(dim=1)
+
+    def fault(self, y: np.ndarray) -> str:
+        if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+            return f"they are {y.dtype} of shape {y.shape}; the number of a class a row is allowed"
+        odd = y[(y < 0) | (y >= self.classes)]
+        return f"one of them is {odd[0]}; allowed are 0 to {self.classes - 1}" if len(odd) else ""
