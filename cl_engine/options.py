@@ -131,6 +131,24 @@ class Configured:
         return {name: grouped[name] if name in grouped else getattr(self, name) for name in self.Options.model_fields}
 
 
+def options_in(text: str, where: str) -> dict[str, Any]:
+    """Return options that are written ``key=value,key=value`` behind a name; values as JSON, or as they are.
+
+    Raises:
+        UsageError: for what is not written like this.
+    """
+    options: dict[str, Any] = {}
+    for part in text.split(",") if text else []:
+        key, sign, value = part.partition("=")
+        if not sign or not key:
+            raise UsageError(f"{where}: found '{part}' behind the slash; options are written key=value,key=value")
+        try:
+            options[key] = json.loads(value)
+        except ValueError:
+            options[key] = value
+    return options
+
+
 def checked(model: type[M], values: Mapping[str, Any], where: str = "") -> M:
     """Return ``values`` as a ``model``, or raise one `UsageError` that names all that is wrong with them.
 

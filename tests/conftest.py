@@ -50,6 +50,9 @@ class Given:
     def classes_of(self, name: str) -> int | None:
         return None
 
+    def plugin(self, kind: str, name: str) -> type[Any]:
+        return plugins.load(kind, name)  # type: ignore[arg-type]
+
 
 @pytest.fixture
 def forking(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:

@@ -16,13 +16,13 @@ FLOORS = [
     ["core", "options"],
     ["metrics", "checkpoints", "nn"],
     ["results"],
-    ["target", "scenes"],
+    ["targets", "scenes"],
     ["data"],
     ["training", "loggers"],
     ["recall", "masks"],
     ["modules"],
     ["strategy"],
-    ["strategies", "streams", "sources", "nets", "targets", "engine"],
+    ["strategies", "streams", "sources", "nets", "labels", "engine"],
     ["runs"],
     ["analysis"],
     ["export", "experiment"],
@@ -33,7 +33,7 @@ FLOORS = [
 ]
 # the same inside `analysis/`, which has rooms of its own
 ANALYSIS = [["names"], ["discovery"], ["scores"], ["plots"], ["comparison"], ["report", "live"]]
-PLUGINS = ("strategies", "streams", "sources", "nets", "targets")  # no plug-in imports another
+PLUGINS = ("strategies", "streams", "sources", "nets", "targets", "labels")  # no plug-in imports another
 ONLY_HERE = {"avalanche": "interop", "ray": "sweep", "optuna": "sweep"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 

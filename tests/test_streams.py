@@ -27,6 +27,7 @@ from cl_engine.testing.small import images
 OPTIONS = {
     "ctrl": {"shape": [3, 5, 5], "large": [4, 2], "small": [4, 2]},
     "compositional": {"depth": 1},
+    "views": {"views": ["classes", "flip", "rotation"]},
 }
 
 for kind in plugins.names("streams"):

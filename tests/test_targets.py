@@ -17,7 +17,7 @@ from sklearn.metrics import (
 from torch import Tensor
 from torchmetrics.functional.detection import intersection_over_union
 
-from cl_engine.target import Target
+from cl_engine.nn.target import Target
 from cl_engine.targets.boxes import BINS, Boxes, overlap
 from cl_engine.targets.class_map import UNLABELLED, ClassMap
 from cl_engine.targets.classes import Classes
@@ -239,7 +239,7 @@ def test_answers_that_overlap_a_surer_one_are_dropped():
         (Boxes.of(size=[8, 8]), np.array([[[1.0, 1, 9, 4]]]), "a box of row 0"),
         (Boxes.of(size=[8, 8]), np.array([[[4.0, 1, 2, 4]]]), "a box of row 0"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_labels_that_cannot_be_are_named(target: Target, y: np.ndarray, words: str):
     assert words in target.fault(y)

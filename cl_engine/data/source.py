@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class Arrays:
         mean, std: a number each channel, in stored units: what `Net` scales uint8 inputs by.
         about: what a reader of the log should know (a version, a checksum).
         labels: labellings of the same inputs by name.
+        vocabulary: number of tokens where inputs are int64 tokens, 0 the padding; None: they are not.
     """
 
     train_x: np.ndarray
@@ -57,6 +58,7 @@ class Arrays:
     std: tuple[float, ...] = (1.0,)
     about: dict[str, str | int] = field(default_factory=dict)
     labels: dict[str, Labels] = field(default_factory=dict)
+    vocabulary: int | None = None
 
 
 class Source(Configured):
@@ -114,3 +116,6 @@ class Sources(Protocol):
 
     def classes_of(self, name: str) -> int | None:
         """Return the number of classes of a source if it can be told without reading the data."""
+
+    def plugin(self, kind: Literal["targets", "labels"], name: str) -> type[Any]:
+        """Return the class of a target or label function; a `UsageError` if there is none of this name."""

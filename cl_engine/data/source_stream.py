@@ -55,7 +55,7 @@ class SourceStream(Stream):
         self.mean, self.std = arrays.mean, arrays.std
         self.input_shape = tuple(arrays.train_x.shape[1:])
         self.n_tasks = self.n if self.n is not None else self.all_tasks()
-        self._order = self._sequence()
+        self._order = sequence(self.revisit, self.n_tasks)
         self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
         self.n_steps = None if self.n_tasks is None else len(self._order or range(self.n_tasks))
         self._train = _ByClass(arrays.train_x, arrays.train_y, arrays.classes, self.device)
@@ -148,25 +148,6 @@ class SourceStream(Stream):
         x = data.x.index_select(0, index)
         return Data(self.transform(task, x) if len(x) else x, torch.from_numpy(y).to(self.device))
 
-    def _sequence(self) -> list[int] | None:
-        """Return the task at each step, or None where it is the step itself."""
-        if not self.revisit:
-            return None
-        if self.n_tasks is None:
-            raise self.refuse_endless("tasks come back (stream.revisit) after the last of n")
-        if isinstance(self.revisit, int):
-            if self.revisit < 0:
-                raise UsageError(f"stream.revisit: found {self.revisit}; allowed are 0, 1, 2, … or a list of tasks")
-            if self.n_tasks * (1 + self.revisit) > MOST:
-                raise UsageError(
-                    f"stream.revisit: {self.n_tasks} tasks that come back {self.revisit} times are more than {MOST} experiences"
-                )
-            return list(range(self.n_tasks)) * (1 + self.revisit)
-        odd = [task for task in self.revisit if not 0 <= task < self.n_tasks]
-        if odd:
-            raise UsageError(f"stream.revisit: there is no task {odd[0]}; tasks are 0 to {self.n_tasks - 1}")
-        return [*range(self.n_tasks), *self.revisit]
-
     def _outputs(self) -> int:
         if self.setting != "class":
             tasks = range(self.n_tasks) if self.n_tasks is not None else range(1)
@@ -175,6 +156,30 @@ class SourceStream(Stream):
             raise self.refuse_endless("in the class setting the number of classes must be known beforehand")
         last = ((task, local) for task in range(self.n_tasks) for local in range(len(self.classes_of(task))))
         return 1 + max(self.global_label(task, local) for task, local in last)
+
+
+def sequence(revisit: int | list[int], n_tasks: int | None) -> list[int] | None:
+    """Return the task at each step, or None where it is the step itself.
+
+    Raises:
+        UsageError: if tasks that there are not are to come back, or all tasks of a stream without end.
+    """
+    if not revisit:
+        return None
+    if n_tasks is None:
+        raise UsageError("stream.n is missing: tasks come back (stream.revisit) after the last of n")
+    if isinstance(revisit, int):
+        if revisit < 0:
+            raise UsageError(f"stream.revisit: found {revisit}; allowed are 0, 1, 2, … or a list of tasks")
+        if n_tasks * (1 + revisit) > MOST:
+            raise UsageError(
+                f"stream.revisit: {n_tasks} tasks that come back {revisit} times are more than {MOST} experiences"
+            )
+        return list(range(n_tasks)) * (1 + revisit)
+    odd = [task for task in revisit if not 0 <= task < n_tasks]
+    if odd:
+        raise UsageError(f"stream.revisit: there is no task {odd[0]}; tasks are 0 to {n_tasks - 1}")
+    return [*range(n_tasks), *revisit]
 
 
 def ordered(task_order: int | list[int], n_tasks: int | None, seed: int) -> list[int] | None:

@@ -15,7 +15,9 @@ from torch import Tensor
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.data.source import Sources
 from cl_engine.errors import UsageError
+from cl_engine.nn.target import Target
 from cl_engine.options import Configured, option
+from cl_engine.targets.classes import Classes
 
 Setting = Literal["task", "domain", "class"]
 PAD_VALUE: tuple[float, ...] = (0.0,)
@@ -32,7 +34,8 @@ class Data:
 
     Attributes:
         x: inputs ``[N, *shape]``; uint8 as stored for images, float32 otherwise. `Net` scales them.
-        y: labels ``[N]``, int64; local to the task, or global in the ``class`` setting.
+        y: labels ``[N, …]`` in the form of the task's target; of classes ``[N]``, int64, local to the task, or global in the
+            ``class`` setting.
         resample: given a number to draw from, returns ``x`` as random transformations show it this time; None: always alike.
     """
 
@@ -44,11 +47,15 @@ class Data:
         return len(self.y)
 
     def spread(self, most: int) -> Data:
-        """Return at most ``most`` rows, evenly spread over the rows sorted by class, so that each class has its share."""
+        """Return at most ``most`` rows, evenly spread over the rows sorted by class, so that each class has its share.
+
+        Where rows have no class they are spread over the rows as they come.
+        """
         if len(self) <= most:
             return self
-        by_class = torch.argsort(self.y, stable=True)
-        index = by_class[torch.linspace(0, len(self) - 1, most).long().to(self.y.device)]
+        index = torch.linspace(0, len(self) - 1, most).long().to(self.y.device)
+        if self.y.ndim == 1:
+            index = torch.argsort(self.y, stable=True)[index]
         return Data(self.x[index], self.y[index])
 
 
@@ -65,7 +72,8 @@ class Experience:
         task_id: the task these data belong to; ids are given in the order in which tasks first arrive: 0, 1, 2, …
         train: rows to learn from.
         validation: rows set aside for choices made while learning; empty if the scenario asks for none.
-        classes: number of classes of this task.
+        classes: number of classes of this task; 0 where it does not ask for classes.
+        target: what the task asks for; None: classes, as many as the stream has outputs.
         labelled: whether rows have labels; without, labels are −1 throughout.
         rng_key: number that the randomness of learning is derived from: the step this would be if tasks came in the
             stream's own order, so that what a task brings about does not depend on the order; None: the step.
@@ -78,6 +86,7 @@ class Experience:
     classes: int
     labelled: bool = True
     rng_key: int | None = None
+    target: Target | None = None
 
     @property
     def key(self) -> int:
@@ -149,6 +158,10 @@ class Stream(Configured):
     @abstractmethod
     def test(self, task_id: int) -> Data:
         """Return the test rows of a task."""
+
+    def target(self, task_id: int) -> Target:
+        """Return what a task asks for: by default one class a row."""
+        return Classes.of(classes=self.outputs)
 
     def describe(self) -> dict[str, str | int]:
         """Return what a reader of the log should know about the data beyond the options."""

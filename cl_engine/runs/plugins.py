@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -13,21 +12,24 @@ from typing import Any, Literal
 
 from torch import nn
 
+from cl_engine.data.label_function import LabelFunction
 from cl_engine.data.source import Source
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError, unknown
 from cl_engine.nn.architecture import Architecture
+from cl_engine.nn.target import Target
+from cl_engine.options import options_in
 from cl_engine.runs.resource_errors import is_out_of_memory
 from cl_engine.strategy import Strategy
-from cl_engine.target import Target
 
-Kind = Literal["strategies", "streams", "sources", "nets", "targets"]
+Kind = Literal["strategies", "streams", "sources", "nets", "targets", "labels"]
 BASES: dict[Kind, type] = {
     "strategies": Strategy,
     "streams": Stream,
     "sources": Source,
     "nets": Architecture,
     "targets": Target,
+    "labels": LabelFunction,
 }
 # names that stand for another library's own, each with the function that is given what follows the colon
 GUESTS: dict[Kind, dict[str, tuple[str, str]]] = {
@@ -44,6 +46,7 @@ SINGULAR: dict[Kind, str] = {
     "streams": "stream",
     "sources": "source",
     "nets": "net",
+    "labels": "view",
     "targets": "target",
 }
 
@@ -105,24 +108,8 @@ def source(name: str) -> Source:
         raise UsageError(f"source '{name}': {wanted}")
     found = cls()
     found.path = path
-    found.configure({} if cls.takes_path else _options_in(name, path), f"source '{kind}'")
+    found.configure({} if cls.takes_path else options_in(path, f"source '{name}'"), f"source '{kind}'")
     return found
-
-
-def _options_in(name: str, path: str) -> dict[str, Any]:
-    """Return options that are written ``key=value,key=value``, numbers as numbers."""
-    options: dict[str, Any] = {}
-    for part in path.split(",") if path else []:
-        key, sign, value = part.partition("=")
-        if not sign or not key:
-            raise UsageError(
-                f"source '{name}': found '{part}' behind the slash; options are written key=value,key=value"
-            )
-        try:
-            options[key] = json.loads(value)
-        except ValueError:
-            options[key] = value
-    return options
 
 
 def net_builder(

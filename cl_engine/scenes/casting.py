@@ -21,6 +21,11 @@ SURFACES = 3
 class View:
     """What the pixels of ``N`` pictures show, each tensor ``[N, R]`` over the ``R = size²`` pixels, row by row.
 
+    >>> from cl_engine.scenes.drawing import draw
+    >>> view = cast(draw(2, 0, "train"), size=8)
+    >>> view.depth.shape, bool((view.depth > 0).all())
+    (torch.Size([2, 64]), True)
+
     Attributes:
         ray: directions of the pixels in the camera's frame (x right, y up, z ahead), ``[R]`` each; their z is 1.
         depth: distance along the camera's axis, in metres.

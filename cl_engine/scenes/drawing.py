@@ -130,16 +130,16 @@ def _placed(
     A solid stands within view, inside the room and apart from those before it. The first has a place that is always
     free: straight ahead.
     """
-    n, most = kind.shape
-    reach: np.ndarray = np.where(kind == KINDS.index("box"), np.hypot(size[..., 0], size[..., 2]), size[..., 0]) + APART
+    n, most = len(kind), kind.shape[1]
+    reach = np.where(kind == KINDS.index("box"), np.hypot(size[..., 0], size[..., 2]), size[..., 0]) + APART
     foot: np.ndarray = np.full((n, most, 2), np.nan)
     found = np.zeros((n, most), dtype=bool)
     view = np.radians(FIELD_OF_VIEW / 2)
     for k in range(most):
         for _ in range(TRIES):
             angle = yaw + np.arctan(random.uniform(-0.85, 0.85, n) * np.tan(view))
-            far: np.ndarray = random.uniform(1.8, 5.5, n)
-            place = eye[:, [0, 2]] + far[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+            far = random.uniform(1.8, 5.5, (n, 1))
+            place = eye[:, [0, 2]] + far * np.stack([np.sin(angle), np.cos(angle)], axis=1)
             edge = reach[:, k : k + 1]
             inside = ((place > low[:, [0, 2]] + edge) & (place < high[:, [0, 2]] - edge)).all(axis=1)
             clear = np.hypot(foot[..., 0] - place[:, :1], foot[..., 1] - place[:, 1:]) > reach + edge

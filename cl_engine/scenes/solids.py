@@ -37,7 +37,13 @@ class Vector(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """First meetings: distance in lengths of the direction (inf: none), unit normal, two principal curvatures in 1/m."""
+    """First meetings: distance in lengths of the direction (inf: none), unit normal, two principal curvatures in 1/m.
+
+    >>> at = Vector(*torch.tensor([[0.0], [1.0], [-3.0]]))
+    >>> ahead = Vector(*torch.tensor([[0.0], [0.0], [1.0]]))
+    >>> sphere(at, ahead, *torch.ones(3, 1)).t
+    tensor([2.])
+    """
 
     t: Tensor
     normal: Vector

@@ -20,6 +20,7 @@ from cl_engine.scenes.truths import CLASSES, truths
 
 EDITION = 1  # of the renderer: pictures of another are not these
 AT_ONCE = 64  # pictures
+MANY = 3  # vehicles from which a picture's class is the same
 NUMBER_MAPS = {
     "depth": (1, "depth"),
     "normals": (3, "normals"),
@@ -36,7 +37,7 @@ class Scenes(Source):
     Ray-cast from a seed, in seconds, and kept under the data root; training and test pictures are drawn apart. A room is
     labelled with depth, normals, curvature, reshading, keypoints, segmentation, instances, occlusion edges, boxes, count, shape,
     colour, pose, layout and vanishing points (`cl_engine.scenes.truths`), and its class is the ``asked`` one; a picture from
-    above with boxes, and its class is the number of vehicles. ``light``, ``contrast``, ``blur`` and ``ground`` are those of a
+    above with boxes, and its class is the number of vehicles, three or more the last. ``light``, ``contrast``, ``blur`` and ``ground`` are those of a
     domain from above: the same seed has the same vehicles in each.
 
     >>> scenes = Scenes()
@@ -94,7 +95,7 @@ class Scenes(Source):
             return Labels("number_map", {"channels": channels, "kind": kind}, train, test)
         if name in NUMBERS:
             return Labels("numbers", {"numbers": train.shape[1]}, train, test)
-        classes = CLASSES[name] if self.view == "room" else aerial.MOST_VEHICLES + 1
+        classes = CLASSES[name] if self.view == "room" else MANY + 1
         return Labels("class_map" if train.ndim == 3 else "classes", {"classes": classes}, train, test)
 
     def _rooms(self, half: str, rows: int) -> Rendered:
@@ -111,7 +112,7 @@ class Scenes(Source):
         for start in range(0, rows, AT_ONCE):
             few = min(AT_ONCE, rows - start)
             pictures, boxes = aerial.pictures(few, self.seed, f"{half} {start}", self.size, domain)
-            count = np.count_nonzero(boxes[:, :, 0] >= 0, axis=1).astype(np.int64)
+            count = np.minimum(np.count_nonzero(boxes[:, :, 0] >= 0, axis=1), MANY).astype(np.int64)
             parts.append({"picture": pictures.numpy(), "boxes": boxes, "count": count})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.metrics.sums import average_precision
+from cl_engine.nn.target import Measure, Target
 from cl_engine.options import option
-from cl_engine.target import Measure, Target
 
 BINS = 100  # of confidence, in which answers are counted
 OVERLAP = 0.5  # intersection over union from which an answer has found a box

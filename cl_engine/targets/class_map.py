@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.metrics.sums import overlap_scores
+from cl_engine.nn.target import Measure, Target, at_places
 from cl_engine.options import option
-from cl_engine.target import Measure, Target, at_places
 
 UNLABELLED = 255  # as in the masks of Pascal VOC and Cityscapes
 

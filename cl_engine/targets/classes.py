@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.metrics.sums import ratio
+from cl_engine.nn.target import Measure, Target, of_rows
 from cl_engine.options import option
-from cl_engine.target import Measure, Target, of_rows
 
 
 class Classes(Target):

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.metrics.sums import number_scores, ratio
+from cl_engine.nn.target import Measure, Target, at_places
 from cl_engine.options import option
-from cl_engine.target import Measure, Target, at_places
 
 Kind = Literal["plain", "depth", "normals"]
 NEAR = 1.25  # a depth is right within this factor (Eigen, Puhrsch & Fergus 2014)

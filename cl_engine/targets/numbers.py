@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from cl_engine.metrics.sums import number_scores
+from cl_engine.nn.target import Measure, Target, of_rows
 from cl_engine.options import option
-from cl_engine.target import Measure, Target, of_rows
 
 
 class Numbers(Target):

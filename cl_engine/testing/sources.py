@@ -17,7 +17,9 @@ from cl_engine.runs.data_root import DataRoot, default_data_root
 def assert_sound(arrays: Arrays) -> None:
     """Fail, in a sentence, unless arrays fit each other and say how they are scaled."""
     for half, x in (("training", arrays.train_x), ("test", arrays.test_x)):
-        assert x.dtype in (np.uint8, np.float32), f"{half} inputs are {x.dtype}: uint8 or float32 is wanted"
+        assert x.dtype in (np.uint8, np.float32, np.int64), (
+            f"{half} inputs are {x.dtype}: uint8, float32 or int64 is wanted"
+        )
     assert arrays.train_x.dtype == arrays.test_x.dtype, "training and test inputs are of different types"
     assert arrays.train_x.shape[1:] == arrays.test_x.shape[1:], "training and test inputs are of different shapes"
     for half, x, y in (("training", arrays.train_x, arrays.train_y), ("test", arrays.test_x, arrays.test_y)):

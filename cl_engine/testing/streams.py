@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
@@ -41,6 +41,10 @@ class Given:
     def classes_of(self, name: str) -> int | None:
         """Return None: it is not told without reading."""
         return None
+
+    def plugin(self, kind: Literal["targets", "labels"], name: str) -> type[Any]:
+        """Return the class of a target or label function."""
+        return plugins.load(kind, name)
 
 
 def same(one: Data, other: Data) -> bool:

@@ -1,0 +1,205 @@
+"""Views: one source, and several questions about its inputs, each a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_engine.core import rng
+from cl_engine.data.label_function import LabelFunction
+from cl_engine.data.source import Arrays, Labels, Sources
+from cl_engine.data.source_stream import ordered, sequence
+from cl_engine.data.stream import Data, Experience, Stream
+from cl_engine.errors import UsageError
+from cl_engine.nn.target import Target
+from cl_engine.options import option, options_in
+
+SCALED = 2000  # rows that numbers are scaled by, at the most
+
+
+class Views(Stream):
+    """Views: every task is a labelling of the same inputs, which are held once, however many tasks there are.
+
+    A view is a labelling that the source holds (``depth`` of `scenes`) or a label function (``parity``, ``rotation``,
+    ``denoise`` …: `list labels`), with options behind a slash: ``ink/asked=number``. Numbers are learned in units of their
+    standard deviation over the task's training rows.
+
+    >>> from cl_engine.testing.small import images
+    >>> from cl_engine.testing.streams import Given
+    >>> stream = Views(Given(images()), source="digits", views=["classes", "flip", "autoencode"])
+    >>> [stream.target(task).name() for task in range(3)]
+    ['classes', 'classes', 'number_map']
+    """
+
+    source: str = option(..., "where inputs come from: a name of `list sources`")
+    views: list[str] = option(
+        ..., "what is asked, a task each: labellings of the source, and names of `list labels`", min_length=1
+    )
+    labelled: int | list[int] | None = option(
+        None, "rows with labels in every task, or in each; left out: all training rows there are"
+    )
+    test_rows: int | None = option(None, "rows of a task's test; left out: all", ge=1)
+    validation: float = option(0.0, "share of the training rows set aside for choices", ge=0, lt=1)
+    revisit: int | list[int] = option(
+        0, "how often all tasks come back, in order, or a list of the tasks that come back"
+    )
+    task_order: int | list[int] = option(
+        0, "0: the order of `views`; k > 0: the k-th seeded shuffle; a list of all tasks: that order"
+    )
+    seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
+
+    def __init__(self, data: Sources, /, device: torch.device | str = "cpu", **options: Any) -> None:
+        """Build the stream over a source in ``data``, its tensors on ``device``.
+
+        Raises:
+            UsageError: for options that do not exist, or do not fit the source or each other.
+        """
+        self.configure(options, "stream")
+        if self.setting != "task":
+            raise UsageError(
+                f"stream.setting: found '{self.setting}'; views ask different things about the same inputs, so that the task "
+                "must be told: use 'task'"
+            )
+        if self.n is not None and self.n > len(self.views):
+            raise UsageError(f"stream.n: found {self.n}, and there are {len(self.views)} views")
+        self.device, arrays = torch.device(device), data.load(self.source)
+        self.mean, self.std, self._about = arrays.mean, arrays.std, arrays.about
+        self.input_shape = tuple(arrays.train_x.shape[1:])
+        self.n_tasks = len(self.views) if self.n is None else self.n
+        self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
+        self._order = sequence(self.revisit, self.n_tasks)
+        self.n_steps = len(self._order or range(self.n_tasks))
+        self._held = {
+            half: _Half(x, y, self.device)
+            for half, x, y in (("train", arrays.train_x, arrays.train_y), ("test", arrays.test_x, arrays.test_y))
+        }
+        self._budgets = self._labelled_rows(len(arrays.train_x))
+        self._asked = [_asked(arrays, data, view) for view in self.views[: self.n_tasks]]
+        self._targets = [self._target(data, kind) for kind in range(self.n_tasks)]
+        self.outputs = max(target.outputs for target in self._targets)
+
+    @classmethod
+    def build(cls, options: Mapping[str, Any], sources: Sources, device: torch.device | str) -> Self:
+        return cls(sources, device=device, **options)
+
+    @classmethod
+    def sources_in(cls, options: Mapping[str, Any]) -> list[str]:
+        return [options["source"]]
+
+    def target(self, task_id: int) -> Target:
+        return self._targets[self._kind(task_id)]
+
+    def name_of(self, task_id: int) -> str:
+        return self.views[self._kind(task_id)]
+
+    def task_id(self, step: int) -> int:
+        self.check_step(step)
+        return step if self._order is None else self._order[step]
+
+    def __getitem__(self, step: int) -> Experience:
+        task = self.task_id(step)
+        kind = self._kind(task)
+        rows = self._rows(kind)
+        cut = round(len(rows) * self.validation)
+        target = self._targets[kind]
+        return Experience(
+            step=step,
+            task_id=task,
+            train=self._data(kind, "train", rows[cut:]),
+            validation=self._data(kind, "train", rows[:cut]),
+            classes=target.outputs if target.name() == "classes" else 0,
+            rng_key=step if self._kinds is None or step >= len(self._kinds) else kind,
+            target=target,
+        )
+
+    def test(self, task_id: int) -> Data:
+        rows = np.arange(len(self._held["test"].y))
+        return self._data(self._kind(task_id), "test", rows[: self.test_rows])
+
+    def describe(self) -> dict[str, str | int]:
+        return {"source": self.source, **self._about}
+
+    def _kind(self, task_id: int) -> int:
+        return task_id if self._kinds is None else self._kinds[task_id]
+
+    def _rows(self, kind: int) -> np.ndarray:
+        """Return the training rows of a view: the first of a shuffle that all views share where few are labelled."""
+        every, budget = len(self._held["train"].y), self._budgets[kind]
+        if budget == every and not self.validation:
+            return np.arange(every)
+        return rng.arrays(self.seed, "rows", "views").permutation(every)[:budget]
+
+    def _labelled_rows(self, every: int) -> list[int]:
+        budgets = self.labelled if isinstance(self.labelled, list) else [self.labelled or every] * len(self.views)
+        if len(budgets) != len(self.views):
+            raise UsageError(f"stream.labelled: {len(budgets)} numbers for {len(self.views)} views; one each is needed")
+        odd = [budget for budget in budgets if not 1 <= budget <= every]
+        if odd:
+            raise UsageError(f"stream.labelled: found {odd[0]}; the source has {every} training rows")
+        return budgets
+
+    def _target(self, data: Sources, kind: int) -> Target:
+        """Return the target of a view; numbers are scaled by the rows that are learned from."""
+        name, options = self._asked[kind][:2]
+        cls: type[Target] = data.plugin("targets", name)
+        if name in ("numbers", "number_map"):
+            y = self._data(kind, "train", self._rows(kind)[:SCALED]).y.double()
+            values = y.transpose(0, 1).flatten(1)
+            spread = [row[~row.isnan()] for row in values]
+            options = {
+                **options,
+                "mean": [float(row.mean()) for row in spread],
+                "std": [float(row.std()) or 1.0 if len(row) > 1 else 1.0 for row in spread],
+            }
+        target = cls.of(**options)
+        labels = self._asked[kind][2]
+        for half, y in () if labels is None else (("training", labels.train), ("test", labels.test)):
+            fault = target.fault(y)
+            if fault:
+                raise UsageError(f"source '{self.source}': of its {half} labels '{self.views[kind]}' {fault}")
+        return target
+
+    def _data(self, kind: int, half: str, rows: np.ndarray) -> Data:
+        held, (_, _, labels, function) = self._held[half], self._asked[kind]
+        x = held.inputs(rows)
+        if labels is not None:
+            own = labels.train if half == "train" else labels.test
+            y = torch.from_numpy(np.array(own[rows] if len(rows) < len(own) else own)).to(self.device)
+            return Data(x, y)
+        assert function is not None
+        classes = held.y[torch.from_numpy(rows).to(self.device)]
+        shown, y = function.ask(x, classes, rng.arrays(self.seed, "view", self.views[kind], half))
+        return Data(shown, y)
+
+
+class _Half:
+    """The inputs and classes of one half of a source, on the device."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, device: torch.device) -> None:
+        self.x = torch.from_numpy(np.require(x, requirements=("C", "W"))).to(device)
+        self.y = torch.from_numpy(np.asarray(y)).to(device)
+
+    def inputs(self, rows: np.ndarray) -> Tensor:
+        """Return these rows; a view of the tensor that is held, where they are all."""
+        if len(rows) == len(self.x) and (rows == np.arange(len(rows))).all():
+            return self.x[:]
+        return self.x.index_select(0, torch.from_numpy(rows).to(self.x.device))
+
+
+def _asked(arrays: Arrays, data: Sources, view: str) -> tuple[str, dict[str, Any], Labels | None, LabelFunction | None]:
+    """Return target and options of a view, and the labelling or the label function that it is."""
+    if view in arrays.labels:
+        found = arrays.labels[view]
+        return found.target, found.options, found, None
+    name, _, chosen = view.partition("/")
+    try:
+        function: LabelFunction = data.plugin("labels", name)()
+    except UsageError as error:
+        held = f"holds {', '.join(sorted(arrays.labels))}" if arrays.labels else "holds no labellings of its own"
+        raise UsageError(f"stream.views: {error}; the source {held}") from None
+    function.configure(options_in(chosen, f"view '{view}'"), f"view '{name}'")
+    return *function.prepare(arrays), None, function
