@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.digest import Digest, digest
 from cl_engine.data.source import Sources
 from cl_engine.errors import UsageError
 from cl_engine.options import Configured, option
@@ -153,6 +154,13 @@ class Stream(Configured):
     def describe(self) -> dict[str, str | int]:
         """Return what a reader of the log should know about the data beyond the options."""
         return {}
+
+    def digests(self) -> dict[str, Digest]:
+        """Return what tells the data from others, by name, where they come from no source; here that of the first experience."""
+        first = self[0]
+        test = self.test(first.task_id)
+        rows = (first.train.x, first.train.y, test.x, test.y)
+        return {"the first experience": digest(*(part.cpu().numpy() for part in rows))}
 
     def name_of(self, task_id: int) -> str:
         """Return a short name of the task for tables and pictures."""

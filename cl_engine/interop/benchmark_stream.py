@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.digest import Digest, checksum
 from cl_engine.data.source import Sources
 from cl_engine.data.source_stream import ordered
 from cl_engine.data.stream import Data, Experience, Setting, Stream
@@ -212,6 +213,18 @@ class Avalanche(Stream):
         told |= {key: str(value) for key, value in self.arguments.items()}
         kept = f"keep: crop {self.augmentation.crop}, flip {self.augmentation.flip}"
         return {**told, "random transformations": kept if self.augmentation else self.random_transforms}
+
+    def digests(self) -> dict[str, Digest]:
+        """Return what tells the benchmark from others: all labels, and the inputs of the first row of each experience."""
+        tests = [part for own in self.tests for part, _ in own]
+        with quietly():
+            rows = [inputs_of(part.dataset, [0], "eval").numpy() for part in (*self.parts, *tests) if len(part.labels)]
+        told: Digest = {
+            "training rows": sum(len(part.labels) for part in self.parts),
+            "experiences": len(self.parts),
+            "checksum": checksum([*(part.labels for part in (*self.parts, *tests)), *rows]),
+        }
+        return {f"benchmark '{self.benchmark}'": told}
 
     def name_of(self, task_id: int) -> str:
         """Return the task's classes where they tell it from others, else its number in the benchmark."""

@@ -44,9 +44,6 @@ class Folder(Source):
         mean, std = (tuple(255 * value for value in values) for values in IMAGENET)
         return Arrays(train_x, train_y, test_x, test_y, len(labels), mean, std, about={"data": f"folder {self.path}"})
 
-    def classes_under(self, root: Path) -> int:
-        return len(self._classes(root))
-
     def _half(self, root: Path, half: str) -> Path:
         folder = root / self.path / half
         return folder if half == "train" or folder.is_dir() else root / self.path / "val"

@@ -38,10 +38,6 @@ class Given:
         """Return the arrays."""
         return self.arrays
 
-    def classes_of(self, name: str) -> int | None:
-        """Return None: it is not told without reading."""
-        return None
-
 
 def same(one: Data, other: Data) -> bool:
     """Return whether two sets of rows are equal."""
