@@ -19,6 +19,7 @@ from torch import nn
 from cl_engine.data.digest import Digest
 from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import AgendaOptions, plan
+from cl_engine.engine.lookahead import look_ahead
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
@@ -159,6 +160,7 @@ class Experiment:
             )
         train = Train(**self.resolved["train"]).shown(stream.augmentation)
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
+        look_ahead(stream, built)
         return built
 
     def learner(self, stream: Stream, backbone: Backbone | None = None) -> Strategy:

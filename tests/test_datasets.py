@@ -90,6 +90,21 @@ def test_data_sets_that_cannot_be_are_refused(sources: list[Any], sentence: str)
         stream(*sources)[len(sources) - 1]
 
 
+def test_what_is_wrong_with_a_later_data_set_is_met_at_the_start():
+    with pytest.raises(UsageError, match="'signals' holds no images"):
+        stream("six", {"source": "signals", "classes": [0, 1]})
+    with pytest.raises(UsageError, match=r"different numbers from 0 to 3, found \[4\]"):
+        stream("six", {"source": "four", "classes": [4]})
+    with pytest.raises(UsageError, match=r"different numbers from 0 to 3, found \[\]"):
+        stream("six", {"source": "four", "classes": []})
+
+
+@pytest.mark.parametrize("options", [{}, {"samples_per_class": 5}, {"validation": 0.3}, {"task_order": [2, 0, 1]}])
+def test_how_many_rows_a_task_has_is_known_without_reading_them(options: dict[str, Any]):
+    found = stream("six", {"source": "four", "classes": [3, 1]}, "two", **options)
+    assert [found.train_rows(step) for step in range(3)] == [len(found[step].train) for step in range(3)]
+
+
 def test_images_of_the_shape_asked_for_stay_as_they_are():
     x = torch.randint(0, 256, (3, 1, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert to_shape(x, (1, 5, 4)) is x

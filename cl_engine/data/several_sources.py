@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
@@ -41,7 +41,7 @@ class SeveralSources(Stream):
         self.configure(options, "stream")
         self.device, self._sources = torch.device(device), data
         self.images = lru_cache(self.kept)(self._images)
-        self._class_counts: dict[str, int] = {}
+        self._class_counts: dict[str, np.ndarray] = {}  # training rows of each class
         self.prepare()
 
     @classmethod
@@ -56,8 +56,13 @@ class SeveralSources(Stream):
     def class_count(self, source: str) -> int:
         """Return the number of classes of a source; reads it the first time, so that what is missing or damaged is met then."""
         if source not in self._class_counts:
-            self._class_counts[source] = self.images(source).classes
-        return self._class_counts[source]
+            found = self.images(source)
+            self._class_counts[source] = np.bincount(found.train_y, minlength=found.classes)
+        return len(self._class_counts[source])
+
+    def class_rows(self, source: str, classes: Sequence[int]) -> list[int]:
+        """Return how many training rows there are of these classes of a source that `class_count` was asked about."""
+        return [int(self._class_counts[source][label]) for label in classes]
 
     def scale_of(self, first: Arrays, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and standard deviation of images of this number of channels, by those of the first source."""

@@ -147,6 +147,10 @@ class Stream(Configured):
         train, validation = unknown
         return dataclasses.replace(found, train=train, validation=validation, labelled=False)
 
+    def train_rows(self, step: int) -> int | None:
+        """Return how many rows there are to learn from at ``step``, told without reading them; None: it cannot be told."""
+        return None
+
     @abstractmethod
     def test(self, task_id: int) -> Data:
         """Return the test rows of a task."""

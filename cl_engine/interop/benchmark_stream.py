@@ -196,6 +196,11 @@ class Avalanche(Stream):
             rng_key=step if plain else index,
         )
 
+    def train_rows(self, step: int) -> int:
+        """Return how many rows there are to learn from at ``step``."""
+        index = self.sequence[step]
+        return len(self._chosen(self.parts[index].labels, np.arange(len(self.parts[index].labels)), index)[0])
+
     def test(self, task_id: int) -> Data:
         """Return the test rows of a task."""
         kind = self.kinds[task_id]

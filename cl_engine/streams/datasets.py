@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from cl_engine.data.images import to_shape
 from cl_engine.data.several_sources import SeveralSources
 from cl_engine.data.source import Arrays
-from cl_engine.data.source_stream import SourceStream, ordered
+from cl_engine.data.source_stream import SourceStream, kept_rows, ordered
 from cl_engine.data.stream import Data, Experience, Shape
 from cl_engine.errors import UsageError
 from cl_engine.options import STRICT, option
@@ -107,6 +107,10 @@ class Datasets(SeveralSources):
             validation=self._brought(found.validation, kind),
             rng_key=kind,
         )
+
+    def train_rows(self, step: int) -> int:
+        part = self.parts[self.kind_of(self.task_id(step))]
+        return kept_rows(self.class_rows(part.source, self._labels(part)), self.samples_per_class, self.validation)
 
     def test(self, task_id: int) -> Data:
         kind = self.kind_of(task_id)
