@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -163,6 +164,16 @@ def test_a_finished_run_is_left_alone_whatever_has_become_of_its_data(
     monkeypatch.setattr(Drawn, "rows", 9)
     tiny("finetune", **DRAWN).run(tmp_path)
     assert (tmp_path / "log.h5").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 3}', '{"a"'])
+def test_digests_that_are_not_as_written_are_refused_in_a_sentence(text: str, tiny: Tiny, tmp_path: Path):
+    stopped(tiny("finetune", **DRAWN), tmp_path)
+    with h5py.File(tmp_path / "log.h5", "r+") as log:
+        del log["environment/digests"]
+        log["environment/digests"] = text
+    with pytest.raises(UsageError, match="is not a whole log: environment/digests is not as written"):
+        tiny("finetune", **DRAWN).run(tmp_path)
 
 
 def test_data_that_change_while_a_run_reads_them_end_it(monkeypatch: pytest.MonkeyPatch):

@@ -36,8 +36,8 @@ def digest(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y:
 
 def difference(then: Mapping[str, Mapping[str, object]], now: Mapping[str, Mapping[str, object]]) -> str:
     """Return in words how digests by name differ, as far as both have them; empty: they do not."""
-    for name in then.keys() & now.keys():
-        before, after = then[name], now[name]
+    for name, before in then.items():
+        after = now.get(name, before)
         told = [
             f"{key} {before[key]} then, {after[key]} now"
             for key in before

@@ -86,9 +86,9 @@ def _as_float32(x: Tensor) -> Tensor:
     found = x.to(torch.float32)
     if not found.isfinite().all():
         raise UsageError("the benchmark gives inputs that are not finite numbers, or too large for float32")
-    if not x.is_floating_point() and x.dtype != torch.bool and bool((x.abs() > 2**24).any()):
+    if not x.is_floating_point() and x.numel() and float(largest := x.to(torch.float64).abs().max()) > 2**24:
         raise UsageError(
-            f"the benchmark gives whole numbers up to {int(x.abs().max())} as inputs; float32 tells them apart up to {2**24}"
+            f"the benchmark gives whole numbers up to {int(largest)} as inputs; float32 tells them apart up to {2**24}"
         )
     return found
 

@@ -61,7 +61,13 @@ class RunFolder:
         self._digests = digests
         if not (self.path / LOG_NAME).exists() or not self.checkpoint.exists():
             return
-        then = json.loads(open_run(self.path).environment.get("digests", "{}"))
+        text = open_run(self.path).environment.get("digests", "{}")
+        try:
+            then = {name: dict(told) for name, told in json.loads(text).items()}
+        except (ValueError, TypeError, AttributeError):
+            raise UsageError(
+                f"{self.path / LOG_NAME} is not a whole log: environment/digests is not as written"
+            ) from None
         changed = difference(then, digests)
         if changed:
             raise UsageError(
@@ -169,7 +175,7 @@ class RunFolder:
         path, kinds = self.checkpoint.path, {"strategy": dict, "ledger": dict, "cursor": int, "step": int}
         if not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
             raise UsageError(f"{path} is not the checkpoint of a run: it must hold {', '.join(kinds)}")
-        marked = found.get("experiment", self.mark).split(".")  # the second part was not always there
+        marked = str(found.get("experiment", self.mark)).split(".")  # the second part was not always there
         if marked != self.mark.split(".")[: len(marked)]:
             other = "experiment" if marked[0] != self.mark.split(".")[0] else "run, from other data or weights,"
             raise UsageError(f"{path} is of another {other} than the log beside it: remove both, or --fresh")
