@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from cl_engine.data.digest import Digest
 from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import AgendaOptions, plan
+from cl_engine.engine.lookahead import look_ahead
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
@@ -124,17 +126,17 @@ class Experiment:
         )
         return Path("results") / "-".join((*names, self.hash))
 
-    def stream(self, device: str = "cpu", data_root: Path | None = None) -> Stream:
+    def stream(self, device: str = "cpu", data_root: Path | DataRoot | None = None) -> Stream:
         """Build the stream; reads the source."""
         options = dict(self.resolved["stream"])
         kind: type[Stream] = plugins.load("streams", options.pop("name"))
-        return kind.build(options, DataRoot(data_root or default_data_root()), device)
+        return kind.build(options, _sources(data_root), device)
 
-    def backbone(self, stream: Stream, data_root: Path | None = None) -> Backbone:
+    def backbone(self, stream: Stream, data_root: Path | DataRoot | None = None) -> Backbone:
         """Return what nets start from; pre-trains it where the scenario asks for that and it is not in the cache."""
         if "backbone" not in self.resolved:
             return Backbone()
-        load = DataRoot(data_root or default_data_root()).load
+        load = _sources(data_root).load
         options = BackboneOptions(**self.resolved["backbone"])
         return backbone_of(options, stream, partial(self._builder, stream), self.resolved["net"], load)
 
@@ -158,6 +160,7 @@ class Experiment:
             )
         train = Train(**self.resolved["train"]).shown(stream.augmentation)
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
+        look_ahead(stream, built)
         return built
 
     def learner(self, stream: Stream, backbone: Backbone | None = None) -> Strategy:
@@ -168,6 +171,13 @@ class Experiment:
     def _builder(self, stream: Stream, outputs: int) -> Callable[[], nn.Module]:
         options = dict(self.resolved["net"])
         return plugins.net_builder(options.pop("name"), options, stream.input_shape, outputs)
+
+    def _digests(self, sources: DataRoot, stream: Stream, backbone: Backbone) -> dict[str, Digest]:
+        """Return what tells the data and weights that are learned from apart from others, by where they are from."""
+        found = {f"source '{name}'": told for name, told in sources.digests.items()} or stream.digests()
+        if "digest" in backbone.about:
+            found[f"backbone ({backbone.about['origin']})"] = {"checksum": backbone.about["digest"]}
+        return found
 
     @property
     def agenda(self) -> AgendaOptions:
@@ -214,8 +224,10 @@ class Experiment:
         ):
             if folder.status == "finished":
                 return folder.path
-            stream = self.stream(resolved_device(device), data_root)
-            backbone = self.backbone(stream, data_root)
+            sources = _sources(data_root)
+            stream = self.stream(resolved_device(device), sources)
+            backbone = self.backbone(stream, sources)
+            folder.take(self._digests(sources, stream, backbone))
             strategy, agenda = self.build_strategy(stream, backbone), self.agenda
             resume = folder.resume(stream.device)
             events: Any = simulate(
@@ -264,6 +276,10 @@ class Experiment:
                 events.close()  # a strategy that is left in the middle puts back at once what it had changed
                 recorder.close()
         return folder.path
+
+
+def _sources(data_root: Path | DataRoot | None) -> DataRoot:
+    return data_root if isinstance(data_root, DataRoot) else DataRoot(data_root or default_data_root())
 
 
 def resolved_device(name: str) -> str:

@@ -195,6 +195,10 @@ class Strategy(Configured, ABC):
         self._fits = 0
         yield from self.learn(experience)
 
+    def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
+        """Return how many rows are fitted together at each experience, given how many come; as far as it can be said."""
+        return rows
+
     def untrained(self) -> Strategy:
         """Return a twin of this strategy in its first state."""
         twin = copy.copy(self)

@@ -15,6 +15,7 @@ from cl_engine.interop.rows import dataset_of
 
 with quietly():
     from avalanche.benchmarks import benchmark_from_datasets, nc_benchmark, ni_benchmark
+    from avalanche.benchmarks.utils import as_classification_dataset
     from avalanche.core import SupervisedPlugin
     from avalanche.training.supervised import Naive
 
@@ -107,6 +108,21 @@ def of_parts(train: list[tuple[int, tuple[int, ...]]], tests: list[tuple[int, tu
 
     with quietly():
         return benchmark_from_datasets(train=[made(p) for p in train], test=[made(p) for p in tests or train])
+
+
+def of_tensors(train: list[Any], test: list[Any] | None) -> Any:
+    """Return a benchmark of experiences that are inputs and labels each; without ``test`` it has no test stream."""
+
+    def made(halves: list[Any]) -> list[Any]:
+        found = []
+        for x, y in halves:
+            data = TensorDataset(x, y)
+            data.targets = y  # type: ignore[attr-defined]
+            found.append(as_classification_dataset(data))
+        return found
+
+    with quietly():
+        return benchmark_from_datasets(**{"train": made(train)} | ({} if test is None else {"test": made(test)}))
 
 
 def not_a_benchmark() -> int:

@@ -47,9 +47,6 @@ class Given:
     load: Callable[[str], Arrays]
     root: Path = Path("nowhere")
 
-    def classes_of(self, name: str) -> int | None:
-        return None
-
 
 @pytest.fixture
 def forking(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:

@@ -179,13 +179,50 @@ def test_a_benchmark_of_the_users_own_runs_from_a_scenario_with_its_arguments(tm
         ({"benchmark": "SplitMNIST", "n_experience": 5}, "did you mean 'n_experiences'"),
         ({"benchmark": "SplitMNIST", "n": 3}, "cannot be made with .*n_experiences = 3|wants to download"),
         ({"benchmark": f"{USERS}:nothing"}, "cannot be imported"),
-        ({"benchmark": f"{USERS}:not_a_benchmark"}, "returned no benchmark with a train and a test stream"),
+        ({"benchmark": f"{USERS}:not_a_benchmark"}, "is no benchmark with a train and a test stream"),
         ({"benchmark": f"{USERS}:split_digits", "samples_per_class": 0}, "samples_per_class"),
     ],
 )
 def test_what_is_wrong_with_a_benchmark_is_said_in_a_sentence(options: dict[str, Any], sentence: str, tmp_path: Path):
     with pytest.raises(UsageError, match=sentence):
         Experiment.of(scenario(**options), "finetune").stream(data_root=tmp_path)
+
+
+X, Y = torch.zeros(6, 1, 2, 2), torch.tensor([0, 0, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "sentence"),
+    [
+        ((X, Y), None, "no benchmark with a train and a test stream; its streams are: train$"),
+        ((X[:0], Y[:0]), (X, Y), "experience 1 of the train stream .* has no rows"),
+        ((X, Y), (X, Y + 10), "no test rows of task 1, whose classes are 0, 1$"),
+        ((X[:, 0, 0, 0], Y), (X, Y), r"in one experience and \(\) in another: bring them to one"),
+        ((X[:, :, :1], Y), (X, Y), r"have shape \(1, 2, 2\) in one experience and \(1, 1, 2\) in another"),
+        ((X * 1j, Y), (X, Y), "inputs of type torch.complex64; real numbers are needed"),
+        ((X + float("nan"), Y), (X, Y), "inputs that are not finite numbers"),
+        ((X.double() + 1e300, Y), (X, Y), "inputs that are not finite numbers, or too large for float32"),
+        ((X.long() + 2**24 + 1, Y), (X, Y), "whole numbers up to 16777217 as inputs; float32 tells them apart up to"),
+        ((X, Y + 0.5), (X, Y), "labels must be whole numbers, found 0.5"),
+        ((X, Y * float("nan")), (X, Y), "labels must be whole numbers, found nan"),
+    ],
+)
+def test_a_benchmark_that_own_sources_would_be_refused_for_is_refused_too(train: Any, test: Any, sentence: str):
+    benchmark = users.of_tensors([(X, Y), train], None if test is None else [(X, Y), test])
+    with pytest.raises(UsageError, match=sentence):
+        from_avalanche(benchmark, setting="domain")
+
+
+def test_inputs_that_are_no_numbers_are_refused_when_their_experience_comes():
+    odd = X.clone()
+    odd[3] = float("inf")
+    with pytest.raises(UsageError, match="not finite numbers"):
+        from_avalanche(users.of_tensors([(odd, Y)], [(X, Y)]), setting="domain")[0]
+
+
+def test_a_single_number_a_row_is_refused():
+    with pytest.raises(UsageError, match="must be numbers along at least one axis"):
+        from_avalanche(users.of_tensors([(X[:, 0, 0, 0], Y)], [(X[:, 0, 0, 0], Y)]))
 
 
 def test_data_that_are_not_there_are_not_downloaded(tmp_path: Path):

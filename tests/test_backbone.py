@@ -17,9 +17,11 @@ from safetensors.torch import save_file
 
 from cl_engine.analysis.report.terminal import print_run
 from cl_engine.errors import UsageError
+from cl_engine.events import Event, Scored
 from cl_engine.experiment import Experiment
 from cl_engine.nn.head import HEAD_WEIGHT
 from cl_engine.results.run import open_run
+from cl_engine.runs.signals import Stopped
 from cl_engine.testing.small import with_dropout
 from tests.conftest import STRATEGIES
 
@@ -91,6 +93,29 @@ def test_a_users_weights_are_taken_from_a_file_by_their_names_in_the_module(tiny
     smaller = tiny("piggyback", **{**net, "net.hidden": 9, "backbone.file": str(tmp_path / "mine.safetensors")})
     with pytest.raises(UsageError, match=r"'1.weight' is of shape \(8, 64\), in the net of shape \(9, 64\)"):
         smaller.build_strategy(smaller.stream())
+
+
+def test_a_stopped_run_does_not_go_on_from_other_weights(tiny: Tiny, tmp_path: Path):
+    net, file = tiny("finetune").build_strategy(tiny("finetune").stream()).net, tmp_path / "weights.safetensors"
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Scored) and event.step == 1:
+            raise Stopped(2)
+
+    def keep(seed: int) -> None:
+        save_file(dict(net.module(seed).state_dict()), file)
+
+    keep(1)
+    experiment = tiny("independent", **{"backbone.file": str(file)})
+    with pytest.raises(Stopped):
+        experiment.run(tmp_path / "run", listeners=lambda stream: [stop])
+    keep(2)
+    with pytest.raises(
+        UsageError, match=rf"backbone \(file {file}\): checksum \w+ then, \w+ now: these are not what the run"
+    ):
+        experiment.run(tmp_path / "run")
+    keep(1)
+    assert open_run(experiment.run(tmp_path / "run")).status == "finished"
 
 
 @pytest.mark.parametrize(

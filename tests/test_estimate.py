@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cl_engine import estimate
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
+from cl_engine.errors import UsageError
 from cl_engine.estimate import Cost, check_experiment, measured
 from cl_engine.events import EpochEnded
 from cl_engine.experiment import Experiment
+from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
 
 Tiny = Callable[..., Experiment]
@@ -84,3 +89,64 @@ def test_every_strategy_says_whether_its_cost_grows(tiny: Tiny):
     for name in plugins.names("strategies"):
         experiment = tiny(name)
         assert isinstance(experiment.build_strategy(experiment.stream()).growing, bool)
+
+
+# 28 rows at the first step, 21 at the others
+ODD: dict[str, Any] = {
+    "stream.name": "split",
+    "stream.samples_per_class": 7,
+    "net.norm": "batch",
+    "train.batch": 10,
+    "agenda.curve_batches": 0,
+}
+LEFT_OVER = "of the {} rows at step 1 \\(task 1\\) batches of {} leave one over: set train.leftover = 'merge' or 'drop'"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "batch", "rows"),
+    [("finetune", 10, 21), ("independent", 10, 21), ("joint", 12, 49)],
+)
+def test_a_row_left_over_in_a_later_task_is_refused_before_the_first_step_where_batches_are_normalised(
+    strategy: str, batch: int, rows: int, tiny: Tiny, tmp_path: Path
+):
+    experiment = tiny(strategy, (0,), **{**ODD, "train.batch": batch})
+    with pytest.raises(UsageError, match=LEFT_OVER.format(rows, batch)):
+        experiment.run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match=LEFT_OVER.format(rows, batch)):
+        check_experiment(experiment, "cpu", None)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changes"),
+    [
+        ("finetune", {"train.leftover": "merge"}),
+        ("finetune", {"train.leftover": "drop"}),
+        ("finetune", {"net.norm": "none"}),
+        ("replay", {}),  # remembered rows join the one
+        ("head_only", {}),  # whose statistics are not the batch's
+        ("packnet", {}),  # likewise after the first task
+        ("joint", {}),
+    ],
+)
+def test_a_row_left_over_does_no_harm_where_nothing_is_normalised_over_it_alone(
+    strategy: str, changes: dict[str, Any], tiny: Tiny, tmp_path: Path
+):
+    experiment = tiny(strategy, (0,), **{**ODD, **changes})
+    assert open_run(experiment.run(tmp_path)).status == "finished"
+
+
+def test_an_experience_without_rows_is_refused_before_the_first_step(tiny: Tiny):
+    experiment = tiny("finetune", **{"stream.samples_per_class": 1, "stream.validation": 0.9})
+    with pytest.raises(UsageError, match="no rows to learn task 0 from, at step 0"):
+        experiment.build_strategy(experiment.stream())
+
+
+def two_outputs() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+
+
+def test_a_net_with_fewer_outputs_than_there_are_labels_is_refused_before_the_first_step(tiny: Tiny):
+    experiment = tiny("finetune", **{"net.name": "tests.test_estimate:two_outputs"})
+    with pytest.raises(UsageError, match="the net has 2 outputs, and the stream needs 10"):
+        experiment.build_strategy(experiment.stream())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import signal
@@ -60,15 +61,15 @@ def run(job: FitJob) -> tuple[Tree, list[Event]]:
             return end.value, events
 
 
-def by_hand(job: FitJob, net: Net, seed_index: int) -> dict[str, torch.Tensor]:
-    """Train one seed in a plain loop, on the batches that the engine derives."""
+def by_hand(job: FitJob, net: Net, seed_index: int, sizes: list[int]) -> dict[str, torch.Tensor]:
+    """Train one seed in a plain loop, on the batches that the engine derives, of these sizes."""
     from cl_engine.core import rng
 
     params = {name: tensor[seed_index].clone().requires_grad_() for name, tensor in job.params.items()}
     optimizer = torch.optim.SGD(params.values(), lr=job.train.lr, momentum=job.train.momentum)
     for epoch in range(job.train.epochs):
         order = torch.randperm(50, generator=rng.tensors(job.seeds[seed_index], "order", 0, 0, epoch))
-        for index in order.split(job.train.batch):
+        for index in order[: sum(sizes)].split(sizes):
             optimizer.zero_grad()
             F.cross_entropy(net.one(params, job.rows[0][index]), job.rows[1][index]).backward()
             optimizer.step()
@@ -76,13 +77,45 @@ def by_hand(job: FitJob, net: Net, seed_index: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_every_seed_ends_where_a_plain_loop_on_the_same_batches_ends(together: bool):
+@pytest.mark.parametrize(
+    ("leftover", "sizes"), [("keep", [16, 16, 16, 2]), ("drop", [16, 16, 16]), ("merge", [16, 16, 18])]
+)
+def test_every_seed_ends_where_a_plain_loop_on_the_same_batches_ends(together: bool, leftover: str, sizes: list[int]):
     net = net_of()
-    job = job_of(net, side_by_side=together)
+    how = Train(epochs=3, batch=16, lr=0.1, momentum=0.9, leftover=leftover)  # type: ignore[arg-type]
+    job = job_of(net, side_by_side=together, train=how)
     trained, _ = run(job)
     for s in range(3):
-        for name, tensor in by_hand(job, net, s).items():
+        for name, tensor in by_hand(job, net, s, sizes).items():
             torch.testing.assert_close(trained[name][s], tensor.detach(), rtol=1e-4, atol=1e-5)
+
+
+@given(rows=st.integers(1, 60), batch=st.integers(1, 20), leftover=st.sampled_from(["keep", "drop", "merge"]))
+def test_an_epoch_learns_each_row_once_but_for_those_left_over_that_are_dropped(rows: int, batch: int, leftover: Any):
+    how = Train(batch=batch, leftover=leftover)
+    learned = [k for number in range(how.batches(rows)) for k in range(rows)[how.places(number, rows)]]
+    assert learned == list(range(how.learned(rows)))
+    assert how.learned(rows) == (rows - rows % batch if leftover == "drop" and rows >= batch else rows)
+    sizes = [len(range(rows)[how.places(number, rows)]) for number in range(how.batches(rows))]
+    assert set(sizes[:-1]) <= {batch}
+    assert leftover == "keep" or rows < batch or sizes[-1] >= batch
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_loss_and_the_operations_of_an_epoch_are_those_of_the_rows_it_learned(together: bool):
+    def of(leftover: Any) -> EpochEnded:
+        how = Train(epochs=1, batch=16, lr=1e-9, leftover=leftover)
+        job = job_of(net_of(), loss=lambda params, frozen, x, y: params["head.bias"].sum() * 0 + 1, train=how)
+        return next(e for e in run(dataclasses.replace(job, side_by_side=together))[1] if isinstance(e, EpochEnded))
+
+    assert of("keep").loss == of("drop").loss == of("merge").loss == (1.0, 1.0, 1.0)
+    counted = [
+        next(
+            e.flops for e in run(job_of(net_of(), train=Train(batch=16, leftover=how)))[1] if isinstance(e, EpochEnded)
+        )
+        for how in ("keep", "drop", "merge")  # type: ignore[arg-type]
+    ]
+    assert counted[0] == counted[2] == pytest.approx(counted[1] * 50 / 48)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])

@@ -58,6 +58,8 @@ def test_integers_are_scaled_by_mean_and_deviation_and_floats_are_left_alone():
     assert made.prepare(whole).flatten().tolist() == [0.0, 1.0, 2.0, -0.5]
     x = torch.randn(1, 1, 2, 2)
     assert made.prepare(x) is x
+    assert torch.equal(made.prepare(x.double()), x)
+    assert torch.equal(made.prepare(x.to(torch.bfloat16)), x.to(torch.bfloat16).to(torch.float32))
 
 
 def test_a_users_module_works_unchanged_whatever_its_head_is_called():

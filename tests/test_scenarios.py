@@ -49,6 +49,12 @@ def test_an_option_set_to_its_default_is_the_same_experiment(tiny: Tiny):
     assert tiny("finetune").folder.name.startswith("tiny-finetune-")
 
 
+def test_an_option_that_is_newer_than_experiments_on_disk_leaves_them_as_they_are_until_it_is_set(tiny: Tiny):
+    assert "leftover" not in tiny("finetune").json
+    assert tiny("finetune").hash == tiny("finetune", **{"train.leftover": "keep"}).hash
+    assert tiny("finetune", **{"train.leftover": "merge"}).resolved["train"]["leftover"] == "merge"
+
+
 def test_settings_reach_every_table_and_the_strategy_and_go_before_the_scenario(tiny: Tiny):
     made = tiny(
         "piggyback", **{"train.epochs": 7, "stream.n": 2, "net.hidden": [3, 4], "agenda.save_every": 5, "mask_lr": 0.5}

@@ -27,6 +27,7 @@ from cl_engine.sweep.folder import Entry, LogSummary, SweepFolder
 from cl_engine.sweep.halving import goals
 from cl_engine.sweep.local import Local
 from cl_engine.sweep.search import points
+from cl_engine.sweep.status import Status
 from cl_engine.sweep.sweep import Sweep
 from tests.conftest import TINY
 
@@ -218,6 +219,11 @@ def test_a_file_is_checked_as_a_whole_and_flags_go_before_it(tmp_path: Path):
             (TINY, "-s", "finetune", "--halving", "2", "--set", "agenda.evaluate_every=3"),
             "all tasks must have been tested",
         ),
+        (
+            (TINY, "-s", "finetune", "--objective", "fwt", "--set", "agenda.evaluate_ahead=0"),
+            "objective: fwt is measured only where tasks are tested before they are learned, and agenda.evaluate_ahead is 0",
+        ),
+        ((TINY, "-s", "finetune", "--objective", "bwt", "--halving", "1"), "bwt is about earlier tasks"),
         ((TINY, "-s", "finetune", "--threads", "1000"), "a run would take 1000 cores"),
         ((TINY, "-s", "finetune", "--device", "cpu", "--gpus", "1"), "there is none here"),
         ((TINY, "-s", "finetune", "--address", "nowhere:1"), "only --on ray"),
@@ -282,6 +288,23 @@ def test_halving_waits_for_all_of_a_group_but_not_for_those_given_up():
     assert found["a"].dropped_at == 2
     assert (found["b"].until, found["b"].waits, found["b"].dropped_at) == (None, False, None)
     assert "c" not in found
+
+
+def test_halving_does_not_choose_by_a_score_that_nobody_measured():
+    options, unmeasured = HalvingOptions(tasks=2, factor=2), LogSummary("stopped", 2, 0.0, ((2, math.nan),))
+    with pytest.raises(UsageError, match=r"after 2 experience.* none of 2 runs has measured the objective"):
+        goals(["a", "b"], {"a": unmeasured, "b": unmeasured}, set(), options, 1)
+    measured = LogSummary("stopped", 2, 0.0, ((2, 0.1),))
+    assert goals(["a", "b"], {"a": unmeasured, "b": measured}, set(), options, 1)["a"].dropped_at == 2
+
+
+def test_a_sweep_whose_score_nobody_measured_says_so_and_names_no_best():
+    tally = Status(SweepOptions(scenarios=["a"], strategies=["finetune"], objective="fwt"))
+    entry = Entry("a", "h", "a", "finetune", [0], {}, False, {})
+    tally.enter(entry, "a", LogSummary("running", 1, 1.0, ()))
+    assert tally.shown_best() == ""
+    tally.enter(entry, "a", LogSummary("finished", 2, 1.0, ((2, math.nan),)))
+    assert tally.shown_best() == "no run has measured fwt, so none is the best"
 
 
 def test_attempts_are_counted_in_the_runs_folder_and_a_torn_line_is_left_out(tmp_path: Path):

@@ -64,10 +64,6 @@ class Source(Configured):
         """Download the data to ``root``; nothing to do for sources that a package ships."""
         return
 
-    def classes_under(self, root: Path) -> int | None:
-        """Return the number of classes if it can be told without reading the data."""
-        return None
-
 
 class Sources(Protocol):
     """The sources at hand, and where their files are.
@@ -87,6 +83,3 @@ class Sources(Protocol):
 
     def load(self, name: str) -> Arrays:
         """Return the arrays of the source of this name; a `UsageError` if they are not there or damaged."""
-
-    def classes_of(self, name: str) -> int | None:
-        """Return the number of classes of a source if it can be told without reading the data."""

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.digest import Digest, digest
 from cl_engine.data.source import Sources
 from cl_engine.errors import UsageError
 from cl_engine.options import Configured, option
@@ -146,6 +147,10 @@ class Stream(Configured):
         train, validation = unknown
         return dataclasses.replace(found, train=train, validation=validation, labelled=False)
 
+    def train_rows(self, step: int) -> int | None:
+        """Return how many rows there are to learn from at ``step``, told without reading them; None: it cannot be told."""
+        return None
+
     @abstractmethod
     def test(self, task_id: int) -> Data:
         """Return the test rows of a task."""
@@ -153,6 +158,13 @@ class Stream(Configured):
     def describe(self) -> dict[str, str | int]:
         """Return what a reader of the log should know about the data beyond the options."""
         return {}
+
+    def digests(self) -> dict[str, Digest]:
+        """Return what tells the data from others, by name, where they come from no source; here that of the first experience."""
+        first = self[0]
+        test = self.test(first.task_id)
+        rows = (first.train.x, first.train.y, test.x, test.y)
+        return {"the first experience": digest(*(part.cpu().numpy() for part in rows))}
 
     def name_of(self, task_id: int) -> str:
         """Return a short name of the task for tables and pictures."""

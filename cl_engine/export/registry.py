@@ -21,7 +21,9 @@ WITHOUT = {"__init__", "frames", "registry", "needed", "scalars"}  # files here 
 
 def formats() -> dict[str, str]:
     """Return the names of the formats with a line about each, without importing any of them."""
-    files = sorted(path for path in Path(__file__).parent.glob("*.py") if path.stem not in WITHOUT)
+    files = sorted(
+        path for path in Path(__file__).parent.glob("*.py") if path.stem not in WITHOUT and path.name[0] != "."
+    )
     docs = {
         path.stem.replace("_", "-"): ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for path in files
     }

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.digest import Digest, checksum
 from cl_engine.data.source import Sources
 from cl_engine.data.source_stream import ordered
 from cl_engine.data.stream import Data, Experience, Setting, Stream
@@ -85,8 +86,8 @@ class Avalanche(Stream):
         if given is None:
             found = benchmarks.made(self.benchmark, self.arguments, root, self.seed, self.n)
         with quietly():
-            self.parts = benchmarks.parts_of(found.streams["train"])
-            self._lay_out(benchmarks.parts_of(found.streams["test"]))
+            self.parts, tests = benchmarks.streams_of(found, self.benchmark)
+            self._lay_out(tests)
 
     @classmethod
     def build(cls, options: Mapping[str, Any], sources: Sources, device: torch.device | str) -> Self:
@@ -106,8 +107,6 @@ class Avalanche(Stream):
 
     def _lay_out(self, tests: list[Part]) -> None:
         """Find out what the tasks are, what they are called, in what order they come and what they are tested on."""
-        if not self.parts:
-            raise UsageError(f"the benchmark '{self.benchmark}' has no training experience")
         self.setting = self.setting or benchmarks.recognised(self.parts)
         kinds = benchmarks.tasks_of(self.parts)
         if self.setting == "task" and any(len(part.tasks) > 1 for part in self.parts):
@@ -126,11 +125,33 @@ class Avalanche(Stream):
         self.kinds = list(first)
         self.n_tasks, self.n_steps = count, len(self.sequence)
         self._label(count)
-        self.input_shape = tuple(inputs_of(self.parts[0].dataset, [0], "eval").shape[1:])
+        untested = next((kind for kind in range(count) if not any(len(rows) for _, rows in self.tests[kind])), None)
+        if untested is not None:
+            raise UsageError(
+                f"stream.benchmark: '{self.benchmark}' has no test rows of task {untested}, whose classes are "
+                f"{', '.join(map(str, self.classes[untested]))}"
+            )
+        self.input_shape = self._shape([*self.parts, *tests])
         self.mean, self.std = (0.0,), (1.0,)  # inputs come as the benchmark's transformations leave them
         wanted = self.random_transforms == "keep" and shown_alike([part.dataset for part in self.parts])
         known = as_augmentation(self.parts[0].dataset) if wanted else None
         self.augmentation, self.pad_value = known or (Augmentation(), (0.0,))
+
+    def _shape(self, parts: list[Part]) -> tuple[int, ...]:
+        """Return the shape of an input, told from the first row of each experience."""
+        shapes = [tuple(inputs_of(part.dataset, [0], "eval").shape[1:]) for part in parts if len(part.labels)]
+        if not shapes[0] or not all(shapes[0]):
+            raise UsageError(
+                f"stream.benchmark: inputs of '{self.benchmark}' have shape {shapes[0]}; a row must be numbers along at least "
+                "one axis"
+            )
+        odd = next((shape for shape in shapes if shape != shapes[0]), None)
+        if odd is not None:
+            raise UsageError(
+                f"stream.benchmark: inputs of '{self.benchmark}' have shape {shapes[0]} in one experience and {odd} in "
+                "another: bring them to one"
+            )
+        return shapes[0]
 
     def _coming_back(self, steps: list[int]) -> list[int]:
         if isinstance(self.revisit, int):
@@ -175,6 +196,11 @@ class Avalanche(Stream):
             rng_key=step if plain else index,
         )
 
+    def train_rows(self, step: int) -> int:
+        """Return how many rows there are to learn from at ``step``."""
+        index = self.sequence[step]
+        return len(self._chosen(self.parts[index].labels, np.arange(len(self.parts[index].labels)), index)[0])
+
     def test(self, task_id: int) -> Data:
         """Return the test rows of a task."""
         kind = self.kinds[task_id]
@@ -192,6 +218,18 @@ class Avalanche(Stream):
         told |= {key: str(value) for key, value in self.arguments.items()}
         kept = f"keep: crop {self.augmentation.crop}, flip {self.augmentation.flip}"
         return {**told, "random transformations": kept if self.augmentation else self.random_transforms}
+
+    def digests(self) -> dict[str, Digest]:
+        """Return what tells the benchmark from others: all labels, and the inputs of the first row of each experience."""
+        tests = [part for own in self.tests for part, _ in own]
+        with quietly():
+            rows = [inputs_of(part.dataset, [0], "eval").numpy() for part in (*self.parts, *tests) if len(part.labels)]
+        told: Digest = {
+            "training rows": sum(len(part.labels) for part in self.parts),
+            "experiences": len(self.parts),
+            "checksum": checksum([*(part.labels for part in (*self.parts, *tests)), *rows]),
+        }
+        return {f"benchmark '{self.benchmark}'": told}
 
     def name_of(self, task_id: int) -> str:
         """Return the task's classes where they tell it from others, else its number in the benchmark."""

@@ -56,9 +56,29 @@ def made(name: str, arguments: Mapping[str, Any], root: Path, seed: int, n: int 
     except Exception as error:  # a foreign benchmark may fail in any way
         text = ", ".join(f"{key} = {value}" for key, value in given.items())
         raise UsageError(f"the benchmark '{name}' cannot be made with {text}: {error}") from error
-    if not hasattr(found, "streams") or not {"train", "test"} <= set(found.streams):
-        raise UsageError(f"stream.benchmark: '{name}' returned no benchmark with a train and a test stream")
     return found
+
+
+def streams_of(benchmark: Any, name: str) -> tuple[list[Part], list[Part]]:
+    """Return the experiences of a benchmark's train stream and of its test stream; their inputs are not read.
+
+    Raises:
+        UsageError: if it has no such streams, one is empty, or there is nothing to learn from in an experience.
+    """
+    streams = getattr(benchmark, "streams", None)
+    if not isinstance(streams, Mapping) or not {"train", "test"} <= streams.keys():
+        there = ", ".join(map(str, streams)) if isinstance(streams, Mapping) else ""
+        raise UsageError(
+            f"stream.benchmark: '{name}' is no benchmark with a train and a test stream; its streams are: {there or 'none'}"
+        )
+    found = {half: parts_of(streams[half]) for half in ("train", "test")}
+    for half, parts in found.items():
+        if not parts:
+            raise UsageError(f"stream.benchmark: '{name}' has no experience in its {half} stream")
+    empty = next((k for k, part in enumerate(found["train"]) if not len(part.labels)), None)
+    if empty is not None:
+        raise UsageError(f"stream.benchmark: experience {empty} of the train stream of '{name}' has no rows")
+    return found["train"], found["test"]
 
 
 def _callable(name: str) -> Any:

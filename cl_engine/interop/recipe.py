@@ -173,6 +173,10 @@ class Recipe:
         options: dict[str, Any] = {"lr": train.lr, "weight_decay": train.weight_decay}
         if train.momentum and "momentum" not in inspect.signature(cls).parameters:
             raise UsageError(f"train.momentum: the optimiser '{train.optimizer}' has none; leave it out")
+        if train.leftover != "keep":
+            raise UsageError(
+                "train.leftover: Avalanche's strategies divide rows themselves, and keep what is left over"
+            )
         if train.milestones:
             raise UsageError("train.milestones: Avalanche's strategies keep one learning rate here; leave them out")
         if train.momentum:

@@ -147,8 +147,11 @@ class Net:
         return next(iter(self._rename)).rsplit(".", 1)[0]
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Return inputs as float32, uint8 ones scaled by mean and standard deviation; float32 ones as they are."""
-        return x if x.dtype == torch.float32 else x.to(torch.float32).sub_(self._mean).div_(self._std)
+        """Return inputs as float32, whole numbers scaled by mean and standard deviation, floats as they are."""
+        if x.dtype == torch.float32:
+            return x
+        ready = x.to(torch.float32)
+        return ready if x.is_floating_point() else ready.sub_(self._mean).div_(self._std)
 
     def laid_out(self, x: Tensor) -> Tensor:
         """Return images or kernels ``[N, C, H, W]`` in the layout in memory that the net is fastest with; others as is."""

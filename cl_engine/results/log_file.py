@@ -136,7 +136,7 @@ def logs_in(*places: str | Path | Sequence[str | Path]) -> list[Path]:
 def _in(place: str) -> Iterator[Path]:
     path = Path(place)
     if path.is_dir():
-        yield from [path / LOG_NAME] if (path / LOG_NAME).is_file() else sorted(path.rglob(LOG_NAME))
+        yield from _below(path)
     elif path.is_file():
         yield path
     elif glob.has_magic(place):
@@ -146,7 +146,15 @@ def _in(place: str) -> Iterator[Path]:
             real = path.resolve()
             if real not in seen:  # ** goes around where a folder is linked within itself
                 seen.add(real)
-                yield from [path] if path.is_file() else sorted(path.rglob(LOG_NAME))
+                yield from [path] if path.is_file() else _below(path)
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return a run's log, or the logs of all runs below a folder; a bin, or what else is hidden in it, is passed over."""
+    if (folder / LOG_NAME).is_file():
+        return [folder / LOG_NAME]
+    found = sorted(folder.rglob(LOG_NAME))
+    return [log for log in found if not any(part.startswith(".") for part in log.relative_to(folder).parts)]
 
 
 def _text(error: BaseException) -> str:

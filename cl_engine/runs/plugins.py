@@ -17,6 +17,7 @@ from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError, unknown
 from cl_engine.nn.architecture import Architecture
 from cl_engine.runs.resource_errors import is_out_of_memory
+from cl_engine.runs.scenario import parsed
 from cl_engine.strategy import Strategy
 
 Kind = Literal["strategies", "streams", "sources", "nets"]
@@ -79,18 +80,25 @@ def load(kind: Kind, name: str) -> type[Any]:
 
 
 def source(name: str) -> Source:
-    """Return the source of this name, which is ``kind/path`` for a kind that takes a path.
+    """Return the source of this name: ``kind``, or ``kind/path`` for one that takes a path; options may follow.
+
+    Options stand behind a question mark, as in ``folder/birds?upright=true``, with ``&`` between several.
 
     Raises:
-        UsageError: if there is none, or a path is missing or not wanted.
+        UsageError: if there is none, a path is missing or not wanted, or an option unknown or out of bounds.
     """
-    kind, _, path = name.partition("/") if ":" not in name else (name, "", "")
+    named, _, options = name.partition("?")
+    kind, _, path = named.partition("/") if ":" not in named else (named, "", "")
     cls: type[Source] = load("sources", kind)
     if cls.takes_path != bool(path):
         wanted = f"name it with a path, as '{kind}/NAME'" if cls.takes_path else f"it takes no path: name it '{kind}'"
         raise UsageError(f"source '{name}': {wanted}")
     found = cls()
     found.path = path
+    given = [each for each in options.split("&") if each]
+    if odd := next((each for each in given if "=" not in each), None):
+        raise UsageError(f"source '{name}': '{odd}' is no option; write KEY=VALUE, as in folder/birds?upright=true")
+    found.configure(dict(map(parsed, given)), named)
     return found
 
 
@@ -135,7 +143,7 @@ def _parameters(name: str, factory: Any) -> Mapping[str, inspect.Parameter]:
 
 def _files(kind: Kind) -> dict[str, Path]:
     folder = Path(__file__).parents[1] / kind
-    return {path.stem: path for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    return {path.stem: path for path in folder.glob("*.py") if not path.stem.startswith(("_", "."))}
 
 
 def _entries(kind: Kind) -> dict[str, EntryPoint]:

@@ -101,7 +101,7 @@ class Scenario:
 
 def scenario_names() -> list[str]:
     """Return the names of the scenarios that come with the program."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(path.stem for path in FOLDER.glob("*.toml") if not path.name.startswith("."))
 
 
 def parsed(assignment: str) -> tuple[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
@@ -35,6 +38,9 @@ class Joint(Strategy):
         params, logits = self.shared.of_tasks(tasks, fresh=True), self.shared.logits_at(experience.task_id)
         trained = yield from self.fit(params, self.shared.task_loss, experience, rows=(x, y, t), logits=logits)
         self.shared.keep_tasks(tasks, trained)
+
+    def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
+        return list(accumulate(rows))
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self.shared.params(task_id), x)

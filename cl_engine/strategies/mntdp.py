@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import product
@@ -100,6 +99,9 @@ class Mntdp(Strategy):
         old, mask = kept.get("old", {}), kept.get("mask", {})
         mixed = {name: torch.where(mask[name], new[name], old[name]) for name in mask}
         return self.net.one({**old, **new, **mixed}, x, statistics=self._growth.tracking(new))
+
+    def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
+        return ()  # where the stream sets no validation rows aside, this strategy does
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
@@ -212,7 +214,7 @@ class Mntdp(Strategy):
         )
 
     def _batches(self, experience: Experience) -> int:
-        return math.ceil(len(experience.train) / self.train.batch)
+        return self.train.batches(len(experience.train))
 
     def _shown(self, batch: int, experience: Experience) -> bool:
         return self.curve.wants(batch, self._batches(experience))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -106,6 +105,9 @@ class MntdpS(Strategy):
         nothing: Tensor = 0.0 * params["new"][HEAD_BIAS].sum()
         return F.cross_entropy(self.logits(params, frozen, x), y) + nothing
 
+    def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
+        return ()  # where the stream sets no validation rows aside, this strategy does
+
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
         return self.net.all(self._growth.net_of(self.state, task_id), x)
@@ -139,7 +141,7 @@ class MntdpS(Strategy):
             loss_inputs=lambda epoch, batch, batches: [float(epoch + batch / batches >= self.warm_up * train.epochs)],
         )
         new = torch.tensor([[not one for one in path] for path in self._paths], device=self.net.device)
-        batches = math.ceil(len(rows) / train.batch)
+        batches = train.batches(len(rows))
         for event in searching:
             if not isinstance(event, TrainingProbe) or self.curve.wants(event.batch, batches):
                 yield event  # the learning curve is that of the likeliest path, from the start of the search

@@ -179,7 +179,7 @@ class Piggyback(Strategy):
 
     def _refuse_too_few_steps(self, experience: Experience) -> None:
         """Refuse a fit in which no score can reach the threshold: Adam moves a score by at most its rate a step."""
-        how, batches = self._mask_train, math.ceil(len(experience.train) / self.train.batch)
+        how, batches = self._mask_train, self.train.batches(len(experience.train))
         rates = [
             how.lr * how.gamma ** sum(epoch >= milestone for milestone in how.milestones) for epoch in range(how.epochs)
         ]

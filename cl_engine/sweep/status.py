@@ -180,7 +180,8 @@ class Status:
     def shown_best(self) -> str:
         """Return the best run so far with its objective, in words; empty before there is one."""
         if self.best is None:
-            return ""
+            untold = any(not self.entries[name].reference for name in self.finished)
+            return f"no run has measured {self.options.objective}, so none is the best" if untold else ""
         return f"best {self.options.objective} {self.shown(self.looks[self.best].score)}: {self.label(self.best)}"
 
     def shown(self, score: float) -> str:

@@ -68,6 +68,7 @@ class Sweep:
         # them, where ranges are at their upper ends, is what is measured
         some = covering(self.axes) if self.adaptive else points(options, self.axes)
         self.runs = expanded(options, some)
+        self._check_objective()
         self._check_cuts()
 
     def run(self, retry_failed: bool = False) -> Status:
@@ -93,6 +94,15 @@ class Sweep:
         print_needs(counts, tally.needs, self.options.resources.threads, limit.count, limit.why)
         return limit
 
+    def _check_objective(self) -> None:
+        """Refuse to choose by a score that the agenda does not measure."""
+        for run in self.runs:
+            if self.options.objective == "fwt" and not run.experiment.agenda.evaluate_ahead:
+                raise UsageError(
+                    f"objective: fwt is measured only where tasks are tested before they are learned, and "
+                    f"agenda.evaluate_ahead is 0 in {run.kind}: set it to 1, or choose another objective"
+                )
+
     def _check_cuts(self) -> None:
         halving = self.options.halving
         for run in self.runs if halving else ():
@@ -102,6 +112,11 @@ class Sweep:
                     f"halving.tasks: after {halving.tasks} experience(s) all tasks must have been tested, and "
                     f"agenda.evaluate_every is {every} in {run.kind}; cut later, or test more often"
                 )
+        if halving and halving.tasks == 1 and self.options.objective in ("bwt", "fwt", "forgetting"):
+            raise UsageError(
+                f"halving.tasks: {self.options.objective} is about earlier tasks, and after 1 experience there is none: cut "
+                "after 2 or more"
+            )
 
     def _driven(self, go: Any, measuring: bool = False) -> Status:
         view = View(quiet=self.quiet)

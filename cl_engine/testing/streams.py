@@ -38,10 +38,6 @@ class Given:
         """Return the arrays."""
         return self.arrays
 
-    def classes_of(self, name: str) -> int | None:
-        """Return None: it is not told without reading."""
-        return None
-
 
 def same(one: Data, other: Data) -> bool:
     """Return whether two sets of rows are equal."""
@@ -164,6 +160,12 @@ class StreamContract:
             assert len(other.train) + len(other.validation) == len(one.train)
             rows = torch.cat([other.train.x, other.validation.x]).flatten(1)
             assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, one.train.x.flatten(1).tolist()))
+
+    def test_how_many_rows_there_are_to_learn_from_is_told_truly_or_not_at_all(self) -> None:
+        stream = self.make()
+        for step in range(TASKS):
+            told, found = stream.train_rows(step), len(stream[step].train)
+            assert told in (None, found), f"train_rows({step}) is {told}, and the experience has {found} rows"
 
     def test_an_experience_given_out_is_not_kept_alive(self) -> None:
         stream = self.make(n=2)

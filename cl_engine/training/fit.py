@@ -70,7 +70,7 @@ def _groups(job: FitJob) -> list[SeedGroup]:
 
 def _epochs(job: FitJob, record: FitRecord, pool: WorkerPool, first: int) -> Iterator[Event]:
     """Learn epoch after epoch, from the ``first`` on."""
-    batches = math.ceil(len(job.rows[0]) / job.train.batch)
+    batches = job.train.batches(len(job.rows[0]))
     breath = time.perf_counter()
 
     def tested(batch: int) -> bool:

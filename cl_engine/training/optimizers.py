@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from cl_engine.core.tree import Path, Tree, leaves_with_path, unflatten
@@ -44,9 +44,34 @@ class Train(BaseModel):
     precision: Literal["float32", "bfloat16"] = option(
         "float32", "what products of training steps are computed in; weights, updates and tests stay float32"
     )
+    leftover: Literal["keep", "drop", "merge"] = option(
+        "keep",
+        "rows of an experience that batches leave over: a smaller last batch (keep), left out, others in every epoch "
+        "(drop), or part of the batch before (merge); where there is one batch alone, it is kept",
+    )
     not_finite: Literal["stop_run", "stop_seed"] = option(
         "stop_run", "what a loss that is NaN or infinite stops: the run, or its seed, while the others go on"
     )
+
+    @model_serializer(mode="wrap")
+    def _without_news(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is newer than experiments that are on disk, where it is as it was before: they stay the same."""
+        found: dict[str, Any] = dump(self)
+        return {name: value for name, value in found.items() if (name, value) != ("leftover", "keep")}
+
+    def batches(self, rows: int) -> int:
+        """Return how many batches an epoch of this many rows has."""
+        whole, over = divmod(rows, self.batch)
+        return whole + (over > 0 and (self.leftover == "keep" or not whole))
+
+    def learned(self, rows: int) -> int:
+        """Return how many of this many rows an epoch learns from."""
+        return min(rows, self.batches(rows) * self.batch) if self.leftover == "drop" else rows
+
+    def places(self, batch: int, rows: int) -> slice:
+        """Return where, in the order of an epoch of this many rows, those of a batch are."""
+        begin, last = batch * self.batch, batch + 1 == self.batches(rows)
+        return slice(begin, rows if last and self.leftover != "drop" else min(begin + self.batch, rows))
 
     def shown(self, augmentation: Augmentation) -> Train:
         """Return the same options with a stream's own augmentation where they have none."""

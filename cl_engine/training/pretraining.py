@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cl_engine.core.files import replace
+from cl_engine.data.digest import checksum
 from cl_engine.data.images import to_shape
 from cl_engine.data.source import Arrays
 from cl_engine.data.stream import Stream
@@ -254,6 +255,7 @@ def _of_torchvision(weights: str, name: str) -> Backbone:
     old = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
     metrics = chosen.meta.get("_metrics", {}).get("ImageNet-1K", {})
     about: dict[str, Any] = {"origin": f"torchvision {model} {weights}", "url": chosen.url}
+    about["digest"] = checksum(tensor.numpy() for _, tensor in sorted(found.items()))
     if "acc@1" in metrics:
         about["accuracy"] = round(metrics["acc@1"] / 100, 5)
     return Backbone({old.sub(r"\1\2", key): tensor for key, tensor in found.items()}, about)

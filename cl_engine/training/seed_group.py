@@ -141,8 +141,7 @@ class SeedGroup(ABC):
 
     def step(self, epoch: int, batch: int) -> None:
         """Take one step of every optimiser on one batch."""
-        size = self.job.train.batch
-        index = self.order[:, batch * size : (batch + 1) * size]
+        index = self.order[:, self.job.train.places(batch, len(self.rows[0]))]
         drawn = () if self.rehearsal is None else (self.drawn[:, batch],)
         if self.replay is None:
             self._step(index, *drawn, epoch=epoch, batch=batch)
@@ -179,7 +178,7 @@ class SeedGroup(ABC):
         with counted:
             losses.sum().backward()
         if isinstance(counted, Flops):
-            self.flops = counted.total / len(self.seeds) * len(self.rows[0]) / index.shape[1]
+            self.flops = counted.total / len(self.seeds) * job.train.learned(len(self.rows[0])) / index.shape[1]
         if shown is not None:
             self._tell(FitObserver.gradients_known)
         for optimizer in self.optimizers:
@@ -196,7 +195,8 @@ class SeedGroup(ABC):
         """Return the mean loss of each seed."""
         for schedule in self.schedules:
             schedule.step()
-        return [float(value) / len(self.rows[0]) for value in self.total.tolist()]
+        rows = self.job.train.learned(len(self.rows[0]))
+        return [float(value) / rows for value in self.total.tolist()]
 
     def validate(self) -> None:
         """Test on the validation rows, if there are any, and keep the weights of the seeds that have never been better."""
@@ -248,7 +248,7 @@ class SeedGroup(ABC):
     def _replay(self) -> cuda_graphs.Replay | None:
         """Return what records steps and replays them, where there is nothing in a step but what can be recorded."""
         job, device = self.job, self.job.net.device
-        steps = job.train.epochs * -(-len(job.rows[0]) // job.train.batch)
+        steps = job.train.epochs * job.train.batches(len(job.rows[0]))
         if not cuda_graphs.possible(device):
             return None
         drawn_anew = job.net.stochastic or self.augmentation or job.resample is not None or job.loss_inputs(0, 0, 1)
@@ -267,8 +267,8 @@ class SeedGroup(ABC):
         return tuple(float(group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups)
 
     def _augmented(self, x: Tensor, batch: int) -> Tensor:
-        rehearsed, size, rows = self.job.rehearsed, self.job.train.batch, len(self.rows[0])
-        own = self.changes[:, batch * size : min((batch + 1) * size, rows)]
+        rehearsed, rows = self.job.rehearsed, len(self.rows[0])
+        own = self.changes[:, self.job.train.places(batch, rows)]
         again = self.changes[:, rows + batch * rehearsed : rows + (batch + 1) * rehearsed]
         drawn = torch.cat([own, again], dim=1).flatten(0, 1)
         images = x.reshape(-1, *x.shape[-3:])  # a row may be several images, of several tasks: all are changed alike
