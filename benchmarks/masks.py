@@ -1,8 +1,10 @@
 """Masks, gates and patches against whole nets: the tables of docs/masks.md.
 
     PYTHONPATH=. python benchmarks/masks.py [permuted | few] | tee benchmarks/output/masks.txt
+    PYTHONPATH=. python benchmarks/masks.py rotated | tee benchmarks/output/masks_rotated.txt
 
-Three seeds; needs MNIST (permuted) or CIFAR-10 (few) under $CL_DATA_ROOT. Accuracy after the last task, over all tasks.
+Three seeds; needs MNIST (permuted, rotated) or CIFAR-10 (few) under $CL_DATA_ROOT. Accuracy after the last task, over all
+tasks.
 """
 
 from __future__ import annotations
@@ -85,6 +87,8 @@ def main() -> None:
     print(f"torch {torch.__version__}, seeds 0 to 2, one thread")
     if "permuted" in asked:
         table("masks_permuted_mnist", PERMUTED, "masks_permuted_mnist: four tasks, 100 images a class")
+    if "rotated" in asked:
+        table("masks_rotated_mnist", PERMUTED, "masks_rotated_mnist: four tasks, 100 images a class")
     if "few" in asked:
         table("masks_few_cifar10", FEW, "masks_few_cifar10: four tasks, 20 images a class, pre-trained")
         table(without_backbone("masks_few_cifar10"), FEW, "the same, from random nets")

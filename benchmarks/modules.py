@@ -2,8 +2,10 @@
 
     PYTHONPATH=. python benchmarks/modules.py local | tee benchmarks/output/modules_local.txt
     PYTHONPATH=. python benchmarks/modules.py published [STREAM …] | tee benchmarks/output/modules_published.txt
+    PYTHONPATH=. python benchmarks/modules.py long | tee benchmarks/output/modules_long.txt
 
-``local`` runs the six `ctrl_…_local` scenarios, three seeds. ``published`` runs CTrL's own sizes on 32 × 32 images with
+``local`` runs the five short `ctrl_…_local` scenarios, three seeds. ``long`` runs a hundred tasks of `ctrl_s_long_local` and of
+`endless_compositional`, one seed. ``published`` runs CTrL's own sizes on 32 × 32 images with
 the four convolutions of 64 maps that re-implementations of MNTDP use, one seed and few passes, with stand-ins for SVHN and
 DTD. Both need MNIST, Fashion-MNIST and
 CIFAR-10 under $CL_DATA_ROOT. Transfer, LCA@5 and operations are as in reports; see `cl_engine.analysis.scores.run_scores`.
@@ -27,6 +29,7 @@ from cl_engine.runs.scenario import Scenario
 
 SHORT = ("s_minus", "s_plus", "s_in", "s_out", "s_pl")
 STRATEGIES = ("finetune", "independent", "experts", "mntdp", "mntdp_s")
+LONG = ("finetune", "independent", "mntdp")
 PUBLISHED: dict[str, Any] = {
     "stream.stand_ins": {"svhn": "digits", "dtd": "mnist1d_images"},
     "net.name": "small_cnn",
@@ -83,6 +86,10 @@ def main() -> None:
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}, one thread")
     what, *streams = sys.argv[1:] or ["local"]
+    if what == "long":
+        for scenario in ("ctrl_s_long_local", "endless_compositional"):
+            table(f"{scenario}, a hundred tasks, seed 0", scenario, LONG, (0,), **{"stream.n": 100})
+        return
     for kind in streams or SHORT:
         if what == "local":
             table(f"ctrl_{kind}_local, seeds 0 to 2", f"ctrl_{kind}_local", STRATEGIES, (0, 1, 2))

@@ -41,6 +41,7 @@ class Cost:
     test: float
     state: dict[str, int] | None
     growing: bool = False
+    apart: int = 0
 
     @property
     def line(self) -> tuple[float, float]:
@@ -131,14 +132,14 @@ def measured(stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
     """Learn the first experiences, for a few seconds at most, and test the first."""
     began = time.perf_counter()
     learned: list[float] = []
-    test, state = 0.0, None
+    test, state, apart = 0.0, None, 0
     steps = range(1, tried if stream.n_steps is None else min(tried, stream.n_steps))
     items: list[Item] = [Learn(0), Evaluate(0, [stream.task_id(0)]), *map(Learn, steps)]
     for event in simulate(stream, strategy, items):
         elapsed = time.perf_counter() - began
         if isinstance(event, TaskLearned):
             learned.append(event.seconds)
-            state = state or event.memory
+            state, apart = (state, apart) if state else (event.memory, sum(event.apart.values()))
         elif isinstance(event, Scored):
             test = event.seconds
         if elapsed > PATIENCE and isinstance(event, Progress | Scored | TaskLearned):
@@ -151,7 +152,7 @@ def measured(stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
         began = time.perf_counter()
         strategy.predict(rows.x, stream.task_id(0) if stream.setting == "task" else None)
         test = time.perf_counter() - began
-    return Cost(tuple(learned), test, state, strategy.growing)
+    return Cost(tuple(learned), test, state, strategy.growing, apart)
 
 
 def duration_or_ms(seconds: float) -> str:
@@ -224,4 +225,4 @@ def _log(items: list[Item], strategy: Strategy) -> int:
 
 
 def _state(cost: Cost, strategy: Strategy) -> int:
-    return len(strategy.seeds) * sum((cost.state or bytes_by_part(strategy.state)).values())
+    return len(strategy.seeds) * (cost.apart + sum((cost.state or bytes_by_part(strategy.state)).values()))

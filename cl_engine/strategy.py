@@ -205,6 +205,13 @@ class Strategy(Configured, ABC):
         twin.state = twin.start()
         return twin
 
+    def drawn(self) -> Strategy:
+        """Return a twin in the first state that follows from seeds and options alone, without the scenario's backbone."""
+        net = self.net.without_backbone()
+        twin = type(self)(net, seeds=self.seeds, setting=self.setting, train=self.train, **self.options())
+        twin.state = twin.start()
+        return twin
+
     new_net = _Moved("start")
     net_for = _Moved("params")
     keep_net = _Moved("keep")

@@ -209,17 +209,17 @@ def test_a_task_that_comes_back_leaves_the_others_as_they_are(tiny: Tiny, name: 
 # Piggyback
 
 
-def test_memory_is_the_backbone_and_a_bit_a_weight_and_a_head_for_every_task(tiny: Tiny):
+def test_memory_is_a_bit_a_weight_and_a_head_for_every_task_and_the_random_backbone_stands_apart(tiny: Tiny):
     for event, _, strategy in learned(tiny("piggyback")):
         if isinstance(event, TaskLearned):
             net, tasks = strategy.net, event.task_id + 1
             weights = sum(math.prod(net.shapes[name]) for name in maskable(net))
             head = net.outputs * (net.width + 1)
             assert event.memory == {
-                "backbone": 4 * net.parameters,
                 "masks": tasks * math.ceil(weights / 8),
                 "heads": 4 * tasks * head,
             }
+            assert event.apart == {"backbone": 4 * net.parameters}
 
 
 def test_per_task_normalisation_is_counted(tiny: Tiny):
@@ -286,7 +286,8 @@ def test_the_random_network_takes_a_bit_a_weight(tiny: Tiny):
         if isinstance(event, TaskLearned):
             weights = 64 * 12 + 12 * 10
             rest = 12 + 10
-            assert event.memory["backbone"] == weights // 8 + 2 * 4 + rest * 4
+            assert event.apart == {"backbone": weights // 8 + 2 * 4 + rest * 4}
+            assert "backbone" not in event.memory
             assert event.memory["masks"] == (event.task_id + 1) * weights // 8
             masks = strategy._store.of(strategy.state["masks"], event.task_id)
             assert {name: int(mask[0].sum()) for name, mask in masks.items()} == {"1.weight": 192, "head.weight": 30}

@@ -310,7 +310,7 @@ def test_a_thousand_tasks_take_no_memory_beyond_the_strategys_own_state(tiny: Ti
 
     def watch(event: Event) -> None:
         if isinstance(event, TaskLearned) and event.step in (200, 999):
-            sizes[event.step] = (_resident_bytes(), sum(event.memory.values()))
+            sizes[event.step] = (_resident_bytes(), sum((*event.memory.values(), *event.apart.values())))
 
     tiny(strategy, (0,), **short, **own).run(tmp_path, listeners=lambda stream: [watch])
     (early, held_early), (late, held_late) = sizes[200], sizes[999]

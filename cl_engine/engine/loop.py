@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from cl_engine import events
 from cl_engine.checkpoints.store import Store
-from cl_engine.core.state import bytes_by_part, check_state
+from cl_engine.core.state import Memory, check_state
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.engine.agenda import Evaluate, Item, Learn
 from cl_engine.engine.checkpointer import Checkpointer
@@ -135,13 +136,19 @@ class _Simulation:
         self.checkpointer.has_state = False
         self.ledger.learned(item.step, task)
         check_state(self.strategy.state, len(self.strategy.seeds), self.strategy.name())
+        memory, apart = self._memory.by_part(self.strategy.state)
         yield events.TaskLearned(
             step=item.step,
             task_id=task,
-            memory=bytes_by_part(self.strategy.state),
+            memory=memory,
+            apart=apart,
             flops=self._flops(experience),
             seconds=time.perf_counter() - began,
         )
+
+    @cached_property
+    def _memory(self) -> Memory:
+        return Memory(self.strategy.drawn().state)
 
     def _stop(self, event: NotFinite) -> Iterator[Event]:
         """Go on without the seeds whose loss is not finite."""

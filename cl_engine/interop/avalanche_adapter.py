@@ -87,6 +87,10 @@ class AvalancheAdapter(Strategy):
         for name in self.Options.model_fields:
             setattr(self, name, getattr(found, name))
 
+    def options(self) -> dict[str, Any]:
+        """Return our options in force, and the arguments of Avalanche's class."""
+        return {**super().options(), **self.arguments}
+
     def start(self) -> State:
         """Return what the strategies hold as they are made."""
         return self._state_of([self.recipe.made(seed) for seed in self.seeds], {})

@@ -5,7 +5,9 @@ Written in blocks of what was taken in since the last time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import h5py
@@ -14,11 +16,12 @@ import numpy as np
 from cl_engine import events
 from cl_engine.data.stream import Stream
 from cl_engine.loggers.journal import Block
-from cl_engine.loggers.tables import CELLS, grow, scale, string, variable
+from cl_engine.loggers.tables import APART, CELLS, grow, scale, string, variable
 from cl_engine.metrics.catalogue import METRICS, SCORES
 
 ROWS_AT_ONCE = 64  # of R; as many as a chunk of the file can hold
 Scores = dict[str, tuple[float, ...]]
+Held = tuple[int, int, dict[str, int], dict[str, int]]  # step, task, bytes by part: those that count, those told apart
 
 
 class Matrix:
@@ -37,7 +40,7 @@ class Matrix:
         self._single: list[tuple[int, ...]] = []  # cells: evaluation, task, rows tested, right answers of each seed
         self._blocks: list[np.ndarray] = []  # such cells, [n, 3 + S]
         self._scored: list[tuple[int, int, Scores]] = []  # evaluation, step
-        self._memory: list[tuple[int, int, dict[str, int]]] = []  # step, task, bytes by part
+        self._memory: list[Held] = []
         self._seconds: list[tuple[int, str, float]] = []  # step, phase
 
     @staticmethod
@@ -50,7 +53,7 @@ class Matrix:
         task = scale(group, "task", "i4", "task", 0)
         seed = scale(group, "seed", "i8", "seed of the learner", len(seeds))
         seed[:] = seeds
-        part = scale(group, "part", "str", "part of the learner's state", 0)
+        scale(group, "part", "str", "part of the learner's state", 0)
         phase = scale(group, "phase", "str", "phase of the run", len(phases))
         phase[:] = list(phases)
         step = variable(
@@ -67,11 +70,19 @@ class Matrix:
         variable(group, "accuracy", "f4", "1", "R: accuracy on the task; NaN: not measured", axes, chunk)
         for name in SCORES:
             variable(group, name, "f8", "1", METRICS[name].meaning, (evaluation, seed), (1024, len(seeds)))
-        variable(group, "memory", "i8", "byte", "bytes one seed holds", (experience, part), (1024, 8))
+        Matrix.create_memory(group, "memory", "bytes one seed holds, but for those apart")
+        Matrix.create_memory(
+            group, APART, "bytes that do not count: they follow from the seeds, or serve diagnostics alone"
+        )
         variable(
             group, "seconds", "f8", "s", "time spent, all seeds together", (experience, phase), (1024, len(phases))
         )
         grow(group, "task", tasks or 0)
+
+    @staticmethod
+    def create_memory(group: h5py.Group, name: str, meaning: str) -> None:
+        """Create an array of bytes by experience and part."""
+        variable(group, name, "i8", "byte", meaning, (group["experience"], group["part"]), (1024, 8))
 
     def cell(self, event: events.Evaluated) -> None:
         """Take in a cell of R."""
@@ -100,7 +111,7 @@ class Matrix:
 
     def learned(self, event: events.TaskLearned) -> None:
         """Take in an experience's memory and duration."""
-        self._memory.append((event.step, event.task_id, dict(event.memory)))
+        self._memory.append((event.step, event.task_id, dict(event.memory), dict(event.apart)))
         self.seconds(event.step, "learn", event.seconds)
 
     def seconds(self, step: int, phase: str, seconds: float) -> None:
@@ -131,7 +142,7 @@ class Matrix:
             if len(stretch):
                 self._write_rows(group, stretch)
         self._name_tasks(group, stream)
-        steps = [step for step, *_ in (*self._memory, *self._seconds)]
+        steps = [held[0] for held in self._memory] + [step for step, *_ in self._seconds]
         grow(group, "experience", max([len(group["experience"]), *(step + 1 for step in steps)]))
         for memory in _runs(self._memory):
             self._write_memory(group, memory)
@@ -157,7 +168,7 @@ class Matrix:
         self._close()
         self._blocks.append(cells)
         self._scored += lists["scored"]
-        self._memory += lists["memory"]
+        self._memory += [(*row, {})[:4] for row in lists["memory"]]  # older journals tell nothing apart
         self._seconds += lists["seconds"]
 
     def _close(self) -> None:
@@ -192,17 +203,24 @@ class Matrix:
             self._named = len(names)
 
     @staticmethod
-    def _write_memory(group: h5py.Group, memory: Sequence[tuple[int, int, dict[str, int]]]) -> None:
+    def _write_memory(group: h5py.Group, memory: Sequence[Held]) -> None:
         """Write task and memory of experiences that follow one another."""
         parts = [name.decode() for name in group["part"][:]]
-        new = [name for name in dict.fromkeys(name for *_, held in memory for name in held) if name not in parts]
+        named = dict.fromkeys(name for *_, held, apart in memory for name in (*held, *apart))
+        new = [name for name in named if name not in parts]
         if new:
             grow(group, "part", len(parts) + len(new))
             group["part"][len(parts) :] = new
             parts += new
         place = slice(memory[0][0], memory[-1][0] + 1)
-        group["experience_task"][place] = [task for _, task, _ in memory]
-        group["memory"][place] = [[held.get(name, 0) for name in parts] for *_, held in memory]
+        group["experience_task"][place] = [task for _, task, *_ in memory]
+        group["memory"][place] = [[held.get(name, 0) for name in parts] for *_, held, _ in memory]
+        group[APART][place] = [[apart.get(name, 0) for name in parts] for *_, apart in memory]
+
+
+def together(event: events.TaskLearned) -> events.TaskLearned:
+    """Return an event whose memory is all that the state holds."""
+    return replace(event, memory=dict(Counter(event.memory) + Counter(event.apart)), apart={})
 
 
 def _runs(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -19,11 +19,12 @@ string = h5py.string_dtype()
 SMALL = {"compression": "gzip", "compression_opts": 4, "shuffle": True}  # a chunk that is hardly filled takes no room
 NUMBERS = {**SMALL, "fletcher32": True}
 CELLS = ("n_correct", "n_total", "accuracy")
+APART = "memory_apart"
 OVER = {  # of the results: the arrays over a dimension, and which of their axes it is
     "evaluation": {"evaluation_step": 0, **dict.fromkeys((*CELLS, *SCORES), 0)},
-    "experience": {"experience_task": 0, "memory": 0, "seconds": 0},
+    "experience": {"experience_task": 0, "memory": 0, APART: 0, "seconds": 0},
     "task": {"task_name": 0, **dict.fromkeys(CELLS, 1)},
-    "part": {"memory": 1},
+    "part": {"memory": 1, APART: 1},
 }
 
 

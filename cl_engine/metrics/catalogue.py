@@ -97,7 +97,7 @@ METRICS = {
         Metric(
             name="memory",
             title="memory",
-            meaning="bytes one seed would have to save at the end",
+            meaning="bytes one seed would have to save at the end, but for what follows from the seed",
             higher=False,
             unit="byte",
         ),

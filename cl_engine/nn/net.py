@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -45,6 +46,7 @@ class Net:
         input_shape: shape of an input, the axis of rows not counted.
         outputs: number of logits.
         width: number of features the head reads.
+        pretrained: what every seed starts from in place of random weights, ``{name: […]}``: the scenario's backbone.
         parameters: number of weights of one seed, buffers not counted.
         stochastic: whether training draws random numbers (dropout).
     """
@@ -67,8 +69,7 @@ class Net:
         from in place of random ones; the head stays random.
 
         Raises:
-            UsageError: if the module refuses the inputs, has no Linear layer at its end to be the head, or does not have
-                the pretrained tensors, in name and shape.
+            UsageError: if the module refuses the inputs, has no Linear layer at its end, or not the pretrained tensors.
         """
         self.device = torch.device(device)
         self._build = build
@@ -86,7 +87,7 @@ class Net:
         self.shapes = {self._rename.get(name, name): tuple(tensor.shape) for name, tensor in tensors.items()}
         self._body_names = frozenset(name for name, _ in (*self._body.named_parameters(), *self._body.named_buffers()))
         self.layers = [name for name, _ in module.named_modules()]
-        self._pretrained = self._adopted(pretrained or {}, tensors)
+        self.pretrained = self._adopted(pretrained or {}, tensors)
         self.input_shape = tuple(input_shape)
         self._probe(input_shape)
         self.stochastic = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())
@@ -119,25 +120,28 @@ class Net:
         return getattr(self._module, name, None)
 
     def init(self, seeds: Sequence[int]) -> Params:
-        """Return the weights that learning starts from, ``{name: [S, …]}``.
-
-        They are initialised at random, each seed's derived from that seed alone, but for those that are pretrained.
-        """
+        """Return the weights to start from, ``{name: [S, …]}``: random, of each seed by itself, but for pretrained ones."""
         drawn = []
         for seed in seeds:
             with rng.ambient(seed, "init"):
                 module = self._build()
             tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
             named = {self._rename.get(name, name): tensor.detach() for name, tensor in tensors.items()}
-            drawn.append({name: self._pretrained.get(name, tensor.to(self.device)) for name, tensor in named.items()})
+            drawn.append({name: self.pretrained.get(name, tensor.to(self.device)) for name, tensor in named.items()})
         return {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
+
+    def without_backbone(self) -> Net:
+        """Return the same net with every weight initialised at random."""
+        drawn = copy.copy(self)
+        drawn.pretrained = {}
+        return drawn
 
     def module(self, seed: int) -> nn.Module:
         """Return a module of its own with the weights that this seed starts from, for code that wants a whole one."""
         with rng.ambient(seed, "init"):
             module = self._build().to(self.device)
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        for name, tensor in self._pretrained.items():
+        for name, tensor in self.pretrained.items():
             tensors[self._original(name)].data.copy_(tensor)
         return module
 
@@ -269,9 +273,8 @@ class Net:
         return logits
 
     def _adopted(self, pretrained: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Params:
-        found, wanted = (
-            {self._rename.get(name, name): tensor for name, tensor in named.items()} for named in (pretrained, tensors)
-        )
+        both = pretrained, tensors
+        found, wanted = ({self._rename.get(name, name): tensor for name, tensor in named.items()} for named in both)
         return fitting(found, wanted, ignored=(HEAD_WEIGHT, HEAD_BIAS)) if pretrained else {}
 
     def _own(self, seed: int, leaf: Tensor) -> Tensor:

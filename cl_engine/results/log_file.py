@@ -15,6 +15,7 @@ from cl_engine.errors import UsageError
 from cl_engine.results.audit import audit, member, text
 
 FORMAT, MAJOR, LOG_NAME = "cl-engine-run", 1, "log.h5"
+MEMORY_RULE = "memory_counts"  # the attribute that says what counts as memory; without it, all of the state
 NEEDED = ("run_id", "strategy", "scenario", "status")
 MOST = 1000  # attributes of a log
 ATTEMPTS = 3  # on a shared disk a file may be replaced in the middle of being opened

@@ -13,9 +13,7 @@ import torch
 from cl_engine.checkpoints import store as checkpoint_store
 from cl_engine.checkpoints.file import load
 from cl_engine.checkpoints.store import Store
-from cl_engine.core.bank import Bank
-from cl_engine.core.state import bytes_by_part, check_state
-from cl_engine.core.tree import leaves_with_path
+from cl_engine.core.state import check_state
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
@@ -26,6 +24,7 @@ from cl_engine.runs.scenario import Scenario
 from cl_engine.strategy import Strategy
 from cl_engine.testing import small
 from cl_engine.testing.logs import assert_same_facts, facts
+from cl_engine.testing.memory import MemoryContract
 from cl_engine.testing.walking import after_each_task, answers, contents, different, told, traced, walk
 
 SETTINGS = ("task", "domain", "class")
@@ -39,7 +38,7 @@ class Cut(BaseException):
     """
 
 
-class StrategyContract:
+class StrategyContract(MemoryContract):
     """Holds a strategy to all that the engine's own are held to; each failure says what is broken and how to mend it.
 
     >>> class TestL2(StrategyContract):
@@ -52,7 +51,6 @@ class StrategyContract:
         scenario: the scenario it runs; small tasks of digits unless another is given, by name, file or `Scenario`.
     """
 
-    strategy: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
     scenario: ClassVar[str | Path | Scenario] = small.scenario()
 
@@ -241,20 +239,6 @@ class StrategyContract:
                 strategy.predict(torch.cat(parts), None),
                 apart,
                 msg=lambda text: f"rowwise is True, and rows are answered otherwise beside other rows: {text}",
-            )
-
-    def test_the_memory_reported_is_the_bytes_of_the_state_one_seed_holds(self) -> None:
-        for _, strategy in after_each_task(self.experiment((0, 1, 2))):
-            check_state(strategy.state, 3, self.strategy)
-            total = 0
-            for _, leaf in leaves_with_path(strategy.state):
-                tensor = leaf.rows if isinstance(leaf, Bank) else leaf
-                if isinstance(tensor, torch.Tensor):
-                    total += tensor.numel() * tensor.element_size() // len(tensor)
-                else:
-                    total += 8
-            assert sum(bytes_by_part(strategy.state).values()) == total, (
-                "the bytes of the parts are not those of the state"
             )
 
     @pytest.mark.parametrize("net", ["with_batchnorm", "with_dropout"])

@@ -175,6 +175,7 @@ class _Page:
             "open": len(self.runs) <= OPEN,
             "pictures": drawn,
             "parts": {one_line(part): size(held) for part, held in summary.memory_parts.items()},
+            "apart": {one_line(part): size(held) for part, held in (summary.memory_apart or {}).items()},
             "options": {
                 one_line(table): dotted({table: options}) if isinstance(options, dict) else {}
                 for table, options in run.experiment["options"].items()
