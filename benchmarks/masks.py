@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cl_engine.analysis.scores.statistics import mean_and_deviation
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
 from cl_engine.events import Scored, TaskLearned, cells
@@ -63,9 +64,9 @@ def measure(scenario: Scenario | str, strategy: str, options: dict[str, Any]) ->
                 forgetting = float(np.mean(event.forgetting))
             case TaskLearned():
                 memory = sum(event.memory.values())
-    mean, spread = accuracy.mean(), accuracy.mean(axis=0).std()
     each = " ".join(f"{value:.3f}" for value in accuracy.mean(axis=1))
-    return f"{mean:.4f} ± {spread:.4f}  {each}  {forgetting:+.4f} {memory:>11,} {time.process_time() - began:6.0f}"
+    shown = mean_and_deviation(accuracy.mean(axis=0), 4)
+    return f"{shown}  {each}  {forgetting:+.4f} {memory:>11,} {time.process_time() - began:6.0f}"
 
 
 def without_backbone(name: str) -> Scenario:

@@ -399,3 +399,18 @@ def test_a_share_of_a_gpu_puts_that_many_runs_on_each_and_each_process_sees_its_
 def test_threads_of_a_process_are_set_for_every_library_that_has_some():
     place = Local(1, 3)
     assert {place.slots[0].environment[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} == {"3"}
+
+
+def test_what_was_chosen_on_test_rows_is_called_so_and_what_costs_least_is_not():
+    assert sweep().chosen_on == sweep(objective="forgetting").chosen_on == "chosen on test rows"
+    assert sweep(objective="memory").chosen_on == sweep(objective="seconds").chosen_on == ""
+    tally = Status(sweep())
+    for name, score in (("one", 0.7), ("other", 0.9)):
+        entry = Entry(name, name, "tiny", "finetune", [0], {"train.lr": score})
+        tally.enter(entry, name, LogSummary("finished", 3, 1.0, ((3, score),)))
+    assert tally.shown_best() == "best acc 0.900 (chosen on test rows): tiny, finetune, train.lr = 0.9"
+    assert tally.warning.startswith(
+        "These runs are ordered by ACC, chosen on test rows: that of the best one is no result"
+    )
+    tally.options = sweep(objective="memory")
+    assert "test rows" not in tally.shown_best() + tally.warning

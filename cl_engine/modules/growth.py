@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Generator, Iterator, Sequence
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.core.state import State
-from cl_engine.data.stream import Data, Experience
+from cl_engine.data.stream import Experience
 from cl_engine.events import Event
 from cl_engine.masks.norms import LAYERS
 from cl_engine.modules.division import division
@@ -50,6 +49,15 @@ class Growth:
         if task_id >= len(paths):
             return self._initial
         return self.along(state, paths[task_id])
+
+    def predict(self, state: State, x: Tensor, task_id: int | None) -> Tensor:
+        """Return logits ``[S, N, C]`` of a task's own path."""
+        assert task_id is not None, "the task is told"
+        return self._net.all(self.net_of(state, task_id), x)
+
+    def fingerprint(self, state: State, task_id: int | None) -> int | None:
+        """Return a number that says which path a task has: modules are never changed."""
+        return None if task_id is None else int(state["paths"].writes(task_id))
 
     def along(self, state: State, path: Tensor) -> Params:
         """Return the weights along paths ``[S, depths]``."""
@@ -135,22 +143,3 @@ class Growth:
                 added = zip(modules, new[:, depth].tolist(), strict=True)
                 rows = tuple(module if one else NOBODY for module, one in added)
                 yield ModuleAdded(step=step, part=f"depth {depth}", task_id=task, module=rows)
-
-
-def divided(experience: Experience, share: float) -> Experience:
-    """Return the experience with some of its training rows as validation rows, the same share of each class.
-
-    One that has validation rows is returned as it is.
-    """
-    if len(experience.validation):
-        return experience
-    train = experience.train
-    draw = rng.tensors(0, "aside", experience.key)
-    shuffled = torch.randperm(len(train), generator=draw).to(train.y.device)
-    aside = torch.zeros(len(train), dtype=torch.bool, device=train.y.device)
-    for label in train.y.unique():
-        rows = shuffled[train.y[shuffled] == label]
-        aside[rows[: max(1, round(share * len(rows)))]] = True
-    return dataclasses.replace(
-        experience, train=Data(train.x[~aside], train.y[~aside]), validation=Data(train.x[aside], train.y[aside])
-    )

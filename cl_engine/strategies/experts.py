@@ -21,6 +21,7 @@ from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
+from cl_engine.training.grid import Grid, fit_best
 
 GENERALIST = -1
 
@@ -58,7 +59,8 @@ class Experts(Strategy):
     Every finished task leaves its net as an expert for the next; the net that the scenario starts from is the generalist
     among them. A proxy tells what each promises, on the task's training rows, without training: leave-one-out nearest
     neighbours as published, a linear probe, LEEP or H-score. Nets are kept whole; or the generalist alone is, frozen,
-    and an expert is a set of bottleneck adapters in it, and a head.
+    and an expert is a set of bottleneck adapters in it, and a head. Where rates or decays are listed, the best of them and
+    the best epoch are chosen on validation rows.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "experts", **{"form": "adapter"})
@@ -76,6 +78,7 @@ class Experts(Strategy):
     cosine: bool = option(False, "neighbours by direction instead of distance (knn)")
     rows: int = option(1000, "training rows that experts are tried on, at most", ge=2)
     scanned: int | None = option(None, "latest experts that are tried; left out: all", ge=1)
+    grid: Grid
     choose: Literal["best", "random", "generalist", "worst"] = option(
         "best", "the expert a task starts from; all but best are controls"
     )
@@ -101,7 +104,7 @@ class Experts(Strategy):
             chosen = self._chosen(scores, experience)
             yield ExpertChosen(step=experience.step, task_id=task, expert=tuple(chosen))
             start = self._copies(chosen)
-        params = yield from self.fit(start, self.loss, experience, frozen=self._body())
+        params = yield from fit_best(self, self.grid, start, experience, frozen=self._body())
         for name, tensor in params.items():
             self.state["experts"][name].put(task, tensor)
 

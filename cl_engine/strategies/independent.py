@@ -9,12 +9,14 @@ from cl_engine.core.state import State
 from cl_engine.data.stream import Experience
 from cl_engine.nn.net import Params
 from cl_engine.strategy import Learning, Strategy
+from cl_engine.training.grid import Grid, fit_best
 
 
 class Independent(Strategy):
     """Independent: a new net for every task, each kept whole; no transfer, no forgetting, memory grows by a net a task.
 
-    A task that comes back goes on from its own net.
+    A task that comes back goes on from its own net. Where rates or decays are listed, each task has the best of them and the
+    best epoch, by validation rows, as MNTDP's paths have: transfer measured against it is then like with like.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "independent", **{"train.epochs": 3})
@@ -24,13 +26,15 @@ class Independent(Strategy):
 
     settings = ("task",)
 
+    grid: Grid
+
     def start(self) -> State:
         seeds, device = len(self.seeds), self.net.device
         weights = {name: Bank.empty(seeds, row.shape[1:], row.dtype, device) for name, row in self._first().items()}
         return {"nets": weights}
 
     def learn(self, experience: Experience) -> Learning:
-        params = yield from self.fit(self._net(experience.task_id), self.loss, experience)
+        params = yield from fit_best(self, self.grid, self._net(experience.task_id), experience)
         for name, tensor in params.items():
             self.state["nets"][name].put(experience.task_id, tensor)
 

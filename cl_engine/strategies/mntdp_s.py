@@ -17,12 +17,13 @@ from cl_engine.data.stream import Experience
 from cl_engine.events import Event
 from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.events import PathSampled
-from cl_engine.modules.growth import Growth, divided
+from cl_engine.modules.growth import Growth
 from cl_engine.nn.head import HEAD_BIAS
 from cl_engine.nn.net import Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import Curve, TrainingProbe
+from cl_engine.training.grid import divided
 
 
 class MntdpS(Strategy):
@@ -109,11 +110,10 @@ class MntdpS(Strategy):
         return ()  # where the stream sets no validation rows aside, this strategy does
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
-        assert task_id is not None
-        return self.net.all(self._growth.net_of(self.state, task_id), x)
+        return self._growth.predict(self.state, x, task_id)
 
     def fingerprint(self, task_id: int | None) -> int | None:
-        return None if task_id is None else self.state["paths"].writes(task_id)
+        return self._growth.fingerprint(self.state, task_id)
 
     @cached_property
     def _growth(self) -> Growth:

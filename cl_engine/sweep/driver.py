@@ -179,7 +179,9 @@ class Driver:
         return entry
 
     def _keep(self) -> None:
-        self.identity = self.folder.keep(self.options.model_dump(), self.tally.entries.values(), self.command)
+        self.identity = self.folder.keep(
+            self.options.model_dump(), self.tally.entries.values(), self.command, self.options.chosen_on
+        )
 
     def _propose(self) -> None:
         """Ask the search for as much as there is room for."""
@@ -213,7 +215,7 @@ class Driver:
                 continue
             if goal.dropped_at is not None:
                 if name not in tally.dropped:
-                    self.folder.note(name, "dropped", after=goal.dropped_at)
+                    self.folder.note(name, "dropped", after=goal.dropped_at, chosen_on=self.options.chosen_on)
                 tally.dropped[name] = goal.dropped_at
             elif not goal.waits and name not in self.queued:
                 tally.dropped.pop(name, None)

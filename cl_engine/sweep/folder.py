@@ -135,13 +135,14 @@ class SweepFolder:
             raise UsageError(f"{file} is damaged: it does not say the options, or whose sweep it is")
         return found
 
-    def keep(self, options: Mapping[str, Any], entries: Iterable[Entry], command: str) -> str:
-        """Write down what is to be run; return the sweep's identity, which stays when other runs are asked for."""
+    def keep(self, options: Mapping[str, Any], entries: Iterable[Entry], command: str, chosen_on: str = "") -> str:
+        """Write down what is to be run, and what choices go by; return the identity, which stays when runs are added."""
         self._identity = self._identity or (self.plan["id"] if (self.path / PLAN).exists() else uuid.uuid4().hex)
         content = {
             "format": FORMAT,
             "id": self._identity,
             "command": command,
+            "chosen_on": chosen_on,
             "options": dict(options),
             "runs": [asdict(entry) for entry in entries],
         }

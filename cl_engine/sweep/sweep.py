@@ -183,7 +183,7 @@ def finish(tally: Status, out: Path, report: bool) -> None:
         shown = [name for rank, name in enumerate(names) if rank < REPORTED or tally.entries[name].reference]
         if len(names) > len(shown):
             click.echo(f"the report shows the {REPORTED} best of {len(names)} runs, and references", err=True)
-        click.echo(f"report: {written(shown, out)}")
+        click.echo(f"report: {written(shown, out, tally.warning)}")
     click.echo(f"logs:   {out}/*/log.h5")
     if tally.failed:
         raise RunFailed(
@@ -192,8 +192,10 @@ def finish(tally: Status, out: Path, report: bool) -> None:
         )
 
 
-def written(names: Sequence[str], out: Path) -> Path:
-    """Write the comparison report of runs into the sweep's folder; return its path."""
+def written(names: Sequence[str], out: Path, warning: str = "") -> Path:
+    """Write the comparison report of runs into the sweep's folder, the warning first; return its path."""
     from cl_engine.analysis.report.page import write_report
 
-    return write_report([open_run(out / name) for name in names], out / "report.html")
+    return write_report(
+        [open_run(out / name) for name in names], out / "report.html", said=[warning] if warning else []
+    )

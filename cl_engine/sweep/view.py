@@ -69,6 +69,8 @@ def print_status(tally: Status, out: Console | None = None) -> None:
     out.print(Text(_line(tally), style="bold"), soft_wrap=True)
     if tally.entries:
         _print_runs(tally, out)
+    if tally.done and tally.warning:
+        out.print(Text(tally.warning, style="yellow"), soft_wrap=True)
     for name, error in list(tally.failed.items())[:SHOWN_FAILED]:
         out.print(Text(f"failed   {tally.label(name)}: {one_line(error)}", style="red"), soft_wrap=True)
     if len(tally.failed) > SHOWN_FAILED:
@@ -162,7 +164,7 @@ def _status(tally: Status, name: str) -> str:
     if name in tally.failed:
         return "failed"
     if name in tally.dropped:
-        return f"dropped after {tally.dropped[name]}"
+        return f"dropped after {tally.dropped[name]}{tally.chosen}"
     status = tally.looks[name].status
     words = {"new": "waiting", "running": "interrupted"}
     reference = " (reference)" if tally.entries[name].reference and status == "finished" else ""

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from cl_engine.analysis.discovery import fault
+from cl_engine.analysis.scores.statistics import sample_deviation
 from cl_engine.metrics import matrix_scores
 from cl_engine.metrics.catalogue import SCORES
 from cl_engine.results.log_file import MEMORY_RULE
@@ -100,10 +101,8 @@ class Summary:
 def interval(values: Array, axis: int = -1) -> Array:
     """Return half the width of the 95 % t interval of the mean along an axis; NaN with fewer than two values."""
     n = values.shape[axis]
-    if n < 2:
-        return np.full(np.delete(values.shape, axis), np.nan)
-    factor = stats.t.ppf(0.975, n - 1) / np.sqrt(n)
-    return np.asarray(factor * values.std(axis=axis, ddof=1))
+    factor = stats.t.ppf(0.975, n - 1) / np.sqrt(n) if n > 1 else np.nan
+    return np.asarray(factor * sample_deviation(values, axis))
 
 
 def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
