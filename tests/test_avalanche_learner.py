@@ -17,7 +17,7 @@ from cl_engine.analysis.report.page import write_report
 from cl_engine.core.state import bytes_by_part
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
-from cl_engine.errors import RunFailed, UsageError
+from cl_engine.errors import UsageError
 from cl_engine.events import TaskLearned, cells
 from cl_engine.experiment import Experiment
 from cl_engine.interop.avalanche import Hdf5Logger, as_avalanche, from_avalanche, seeded, to_avalanche
@@ -36,7 +36,7 @@ with quietly():
         timing_metrics,
     )
     from avalanche.logging import CSVLogger, InteractiveLogger, TensorboardLogger, TextLogger
-    from avalanche.training.plugins import EarlyStoppingPlugin, EvaluationPlugin
+    from avalanche.training.plugins import EvaluationPlugin
     from avalanche.training.supervised import EWC, Replay
 
 Tiny = Callable[..., Experiment]
@@ -221,21 +221,6 @@ def test_what_does_not_fit_is_refused_in_a_sentence(arguments: dict[str, Any], s
     given = {"strategy": "replay", "net": NET, "train": TRAIN, **arguments}
     with pytest.raises(UsageError, match=sentence):
         as_avalanche(given.pop("strategy"), benchmark=users.split_digits(), evaluator=evaluator(), **given)
-
-
-def test_foreign_experiences_and_early_stopping_are_refused():
-    benchmark = users.split_digits()
-    made = {"benchmark": benchmark, "net": NET, "train": TRAIN, "evaluator": evaluator()}
-    with pytest.raises(UsageError, match="experience 0 is not one of the benchmark this learner was made for"):
-        as_avalanche("finetune", **made).train(users.instances_of_digits().train_stream[0])
-
-    class Stops(users.SupervisedPlugin):
-        def after_training_epoch(self, strategy: Any, **more: Any) -> None:
-            strategy.stop_training()
-
-    with pytest.raises(RunFailed, match="a plug-in asked to stop training"):
-        as_avalanche("finetune", plugins=[Stops()], **made).train(benchmark.train_stream[0])
-    assert issubclass(EarlyStoppingPlugin, users.SupervisedPlugin)
 
 
 def test_a_module_and_a_strategy_object_serve_too(tiny: Tiny):

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -25,6 +25,7 @@ from cl_engine.nn.task_heads import mixed_logits
 from cl_engine.runs import plugins
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import Curve, FitJob, FitOptions, TrainingProbe
+from cl_engine.training.fit_observer import FitEnded, ObservedFit
 from cl_engine.training.optimizers import Train, optimizer_class
 
 
@@ -443,9 +444,18 @@ def test_an_observer_follows_every_step_of_seeds_in_turn_and_changes_nothing():
     class Points:
         def __init__(self) -> None:
             self.seen: list[str] = []
+            self.until = 100
+
+        def fit_begins(self, fits: Sequence[ObservedFit]) -> None:
+            self.seen.append(f"fits {len(fits)}")
+
+        def fit_ends(self) -> None:
+            self.seen.append("over")
 
         def batch_begins(self, x: torch.Tensor, y: torch.Tensor) -> None:
             torch.rand(3)  # what it draws is its own affair
+            if sum(point == "ends" for point in self.seen) == self.until:
+                raise FitEnded
             self.seen.append(f"begins {len(x)} {len(y)}")
 
         def batch_answered(self, logits: torch.Tensor, loss: torch.Tensor) -> None:
@@ -465,5 +475,12 @@ def test_an_observer_follows_every_step_of_seeds_in_turn_and_changes_nothing():
     observed, events = run(job_of(net, **how, observer=points))
     unobserved = [event.flops for event in run(job_of(net, **how))[1] if isinstance(event, EpochEnded)]
     assert [event.flops for event in events if isinstance(event, EpochEnded)] == unobserved
-    assert points.seen == ["begins 25 25", "answered (25, 3)", "gradients", "ends"] * 2
+    step = ["begins 25 25", "answered (25, 3)", "gradients", "ends"]
+    assert points.seen == ["fits 1", *step * 2, "over"]
     assert all(torch.equal(plain[name], observed[name]) for name in plain)
+    half = Points()
+    half.until = 1
+    ended, events = run(job_of(net, **how, observer=half))
+    assert half.seen == ["fits 1", *step, "over"]
+    assert not events
+    assert any(not torch.equal(plain[name], ended[name]) for name in plain)

@@ -100,6 +100,17 @@ def is_random(dataset: Any, group: Group) -> bool:
     return any(not torch.equal(first, inputs_of(dataset, index, group, seed=seed)) for seed in TRIES)
 
 
+def by_class(labels: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """Return the rows of each class, in the order in which they are given."""
+    return [rows[labels[rows] == label] for label in np.unique(labels[rows])]
+
+
+def of_each_class(labels: np.ndarray, rows: np.ndarray, most: int | None) -> np.ndarray:
+    """Return the first rows of each class, up to the limit, in ascending order."""
+    kept = [own[:most] for own in by_class(labels, rows)]
+    return np.sort(np.concatenate(kept)) if kept else rows
+
+
 def dataset_of(
     x: Tensor,
     y: Tensor,

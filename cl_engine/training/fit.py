@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -14,6 +15,7 @@ from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event, NotFinite, Progress
 from cl_engine.training.fit_job import FitJob, TrainingProbe
+from cl_engine.training.fit_observer import FitEnded
 from cl_engine.training.fit_progress import FitRecord, Resumable
 from cl_engine.training.one_seed import OneSeed
 from cl_engine.training.seed_group import SeedGroup
@@ -47,10 +49,15 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
     yield from list(_told(job, record.facts))
     pool = WorkerPool(groups)
     try:
-        yield from _epochs(job, record, pool, first)
+        if job.observer is not None:
+            job.observer.fit_begins(groups)
+        with suppress(FitEnded):
+            yield from _epochs(job, record, pool, first)
         pool.each(SeedGroup.check)
         results = pool.each(SeedGroup.result)
     finally:
+        if job.observer is not None:
+            job.observer.fit_ends()
         pool.close()
         for group in groups:
             group.replay = None  # it knows the group: together they would stay until garbage is collected

@@ -8,15 +8,50 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from cl_engine.core.tree import Tree
+
+
+class FitEnded(Exception):
+    """Raised by an observer, or into the generator of a fit, to end the fit with the weights as they are.
+
+    >>> issubclass(FitEnded, Exception)
+    True
+    """
+
+
+class ObservedFit(Protocol):
+    """A fit under way, as its observer may look at it: weights of one seed, and the optimisers that change them.
+
+    >>> from cl_engine.training.one_seed import OneSeed
+    >>> all(hasattr(OneSeed, name) for name in ("logits", "whole"))
+    True
+
+    Attributes:
+        params: tree of what is being trained, tensors without the axis of seeds, changed in place.
+        optimizers: what takes the steps.
+    """
+
+    params: Tree
+    optimizers: list[torch.optim.Optimizer]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits ``[S, N, C]``."""
+
+    def whole(self) -> Tree:
+        """Return the tree as it is now, with the axis of seeds in front."""
+
 
 class FitObserver(Protocol):
     """Follows the training steps of seeds that run in turn; what is learned stays the same, bit for bit.
 
     Rehearsed rows are not shown, nor batches that are not inputs and labels. Random numbers that an observer draws leave
-    torch's generators as they were. A fit that is observed runs in this process, and its steps are never replayed.
+    torch's generators as they were. A fit that is observed runs in this process, and its steps are never replayed. Where
+    `batch_begins` raises `FitEnded`, the fit ends without that batch.
 
     >>> class Losses:
     ...     def __init__(self): self.seen = []
+    ...     def fit_begins(self, fits): pass
+    ...     def fit_ends(self): pass
     ...     def batch_begins(self, x, y): pass
     ...     def batch_answered(self, logits, loss): self.seen.append(float(loss))
     ...     def gradients_known(self): pass
@@ -25,6 +60,12 @@ class FitObserver(Protocol):
     >>> observer.batch_answered(torch.zeros(1, 2), torch.tensor(0.5)); observer.seen
     [0.5]
     """
+
+    def fit_begins(self, fits: Sequence[ObservedFit]) -> None:
+        """Take in a fit that is about to begin: one, or one for each candidate that is trained beside others."""
+
+    def fit_ends(self) -> None:
+        """Be told that the fit is over."""
 
     def batch_begins(self, x: Tensor, y: Tensor) -> None:
         """Take in inputs ``[N, …]`` and labels ``[N]`` that are about to be answered."""
