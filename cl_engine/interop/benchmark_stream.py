@@ -84,10 +84,9 @@ class Avalanche(Stream):
         self.device = torch.device(device)
         if given is not None and self.arguments:
             raise unknown("option", f"stream.{next(iter(self.arguments))}", [f"stream.{k}" for k in self._own()])
-        root = data_root or Path()
         found = given
         if given is None:
-            found = benchmarks.made(self.benchmark, self.arguments, root, self.seed, self.n)
+            found = benchmarks.made(self.benchmark, self.arguments, data_root or Path(), self.seed, self.n)
         with quietly():
             tests = benchmarks.parts_of(stream_of(found, TEST, self.benchmark))
             self._lay_out(arrivals_of(found, tests, self.benchmark), tests)
@@ -207,8 +206,8 @@ class Avalanche(Stream):
 
     def train_rows(self, step: int) -> int:
         """Return how many rows there are to learn from at ``step``."""
-        index = self.sequence[step]
-        return len(self._chosen(self.parts[index].labels, np.arange(len(self.parts[index].labels)), index)[0])
+        labels = self.parts[index := self.sequence[step]].labels
+        return len(self._chosen(labels, np.arange(len(labels)), index)[0])
 
     def test(self, task_id: int) -> Data:
         """Return the test rows of a task."""
