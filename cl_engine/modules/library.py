@@ -102,4 +102,4 @@ class Library:
 
 
 def _is_shared(net: Net, name: str) -> bool:
-    return not net.dtypes[name].is_floating_point or (net.is_held(name) and not net.is_buffer(name))
+    return not net.dtypes[name].is_floating_point or name in net.frozen

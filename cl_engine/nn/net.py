@@ -45,6 +45,7 @@ class Net:
         shapes: shape of every weight and buffer of one seed, by name, in order.
         dtypes: type of each.
         input_shape: shape of an input, the axis of rows not counted.
+        frozen: names of the weights that the module itself has frozen (``requires_grad = False``).
         outputs: number of logits.
         width: number of features the head reads.
         parameters: number of weights of one seed, buffers not counted.
@@ -83,7 +84,7 @@ class Net:
         self.outputs, self.width, self.stochastic = self._traits.outputs, template.width, self._traits.stochastic
         self._training = False
         self._buffers = frozenset(name for name, _ in self._module.named_buffers())
-        self._held = self._buffers | template.frozen
+        self.frozen = frozenset(self._rename.get(name, name) for name in template.frozen)
         tensors = {**dict(self._module.named_parameters()), **dict(self._module.named_buffers())}
         self.shapes = {self._rename.get(name, name): tuple(tensor.shape) for name, tensor in tensors.items()}
         self.dtypes = {self._rename.get(name, name): tensor.dtype for name, tensor in tensors.items()}
@@ -125,7 +126,7 @@ class Net:
 
     def is_held(self, name: str) -> bool:
         """Return whether ``name`` is a buffer, or a weight that the module itself has frozen: neither is trained."""
-        return self._original(name) in self._held
+        return name in self._buffers or name in self.frozen
 
     @property
     def updated(self) -> frozenset[str]:
