@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cl_engine.core.torch_defaults import torch_defaults
 from cl_engine.data.digest import Digest
 from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import AgendaOptions, plan
@@ -126,12 +127,14 @@ class Experiment:
         )
         return Path("results") / "-".join((*names, self.hash))
 
+    @torch_defaults()
     def stream(self, device: str = "cpu", data_root: Path | DataRoot | None = None) -> Stream:
         """Build the stream; reads the source."""
         options = dict(self.resolved["stream"])
         kind: type[Stream] = plugins.load("streams", options.pop("name"))
         return kind.build(options, _sources(data_root), device)
 
+    @torch_defaults()
     def backbone(self, stream: Stream, data_root: Path | DataRoot | None = None) -> Backbone:
         """Return what nets start from; pre-trains it where the scenario asks for that and it is not in the cache."""
         if "backbone" not in self.resolved:
@@ -140,6 +143,7 @@ class Experiment:
         options = BackboneOptions(**self.resolved["backbone"])
         return backbone_of(options, stream, partial(self._builder, stream), self.resolved["net"], load)
 
+    @torch_defaults()
     def build_strategy(self, stream: Stream, backbone: Backbone | None = None) -> Strategy:
         """Build the strategy with the net that fits the stream, starting from ``backbone`` (left out: as it is found)."""
         backbone = self.backbone(stream) if backbone is None else backbone
@@ -147,6 +151,7 @@ class Experiment:
         scale: Any = scaling(options, stream)
         build = self._builder(stream, stream.outputs)
         net = Net(build, stream.input_shape, device=stream.device, pretrained=backbone.params, **scale)
+        net.check_outputs(stream.outputs)
         kind: Any = plugins.load("strategies", self.strategy)
         odd = [
             task for task in stream.unlabelled if task < 0 or (stream.n_tasks is not None and task >= stream.n_tasks)
@@ -189,6 +194,7 @@ class Experiment:
         """When to test in the middle of learning."""
         return Curve(self.agenda.curve_batches, self.agenda.curve_epochs, self.agenda.curve_tasks)
 
+    @torch_defaults()
     def run(
         self,
         out: Path | None = None,

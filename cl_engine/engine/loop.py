@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from cl_engine import events
 from cl_engine.checkpoints.store import Store
 from cl_engine.core.state import Memory, check_state
+from cl_engine.core.torch_defaults import under_torch_defaults
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.engine.agenda import Evaluate, Item, Learn
 from cl_engine.engine.checkpointer import Checkpointer
@@ -84,7 +85,8 @@ class _Simulation:
         self.cursor = 0
         self.began = time.perf_counter()
 
-    def events(self, agenda: Iterable[Item], resume: dict[str, Any] | None) -> Iterator[Event]:
+    @under_torch_defaults
+    def events(self, agenda: Iterable[Item], resume: dict[str, Any] | None) -> Generator[Event, None, None]:
         step = -1
         if resume is None:
             self.strategy.state = self.strategy.start()

@@ -11,7 +11,6 @@ from cl_engine.core import rng
 from cl_engine.core.state import State
 from cl_engine.data.stream import Experience
 from cl_engine.events import Event
-from cl_engine.masks.norms import LAYERS
 from cl_engine.modules.division import division
 from cl_engine.modules.events import NOBODY, ModuleAdded, PathChosen, PathStep, SourceScored
 from cl_engine.modules.library import Library
@@ -65,16 +64,16 @@ class Growth:
 
     def fresh(self, key: int) -> Params:
         """Return untrained weights, other ones for each task."""
-        return self._net.init([rng.derive(seed, "modules", key) for seed in self._seeds])
+        drawn = self._net.init([rng.derive(seed, "modules", key) for seed in self._seeds])
+        return {**drawn, **{name: self._initial[name] for name in self.library.shared}}
 
     def new_names(self, reuse: Sequence[bool]) -> list[str]:
         """Return the names of what is new on a path that reuses a module at the depths where ``reuse`` is true."""
         return [name for old, part in zip(reuse, self.parts, strict=True) if not old for name in part]
 
     def tracking(self, params: Params) -> list[str]:
-        """Return the normalisation layers among those with weights in ``params``: what learns statistics of its own."""
-        layers = {name.rpartition(".")[0] for name in params}
-        return [layer for layer in layers if isinstance(self._net.owner(f"{layer}.weight"), LAYERS)]
+        """Return the layers that update tensors among ``params`` (BatchNorm): they learn statistics of their own."""
+        return list({name.rpartition(".")[0] for name in params.keys() & self._net.updated})
 
     def ranked(
         self, state: State, experience: Experience, *, k: int, rows: int

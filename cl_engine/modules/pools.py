@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -160,13 +160,15 @@ def _logit(blocks: int) -> float:
 def _mixing(blocks: Params, share: Tensor) -> Hook:
     inside = False
 
-    def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Any:
         nonlocal inside
         if inside:  # called for one of the blocks
             return output
         inside = True
         outputs = [functional_call(layer, {w: t[i] for w, t in blocks.items()}, inputs) for i in range(len(share))]
         inside = False
+        if isinstance(output, tuple):  # of attention and recurrent layers the first is the output
+            return (torch.einsum("m,m...->...", share, torch.stack([first for first, *_ in outputs])), *output[1:])
         return torch.einsum("m,m...->...", share, torch.stack(outputs))
 
     return hook

@@ -14,9 +14,8 @@ from torch import nn
 
 from cl_engine.data.source import Source
 from cl_engine.data.stream import Stream
-from cl_engine.errors import UsageError, unknown
+from cl_engine.errors import UsageError, is_out_of_memory, unknown
 from cl_engine.nn.architecture import Architecture
-from cl_engine.runs.resource_errors import is_out_of_memory
 from cl_engine.runs.scenario import parsed
 from cl_engine.strategy import Strategy
 
@@ -125,10 +124,11 @@ def net_builder(
 def _built(name: str, input_shape: tuple[int, ...], build: Callable[[], nn.Module]) -> nn.Module:
     try:
         module = build()
-    except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
-        if is_out_of_memory(error):
+    except Exception as error:  # a builder of somebody else's may fail in any way
+        if isinstance(error, UsageError | MemoryError) or is_out_of_memory(error):
             raise
-        raise UsageError(f"net.name: '{name}' cannot be built for inputs of shape {input_shape}: {error}") from None
+        said = str(error) or type(error).__name__
+        raise UsageError(f"net.name: '{name}' cannot be built for inputs of shape {input_shape}: {said}") from None
     if not isinstance(module, nn.Module):
         raise UsageError(f"net.name: '{name}' returned a {type(module).__name__}, not a torch.nn.Module")
     return module

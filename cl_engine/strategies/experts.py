@@ -89,7 +89,11 @@ class Experts(Strategy):
         own = first if self._adapters is None else {**self._adapters.start(self.seeds), **_head(first)}
         return {
             "generalist": first,
-            "experts": {name: Bank.empty(seeds, t.shape[1:], t.dtype, device) for name, t in own.items()},
+            "experts": {
+                name: Bank.empty(seeds, t.shape[1:], t.dtype, device)
+                for name, t in own.items()
+                if name not in self.net.frozen  # these are the generalist's
+            },
         }
 
     def learn(self, experience: Experience) -> Learning:
@@ -105,8 +109,8 @@ class Experts(Strategy):
             yield ExpertChosen(step=experience.step, task_id=task, expert=tuple(chosen))
             start = self._copies(chosen)
         params = yield from fit_best(self, self.grid, start, experience, frozen=self._body())
-        for name, tensor in params.items():
-            self.state["experts"][name].put(task, tensor)
+        for name, bank in self.state["experts"].items():
+            bank.put(task, params[name])
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
@@ -152,7 +156,9 @@ class Experts(Strategy):
             if self._adapters is not None:
                 return {**self._adapters.start(self.seeds), **_head(generalist)}
             return generalist
-        return {name: bank[expert] for name, bank in self.state["experts"].items()}
+        frozen = self.net.frozen if self._adapters is None else ()
+        shared = {name: self.state["generalist"][name] for name in frozen}
+        return {**shared, **{name: bank[expert] for name, bank in self.state["experts"].items()}}
 
     def _promises(self, expert: int, experience: Experience) -> list[float]:
         """Return what an expert promises for the task, by seed, on rows spread over the training rows."""

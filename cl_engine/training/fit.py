@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from cl_engine.core.torch_defaults import under_torch_defaults
 from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event, NotFinite, Progress
@@ -25,6 +26,7 @@ from cl_engine.training.workers import WorkerPool
 BREATH = 0.05  # seconds between two looks at whether anybody still reads
 
 
+@under_torch_defaults
 def fit(job: FitJob) -> Generator[Event, None, Tree]:
     """Train and return the new ``params`` (the given ones are not changed), yielding progress on the way.
 

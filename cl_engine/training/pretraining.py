@@ -168,6 +168,7 @@ def _pretrained(
         if not path.exists():
             scale: Any = scaling(None, stream)
             whole = Net(build(len(classes)), stream.input_shape, device=stream.device, **scale)
+            whole.check_outputs(len(classes))
             params = _trained(whole, options, train_x, train_y)
             right = whole.all(params, test_x)[0].argmax(-1) == test_y
             about = {"accuracy": f"{right.double().mean().item():.4f}", "rows": str(len(train_y))}

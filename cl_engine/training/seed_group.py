@@ -49,7 +49,7 @@ class SeedGroup(ABC):
         # bytes stay bytes: they are made ready batch by batch, in the cache
         self.rows = tuple(rows.to(device) for rows in job.rows)
         pairs = {path: self._placed(self._part(leaf).detach().clone()) for path, leaf in leaves_with_path(job.params)}
-        weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_buffer(path[-1])}
+        weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_held(path[-1])}
         for leaf in weights.values():
             leaf.requires_grad_(True)
         self.weights = weights
@@ -283,8 +283,8 @@ class SeedGroup(ABC):
         return None
 
     def _tell(self, point: Callable[Concatenate[FitObserver, P], None], *arguments: P.args, **named: P.kwargs) -> None:
-        """Call the observer at a point of a step, with torch's generators as they were afterwards."""
-        with torch.random.fork_rng():
+        """Call the observer at a point of a step, with the global generators as they were afterwards."""
+        with rng.kept(self.job.net.device):
             getattr(self.job.observer, point.__name__)(*arguments, **named)
 
     def _answer(self, x: Tensor) -> Tensor:
