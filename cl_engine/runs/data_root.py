@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cl_engine.data.source import Arrays
+from cl_engine.core.files import REFUSED, user_cache
+from cl_engine.data.source import Arrays, Source
 from cl_engine.errors import UsageError
 from cl_engine.runs import plugins
 
@@ -16,7 +19,7 @@ from cl_engine.runs import plugins
 def default_data_root() -> Path:
     """Return where data are looked for: ``CL_DATA_ROOT``, or a folder in the user's cache."""
     found = os.environ.get("CL_DATA_ROOT")
-    return Path(found) if found else Path.home() / ".cache" / "cl-engine" / "data"
+    return Path(found) if found else user_cache() / "data"
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,10 @@ class DataRoot:
         """Return the arrays of a source.
 
         Raises:
-            UsageError: if they are not there, are damaged, or do not fit each other.
+            UsageError: if they are not there, may not be read, are damaged, or do not fit each other.
         """
-        found = plugins.source(name).load(self.root)
+        with self._read(name) as source:
+            found = source.load(self.root)
         fault = _fault(found)
         if fault:
             raise UsageError(f"source '{name}': {fault}")
@@ -43,7 +47,19 @@ class DataRoot:
 
     def classes_of(self, name: str) -> int | None:
         """Return the number of classes of a source if it can be told without reading the data."""
-        return plugins.source(name).classes_under(self.root)
+        with self._read(name) as source:
+            return source.classes_under(self.root)
+
+    @contextmanager
+    def _read(self, name: str) -> Iterator[Source]:
+        """Give a source, and say of its files that they may not be read where that is so."""
+        try:
+            yield plugins.source(name)
+        except OSError as error:
+            if error.errno not in REFUSED:
+                raise
+            where = error.filename or self.root
+            raise UsageError(f"source '{name}': {where} cannot be read: {error.strerror}") from None
 
 
 def _fault(found: Arrays) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
+from cl_engine.core.files import REFUSED
 from cl_engine.errors import RunFailed
 from cl_engine.training.optimizers import Train
 
@@ -18,7 +19,6 @@ FULL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file size limit is met",
 }
-REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Unable to allocate")
 NUMBERED = re.compile(r"errno = (\d+)")  # as HDF5 tells of what the system said
 
