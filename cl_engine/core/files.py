@@ -6,11 +6,16 @@ import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cl_engine.errors import UsageError
+
+REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+NO_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 UMASK = os.umask(0)  # can only be asked for by setting it
 os.umask(UMASK)
@@ -52,6 +57,33 @@ def hold(folder: Path, lock: FileLock, taken: str) -> None:
         raise UsageError(f"{taken}: wait for it, or give another --out") from None
     except OSError as error:
         raise UsageError(f"{folder} cannot be written to: {error.strerror or error}") from None
+
+
+def user_cache() -> Path:
+    """Return where this program keeps what it needs again, in the user's cache; a user without a home has ``/`` for one."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # no $HOME, and a user that the system does not know
+        home = Path("/")
+    return home / ".cache" / "cl-engine"
+
+
+@contextmanager
+def kept_in(folder: Path, variable: str) -> Iterator[None]:
+    """Make a folder for files that are kept from run to run, and write them there.
+
+    Raises:
+        UsageError: if that is not allowed, with the variable of the environment that names another folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in REFUSED | NO_FOLDER:
+            raise
+        raise UsageError(
+            f"{folder} cannot be written to: {error.strerror or error}; set {variable} to a folder that can"
+        ) from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cl_engine.core.files import REFUSED, user_cache
 from cl_engine.data.digest import Digest, difference, digest
 from cl_engine.data.source import Arrays
 from cl_engine.errors import RunFailed, UsageError
@@ -17,7 +18,7 @@ from cl_engine.runs import plugins
 def default_data_root() -> Path:
     """Return where data are looked for: ``CL_DATA_ROOT``, or a folder in the user's cache."""
     found = os.environ.get("CL_DATA_ROOT")
-    return Path(found) if found else Path.home() / ".cache" / "cl-engine" / "data"
+    return Path(found) if found else user_cache() / "data"
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,16 @@ class DataRoot:
         """Return the arrays of a source.
 
         Raises:
-            UsageError: if they are not there, are damaged, or do not fit each other.
-        RunFailed: if they are not what they were when they were read before.
+            UsageError: if they are not there, may not be read, are damaged, or do not fit each other.
+            RunFailed: if they are not what they were when they were read before.
         """
-        found = plugins.source(name).load(self.root)
+        try:
+            found = plugins.source(name).load(self.root)
+        except OSError as error:
+            if error.errno not in REFUSED:
+                raise
+            where = error.filename or self.root
+            raise UsageError(f"source '{name}': {where} cannot be read: {error.strerror}") from None
         fault = _fault(found)
         if fault:
             raise UsageError(f"source '{name}': {fault}")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
+from cl_engine.core.files import REFUSED
 from cl_engine.errors import RunFailed, is_out_of_memory
 from cl_engine.training.optimizers import Train
 
@@ -18,7 +19,6 @@ FULL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file size limit is met",
 }
-REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 NUMBERED = re.compile(r"errno = (\d+)")  # as HDF5 tells of what the system said
 
 
