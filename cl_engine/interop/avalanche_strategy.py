@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cl_engine.checkpoints import file as checkpoint
 from cl_engine.core.state import check_state
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Data, Experience
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded
 from cl_engine.interop.answers import Answers
@@ -172,10 +172,11 @@ class AvalancheStrategy(SupervisedTemplate):  # type: ignore[misc]
         out = torch.full((len(x), width), IMPOSSIBLE, device=x.device)
         for kind in set(kinds.tolist()):
             rows = (kinds == kind).nonzero().flatten().to(x.device)
-            logits = self.strategy.predict(x[rows].to(torch.float32), self._told(kind))[0]
+            asked = Data(x[rows].to(torch.float32), rows).shuffled(self.stream.seed)
+            logits = self.strategy.predict(asked.x, self._told(kind))[0]
             labels = self.stream.labels[kind]
             theirs = torch.tensor(list(labels), device=x.device)
-            out[rows.unsqueeze(1), theirs] = logits[:, list(labels.values())]
+            out[asked.y.unsqueeze(1), theirs] = logits[:, list(labels.values())]
         return out
 
     def _kinds(self, rows: int) -> Tensor:

@@ -43,6 +43,11 @@ class Given:
         return None
 
 
+def _distinct(data: Data) -> set[tuple[float, ...]]:
+    """Return the inputs there are, each once."""
+    return set(map(tuple, data.x.flatten(1).tolist()))
+
+
 def same(one: Data, other: Data) -> bool:
     """Return whether two sets of rows are equal."""
     return torch.equal(one.x, other.x) and torch.equal(one.y, other.y)
@@ -164,6 +169,16 @@ class StreamContract:
             assert len(other.train) + len(other.validation) == len(one.train)
             rows = torch.cat([other.train.x, other.validation.x]).flatten(1)
             assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, one.train.x.flatten(1).tolist()))
+
+    def test_rows_that_are_learned_are_not_tested(self, setting: str) -> None:
+        stream = self.make(setting=setting)
+        for step in range(TASKS):
+            experience = stream[step]
+            tested = _distinct(stream.test(experience.task_id))
+            both = tested & (_distinct(experience.train) | _distinct(experience.validation))
+            assert not both, (
+                f"{len(both)} rows of task {step} are learned and tested: a test row is one that nothing was learned or chosen by"
+            )
 
     def test_an_experience_given_out_is_not_kept_alive(self) -> None:
         stream = self.make(n=2)
