@@ -175,6 +175,8 @@ class Recipe:
             raise UsageError(f"train.momentum: the optimiser '{train.optimizer}' has none; leave it out")
         if train.milestones:
             raise UsageError("train.milestones: Avalanche's strategies keep one learning rate here; leave them out")
+        if train.schedule != "milestones":
+            raise UsageError("train.schedule: Avalanche's strategies keep one learning rate here; leave it out")
         if train.momentum:
             options["momentum"] = train.momentum
         return cls(module.parameters(), **options)

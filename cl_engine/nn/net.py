@@ -118,18 +118,18 @@ class Net:
         """Return an attribute of the module, None if it has none of that name."""
         return getattr(self._module, name, None)
 
-    def init(self, seeds: Sequence[int]) -> Params:
+    def init(self, seeds: Sequence[int], *, pretrained: bool = True) -> Params:
         """Return the weights that learning starts from, ``{name: [S, …]}``.
 
-        They are initialised at random, each seed's derived from that seed alone, but for those that are pretrained.
+        They are drawn at random, each seed's from that seed alone, but for those that are pretrained where that is wanted.
         """
-        drawn = []
+        drawn, given = [], self._pretrained if pretrained else {}
         for seed in seeds:
             with rng.ambient(seed, "init"):
                 module = self._build()
             tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
             named = {self._rename.get(name, name): tensor.detach() for name, tensor in tensors.items()}
-            drawn.append({name: self._pretrained.get(name, tensor.to(self.device)) for name, tensor in named.items()})
+            drawn.append({name: given.get(name, tensor.to(self.device)) for name, tensor in named.items()})
         return {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
 
     def module(self, seed: int) -> nn.Module:
