@@ -138,6 +138,11 @@ class Strategy(Configured, ABC):
         return False
 
     @property
+    def order_matters(self) -> bool:
+        """Whether the answer to a row may depend on the order of the rows it is asked with, since an option says so."""
+        return False
+
+    @property
     def growing(self) -> bool:
         """Whether, by the strategy's nature, a task costs more with every task before it."""
         return self.cost == "growing"

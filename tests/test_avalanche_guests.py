@@ -273,6 +273,7 @@ def test_an_untrained_strategy_answers_and_unmet_tasks_change_nothing(guest: Gue
         ("Naive", {"plugins": [f"{USERS}:not_a_benchmark"]}, "gives a int, not a plug-in"),
         ("EWC", {"mode": "sideways"}, "avalanche:EWC cannot be made: AssertionError"),
         ("Naive", {"train.milestones": [1]}, "train.milestones"),
+        ("Naive", {"train.schedule": "cosine"}, "train.schedule"),
         ("Naive", {"train.optimizer": "adam"}, "the optimiser 'adam' has none"),
     ],
 )

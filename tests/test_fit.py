@@ -26,7 +26,7 @@ from cl_engine.runs import plugins
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import Curve, FitJob, FitOptions, TrainingProbe
 from cl_engine.training.fit_observer import FitEnded, ObservedFit
-from cl_engine.training.optimizers import Train, optimizer_class
+from cl_engine.training.optimizers import Train, optimizer_class, optimizers_for
 
 
 def net_of(name: str = "mlp", **options: Any) -> Net:
@@ -129,6 +129,17 @@ def test_side_by_side_and_in_turn_agree_within_rounding(optimizer: str):
         torch.testing.assert_close(together[name], in_turn[name], rtol=1e-4, atol=1e-5)
     losses = [[e.loss for e in log if isinstance(e, EpochEnded)] for log in (events, others)]
     torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_cosine_takes_the_rate_from_lr_to_nothing_over_the_epochs():
+    train = Train(epochs=3, lr=0.4, schedule="cosine")
+    [optimizer], [schedule] = optimizers_for({("w",): torch.zeros(1, requires_grad=True)}, train, {})
+    rates = []
+    for _ in range(4):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([0.4, 0.3, 0.1, 0.0])  # ½ (1 + cos(π k / 3)) · lr
 
 
 def test_in_turn_a_seed_is_bit_identical_to_itself_alone():

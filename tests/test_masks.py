@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cl_engine.core.bank import Bank
-from cl_engine.data.stream import Stream
+from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import RunFailed, UsageError
@@ -35,6 +35,10 @@ from cl_engine.nets.mlp import Mlp
 from cl_engine.nets.resnet18 import Resnet18
 from cl_engine.nn.head import HEAD_BIAS
 from cl_engine.nn.net import Net
+from cl_engine.runs.plugins import net_builder
+from cl_engine.strategies import supsup
+from cl_engine.strategies.supsup import SupSup
+from cl_engine.training.optimizers import Train
 
 Tiny = Callable[..., Experiment]
 NORMED = {"net.norm": "batch"}
@@ -281,17 +285,116 @@ def test_shares_to_prune_must_be_shares(tiny: Tiny):
 # SupSup
 
 
-def test_the_random_network_takes_a_bit_a_weight(tiny: Tiny):
-    for event, _, strategy in learned(tiny("supsup", density=0.25)):
+@pytest.mark.parametrize(("biases", "rest"), [("none", 0), ("initial", 12)])
+def test_the_random_network_takes_a_bit_a_weight(tiny: Tiny, biases: str, rest: int):
+    for event, _, strategy in learned(tiny("supsup", density=0.25, biases=biases)):
         if isinstance(event, TaskLearned):
             weights = 64 * 12 + 12 * 10
-            rest = 12 + 10
             assert event.apart == {"backbone": weights // 8 + 2 * 4 + rest * 4}
             assert "backbone" not in event.memory
             assert event.memory["masks"] == (event.task_id + 1) * weights // 8
             masks = strategy._store.of(strategy.state["masks"], event.task_id)
             assert {name: int(mask[0].sum()) for name, mask in masks.items()} == {"1.weight": 192, "head.weight": 30}
             assert strategy._net(0)[HEAD_BIAS].eq(0).all()
+
+
+def test_the_released_net_has_the_published_densities_and_magnitudes_and_no_biases():
+    net = net_of(Resnet18(), (3, 32, 32), outputs=5)
+    strategy = SupSup(net, erdos_renyi=16, scale="fan_in", biases="none")
+    # min(½, 16 · (inputs + outputs) / weights) and √(2 / (inputs · kernel)), by hand
+    published = {
+        "stem.0.weight": (0.5, 540, 27),
+        "blocks.0.conv1.weight": (16 * 40 / 3600, 3600, 180),
+        "blocks.2.conv1.weight": (16 * 60 / 7200, 7200, 180),
+        "blocks.2.shortcut.0.weight": (0.5, 800, 20),
+        "blocks.3.conv2.weight": (16 * 80 / 14400, 14400, 360),
+        "blocks.4.conv1.weight": (16 * 120 / 28800, 28800, 360),
+        "blocks.5.conv1.weight": (16 * 160 / 57600, 57600, 720),
+        "blocks.6.conv1.weight": (16 * 240 / 115200, 115200, 720),
+        "blocks.6.shortcut.0.weight": (0.3, 12800, 80),
+        "blocks.7.conv2.weight": (16 * 320 / 230400, 230400, 1440),
+        "head.weight": (0.5, 800, 160),
+    }
+    state = strategy.start()
+    magnitudes = dict(zip(strategy._store.layout.shapes, state["backbone"]["scales"][0].tolist(), strict=True))
+    scores = {name: torch.rand(1, *shape) for name, shape in strategy._store.layout.shapes.items()}
+    kept = strategy._hard(scores)
+    for name, (density, weights, fan_in) in published.items():
+        assert strategy._densities[name] == pytest.approx(density)
+        assert (kept[name].numel(), int(kept[name].sum())) == (weights, round(density * weights))
+        assert magnitudes[name] == pytest.approx(math.sqrt(2 / fan_in))
+    assert len(magnitudes) == 21
+    assert all("norm" in name or ".1." in name for name in state["backbone"]["rest"])  # what is left is BatchNorm's
+
+
+def test_the_magnitude_may_follow_the_weights_that_the_mask_keeps_layer_by_layer():
+    strategy = SupSup(mlp(), erdos_renyi=1.5, scale="kept_fan_in")
+    shapes, found = strategy._store.layout.shapes, strategy._magnitudes
+    assert strategy._densities["1.weight"] == pytest.approx(1.5 * (6 + 16) / 96)
+    assert found == [pytest.approx(math.sqrt(2 / (s[1] * strategy._densities[n]))) for n, s in shapes.items()]
+
+
+def test_the_network_is_random_whatever_the_backbone_unless_asked_otherwise():
+    build, shape = net_builder("mlp", {"hidden": [6]}, (1, 4, 4), 4), (1, 4, 4)
+    plain = Net(build, shape)
+    taught = {name: tensor[0].abs() for name, tensor in plain.init([0]).items() if "head" not in name}
+    net = Net(build, shape, pretrained=taught)
+    signs = {network: SupSup(net, network=network).start()["backbone"]["signs"] for network in ("random", "backbone")}
+    assert torch.equal(signs["random"], SupSup(plain).start()["backbone"]["signs"])
+    assert int(signs["backbone"][0, 0]) == 255
+    assert int(signs["random"][0, 0]) != 255
+
+
+def test_scores_follow_the_scenarios_schedule_and_have_a_decay_of_their_own():
+    strategy = SupSup(mlp(), train=Train(schedule="cosine", weight_decay=0.5), mask_decay=1e-4, mask_lr=0.02)
+    strategy.state, given = strategy.start(), {}
+
+    def fit(*_: Any, **options: Any) -> Iterator[Event]:
+        given.update(options["overrides"])
+        raise StopIteration
+
+    strategy.fit = fit  # type: ignore[method-assign,assignment]
+    rows = Data(torch.zeros(4, 1, 4, 4), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(strategy.learn(Experience(step=0, task_id=0, train=rows, validation=rows, classes=4)))
+    how = given["scores"]
+    assert (how.schedule, how.weight_decay, how.lr, how.optimizer) == ("cosine", 1e-4, 0.02, "adam")
+
+
+def test_the_scenario_of_split_cifar100_is_as_released():
+    options = Experiment.of("supsup_split_cifar100", "supsup").resolved
+    released = {
+        "erdos_renyi": 16.0,
+        "scale": "fan_in",
+        "biases": "none",
+        "heads": "masked",
+        "norm": "statistics",
+        "mask_lr": 1e-3,
+        "mask_optimizer": "adam",
+        "mask_decay": 1e-4,
+    }
+    assert options["strategy"].items() >= released.items()
+    trained = {"schedule": "cosine", "epochs": 250, "batch": 128, "crop": 4, "flip": 0.5}
+    assert options["train"].items() >= trained.items()
+    assert (options["net"]["name"], options["net"]["width"], options["net"]["norm"]) == ("resnet18", 20, "batch")
+
+
+def test_inference_is_tried_on_rows_of_all_classes(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(supsup, "TRIED", 10)
+    tried: list[torch.Tensor] = []
+    ask = SupSup._inferred
+    monkeypatch.setattr(SupSup, "_inferred", lambda self, x: (tried.append(x), ask(self, x))[1])
+    options = {"stream.setting": "domain", "stream.n": 1, "agenda.evaluate_ahead": 0}
+    *_, (_, stream, _) = learned(tiny("supsup", (0,), **options))
+    train = stream[0].train
+    classes = [int(train.y[(train.x == row).flatten(1).all(dim=1)][0]) for row in tried[0]]
+    assert sorted(classes) == list(range(10)) != classes
+
+
+def test_rows_that_decide_together_are_an_order_that_matters(tiny: Tiny):
+    for setting, rows, matters in (("domain", 2, True), ("domain", 1, False), ("task", 2, False)):
+        experiment = tiny("supsup", (0,), infer_rows=rows, **{"stream.setting": setting})
+        assert experiment.build_strategy(experiment.stream()).order_matters is matters
 
 
 def test_the_task_is_inferred_as_the_one_whose_weight_lowers_the_entropy():

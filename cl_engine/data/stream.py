@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from cl_engine.core import rng
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.data.digest import Digest, digest
 from cl_engine.data.source import Sources
@@ -51,6 +52,11 @@ class Data:
         by_class = torch.argsort(self.y, stable=True)
         index = by_class[torch.linspace(0, len(self) - 1, most).long().to(self.y.device)]
         return Data(self.x[index], self.y[index])
+
+    def shuffled(self, seed: int = 0) -> Data:
+        """Return the rows in an order that depends on ``seed`` and their number alone, and tells nothing of their classes."""
+        order = torch.from_numpy(rng.arrays(seed, "order of rows", len(self)).permutation(len(self))).to(self.y.device)
+        return Data(self.x.index_select(0, order), self.y[order])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,6 +119,7 @@ class Stream(Configured):
     device: torch.device
     pad_value = PAD_VALUE  # without annotations, for what has one and a value is an option
     augmentation = Augmentation()
+    seed = 0
 
     @classmethod
     def build(cls, options: Mapping[str, Any], sources: Sources, device: torch.device | str) -> Self:
@@ -153,7 +160,7 @@ class Stream(Configured):
 
     @abstractmethod
     def test(self, task_id: int) -> Data:
-        """Return the test rows of a task."""
+        """Return the test rows of a task, in any order: a strategy is given them `Data.shuffled`."""
 
     def describe(self) -> dict[str, str | int]:
         """Return what a reader of the log should know about the data beyond the options."""

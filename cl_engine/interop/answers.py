@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cl_engine.core.state import State
 from cl_engine.core.tree import leaves_with_path
+from cl_engine.data.stream import Data
 from cl_engine.errors import UsageError
 from cl_engine.interop.benchmark_stream import Avalanche
 from cl_engine.strategy import Strategy
@@ -61,12 +62,18 @@ class PresentAnswers:
         return out
 
     def _logits(self, x: Tensor, kind: int) -> Tensor:
-        told, logits = self.told(kind), None
+        told, found = self.told(kind), None
+        moved = Data(x, torch.arange(len(x), device=x.device)).shuffled(
+            self.stream.seed
+        )  # loaders bring rows class by class
         if self.fits and kind == self.learning:
-            logits = self.fits[0].logits(x)
+            found = self.fits[0].logits(moved.x)
         elif self.fits:
-            logits = self.strategy.predict_midway(self.fits[0].whole(), x, told)
-        return (self.strategy.predict(x, told) if logits is None else logits)[0]
+            found = self.strategy.predict_midway(self.fits[0].whole(), moved.x, told)
+        found = (self.strategy.predict(moved.x, told) if found is None else found)[0]
+        logits = torch.empty_like(found)
+        logits[moved.y] = found
+        return logits
 
     def told(self, kind: int) -> int | None:
         """Return the number under which the strategy knows a task; None: it is not told."""

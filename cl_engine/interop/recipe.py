@@ -179,6 +179,8 @@ class Recipe:
             )
         if train.milestones:
             raise UsageError("train.milestones: Avalanche's strategies keep one learning rate here; leave them out")
+        if train.schedule != "milestones":
+            raise UsageError("train.schedule: Avalanche's strategies keep one learning rate here; leave it out")
         if train.momentum:
             options["momentum"] = train.momentum
         return cls(module.parameters(), **options)

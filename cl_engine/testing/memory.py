@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -14,23 +13,17 @@ from cl_engine.core.bank import Bank
 from cl_engine.core.state import Memory, bytes_by_part, check_state
 from cl_engine.core.tree import Path as Place
 from cl_engine.core.tree import leaves_with_path
-from cl_engine.experiment import Experiment
+from cl_engine.testing.answers import StrategyUnderTest
 from cl_engine.testing.walking import after_each_task, answers
 
 
-class MemoryContract:
+class MemoryContract(StrategyUnderTest):
     """Holds a strategy to the rule of `cl_engine.core.state`; a part of `StrategyContract`.
 
     >>> from cl_engine.testing import StrategyContract
     >>> issubclass(StrategyContract, MemoryContract)
     True
     """
-
-    strategy: ClassVar[str]
-
-    @abstractmethod
-    def experiment(self, seeds: tuple[int, ...] = (0, 1), /, **overrides: Any) -> Experiment:
-        """Return the experiment under test, with changes."""
 
     def test_the_memory_reported_is_the_bytes_of_the_state_one_seed_holds(self) -> None:
         for _, strategy in after_each_task(self.experiment((0, 1, 2))):

@@ -39,6 +39,11 @@ class Given:
         return self.arrays
 
 
+def _distinct(data: Data) -> set[tuple[float, ...]]:
+    """Return the inputs there are, each once."""
+    return set(map(tuple, data.x.flatten(1).tolist()))
+
+
 def same(one: Data, other: Data) -> bool:
     """Return whether two sets of rows are equal."""
     return torch.equal(one.x, other.x) and torch.equal(one.y, other.y)
@@ -166,6 +171,16 @@ class StreamContract:
         for step in range(TASKS):
             told, found = stream.train_rows(step), len(stream[step].train)
             assert told in (None, found), f"train_rows({step}) is {told}, and the experience has {found} rows"
+
+    def test_rows_that_are_learned_are_not_tested(self, setting: str) -> None:
+        stream = self.make(setting=setting)
+        for step in range(TASKS):
+            experience = stream[step]
+            tested = _distinct(stream.test(experience.task_id))
+            both = tested & (_distinct(experience.train) | _distinct(experience.validation))
+            assert not both, (
+                f"{len(both)} rows of task {step} are learned and tested: a test row is one that nothing was learned or chosen by"
+            )
 
     def test_an_experience_given_out_is_not_kept_alive(self) -> None:
         stream = self.make(n=2)

@@ -33,6 +33,9 @@ class Train(BaseModel):
     lr: float = option(0.05, "learning rate", gt=0)
     momentum: float = option(0.0, "momentum, for the optimisers that have it", ge=0, lt=1)
     weight_decay: float = option(0.0, "weight decay", ge=0)
+    schedule: Literal["milestones", "cosine"] = option(
+        "milestones", "learning rate: lowered at milestones, or along a cosine from lr to 0 over the epochs"
+    )
     milestones: list[int] = option([], "epochs after which the learning rate is multiplied by gamma")
     gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1)
     crop: int = option(
@@ -112,7 +115,8 @@ def optimizers_for(
     groups: dict[str, list[Tensor]] = {}
     for path, leaf in weights.items():
         groups.setdefault(path[0] if path[0] in overrides else "", []).append(leaf)
-    optimizers, schedules = [], []
+    optimizers: list[Any] = []
+    schedules: list[Any] = []
     for key, tensors in groups.items():
         how = overrides.get(key, train)
         cls = optimizer_class(how.optimizer)
@@ -127,9 +131,10 @@ def optimizers_for(
         if "capturable" in known and all(tensor.is_cuda for tensor in tensors):
             options["capturable"] = True  # what it remembers is on the GPU, so that a step can be recorded
         optimizers.append(cls(tensors, **options))
-        if how.milestones:
-            steps = torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], how.milestones, how.gamma)
-            schedules.append(steps)
+        if how.schedule == "cosine":  # Loshchilov & Hutter 2017, eq. 5, without restarts
+            schedules.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimizers[-1], how.epochs))
+        elif how.milestones:
+            schedules.append(torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], how.milestones, how.gamma))
     return optimizers, schedules
 
 
