@@ -338,18 +338,57 @@ def test_weights_between_used_units_are_shut_and_others_open():
     assert gates.open(used, "1.weight", torch.zeros(6, 16))[:2, 0].tolist() == [0, 0.5]
 
 
-def test_the_gradient_of_an_embedding_is_compensated_as_published(tiny: Tiny):
-    strategy = tiny("hat").build_strategy(tiny("hat").stream())
-    e, s, most = torch.tensor([0.3, -1.2, 2.0], dtype=torch.float64), torch.tensor(3.0, dtype=torch.float64), 400.0
-    ours = e.clone().requires_grad_(True)
-    gate = strategy._gate(ours, s)
+def gradient_of_gates(tiny: Tiny, kind: str, s: float, embedding: torch.Tensor) -> torch.Tensor:
+    strategy = tiny("hat", gradient=kind).build_strategy(tiny("hat").stream())
+    ours = embedding.clone().requires_grad_(True)
+    gate = strategy._gate(ours, torch.tensor(s, dtype=embedding.dtype))
+    assert torch.equal(gate, torch.sigmoid(s * embedding))
     gate.sum().backward()
+    assert ours.grad is not None
+    return ours.grad
+
+
+@pytest.mark.parametrize("kind", ["exact", "released"])
+def test_the_gradient_of_an_embedding_is_compensated_as_published(tiny: Tiny, kind: str):
+    e, s, most = torch.tensor([0.3, -1.2, 2.0], dtype=torch.float64), 3.0, 400.0
     plain = e.clone().requires_grad_(True)
     torch.sigmoid(s * plain).sum().backward()
     assert plain.grad is not None
     published = plain.grad * most / s * (torch.cosh(s * e) + 1) / (torch.cosh(e) + 1)
-    assert torch.allclose(gate, torch.sigmoid(s * e))
-    assert torch.allclose(ours.grad, published)  # type: ignore[arg-type]
+    torch.testing.assert_close(gradient_of_gates(tiny, kind, s, e), published)
+
+
+def test_saturated_gates_have_no_gradient_as_released_and_their_own_by_the_exact_formula(tiny: Tiny):
+    e = torch.tensor([1.0, 0.1, -0.5])
+    assert gradient_of_gates(tiny, "released", 400.0, e).tolist() == [0.0, 0.0, 0.0]
+    exact = gradient_of_gates(tiny, "exact", 400.0, e)
+    assert exact.tolist() == pytest.approx([78.6, 99.8, 94.0], abs=0.05)
+
+
+SGD = {"train.optimizer": "sgd", "train.lr": 0.05, "train.epochs": 10, "stream.samples_per_class": 40}
+
+
+def test_at_the_published_penalty_hat_keeps_units_open_for_its_tasks(tiny: Tiny):
+    opened = {}
+    for kind in ("released", "exact"):
+        told = [e for e, _, _ in learned(tiny("hat", (0,), gradient=kind, **SGD, **{"stream.n": 2}))]
+        opened[kind] = [event.open[0] for event in told if isinstance(event, GatesUsed)]
+    assert opened["exact"] == [0.0, 0.0]
+    assert min(opened["released"]) > 0.1
+
+
+def test_hat_may_keep_the_epoch_of_least_validation_loss_and_let_the_rate_follow_it(tiny: Tiny):
+    losses: dict[str, torch.Tensor] = {}
+    options = {**SGD, "train.lr": 1.0, "sparsity": 0.1, "stream.n": 1, "stream.validation": 0.3}
+    for name, own in (("last", {}), ("best", {"keep_best": True}), ("patient", {"keep_best": True, "lr_patience": 1})):
+        *_, (_, stream, strategy) = learned(tiny("hat", **options, **own))
+        rows = stream[0].validation
+        losses[name] = torch.nn.functional.cross_entropy(strategy.predict(rows.x, 0).flatten(0, 1), rows.y.repeat(2))
+    assert losses["patient"] < losses["best"] < losses["last"]
+    with pytest.raises(
+        UsageError, match=r"hat: lr_patience and keep_best .* set stream\.validation, or leave them out"
+    ):
+        last(tiny("hat", keep_best=True))
 
 
 def test_the_slope_of_the_gates_grows_within_an_epoch(tiny: Tiny):

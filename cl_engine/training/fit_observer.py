@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Concatenate, ParamSpec, Protocol
 
 import torch
 from torch import Tensor
+
+P = ParamSpec("P")
 
 
 class FitObserver(Protocol):
@@ -45,3 +47,14 @@ def is_labelled_batch(batch: Sequence[Tensor]) -> bool:
         return False
     x, y = batch[0], batch[1]
     return x.ndim > 1 and y.ndim == 1 and y.dtype == torch.int64 and len(x) == len(y)
+
+
+def tell(
+    observer: FitObserver | None,
+    point: Callable[Concatenate[FitObserver, P], None],
+    *arguments: P.args,
+    **named: P.kwargs,
+) -> None:
+    """Call an observer at a point of a step, with torch's generators as they were afterwards."""
+    with torch.random.fork_rng():
+        getattr(observer, point.__name__)(*arguments, **named)
