@@ -22,7 +22,7 @@ from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.masks import guard
-from cl_engine.masks.events import GatesUsed, LayerMask, MaskOverlap, TaskInferred, WeightsOwned
+from cl_engine.masks.events import GatesUsed, LayerMask, MaskOverlap, MaskRate, TaskInferred, WeightsOwned
 from cl_engine.masks.gates import Gates
 from cl_engine.masks.layout import Layout, maskable
 from cl_engine.masks.norms import TaskNorms, norm_after
@@ -35,6 +35,7 @@ from cl_engine.nets.mlp import Mlp
 from cl_engine.nets.resnet18 import Resnet18
 from cl_engine.nn.head import HEAD_BIAS
 from cl_engine.nn.net import Net
+from cl_engine.training.pretraining import Backbone
 
 Tiny = Callable[..., Experiment]
 NORMED = {"net.norm": "batch"}
@@ -236,6 +237,26 @@ def test_too_few_steps_to_flip_a_bit_are_refused_also_when_the_rate_falls(tiny: 
         last(tiny("piggyback", **published, **{"train.milestones": [5]}))
 
 
+def test_left_to_itself_the_rate_of_scores_is_as_published_where_steps_suffice_and_grows_where_there_are_few(
+    tiny: Tiny,
+):
+    def rate(**options: Any) -> MaskRate:
+        events = (
+            event for event, _, _ in learned(tiny("piggyback", (0,), mask_lr="auto", **options, **{"stream.n": 1}))
+        )
+        return next(event for event in events if isinstance(event, MaskRate))
+
+    few, fewer, falling = rate(), rate(**{"train.epochs": 1}), rate(**{"train.milestones": [1]})
+    assert (few.steps, fewer.steps) == (6, 3)
+    assert few.rate * 6 == pytest.approx(20 * 0.005)  # twenty times the way from a score's start to the threshold
+    assert (fewer.rate, falling.rate) == (pytest.approx(2 * few.rate), pytest.approx(few.rate * 2 / 1.1))
+    strategy, stream = tiny("piggyback").build_strategy(tiny("piggyback").stream()), tiny("piggyback").stream()
+    strategy.configure({})
+    strategy.train = strategy.train.model_copy(update={"epochs": 400})
+    assert strategy.mask_lr == "auto"
+    assert strategy._mask_train(stream[0]).lr == 1e-4
+
+
 def test_a_mask_and_its_overlap_with_others_are_told_layer_by_layer(tiny: Tiny, tmp_path: Path):
     events = [event for event, _, _ in learned(tiny("piggyback", overlaps=1))]
     layers = [event for event in events if isinstance(event, LayerMask)]
@@ -262,7 +283,7 @@ def test_tasks_take_free_weights_and_give_back_the_smallest(tiny: Tiny):
 
 @pytest.mark.parametrize(("tasks", "bits"), [(1, 1), (3, 2), (4, 3)])
 def test_owners_take_as_many_bits_as_the_number_of_tasks(tiny: Tiny, tasks: int, bits: int):
-    strategy = last(tiny("packnet", (0,), **{"stream.n": tasks}))
+    strategy = last(tiny("packnet", (0,), prune=0.5, **{"stream.n": tasks}))
     assert len(strategy.state["owners"]) == bits
     assert strategy._owners()["1.weight"].unique().tolist() == list(range(tasks + 1))
 
@@ -276,6 +297,55 @@ def test_without_free_weights_a_task_learns_its_head(tiny: Tiny):
 def test_shares_to_prune_must_be_shares(tiny: Tiny):
     with pytest.raises(UsageError, match="packnet: prune must be shares"):
         last(tiny("packnet", prune=[0.5, 1.0]))
+
+
+def test_left_to_itself_every_task_ends_with_as_many_weights_where_their_number_is_known(tiny: Tiny):
+    events = [
+        e for e, _, _ in learned(tiny("packnet", (0,), **{"net.hidden": [12, 12]})) if isinstance(e, WeightsOwned)
+    ]
+    assert [round(event.owned[0] * 64 * 12) for event in events if event.part == "1.weight"] == [256, 256, 256]
+    assert events[-1].free == (0.0,)
+    endless = tiny("packnet", (0,), **{"stream.n": None}).build_strategy(tiny("packnet").stream())
+    assert [endless._share(owner) for owner in (1, 2, 3)] == [0.5, 0.75, 0.75]
+
+
+def with_backbone(experiment: Experiment) -> Iterator[tuple[Event, Stream, Any]]:
+    stream = experiment.stream()
+    net = experiment.build_strategy(stream).net
+    backbone = Backbone({name: tensor[0] for name, tensor in net.init([77]).items()})
+    strategy = experiment.build_strategy(stream, backbone)
+    for event in simulate(stream, strategy, plan(stream, experiment.agenda)):
+        yield event, stream, strategy
+
+
+@pytest.mark.parametrize("norm", POLICIES)
+def test_packnet_prunes_and_keeps_a_backbone_as_the_task_before_the_first(tiny: Tiny, norm: str):
+    options = {"prune": [0.5, 0.75], "norm": norm, **NORMED}
+    *_, (_, _, strategy) = with_backbone(tiny("packnet", **options))
+    net = strategy.net.init(strategy.seeds)
+    owners = strategy._owners()["1.weight"]
+    size = 64 * 12
+    assert [int((owners[0] == owner).sum()) for owner in range(5)] == [162, 384, 96, 72, 54]
+    first = owners == 1
+    assert torch.equal(strategy.state["net"]["1.weight"][first], net["1.weight"][first])
+    assert net["1.weight"][first].abs().min() >= net["1.weight"][~first].abs().max()
+    assert first.sum() == size
+    assert torch.equal(strategy.state["net"]["1.bias"], net["1.bias"])
+
+
+def test_packnet_may_begin_with_a_backbone_and_overwrite_it(tiny: Tiny):
+    *_, (_, _, strategy) = with_backbone(tiny("packnet", (0,), prune=[0.5, 0.75], backbone="overwritten"))
+    assert [int((strategy._owners()["1.weight"] == owner).sum()) for owner in range(4)] == [216, 384, 96, 72]
+    assert not torch.equal(strategy.state["net"]["1.bias"], strategy.net.init([0])["1.bias"])
+
+
+def test_with_a_backbone_packnets_earlier_tasks_are_answered_bit_for_bit_as_before(tiny: Tiny):
+    first: dict[int, torch.Tensor] = {}
+    for event, stream, strategy in with_backbone(tiny("packnet", (0,))):
+        if isinstance(event, TaskLearned):
+            for task in range(event.task_id + 1):
+                logits = strategy.predict(stream.test(task).x, task)
+                assert torch.equal(first.setdefault(task, logits), logits)
 
 
 # SupSup

@@ -46,6 +46,7 @@ class Net:
         outputs: number of logits.
         width: number of features the head reads.
         parameters: number of weights of one seed, buffers not counted.
+        pretrained: whether every seed starts from weights that were trained before (a backbone), but for the head.
         stochastic: whether training draws random numbers (dropout).
     """
 
@@ -87,6 +88,7 @@ class Net:
         self._body_names = frozenset(name for name, _ in (*self._body.named_parameters(), *self._body.named_buffers()))
         self.layers = [name for name, _ in module.named_modules()]
         self._pretrained = self._adopted(pretrained or {}, tensors)
+        self.pretrained = bool(self._pretrained)
         self.input_shape = tuple(input_shape)
         self._probe(input_shape)
         self.stochastic = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())
