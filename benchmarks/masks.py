@@ -23,27 +23,29 @@ from cl_engine.events import Scored, TaskLearned, cells
 from cl_engine.experiment import Experiment
 from cl_engine.runs.scenario import Scenario
 
+RATE, EXACT = {"mask_lr": 1e-4}, {"gradient": "exact", "clip": None}
+START = {"prune": [0.5, 0.75], "backbone": "overwritten"}
 PERMUTED: dict[str, tuple[str, dict[str, Any]]] = {
     "head only": ("head_only", {}),
     "patch and head": ("patch", {}),
-    "Piggyback, BatchNorm frozen": ("piggyback", {}),
-    "Piggyback, ternary as released": ("piggyback", {"mask": "ternary"}),
-    "Piggyback, ternary symmetric": ("piggyback", {"mask": "ternary_symmetric"}),
-    "Piggyback, own statistics": ("piggyback", {"norm": "statistics"}),
-    "Piggyback, own statistics, scale, shift": ("piggyback", {"norm": "affine"}),
+    "Piggyback, BatchNorm frozen": ("piggyback", RATE),
+    "Piggyback, ternary as released": ("piggyback", {**RATE, "mask": "ternary"}),
+    "Piggyback, ternary symmetric": ("piggyback", {**RATE, "mask": "ternary_symmetric"}),
+    "Piggyback, own statistics": ("piggyback", {**RATE, "norm": "statistics"}),
+    "Piggyback, own statistics, scale, shift": ("piggyback", {**RATE, "norm": "affine"}),
     "whole net fine-tuned for each task": ("independent", {}),
-    "PackNet, BatchNorm frozen": ("packnet", {"norm": "frozen"}),
-    "PackNet, BatchNorm of its own": ("packnet", {"norm": "affine"}),
+    "PackNet, BatchNorm frozen": ("packnet", {**START, "norm": "frozen"}),
+    "PackNet, BatchNorm of its own": ("packnet", {**START, "norm": "affine"}),
     "SupSup, head masked": ("supsup", {}),
     "SupSup, head trained": ("supsup", {"heads": "trained"}),
-    "HAT, BatchNorm of its own": ("hat", {}),
-    "HAT, BatchNorm frozen": ("hat", {"norm": "frozen"}),
-    "HAT, BatchNorm frozen, penalty .1": ("hat", {"norm": "frozen", "sparsity": 0.1}),
+    "HAT, BatchNorm of its own": ("hat", EXACT),
+    "HAT, BatchNorm frozen": ("hat", {**EXACT, "norm": "frozen"}),
+    "HAT, BatchNorm frozen, penalty .1": ("hat", {**EXACT, "norm": "frozen", "sparsity": 0.1}),
     "fine-tuning, one net": ("finetune", {}),
 }
 FEW: dict[str, tuple[str, dict[str, Any]]] = {
     "head only": ("head_only", {}),
-    "Piggyback": ("piggyback", {}),
+    "Piggyback": ("piggyback", RATE),
     "whole net fine-tuned for each task": ("independent", {}),
 }
 

@@ -69,6 +69,7 @@ class Strategy(Configured, ABC):
         seeds: the seeds that learn side by side, the first axis of every tensor.
         setting: ``task``, ``domain`` or ``class``: what is told at test time, and which labels there are.
         train: the training options of the scenario.
+        n_tasks: number of tasks of the stream, where the engine knows it; None: it does not, or the stream has no end.
         needs_labels: whether every experience must come with labels.
         rowwise: whether, where the task is not told, the answer to a row does not depend on the rows beside it; the rows of
             several tasks are then tested in one pass.
@@ -102,6 +103,7 @@ class Strategy(Configured, ABC):
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
         self.curve = Curve()
+        self.n_tasks: int | None = None
         self.journal: FitProgress | None = None  # of the experience being learned, where the engine keeps one
         self.observer: FitObserver | None = None  # of every fit, where something follows them batch by batch
         self.state: State = {}

@@ -23,6 +23,7 @@ from cl_engine.events import EpochEnded, Event
 from cl_engine.nn.net import Net
 from cl_engine.nn.task_heads import mixed_logits
 from cl_engine.runs import plugins
+from cl_engine.training.early_stopping import EarlyStopping, Plateau
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import Curve, FitJob, FitOptions, TrainingProbe
 from cl_engine.training.fit_observer import FitEnded, ObservedFit
@@ -291,6 +292,61 @@ def test_a_fit_ends_when_no_seed_gets_better_for_longer_than_its_patience(togeth
     job = job_of(net, side_by_side=together, train=train, validation=hopeless, patience=2)
     _, events = run(job)
     assert sum(isinstance(event, EpochEnded) for event in events) == 4
+
+
+def test_the_rate_is_divided_after_epochs_without_a_better_validation_loss_until_it_is_too_small():
+    net = net_of()
+    hopeless = (torch.zeros(4, 1, 6, 6), torch.tensor([0, 1, 2, 0]))
+    train, rule = Train(epochs=20, batch=16, lr=1e-9), Plateau(patience=2, factor=3.0, least=1e-10)
+    _, events = run(job_of(net, train=train, validation=hopeless, judge="loss", plateau=rule))
+    assert sum(isinstance(event, EpochEnded) for event in events) == 1 + 3 * 2  # 1e-9 / 27 is too small
+
+
+def test_a_fit_whose_rate_follows_the_validation_rows_is_resumed_where_it_was():
+    rule, weight = Plateau(patience=1, factor=2.0, least=0.1), torch.zeros(1)
+    # the second has the rate that the first has by then, as an optimiser that is taken up again
+    stopping = [EarlyStopping(1, None, rule, [torch.optim.SGD([weight], rate)]) for rate in (1.0, 0.5)]
+    for score in (0.5, 0.4, 0.6):
+        stopping[0].look(torch.tensor([score]), {"w": torch.zeros(1)})
+    stopping[1].restore(stopping[0].state())
+    ends = []
+    for one in stopping:
+        looks = 0
+        while not one.enough:
+            one.look(torch.tensor([0.5]), {"w": torch.zeros(1)})
+            looks += 1
+        ends.append(looks)
+    assert ends == [3, 3]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_epoch_of_least_validation_loss_is_kept_where_the_loss_is_to_decide(together: bool):
+    net = net_of()
+    x = torch.randn(30, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    validation, train = (x, x.flatten(1)[:, :3].argmax(dim=1)), Train(epochs=6, batch=16, lr=0.4, momentum=0.9)
+    options: dict[str, Any] = {"side_by_side": together, "train": train, "validation": validation, "judge": "loss"}
+
+    def losses(params: Tree) -> torch.Tensor:
+        return torch.stack([F.cross_entropy(logits, validation[1]) for logits in net.all(params, x)])
+
+    kept, last = (losses(run(job_of(net, **options, keep_best=best))[0]) for best in (True, False))
+    assert torch.equal(last, losses(run(job_of(net, **{**options, "validation": None}))[0]))
+    assert (kept < last).any() and (kept <= last).all()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_gradients_of_each_seed_are_clipped_to_a_norm_all_weights_together(together: bool):
+    net, params = net_of(), net_of().init([0, 1, 2])
+    train = Train(epochs=1, batch=50, lr=1.0)
+    moved = []
+    for clip in (None, 0.01):
+        after = run(job_of(net, params=params, side_by_side=together, train=train, clip=clip))[0]
+        steps = torch.cat([(after[name] - params[name]).flatten(1) for name in params], dim=1)
+        moved.append(steps)
+    free, clipped = moved
+    assert (free.norm(dim=1) > 0.02).all()
+    torch.testing.assert_close(clipped.norm(dim=1), torch.full((3,), 0.01), rtol=1e-3, atol=0)
+    torch.testing.assert_close(clipped / 0.01, free / free.norm(dim=1, keepdim=True), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -80,6 +80,19 @@ def test_a_strategys_table_holds_for_that_strategy_alone_and_may_change_its_trai
     assert (replay.resolved["train"]["epochs"], other.resolved["train"]["epochs"]) == (4, 2)
 
 
+def test_a_strategys_table_may_change_its_net_or_name_another():
+    tables = tomllib.loads(TINY.read_text())
+    tables["strategy"] |= {"replay": {"net": {"init": "kaiming"}}, "joint": {"net": {"name": "resnet18", "width": 4}}}
+    scenario = Scenario.of("mine", tables)
+    assert Experiment.of(scenario, "replay").resolved["net"] == {
+        **Experiment.of(scenario, "finetune").resolved["net"],
+        "init": "kaiming",
+    }
+    assert Experiment.of(scenario, "joint").resolved["net"]["width"] == 4
+    with pytest.raises(UsageError, match=r"strategy\.replay\.net must be a table, found 'mlp'"):
+        Experiment.of(Scenario.of("mine", {**tables, "strategy": {"replay": {"net": "mlp"}}}), "replay")
+
+
 @pytest.mark.parametrize(
     ("strategy", "overrides", "sentence"),
     [

@@ -80,7 +80,7 @@ class _Simulation:
     ) -> None:
         self.stream, self.strategy, self.mark = stream, strategy, mark
         self.checkpointer, self.evaluator = checkpointer, evaluator
-        strategy.curve = curve
+        strategy.curve, strategy.n_tasks = curve, stream.n_tasks
         self.ledger = Ledger(len(strategy.seeds))
         self.cursor = 0
         self.began = time.perf_counter()

@@ -77,6 +77,7 @@ class AvalancheStrategy(SupervisedTemplate):  # type: ignore[misc]
             **template,
         )
         self.strategy, self.stream = strategy, stream
+        strategy.n_tasks = stream.n_tasks
         strategy.state = strategy.start()
         check_state(strategy.state, len(strategy.seeds), strategy.name())
         self._in_epoch = False

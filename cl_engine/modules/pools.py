@@ -55,10 +55,13 @@ class Orders:
     """
 
     def __init__(self, net: Net, blocks: int | None) -> None:
-        """Find modules of one configuration; ``blocks`` to choose from, or as many as there are steps."""
+        """Find modules of one configuration behind the first; ``blocks`` to choose from, or as many as there are steps.
+
+        The first module reads the inputs, whatever its size: what it does is of no use further on.
+        """
         self._net = net
         found: dict[tuple[tuple[str, tuple[int, ...]], ...], list[str]] = {}
-        for part in division(net)[:-1]:
+        for part in division(net)[1:-1]:
             names = [name for name in part if not isinstance(net.owner(name), LAYERS)]
             module = _module_of(names)
             weights = [name.removeprefix(f"{module}.") for name in names]

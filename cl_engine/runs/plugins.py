@@ -16,6 +16,7 @@ from cl_engine.data.source import Source
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError, is_out_of_memory, unknown
 from cl_engine.nn.architecture import Architecture
+from cl_engine.nn.initialisation import initialised
 from cl_engine.runs.scenario import parsed
 from cl_engine.strategy import Strategy
 
@@ -107,21 +108,23 @@ def net_builder(
     """Return a function that builds a freshly initialised net.
 
     ``name`` is that of a plug-in, or ``module:factory`` for any callable that returns an ``nn.Module``. Such a factory
-    is given the options, and, if its parameters are so called, ``input_shape`` and ``num_classes`` (or ``outputs``).
+    is given the options, and, if its parameters are so called, ``input_shape`` and ``num_classes`` (or ``outputs``). The
+    option ``init`` (`cl_engine.nn.initialisation`) holds for any net; a factory that has one of its own gets it.
     """
     if ":" not in name or (inspect.isclass(found := _attribute("nets", name)) and issubclass(found, Architecture)):
         architecture: Architecture = load("nets", name)()
         architecture.configure(options, "net")
-        return lambda: _built(name, input_shape, lambda: architecture.build(input_shape, outputs))
+        return lambda: _built(name, input_shape, lambda: architecture.build(input_shape, outputs), architecture.init)
     known = _parameters(name, found)
     given = {"input_shape": input_shape, "num_classes": outputs, "outputs": outputs}
     if name.startswith("torchvision.models:"):  # their factories hand it on as one of **kwargs
         known = {**known, "num_classes": inspect.Parameter("num_classes", inspect.Parameter.KEYWORD_ONLY)}
     arguments = {**{key: value for key, value in given.items() if key in known}, **options}
-    return lambda: _built(name, input_shape, lambda: found(**arguments))
+    init = "default" if "init" in known else arguments.pop("init", "default")
+    return lambda: _built(name, input_shape, lambda: found(**arguments), init)
 
 
-def _built(name: str, input_shape: tuple[int, ...], build: Callable[[], nn.Module]) -> nn.Module:
+def _built(name: str, input_shape: tuple[int, ...], build: Callable[[], nn.Module], init: str) -> nn.Module:
     try:
         module = build()
     except Exception as error:  # a builder of somebody else's may fail in any way
@@ -131,7 +134,7 @@ def _built(name: str, input_shape: tuple[int, ...], build: Callable[[], nn.Modul
         raise UsageError(f"net.name: '{name}' cannot be built for inputs of shape {input_shape}: {said}") from None
     if not isinstance(module, nn.Module):
         raise UsageError(f"net.name: '{name}' returned a {type(module).__name__}, not a torch.nn.Module")
-    return module
+    return initialised(module, init)
 
 
 def _parameters(name: str, factory: Any) -> Mapping[str, inspect.Parameter]:

@@ -70,15 +70,18 @@ class Scenario:
     def with_overrides(self, strategy: str, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the tables with the overrides in place, ``strategy`` being the options of this strategy alone.
 
-        A strategy's table may hold a table ``train``: training options for that strategy. Where the overrides name
-        another net, the scenario's options of its own net do not hold.
+        A strategy's table may hold tables ``net`` and ``train``: options of its net and of training for that strategy.
+        Where they or the overrides name another net, the scenario's options of its own net do not hold.
         """
         tables = {name: dict(self.tables.get(name, {})) for name in TABLES}
         own = dict(tables["strategy"].get(strategy, {}))
-        train = own.pop("train", {})
-        if not isinstance(train, dict):
-            raise UsageError(f"strategy.{strategy}.train must be a table, found {train!r}")
-        tables["train"] |= train
+        for name in ("net", "train"):
+            changed = own.pop(name, {})
+            if not isinstance(changed, dict):
+                raise UsageError(f"strategy.{strategy}.{name} must be a table, found {changed!r}")
+            if name == "net" and changed.get("name", tables["net"]["name"]) != tables["net"]["name"]:
+                tables["net"] = {}
+            tables[name] |= changed
         tables["strategy"] = own
         if overrides.get("net.name", tables["net"]["name"]) != tables["net"]["name"]:
             tables["net"] = {}  # the scenario's options are those of another net

@@ -73,7 +73,8 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
 
 def _groups(job: FitJob) -> list[SeedGroup]:
     seeds = len(job.seeds)
-    vmapped = seeds > 1 and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
+    alike = job.plateau is None  # otherwise each seed has a rate of its own
+    vmapped = seeds > 1 and alike and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
     return [VmappedSeeds(job)] if vmapped else [OneSeed(job, number) for number in range(seeds)]
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Concatenate, ParamSpec, Protocol
 
 import torch
 from torch import Tensor
 
+from cl_engine.core import rng
 from cl_engine.core.tree import Tree
+
+P = ParamSpec("P")
 
 
 class FitEnded(Exception):
@@ -86,3 +89,15 @@ def is_labelled_batch(batch: Sequence[Tensor]) -> bool:
         return False
     x, y = batch[0], batch[1]
     return x.ndim > 1 and y.ndim == 1 and y.dtype == torch.int64 and len(x) == len(y)
+
+
+def tell(
+    observer: FitObserver | None,
+    device: torch.device,
+    point: Callable[Concatenate[FitObserver, P], None],
+    *arguments: P.args,
+    **named: P.kwargs,
+) -> None:
+    """Call an observer at a point of a step, with the global generators as they were afterwards."""
+    with rng.kept(device):
+        getattr(observer, point.__name__)(*arguments, **named)

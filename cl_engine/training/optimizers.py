@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -136,6 +136,19 @@ def optimizers_for(
         elif how.milestones:
             schedules.append(torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], how.milestones, how.gamma))
     return optimizers, schedules
+
+
+def clip_gradients(weights: Iterable[Tensor], most: float, each_row: bool) -> None:
+    """Scale the gradients of all ``weights`` so that their norm, together, is ``most`` at most.
+
+    ``each_row``: weights are ``[S, …]``, and each of the S rows is scaled by itself.
+    """
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    rows = [gradient if each_row else gradient.unsqueeze(0) for gradient in gradients]
+    norms = torch.stack([row.flatten(1).norm(dim=1) for row in rows]).norm(dim=0)
+    scale = (most / (norms + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_, which knows no rows
+    for row in rows:
+        row.mul_(scale.reshape(-1, *[1] * (row.ndim - 1)))
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Tensor]) -> Tree:

@@ -155,7 +155,8 @@ def _pretrained(
     content = hashlib.blake2b(train_x.cpu().numpy().tobytes() + train_y.cpu().numpy().tobytes(), digest_size=16)
     asked = {
         "version": VERSION,
-        "net": dict(net),
+        # files from before there was this option are found
+        "net": {name: value for name, value in net.items() if (name, value) != ("init", "default")},
         "outputs": len(classes),
         "seed": options.seed,
         "train": options.train.model_dump(exclude={"not_finite"}),
