@@ -33,9 +33,9 @@ VMAP_IN_ALL = 2_000_000  # … and of all seeds together: more do not stay in th
 class Net:
     """A network without weights of its own: they are handed to it, ``{name: [S, …]}``, or ``{name: […]}`` for one seed.
 
-    Any ``nn.Module`` serves, unchanged. Its last ``nn.Linear`` is the head (its names become ``head.weight`` and
-    ``head.bias``), whatever comes before it gives the features. Buffers (BatchNorm statistics) travel among the
-    weights under their own names; `is_buffer` tells them apart.
+    Any ``nn.Module`` serves, unchanged. The ``nn.Linear`` that gives its output is the head (its names become
+    ``head.weight`` and ``head.bias``), whatever comes before it gives the features. Buffers (BatchNorm statistics) travel
+    among the weights under their own names; `is_buffer` tells them apart.
 
     >>> net = Net(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (1, 2, 2))
     >>> net.all(net.init([0, 1]), torch.zeros(5, 1, 2, 2)).shape
@@ -51,7 +51,7 @@ class Net:
         width: number of features the head reads.
         pretrained: what every seed starts from in place of random weights, ``{name: […]}``: the scenario's backbone.
         parameters: number of weights of one seed, buffers not counted.
-        stochastic: whether training draws random numbers (dropout).
+        stochastic: whether training draws random numbers, as trial runs showed (dropout).
     """
 
     @torch_defaults()
@@ -73,7 +73,7 @@ class Net:
         from in place of random ones; the head stays random.
 
         Raises:
-            UsageError: if the module refuses the inputs, has no Linear layer at its end, or not the pretrained tensors.
+            UsageError: if the module cannot serve (`cl_engine.nn.trial`), or does not have the pretrained tensors.
         """
         self.device, self.input_shape = torch.device(device), tuple(input_shape)
         self._mean, self._std, self._black = (self._channels(values, input_shape) for values in (mean, std, pad_value))
