@@ -83,5 +83,5 @@ def test_data_that_may_not_be_read_are_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Digits, "load", refused)
     monkeypatch.setattr(Digits, "classes_under", refused)
     for read in (DataRoot(tmp_path).load, DataRoot(tmp_path).classes_of):
-        with pytest.raises(UsageError, match="source 'digits': .*digits cannot be read: Permission denied"):
+        with pytest.raises(UsageError, match=r"source 'digits': .*digits cannot be read: Permission denied"):
             read("digits")
