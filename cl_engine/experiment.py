@@ -153,16 +153,6 @@ class Experiment:
         net = Net(build, stream.input_shape, device=stream.device, pretrained=backbone.params, **scale)
         net.check_outputs(stream.outputs)
         kind: Any = plugins.load("strategies", self.strategy)
-        odd = [
-            task for task in stream.unlabelled if task < 0 or (stream.n_tasks is not None and task >= stream.n_tasks)
-        ]
-        if odd:
-            raise UsageError(f"stream.unlabelled: there is no task {odd[0]} in a stream of {stream.n_tasks} tasks")
-        if stream.unlabelled and kind.needs_labels:
-            raise UsageError(
-                f"the strategy '{self.strategy}' learns from labels, and stream.unlabelled withholds those of tasks "
-                f"{stream.unlabelled}: leave it out, or choose a strategy that does without, such as compose"
-            )
         train = Train(**self.resolved["train"]).shown(stream.augmentation)
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
         look_ahead(stream, built)

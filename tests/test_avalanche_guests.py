@@ -269,7 +269,7 @@ def test_an_untrained_strategy_answers_and_unmet_tasks_change_nothing(guest: Gue
         ("MIR", {}, "avalanche:MIR needs mem_size: --set mem_size="),
         ("PackNet", {"stream.setting": "class"}, "must be told the task"),
         ("ICaRL", {"stream.setting": "task"}, "uses no task labels"),
-        ("Naive", {"plugins": [f"{USERS}:nothing"]}, "plugins: .* cannot be made"),
+        ("Naive", {"plugins": [f"{USERS}:nothing"]}, "plugins: .* cannot be imported"),
         ("Naive", {"plugins": [f"{USERS}:not_a_benchmark"]}, "gives a int, not a plug-in"),
         ("EWC", {"mode": "sideways"}, "avalanche:EWC cannot be made: AssertionError"),
         ("Naive", {"train.milestones": [1]}, "train.milestones"),

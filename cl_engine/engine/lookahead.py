@@ -18,16 +18,20 @@ SEEN = 1_000  # experiences at most
 
 
 def look_ahead(stream: Stream, strategy: Strategy) -> None:
-    """Refuse what cannot be learned, as far as the stream says beforehand how many rows come.
+    """Refuse what cannot be learned, as far as the stream says beforehand which labels, and how many rows, come.
 
     Raises:
-        UsageError: naming the first experience without rows, or one that leaves a single row for the last batch where the
+        UsageError: if labels are withheld that the strategy needs, or of tasks that there are not; naming the first
+            experience without rows, or one that leaves a single row for the last batch where the
             strategy trains a net with batch normalisation, which cannot learn from it.
     """
-    if strategy.net.outputs < stream.outputs:
+    odd = [task for task in stream.unlabelled if task < 0 or (stream.n_tasks is not None and task >= stream.n_tasks)]
+    if odd:
+        raise UsageError(f"stream.unlabelled: there is no task {odd[0]} in a stream of {stream.n_tasks} tasks")
+    if stream.unlabelled and strategy.needs_labels:
         raise UsageError(
-            f"the net has {strategy.net.outputs} outputs, and the stream needs {stream.outputs} (stream.setting = "
-            f"'{stream.setting}'): let the net take their number as num_classes"
+            f"the strategy '{strategy.name()}' learns from labels, and stream.unlabelled withholds those of tasks "
+            f"{stream.unlabelled}: leave it out, or choose a strategy that does without, such as compose"
         )
     rows = list(_known(stream))
     if 0 in rows:

@@ -19,6 +19,7 @@ from cl_engine.interop.lazy_import import attribute, quietly
 from cl_engine.interop.offline import WouldDownload, offline
 from cl_engine.interop.randomness import drawing
 from cl_engine.interop.rows import labels_of, task_labels_of
+from cl_engine.runs import plugins
 
 CLASSIC = "avalanche.benchmarks.classic"
 
@@ -75,11 +76,8 @@ def _built(build: Any, name: str, given: dict[str, Any], root: Path, seed: int, 
 def _callable(name: str) -> Any:
     module, colon, function = name.rpartition(":")
     if colon:
-        try:
-            with quietly():
-                return getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UsageError(f"stream.benchmark: '{name}' cannot be imported: {error}") from None
+        with quietly():
+            return plugins.attribute("stream.benchmark:", f"{module}:{function}")
     with quietly():
         classic = importlib.import_module(CLASSIC) if attribute("avalanche", "__version__") else None
     names = [key for key, value in vars(classic).items() if inspect.isfunction(value) and not key.startswith("_")]

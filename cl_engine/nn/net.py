@@ -116,10 +116,8 @@ class Net:
     def check_outputs(self, classes: int) -> None:
         """Raise a `UsageError` if the net has fewer outputs than there are classes."""
         if self.outputs < classes:
-            raise UsageError(
-                f"net.name: the net has {self.outputs} outputs, fewer than the {classes} classes: build it with as many as "
-                "its builder is told, as num_classes or outputs"
-            )
+            why = "build it with as many as its builder is told, as num_classes or outputs"
+            raise UsageError(f"net.name: the net has {self.outputs} outputs, fewer than the {classes} classes: {why}")
 
     def is_buffer(self, name: str) -> bool:
         """Return whether ``name`` is a buffer of the module (BatchNorm statistics), which no gradient reaches."""
