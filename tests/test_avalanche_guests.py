@@ -301,6 +301,13 @@ def test_an_error_inside_avalanche_ends_the_run_with_its_words(guest: Guest, tmp
     assert open_run(tmp_path / "run").status == "failed"
 
 
+def test_a_guest_that_cannot_answer_says_so_in_a_sentence(guest: Guest, tmp_path: Path):
+    experiment = guest("AETraining", **{"agenda.evaluate_ahead": 1})  # it asks its model for parts that ours have not
+    sentence = "avalanche:AETraining cannot answer .AttributeError: .*evaluate_ahead = 0 asks nothing ahead"
+    with pytest.raises(RunFailed, match=sentence):
+        experiment.run(tmp_path / "run")
+
+
 def test_reading_stops_training_at_the_batch_at_hand(guest: Guest):
     import threading
 

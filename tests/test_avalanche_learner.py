@@ -22,6 +22,7 @@ from cl_engine.events import TaskLearned, cells
 from cl_engine.experiment import Experiment
 from cl_engine.interop.avalanche import Hdf5Logger, as_avalanche, from_avalanche, seeded, to_avalanche
 from cl_engine.interop.lazy_import import quietly
+from cl_engine.interop.snapshot import held_bytes, taken
 from cl_engine.results.run import open_run
 from cl_engine.runs.scenario import Scenario
 from tests import avalanche_of_users as users
@@ -323,6 +324,20 @@ def test_a_plain_script_writes_our_log(tmp_path: Path):
     assert memory.tolist() == [2 * 4 * 650 * (step + 1) for step in range(5)]
     curves = run.table("curves")
     assert set(curves.task) == set(range(5))
+
+
+def test_the_memory_that_is_logged_is_that_of_all_rows_though_one_is_read():
+    benchmark = users.split_digits()
+    with seeded(0):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        strategy = Replay(
+            model=model, optimizer=optimizer, criterion=nn.CrossEntropyLoss(), mem_size=30, evaluator=evaluator()
+        )
+        strategy.train(benchmark.train_stream[:2])
+    whole = {part: sum(t.numel() * t.element_size() for t in held) for part, held in taken(strategy).tensors.items()}
+    assert held_bytes(strategy) == whole
+    assert whole["buffer"] == 30 * (64 * 4 + 8 + 8)
 
 
 def test_our_runs_and_theirs_stand_in_one_report(tmp_path: Path):

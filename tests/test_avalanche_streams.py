@@ -19,6 +19,7 @@ from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.interop.benchmark_stream import from_avalanche
 from cl_engine.interop.offline import offline
+from cl_engine.interop.rows import dataset_of
 from cl_engine.interop.tensor_benchmark import to_avalanche
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
@@ -86,6 +87,63 @@ def test_a_task_label_that_comes_back_is_the_same_task():
     assert stream.test(0).y.unique().tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("boundaries", [True, False])
+@pytest.mark.parametrize("kept", [("train_online", "original_train", "original_test"), ("train_online", "test")])
+def test_an_online_stream_comes_in_as_it_is(boundaries: bool, kept: tuple[str, ...]):
+    whole = users.split_digits()
+    pieces = users.online(whole, 20, access_task_boundaries=boundaries)
+    streams = {"train_online": pieces, "original_train": whole.train_stream}
+    streams |= {"original_test": whole.test_stream, "test": whole.test_stream}
+    stream = from_avalanche(users.scenario({name: streams[name] for name in kept}))
+    ids = [stream.task_id(step) for step in range(stream.n_steps)]
+    assert (stream.setting, stream.n_tasks, stream.outputs, sorted(set(ids))) == ("class", 5, 10, list(range(5)))
+    assert ids == sorted(ids)
+    assert len(ids) > 5
+    for step, piece in enumerate(pieces):
+        assert stream[step].train.y.tolist() == [int(label) for label in piece.dataset.targets]
+        assert stream[step].classes == 2
+    plain = from_avalanche(whole)
+    assert all(torch.equal(stream.test(task).x, plain.test(task).x) for task in range(5))
+
+
+def test_a_stream_that_mixes_tasks_is_learned_with_global_labels_and_refused_with_others():
+    whole = users.split_digits()
+    pieces = users.drifting(whole, 20, 4)
+    mixed = users.scenario({"train": pieces, "test": whole.test_stream})
+    stream = from_avalanche(mixed)
+    assert (stream.setting, stream.n_tasks, stream.outputs, stream.n_steps) == ("class", 5, 10, 20)
+    assert any(len(stream[step].train.y.unique()) > 2 for step in range(20))
+    for setting, sentence in {"task": "mix rows of several task labels", "domain": "have labels of their own"}.items():
+        with pytest.raises(UsageError, match=sentence):
+            from_avalanche(mixed, setting=setting)
+    with pytest.raises(UsageError, match="do not say what they were cut from"):
+        from_avalanche(users.scenario({"train": pieces, "test": whole.test_stream[:1]}))
+
+
+def test_inputs_whose_shape_changes_are_refused_in_a_sentence():
+    x, y = users.digits(slice(0, 100)).tensors
+    parts = [dataset_of(x[:50], y[:50], 0), dataset_of(x[50:, :, 1:], y[50:], 1)]
+    with pytest.raises(
+        UsageError, match=r"inputs have the shape .1, 8, 8. in its first experience and .1, 7, 8. in another"
+    ):
+        from_avalanche(users.benchmark_from_datasets(train=parts, test=parts))
+
+
+def test_a_benchmark_gets_each_of_its_data_roots_and_a_seed_only_where_it_takes_one(tmp_path: Path):
+    users.GIVEN.clear()
+    for name in ("two_roots", "no_seed"):
+        Experiment.of(scenario(benchmark=f"{USERS}:{name}", seed=3), "finetune").stream(data_root=tmp_path)
+    assert [(str(tmp_path), str(tmp_path)), None] == users.GIVEN
+    with pytest.raises(UsageError, match=r"cannot be made with seed = 3: no seed, please"):
+        Experiment.of(scenario(benchmark=f"{USERS}:always_odd", seed=3), "finetune").stream(data_root=tmp_path)
+
+
+def test_crops_inside_of_what_is_composed_are_found():
+    usual = [transforms.Compose([transforms.Compose([transforms.RandomCrop(8, padding=2)])])]
+    stream = from_avalanche(users.pictured_digits(usual, [transforms.ToTensor()]))
+    assert stream.augmentation == Augmentation(crop=2)
+
+
 def test_one_test_set_for_all_is_tested_by_the_classes_of_each_task():
     stream = from_avalanche(users.instances_of_digits())
     assert [len(stream.test(task)) for task in range(3)] == [200, 200, 200]
@@ -151,8 +209,9 @@ def test_crops_and_mirror_images_are_done_to_batches_where_that_is_what_the_tran
         [transforms.RandomHorizontalFlip(), transforms.RandomRotation(20)],
         [transforms.Pad(1), transforms.RandomCrop(8)],
         [transforms.RandomHorizontalFlip(), transforms.RandomGrayscale(0.001)],
+        [transforms.RandomApply([transforms.RandomCrop(8, padding=2)], p=0.5)],
     ],
-    ids=["white", "reflected", "rotated", "padded before", "hardly ever grey"],
+    ids=["white", "reflected", "rotated", "padded before", "hardly ever grey", "now and then"],
 )
 def test_other_random_transformations_are_drawn_anew_row_by_row(odd: list[Any]):
     stream = from_avalanche(users.pictured_digits(odd, [transforms.ToTensor()]))
