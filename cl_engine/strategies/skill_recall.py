@@ -71,8 +71,8 @@ class SkillRecall(Strategy):
         state["places"] = Bank.empty(1, (2,), torch.int64, device)
         if self.sketches is not None:
             state[DIAGNOSTICS] = self.sketches.empty(seeds)
-        if self.centred and self.begin == "shared":  # what is taken away before encoding is needed to recall
-            inside = [entry.name for entry in self.manifest.inside if entry.name in self.net.pretrained]
+        inside = [entry.name for entry in self.manifest.inside if entry.name in self.net.pretrained]
+        if inside and self.centred and self.begin == "shared":  # what is taken away before encoding is needed to recall
             state["backbone"] = {name: self.net.pretrained[name].unsqueeze(0) for name in inside}
         return state
 
