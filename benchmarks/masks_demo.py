@@ -33,13 +33,13 @@ CHOICES: list[tuple[str, dict[str, Any]]] = [
         ("packnet", {"prune": prune, "retrain_epochs": None, "retrain_lr": None})
         for prune in ([0.5, 0.75], [0.5, 0.6], "equal")
     ),
-    ("packnet", {"retrain_epochs": 8, "retrain_lr": None}),
-    ("packnet", {"retrain_epochs": 8, "retrain_lr": 1e-3}),
-    ("packnet", {"retrain_epochs": 16, "retrain_lr": 1e-3}),
+    ("packnet", {"prune": "equal", "retrain_epochs": 8, "retrain_lr": None}),
+    ("packnet", {"prune": "equal", "retrain_epochs": 8, "retrain_lr": 1e-3}),
+    ("packnet", {"prune": "equal", "retrain_epochs": 16, "retrain_lr": 1e-3}),
     *(("compose", {"joint": joint, **WIDE}) for joint in (3, 5, 10)),
     ("compose", {"joint": 10, "net.hidden": [64, 64, 64, 64]}),
 ]
-DEMO = ["hat", "packnet", "piggyback", "compose", "joint", "independent"]
+DEMO = ["hat", "packnet", "piggyback", "compose"]
 
 
 def measure(strategy: str, seeds: tuple[int, ...], **options: Any) -> str:
