@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cl_engine.checkpoints import file as checkpoint
 from cl_engine.core.tree import Tree
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.errors import RunFailed, UsageError
@@ -302,13 +304,14 @@ def test_the_rate_is_divided_after_epochs_without_a_better_validation_loss_until
     assert sum(isinstance(event, EpochEnded) for event in events) == 1 + 3 * 2  # 1e-9 / 27 is too small
 
 
-def test_a_fit_whose_rate_follows_the_validation_rows_is_resumed_where_it_was():
+def test_a_fit_whose_rate_follows_the_validation_rows_is_resumed_where_it_was(tmp_path: Path):
     rule, weight = Plateau(patience=1, factor=2.0, least=0.1), torch.zeros(1)
     # the second has the rate that the first has by then, as an optimiser that is taken up again
     stopping = [EarlyStopping(1, None, rule, [torch.optim.SGD([weight], rate)]) for rate in (1.0, 0.5)]
     for score in (0.5, 0.4, 0.6):
         stopping[0].look(torch.tensor([score]), {"w": torch.zeros(1)})
-    stopping[1].restore(stopping[0].state())
+    checkpoint.save(tmp_path / "state", stopping[0].state())
+    stopping[1].restore(checkpoint.load(tmp_path / "state"))
     ends = []
     for one in stopping:
         looks = 0
