@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from cl_engine.core.tree import Path, Tree, leaves_with_path, unflatten
@@ -50,6 +50,12 @@ class Train(BaseModel):
     not_finite: Literal["stop_run", "stop_seed"] = option(
         "stop_run", "what a loss that is NaN or infinite stops: the run, or its seed, while the others go on"
     )
+
+    @model_serializer(mode="wrap")
+    def _without_news(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is newer than experiments that are on disk, where it is as it was before: they stay the same."""
+        found: dict[str, Any] = dump(self)
+        return {name: value for name, value in found.items() if (name, value) != ("schedule", "milestones")}
 
     def shown(self, augmentation: Augmentation) -> Train:
         """Return the same options with a stream's own augmentation where they have none."""
