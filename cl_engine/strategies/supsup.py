@@ -74,7 +74,7 @@ class SupSup(Strategy):
             "backbone": {
                 "signs": layout.pack({name: net[name] > 0 for name in layout.shapes}),
                 "scales": torch.tensor([self._magnitudes], dtype=torch.float32, device=self.net.device),
-                "rest": rest,
+                **({"rest": rest} if rest else {}),
             },
             "masks": self._store.empty(seeds, self.net.device),
             **({"heads": empty_heads(self.net, seeds)} if self.heads == "trained" else {}),
@@ -172,7 +172,7 @@ class SupSup(Strategy):
         """Return biases and normalisation as initialised."""
         seeds, device = len(self.seeds), self.net.device
         zeros = {name: torch.zeros(seeds, *self.net.shapes[name], device=device) for name in self._zero}
-        return {**self.state["backbone"]["rest"], **zeros}
+        return {**self.state["backbone"].get("rest", {}), **zeros}
 
     def _weights(self) -> Params:
         """Return the random signed weights, ``{name: [S, …]}``."""
@@ -192,7 +192,7 @@ class SupSup(Strategy):
     def _head(self, task_id: int) -> Params:
         if self.heads == "masked":
             return {}
-        return head_for(self.state["heads"], task_id, self.state["backbone"]["rest"])
+        return head_for(self.state["heads"], task_id, self._rest())
 
     def _hard(self, scores: Tree) -> Params:
         return {

@@ -60,7 +60,8 @@ class Train(BaseModel):
     def _without_news(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is newer than experiments that are on disk, where it is as it was before: they stay the same."""
         found: dict[str, Any] = dump(self)
-        return {name: value for name, value in found.items() if (name, value) != ("leftover", "keep")}
+        news = {"leftover": "keep", "schedule": "milestones"}
+        return {name: value for name, value in found.items() if news.get(name) != value}
 
     def batches(self, rows: int) -> int:
         """Return how many batches an epoch of this many rows has."""
