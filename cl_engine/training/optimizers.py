@@ -61,7 +61,7 @@ class Train(BaseModel):
         """Leave out what is newer than experiments that are on disk, where it is as it was before: they stay the same."""
         found: dict[str, Any] = dump(self)
         news = {"leftover": "keep", "schedule": "milestones"}
-        return {name: value for name, value in found.items() if news.get(name) != value}
+        return {name: value for name, value in found.items() if (name, value) not in news.items()}
 
     def batches(self, rows: int) -> int:
         """Return how many batches an epoch of this many rows has."""
