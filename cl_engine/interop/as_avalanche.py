@@ -50,7 +50,7 @@ def as_avalanche(
         train: the table ``[train]``, ``{"epochs": 1, "lr": 0.05}``.
         evaluator: Avalanche's, with metrics and loggers.
         plugins: Avalanche's plug-ins, of those that look, stop training or go back to the best weights; a schedule of
-            the learning rate is made of the learner's ``optimizer`` and appended to its ``plugins``.
+            the learning rate is made of the learner's ``optimizer`` and put first into its ``plugins``.
         seed: what all randomness is derived from.
         device: where it computes.
         eval_mb_size: rows a batch in evaluation.

@@ -37,8 +37,8 @@ def check_plugin(plugin: Any, optimizer: Any) -> None:
         )
     if isinstance(plugin, LRSchedulerPlugin) and plugin.scheduler.optimizer is not optimizer:
         raise UsageError(
-            f"the plug-in '{name}' sets the learning rate of another optimiser: make its schedule of learner.optimizer, and "
-            "append it to learner.plugins"
+            f"the plug-in '{name}' sets the learning rate of another optimiser: make its schedule of learner.optimizer, "
+            "and put it first, by learner.plugins.insert(0, …)"
         )
 
 
