@@ -31,8 +31,6 @@ PERMUTED: dict[str, tuple[str, dict[str, Any]]] = {
     "whole net fine-tuned for each task": ("independent", {}),
     "PackNet, BatchNorm frozen": ("packnet", {"norm": "frozen"}),
     "PackNet, BatchNorm of its own": ("packnet", {"norm": "affine"}),
-    "SupSup, head masked": ("supsup", {}),
-    "SupSup, head trained": ("supsup", {"heads": "trained"}),
     "HAT, BatchNorm of its own": ("hat", {}),
     "HAT, BatchNorm frozen": ("hat", {"norm": "frozen"}),
     "HAT, BatchNorm frozen, penalty .1": ("hat", {"norm": "frozen", "sparsity": 0.1}),
