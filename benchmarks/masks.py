@@ -36,8 +36,6 @@ PERMUTED: dict[str, tuple[str, dict[str, Any]]] = {
     "whole net fine-tuned for each task": ("independent", {}),
     "PackNet, BatchNorm frozen": ("packnet", {**START, "norm": "frozen"}),
     "PackNet, BatchNorm of its own": ("packnet", {**START, "norm": "affine"}),
-    "SupSup, head masked": ("supsup", {}),
-    "SupSup, head trained": ("supsup", {"heads": "trained"}),
     "HAT, BatchNorm of its own": ("hat", EXACT),
     "HAT, BatchNorm frozen": ("hat", {**EXACT, "norm": "frozen"}),
     "HAT, BatchNorm frozen, penalty .1": ("hat", {**EXACT, "norm": "frozen", "sparsity": 0.1}),

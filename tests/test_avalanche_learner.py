@@ -79,6 +79,27 @@ def test_a_strategy_answers_in_avalanche_as_in_the_engine(tiny: Tiny, name: str,
     assert bytes_by_part(learner.strategy.state).keys() == bytes_by_part(engine.state).keys()
 
 
+def test_rows_reach_a_strategy_in_a_drawn_order_and_their_answers_go_back_to_them(tiny: Tiny):
+    experiment = tiny("finetune", (0,), **{"stream.setting": "domain", "stream.n": 2})
+    benchmark = to_avalanche(experiment.stream())
+    learner = as_avalanche(
+        experiment.build_strategy(experiment.stream()),
+        benchmark=benchmark,
+        evaluator=evaluator(),
+        stream={"setting": "domain"},
+    )
+    learner.train(benchmark.train_stream[0])
+    y = benchmark.test_stream[0].dataset.targets
+    assert list(y) != sorted(y)
+    asked: list[torch.Tensor] = []
+    x, predict = learner.stream.test(0).x, learner.strategy.predict
+    learner.strategy.predict = lambda x, task_id: (asked.append(x), predict(x, task_id))[1]  # type: ignore[method-assign]
+    torch.testing.assert_close(learner._of_experience(x), predict(x, None)[0])
+    [given] = asked
+    assert not torch.equal(given, x)
+    assert sorted(map(tuple, given.flatten(1).tolist())) == sorted(map(tuple, x.flatten(1).tolist()))
+
+
 @pytest.mark.parametrize("setting", ["task", "domain", "class"])
 def test_the_accuracy_avalanche_reports_is_r(tiny: Tiny, setting: str):
     experiment = tiny("replay", (0,), **{"stream.name": "split", "stream.setting": setting, "stream.n": 3})

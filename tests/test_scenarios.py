@@ -55,6 +55,12 @@ def test_an_option_that_is_newer_than_experiments_on_disk_leaves_them_as_they_ar
     assert tiny("finetune", **{"train.leftover": "merge"}).resolved["train"]["leftover"] == "merge"
 
 
+def test_a_schedule_that_is_not_asked_for_leaves_experiments_on_disk_as_they_are(tiny: Tiny):
+    assert "schedule" not in tiny("finetune").json
+    assert tiny("finetune").hash == tiny("finetune", **{"train.schedule": "milestones"}).hash
+    assert tiny("finetune", **{"train.schedule": "cosine"}).resolved["train"]["schedule"] == "cosine"
+
+
 def test_settings_reach_every_table_and_the_strategy_and_go_before_the_scenario(tiny: Tiny):
     made = tiny(
         "piggyback", **{"train.epochs": 7, "stream.n": 2, "net.hidden": [3, 4], "agenda.save_every": 5, "mask_lr": 0.5}
