@@ -17,7 +17,8 @@ from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import Evaluate, Item, Learn, Save, plan
 from cl_engine.engine.loop import simulate
 from cl_engine.events import Progress, Scored, TaskLearned
-from cl_engine.experiment import Experiment, resolved_device
+from cl_engine.experiment import Experiment
+from cl_engine.runs.devices import resolved_device
 from cl_engine.strategy import Strategy
 
 PATIENCE = 5.0  # seconds of training the estimate is made from

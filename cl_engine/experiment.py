@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from cl_engine.core.torch_defaults import torch_defaults
@@ -25,9 +24,10 @@ from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.nn.net import Net
-from cl_engine.options import checked
+from cl_engine.options import checked, unsaid
 from cl_engine.runs import determinism, plugins, process_memory
 from cl_engine.runs.data_root import DataRoot, default_data_root
+from cl_engine.runs.devices import resolved_device
 from cl_engine.runs.resource_errors import explained
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario
@@ -55,6 +55,7 @@ class Experiment:
         seeds: seeds that learn side by side.
         resolved: all options in force: ``stream``, ``net``, ``train``, ``agenda``, ``strategy``.
         text: the scenario file as written.
+        unsaid: options by dotted name that are newer than experiments on disk, and as those had it: no part of ``json``.
     """
 
     scenario: str
@@ -62,6 +63,7 @@ class Experiment:
     seeds: tuple[int, ...]
     resolved: dict[str, Any]
     text: str = ""
+    unsaid: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -90,8 +92,11 @@ class Experiment:
         stream_options = checked(stream_kind.Options, stream, "stream").model_dump()
         for source in stream_kind.sources_in(stream_options):
             plugins.source(source)
+        news: set[str] = set()
         if ":" not in names["net"]:
-            net = checked(plugins.load("nets", names["net"]).Options, net, "net").model_dump()
+            known = plugins.load("nets", names["net"]).Options
+            net = checked(known, net, "net").model_dump()
+            news = {f"net.{name}" for name in unsaid(known, net)}
         train = checked(Train, tables["train"], "train")
         optimizer_class(train.optimizer)
         resolved = {
@@ -101,17 +106,22 @@ class Experiment:
             "agenda": checked(AgendaOptions, tables["agenda"], "agenda").model_dump(),
             "strategy": checked(kind.Options, tables["strategy"], f"strategy.{strategy}").model_dump(),
         }
+        news |= {f"strategy.{name}" for name in unsaid(kind.Options, resolved["strategy"])}
         if tables["backbone"]:
             pretraining = {**tables["train"], **tables["backbone"].get("train", {})}
             backbone = checked(BackboneOptions, {**tables["backbone"], "train": pretraining}, "backbone")
             checked_backbone(backbone, names["net"])
             resolved["backbone"] = backbone.model_dump()
-        return cls(found.name, strategy, tuple(seeds), resolved, found.text)
+        return cls(found.name, strategy, tuple(seeds), resolved, found.text, frozenset(news))
 
     @property
     def json(self) -> str:
         """The experiment as canonical JSON: equal for equal experiments."""
-        content = {"scenario": self.scenario, "strategy": self.strategy, "seeds": self.seeds, "options": self.resolved}
+        options = {
+            table: {name: value for name, value in values.items() if f"{table}.{name}" not in self.unsaid}
+            for table, values in self.resolved.items()
+        }
+        content = {"scenario": self.scenario, "strategy": self.strategy, "seeds": self.seeds, "options": options}
         return json.dumps(content, sort_keys=True, indent=1)
 
     @property
@@ -276,18 +286,3 @@ class Experiment:
 
 def _sources(data_root: Path | DataRoot | None) -> DataRoot:
     return data_root if isinstance(data_root, DataRoot) else DataRoot(data_root or default_data_root())
-
-
-def resolved_device(name: str) -> str:
-    """Return ``cpu`` or ``cuda[:n]`` for a device as the user names it; a `UsageError` if it is not there."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device: no device '{name}'; there are: auto, cpu, cuda, cuda:0, cuda:1, …") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device: '{name}' is not supported; there are: auto, cpu, cuda, cuda:n")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device: there is no '{name}' here: torch sees {torch.cuda.device_count()} GPUs")
-    return name

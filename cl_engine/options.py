@@ -20,9 +20,19 @@ STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=Fals
 def option(default: Any = ..., meaning: str = "", **limits: Any) -> Any:
     """Declare an option with its meaning and limits (``ge``, ``le``, … as in ``pydantic.Field``).
 
-    ``default=...`` makes the option required.
+    ``default=...`` makes the option required. An option that is newer than experiments on disk says in ``before`` which value
+    stands for what they did without it: with that value they stay the same experiments.
     """
+    if "before" in limits:
+        limits["json_schema_extra"] = {"before": limits.pop("before")}
     return Field(default, description=meaning, **limits)
+
+
+def unsaid(model: type[BaseModel], values: Mapping[str, Any]) -> set[str]:
+    """Return the options that stand as they did before there were such, as `option` declares: older experiments lack them."""
+    extras = {name: info.json_schema_extra for name, info in model.model_fields.items()}
+    before = {name: extra["before"] for name, extra in extras.items() if isinstance(extra, dict) and "before" in extra}
+    return {name for name, value in before.items() if name in values and values[name] == value}
 
 
 class OptionGroup(BaseModel):

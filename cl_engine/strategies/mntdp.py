@@ -37,6 +37,14 @@ class PathGrid(Grid):
     weight_decays: list[float] = option(
         [0.0, 1e-4, 1e-5], "weight decays that each path is tried with; none: train.weight_decay"
     )
+    # these two were this strategy's before they were a grid's
+    patience: int | None = option(None, "epochs without a better one after which a path is given up; left out: never")
+    aside: float = option(
+        0.2,
+        "share of the training rows that paths are chosen on, where the stream sets no validation rows aside",
+        gt=0,
+        lt=1,
+    )
 
 
 class Mntdp(Strategy):

@@ -46,21 +46,30 @@ class SupSup(Strategy):
 
     density: float = option(0.3, "share of a layer's weights that a task uses", gt=0, le=1)
     erdos_renyi: float | None = option(
-        None, "share by layer, instead of density: this factor · (inputs + outputs) / weights, at most a half", gt=0
+        None,
+        "share by layer, instead of density: this factor · (inputs + outputs) / weights, at most a half",
+        gt=0,
+        before=None,
     )
     network: Literal["random", "backbone"] = option(
-        "random", "signs, biases and normalisation are drawn at random, or those of the scenario's backbone"
+        "random",
+        "signs, biases and normalisation are drawn at random, or those of the scenario's backbone",
+        before="backbone",
     )
     scale: Literal["kept_fan_in", "fan_in"] = option(
-        "kept_fan_in", "magnitude of weights: √(2 / inputs of a unit), those that the mask keeps or all"
+        "kept_fan_in",
+        "magnitude of weights: √(2 / inputs of a unit), those that the mask keeps or all",
+        before="kept_fan_in",
     )
-    biases: Literal["none", "initial"] = option("none", "there are no biases, or they stay as initialised")
+    biases: Literal["none", "initial"] = option(
+        "none", "there are no biases, or they stay as initialised", before="initial"
+    )
     heads: Literal["masked", "trained"] = option(
         "masked", "a head is a mask over a random one, or trained for the task"
     )
     mask_lr: float = option(1e-3, "learning rate of the scores", gt=0)
     mask_optimizer: str = option("adam", "optimiser of the scores")
-    mask_decay: float = option(0.0, "weight decay of the scores", ge=0)
+    mask_decay: float = option(0.0, "weight decay of the scores", ge=0, before=0.0)
     norm: NormPolicy = option("statistics", MEANING)
     infer_rows: int = option(1, "test rows, as they come, that are taken to be of one task where it is not told", ge=1)
     overlaps: int = option(20, "latest tasks that a mask's overlap is logged with", ge=0)

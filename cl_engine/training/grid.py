@@ -33,14 +33,19 @@ class Grid(OptionGroup):
     [(0.01, 0.0001), (0.001, 0.0001)]
     """
 
-    lrs: list[float] = option([], "learning rates that each task is tried with; none: train.lr")
-    weight_decays: list[float] = option([], "weight decays that each task is tried with; none: train.weight_decay")
-    patience: int | None = option(None, "epochs without a better one after which a try is given up; left out: never")
+    lrs: list[float] = option([], "learning rates that each task is tried with; none: train.lr", before=[])
+    weight_decays: list[float] = option(
+        [], "weight decays that each task is tried with; none: train.weight_decay", before=[]
+    )
+    patience: int | None = option(
+        None, "epochs without a better one after which a try is given up; left out: never", before=None
+    )
     aside: float = option(
         0.2,
         "share of the training rows that is chosen on, where the stream sets no validation rows aside",
         gt=0,
         lt=1,
+        before=0.2,
     )
 
     @property

@@ -14,7 +14,7 @@ from torch import Tensor
 from cl_engine.core.tree import Path, Tree, leaves_with_path, unflatten
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.errors import UsageError
-from cl_engine.options import STRICT, option
+from cl_engine.options import STRICT, option, unsaid
 
 OF_DEVICE = ("capturable", "fused", "foreach")  # how an optimiser computes: as suits the device at hand
 
@@ -34,7 +34,9 @@ class Train(BaseModel):
     momentum: float = option(0.0, "momentum, for the optimisers that have it", ge=0, lt=1)
     weight_decay: float = option(0.0, "weight decay", ge=0)
     schedule: Literal["milestones", "cosine"] = option(
-        "milestones", "learning rate: lowered at milestones, or along a cosine from lr to 0 over the epochs"
+        "milestones",
+        "learning rate: lowered at milestones, or along a cosine from lr to 0 over the epochs",
+        before="milestones",
     )
     milestones: list[int] = option([], "epochs after which the learning rate is multiplied by gamma")
     gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1)
@@ -51,6 +53,7 @@ class Train(BaseModel):
         "keep",
         "rows of an experience that batches leave over: a smaller last batch (keep), left out, others in every epoch "
         "(drop), or part of the batch before (merge); where there is one batch alone, it is kept",
+        before="keep",
     )
     not_finite: Literal["stop_run", "stop_seed"] = option(
         "stop_run", "what a loss that is NaN or infinite stops: the run, or its seed, while the others go on"
@@ -60,8 +63,8 @@ class Train(BaseModel):
     def _without_news(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is newer than experiments that are on disk, where it is as it was before: they stay the same."""
         found: dict[str, Any] = dump(self)
-        news = {"leftover": "keep", "schedule": "milestones"}
-        return {name: value for name, value in found.items() if (name, value) not in news.items()}
+        known = unsaid(type(self), found)
+        return {name: value for name, value in found.items() if name not in known}
 
     def batches(self, rows: int) -> int:
         """Return how many batches an epoch of this many rows has."""
