@@ -175,7 +175,7 @@ class Recipe:
             raise UsageError(f"train.momentum: the optimiser '{train.optimizer}' has none; leave it out")
         if train.milestones:
             raise UsageError("train.milestones: Avalanche's strategies keep one learning rate here; leave them out")
-        if train.schedule != "milestones":
+        if train.schedule != "constant":
             raise UsageError("train.schedule: Avalanche's strategies keep one learning rate here; leave it out")
         if train.momentum:
             options["momentum"] = train.momentum
