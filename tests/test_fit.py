@@ -134,15 +134,17 @@ def test_side_by_side_and_in_turn_agree_within_rounding(optimizer: str):
     torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), rtol=1e-4, atol=1e-5)
 
 
-def test_a_cosine_takes_the_rate_from_lr_to_nothing_over_the_epochs():
-    train = Train(epochs=3, lr=0.4, schedule="cosine")
-    [optimizer], [schedule] = optimizers_for({("w",): torch.zeros(1, requires_grad=True)}, train, {})
-    rates = []
+@pytest.mark.parametrize(("milestones", "rates"), [([], [0.4, 0.3, 0.1, 0.0]), ([2], [0.4, 0.3, 0.01, 0.0])])
+def test_a_cosine_takes_the_rate_from_lr_to_nothing_over_the_epochs(milestones: list[int], rates: list[float]):
+    train = Train(epochs=3, lr=0.4, schedule="cosine", milestones=milestones)
+    [optimizer], schedules = optimizers_for({("w",): torch.zeros(1, requires_grad=True)}, train, {})
+    found = []
     for _ in range(4):
-        rates.append(optimizer.param_groups[0]["lr"])
+        found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        schedule.step()
-    assert rates == pytest.approx([0.4, 0.3, 0.1, 0.0])  # ½ (1 + cos(π k / 3)) · lr
+        for schedule in schedules:
+            schedule.step()
+    assert found == pytest.approx(rates)  # ½ (1 + cos(π k / 3)) · lr
 
 
 def test_in_turn_a_seed_is_bit_identical_to_itself_alone():

@@ -119,7 +119,7 @@ class Stream(Configured):
     device: torch.device
     pad_value = PAD_VALUE  # without annotations, for what has one and a value is an option
     augmentation = Augmentation()
-    seed = 0
+    seed = 0  # likewise: of all that is drawn for the stream, as the order of test rows
 
     @classmethod
     def build(cls, options: Mapping[str, Any], sources: Sources, device: torch.device | str) -> Self:

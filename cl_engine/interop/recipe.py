@@ -177,7 +177,7 @@ class Recipe:
             )
         if train.milestones:
             raise UsageError("train.milestones: Avalanche's strategies keep one learning rate here; leave them out")
-        if train.schedule != "milestones":
+        if train.schedule != "constant":
             raise UsageError("train.schedule: Avalanche's strategies keep one learning rate here; leave it out")
         if train.momentum:
             options["momentum"] = train.momentum

@@ -33,10 +33,10 @@ class Train(BaseModel):
     lr: float = option(0.05, "learning rate", gt=0)
     momentum: float = option(0.0, "momentum, for the optimisers that have it", ge=0, lt=1)
     weight_decay: float = option(0.0, "weight decay", ge=0)
-    schedule: Literal["milestones", "cosine"] = option(
-        "milestones",
-        "learning rate: lowered at milestones, or along a cosine from lr to 0 over the epochs",
-        before="milestones",
+    schedule: Literal["constant", "cosine"] = option(
+        "constant",
+        "learning rate, but for milestones: constant, or along a cosine from lr to 0 over the epochs",
+        before="constant",
     )
     milestones: list[int] = option([], "epochs after which the learning rate is multiplied by gamma")
     gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1)
@@ -137,7 +137,7 @@ def optimizers_for(
         optimizers.append(cls(tensors, **options))
         if how.schedule == "cosine":  # Loshchilov & Hutter 2017, eq. 5, without restarts
             schedules.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimizers[-1], how.epochs))
-        elif how.milestones:
+        if how.milestones:
             schedules.append(torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], how.milestones, how.gamma))
     return optimizers, schedules
 
