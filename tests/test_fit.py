@@ -556,3 +556,13 @@ def test_an_observer_follows_every_step_of_seeds_in_turn_and_changes_nothing():
     assert half.seen == ["fits 1", *step, "over"]
     assert not events
     assert any(not torch.equal(plain[name], ended[name]) for name in plain)
+
+
+def test_the_share_of_the_rate_in_an_epoch_is_that_of_the_schedules():
+    train = Train(optimizer="sgd", lr=0.1, epochs=6, schedule="cosine", milestones=[2, 4], gamma=0.5)
+    optimizers, schedules = optimizers_for({("w",): torch.zeros(1, requires_grad=True)}, train, {})
+    for epoch in range(train.epochs):
+        assert optimizers[0].param_groups[0]["lr"] == pytest.approx(train.lr * train.rate_share(epoch))
+        optimizers[0].step()
+        for schedule in schedules:
+            schedule.step()

@@ -193,10 +193,9 @@ class Piggyback(Strategy):
         Raises:
             UsageError: if no score can reach the threshold: Adam moves a score by at most its rate a step.
         """
-        steps, epochs = self._steps(experience), range(self.train.epochs)
-        milestones, gamma = self.train.milestones, self.train.gamma
-        # steps at the full rate that come to as much, milestones counted
-        share = sum(gamma ** sum(epoch >= milestone for milestone in milestones) for epoch in epochs) / len(epochs)
+        steps, epochs = self._steps(experience), self.train.epochs
+        # of the steps, as many at the full rate come to as much
+        share = sum(self.train.rate_share(epoch) for epoch in range(epochs)) / epochs
         way = abs(self.score_init - self.threshold)
         lr = max(PUBLISHED_RATE, WAYS * way / (steps * share)) if self.mask_lr == "auto" else self.mask_lr
         bounded = self.mask_optimizer in ("adam", "adamw", "adamax", "nadam", "radam")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
@@ -65,6 +66,11 @@ class Train(BaseModel):
         found: dict[str, Any] = dump(self)
         known = unsaid(type(self), found)
         return {name: value for name, value in found.items() if name not in known}
+
+    def rate_share(self, epoch: int) -> float:
+        """Return the share of the learning rate that an epoch, from 0, is trained with."""
+        lowered = self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        return lowered * ((1 + math.cos(math.pi * epoch / self.epochs)) / 2 if self.schedule == "cosine" else 1.0)
 
     def batches(self, rows: int) -> int:
         """Return how many batches an epoch of this many rows has."""
