@@ -10,9 +10,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cl_engine.analysis.discovery import fault
 from cl_engine.analysis.names import one_line
 from cl_engine.errors import UsageError, unknown
+from cl_engine.results.log_file import fault
 from cl_engine.results.run import Run
 
 LOG = logging.getLogger("cl_engine")
@@ -55,7 +55,7 @@ def exported(runs: Sequence[Run], kind: str, output: Path) -> Iterator[Path]:
             faults.append(f"{folder} cannot be written: {error.strerror or error}")
             continue
         except Exception as error:  # of whatever kind: it is of this log, or of all
-            faults.append(fault(run, error))
+            faults.append(fault(run.path, error))
             continue
         finally:
             shutil.rmtree(part, ignore_errors=True)

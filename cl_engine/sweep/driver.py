@@ -6,10 +6,12 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cl_engine.analysis.names import one_line
 from cl_engine.core.files import write
 from cl_engine.errors import UsageError
 from cl_engine.results.log_file import LOG_NAME
@@ -19,7 +21,7 @@ from cl_engine.sweep.axes import Axes
 from cl_engine.sweep.backend import Backend, Job, JobProgress, Outcome
 from cl_engine.sweep.combinations import Combination, references
 from cl_engine.sweep.config import SweepOptions
-from cl_engine.sweep.folder import OUTPUT, Entry, LogSummary, SweepFolder
+from cl_engine.sweep.folder import NEEDS, OUTPUT, Entry, LogSummary, SweepFolder
 from cl_engine.sweep.halving import Goal, goals
 from cl_engine.sweep.search import Adaptive
 from cl_engine.sweep.status import Status
@@ -88,8 +90,7 @@ class Driver:
 
     def measure(self, combinations: Iterable[Combination]) -> dict[str, dict[str, Any]]:
         """Find out what one run of each scenario and strategy takes, where it is not known; return all that is known."""
-        file = self.folder.path / "needs.json"
-        needs: dict[str, dict[str, Any]] = json.loads(file.read_bytes()) if file.exists() else {}
+        needs = self.folder.needs
         waiting: dict[str, Combination] = {}
         for each in combinations:
             if each.kind not in needs:
@@ -115,7 +116,7 @@ class Driver:
                         if what.said == "measured":
                             needs[kinds[what.name]] = what.about
         if waiting:
-            write(file, json.dumps(needs, indent=1).encode())
+            write(self.folder.path / NEEDS, json.dumps(needs, indent=1).encode())
         self.tally.needs = needs
         return needs
 
@@ -161,14 +162,8 @@ class Driver:
         what = [experiment.scenario, experiment.strategy, experiment.resolved["stream"], experiment.seeds]
         group = json.dumps(what, sort_keys=True) if self.options.halving and not each.reference else name
         entry = Entry(
-            name,
-            each.hash,
-            experiment.scenario,
-            experiment.strategy,
-            list(experiment.seeds),
-            each.changes,
-            each.reference,
-            trial or {},
+            *(name, each.hash, experiment.scenario, experiment.strategy, list(experiment.seeds)),
+            *(each.changes, each.reference, trial or {}),
         )
         self.combinations[name] = each
         self.groups.setdefault(group, []).append(name)
@@ -215,7 +210,8 @@ class Driver:
                 continue
             if goal.dropped_at is not None:
                 if name not in tally.dropped:
-                    self.folder.note(name, "dropped", after=goal.dropped_at, chosen_on=self.options.chosen_on)
+                    with self._apart(name):
+                        self.folder.note(name, "dropped", after=goal.dropped_at, chosen_on=self.options.chosen_on)
                 tally.dropped[name] = goal.dropped_at
             elif not goal.waits and name not in self.queued:
                 tally.dropped.pop(name, None)
@@ -224,10 +220,23 @@ class Driver:
 
     def _start(self, name: str, until: int | None) -> None:
         self.queued.discard(name)
+        with self._apart(name):
+            self.folder.note(name, "started", until=until)
+        if name in self.tally.failed:
+            self._tell(name)
+            return
         job = self._job(name, self.combinations[name], until=until)
-        self.folder.note(name, "started", until=until)
         self.tally.started(name)
         self.backend.start(job)
+
+    @contextmanager
+    def _apart(self, name: str) -> Iterator[None]:
+        """Make an error in the folder of a run the failure of that run alone."""
+        try:
+            yield
+        except (OSError, UsageError) as error:
+            self.tally.failed[name] = str(error)
+            self.watch(self.tally, f"{self.tally.label(name)}: given up: {one_line(str(error))}")
 
     def _job(self, name: str, combination: Combination, until: int | None = None, measure: bool = False) -> Job:
         folder = self.folder.path.resolve() / name
@@ -256,16 +265,19 @@ class Driver:
             tally.heard(what)
             return
         name = what.name
-        for file in (each for each in what.files if each == OUTPUT or RunFolder.is_to_go_on(each)):
-            write(self.folder.path / name / file, what.files[file])
+        with self._apart(name):
+            for file in (each for each in what.files if each == OUTPUT or RunFolder.is_to_go_on(each)):
+                write(self.folder.path / name / file, what.files[file])
+            if what.said == "unseen":
+                self.carried.add(name)
+            else:
+                self.folder.note(name, what.said, error=what.error, seconds=round(what.seconds, 3), where=what.where)
         tally.ended(what, self._look(name, what.said))
-        if what.said == "unseen":
-            self.carried.add(name)
-        else:
-            self.folder.note(name, what.said, error=what.error, seconds=round(what.seconds, 3), where=what.where)
         error = self.folder.given_up(name, self.options.retries)
         if error is not None:
             tally.failed[name] = error
+        elif tally.looks[name].status == "finished":
+            tally.failed.pop(name, None)
         self.watch(tally, tally.sentence(what))
         self._tell(name)
         self._plan(tally.groups[name])

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from cl_engine.analysis.discovery import find_runs
 from cl_engine.errors import RunFailed, UsageError
-from cl_engine.results.run import open_run
 from cl_engine.sweep.axes import axes_of, covering
 from cl_engine.sweep.backend import Backend
 from cl_engine.sweep.capacity import Slots, needed_memory, slots
@@ -196,6 +196,5 @@ def written(names: Sequence[str], out: Path, warning: str = "") -> Path:
     """Write the comparison report of runs into the sweep's folder, the warning first; return its path."""
     from cl_engine.analysis.report.page import write_report
 
-    return write_report(
-        [open_run(out / name) for name in names], out / "report.html", said=[warning] if warning else []
-    )
+    runs, refused = find_runs([out / name for name in names])
+    return write_report(runs, out / "report.html", refused, [warning] if warning else [])

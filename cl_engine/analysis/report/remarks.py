@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from cl_engine.analysis.discovery import fault
 from cl_engine.analysis.names import one_line
 from cl_engine.analysis.plots.strategy_events import remarks_inside
 from cl_engine.analysis.scores.run_scores import Summary, reference
-from cl_engine.results.log_file import MEMORY_RULE
+from cl_engine.results.log_file import MEMORY_RULE, fault
 from cl_engine.results.run import Run
 
 STATES = {"running": "was still running when it was last saved", "stopped": "was stopped", "failed": "failed"}
@@ -29,7 +28,7 @@ def _said_of(summary: Summary, beside: Sequence[Run]) -> list[str]:
         own = (*_of_run(summary), *_of_memory(summary, beside), *remarks_inside(summary.run))
         return [*own, *_of_references(summary, beside)]
     except Exception as error:  # of whatever kind: the other runs are remarked on
-        return [f": not looked at for remarks, as {one_line(fault(summary.run, error))}"]
+        return [f": not looked at for remarks, as {one_line(fault(summary.run.path, error))}"]
 
 
 def unfinished(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from cl_engine.analysis.discovery import fault
 from cl_engine.analysis.scores.statistics import sample_deviation
 from cl_engine.metrics import matrix_scores
 from cl_engine.metrics.catalogue import SCORES
-from cl_engine.results.log_file import MEMORY_RULE
+from cl_engine.results.log_file import MEMORY_RULE, fault
 from cl_engine.results.run import Run
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def summaries(runs: Sequence[Run]) -> tuple[list[Summary], list[str]]:
             summarised(run)
             sound.append(run)
         except Exception as error:
-            faults.append(fault(run, error))
+            faults.append(fault(run.path, error))
     return [summarised(run, sound) for run in sound], faults
 
 
