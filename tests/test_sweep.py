@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
+from cl_engine.experiment import Experiment
 from cl_engine.sweep import run_job
 from cl_engine.sweep.axes import Range, assigned, axes_of, covering, grid, random
 from cl_engine.sweep.capacity import share_of_gpu, slots
-from cl_engine.sweep.combinations import check_keys, expanded, own, restored
+from cl_engine.sweep.combinations import check_keys, expanded, own, restored, told
 from cl_engine.sweep.config import HalvingOptions, ResourceOptions, SweepOptions, requested
 from cl_engine.sweep.folder import Entry, LogSummary, SweepFolder
 from cl_engine.sweep.halving import goals
@@ -146,8 +147,8 @@ def test_one_reference_is_added_for_each_stream_and_net_and_none_where_it_is_the
 
 def test_an_experiment_comes_back_whole_from_the_plain_data_a_job_carries():
     for each in runs(sweep(set={"lr": [0.1]})):
-        there = json.loads(json.dumps({**json.loads(each.experiment.json), "text": each.experiment.text}))
-        assert restored(there) == each.experiment or restored(there).json == each.experiment.json
+        there = json.loads(json.dumps(told(each.experiment)))
+        assert restored(there) == each.experiment
         assert restored(there).hash == each.hash
 
 
@@ -414,3 +415,10 @@ def test_what_was_chosen_on_test_rows_is_called_so_and_what_costs_least_is_not()
     )
     tally.options = sweep(objective="memory")
     assert "test rows" not in tally.shown_best() + tally.warning
+
+
+def test_an_experiment_reaches_a_worker_whole_also_what_is_newer_than_experiments_on_disk():
+    experiment = Experiment.of(TINY, "hat", (0, 1), gradient="exact", clip=None)
+    assert "gradient" not in experiment.json and "clip" not in experiment.json
+    assert restored(json.loads(json.dumps(told(experiment)))) == experiment
+    assert Experiment.of(TINY, "hat", (0, 1)).json != experiment.json

@@ -19,7 +19,7 @@ from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.signals import Stopped, asked_to_stop
 from cl_engine.sweep.axes import Axes
 from cl_engine.sweep.backend import Backend, Job, JobProgress, Outcome
-from cl_engine.sweep.combinations import Combination, references
+from cl_engine.sweep.combinations import Combination, references, told
 from cl_engine.sweep.config import SweepOptions
 from cl_engine.sweep.folder import NEEDS, OUTPUT, Entry, LogSummary, SweepFolder
 from cl_engine.sweep.halving import Goal, goals
@@ -203,10 +203,10 @@ class Driver:
         if self.options.halving is None or len(names) == 1:
             decided = {name: Goal() for name in names}
         else:
-            looks = {name: tally.looks[name] for name in names}
-            decided = goals(names, looks, set(tally.failed), self.options.halving, self.options.better)
+            how = self.options.halving, self.options.better
+            decided = goals(names, {name: tally.looks[name] for name in names}, set(tally.failed), *how)
         for name, goal in decided.items():
-            if tally.looks[name].status == "finished" or name in tally.failed or name in tally.running:
+            if tally.looks[name].status == "finished" or name in (*tally.failed, *tally.running):
                 continue
             if goal.dropped_at is not None:
                 if name not in tally.dropped:
@@ -240,14 +240,13 @@ class Driver:
 
     def _job(self, name: str, combination: Combination, until: int | None = None, measure: bool = False) -> Job:
         folder = self.folder.path.resolve() / name
-        files = {}
-        if name in self.carried:
-            files = {file: (folder / file).read_bytes() for file in RunFolder.to_go_on(folder)}
+        carried = RunFolder.to_go_on(folder) if name in self.carried else ()
+        files = {file: (folder / file).read_bytes() for file in carried}
         return Job(
             name,
             str(self.folder.path.resolve()),
             self.identity,
-            {**json.loads(combination.experiment.json), "text": combination.experiment.text},
+            told(combination.experiment),
             until=until,
             measure=measure,
             begun=(folder / LOG_NAME).exists(),
