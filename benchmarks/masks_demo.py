@@ -28,7 +28,10 @@ HAT = [{"gradient": gradient, "sparsity": penalty} for gradient in ("exact", "re
 CHOICES: list[tuple[str, dict[str, Any]]] = [
     *(("piggyback", {"net.init": init, "mask_lr": 1e-3, **FIVE}) for init in ("default", "xavier", "orthogonal")),
     *(("piggyback", {"net.init": "kaiming", "mask_lr": rate, **FIVE}) for rate in (1e-4, 3e-4, 1e-3, 3e-3)),
-    *(("piggyback", {"train.epochs": 1, "mask_lr": rate, **FIVE}) for rate in (7e-4, 2.8e-3, 8e-3)),
+    *(
+        ("piggyback", {"net.init": "default", "train.epochs": 1, "mask_lr": rate, **FIVE})
+        for rate in (7e-4, 2.8e-3, 8e-3)
+    ),
     *(
         ("packnet", {"prune": prune, "retrain_epochs": None, "retrain_lr": None})
         for prune in ([0.5, 0.75], [0.5, 0.6], "equal")

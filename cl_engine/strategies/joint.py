@@ -18,7 +18,7 @@ class Joint(Strategy):
     """Joint training: after each experience a new net is trained on all data so far, which are kept and counted.
 
     The usual upper bound, where its one net of the scenario's size has room for all tasks: in a small net many unlike
-    tasks stay below ``independent``, which has a net for each. Its cost grows with the square of the number of tasks.
+    tasks may stay below ``independent``, which has a net for each. Its cost grows with the square of the number of tasks.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "joint", **{"train.epochs": 3})
