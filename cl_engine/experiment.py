@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import nn
 
 from cl_engine.data.stream import Stream
@@ -22,7 +23,7 @@ from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.nn.net import Net
-from cl_engine.options import checked
+from cl_engine.options import checked, with_later, without_later
 from cl_engine.runs import determinism, plugins, process_memory
 from cl_engine.runs.data_root import DataRoot, default_data_root
 from cl_engine.runs.resource_errors import explained
@@ -44,7 +45,7 @@ class Experiment:
 
     >>> experiment = Experiment.of("permuted_digits", "replay", seeds=(0, 1), samples=200)
     >>> experiment.resolved["strategy"]["samples"], experiment.folder.name
-    (200, 'permuted_digits-replay-66521f7bc5')
+    (200, 'permuted_digits-replay-11347972cd')
 
     Attributes:
         scenario: name of the scenario.
@@ -107,9 +108,19 @@ class Experiment:
 
     @property
     def json(self) -> str:
-        """The experiment as canonical JSON: equal for equal experiments."""
-        content = {"scenario": self.scenario, "strategy": self.strategy, "seeds": self.seeds, "options": self.resolved}
+        """The experiment as canonical JSON: equal for equal experiments, also of versions that had fewer options."""
+        later = {table: without_later(model, self.resolved[table]) for table, model in self._models().items()}
+        options = {**self.resolved, **later}
+        content = {"scenario": self.scenario, "strategy": self.strategy, "seeds": self.seeds, "options": options}
         return json.dumps(content, sort_keys=True, indent=1)
+
+    @classmethod
+    def restored(cls, content: Mapping[str, Any], text: str = "") -> Experiment:
+        """Return the experiment from what its `json` says."""
+        found = cls(content["scenario"], content["strategy"], tuple(content["seeds"]), dict(content["options"]), text)
+        later = {table: with_later(model, found.resolved[table]) for table, model in found._models().items()}
+        found.resolved.update(later)
+        return found
 
     @property
     def hash(self) -> str:
@@ -164,6 +175,13 @@ class Experiment:
         """Return what `build_strategy` returns: its name until version 0.1."""
         warnings.warn("Experiment.learner is now build_strategy", DeprecationWarning, stacklevel=2)
         return self.build_strategy(stream, backbone)
+
+    def _models(self) -> dict[str, type[BaseModel]]:
+        """Return the options of the parts that may get further ones, by table."""
+        net, strategy = self.resolved["net"]["name"], plugins.load("strategies", self.strategy).Options
+        return (
+            {"strategy": strategy} if ":" in net else {"strategy": strategy, "net": plugins.load("nets", net).Options}
+        )
 
     def _builder(self, stream: Stream, outputs: int) -> Callable[[], nn.Module]:
         options = dict(self.resolved["net"])

@@ -17,12 +17,31 @@ M = TypeVar("M", bound=BaseModel)
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def option(default: Any = ..., meaning: str = "", **limits: Any) -> Any:
+def option(default: Any = ..., meaning: str = "", *, before: Any = ..., **limits: Any) -> Any:
     """Declare an option with its meaning and limits (``ge``, ``le``, … as in ``pydantic.Field``).
 
-    ``default=...`` makes the option required.
+    ``default=...`` makes the option required. ``before`` is for an option that comes later than its class: the value that
+    stands for what was done without it (`without_later`).
     """
-    return Field(default, description=meaning, **limits)
+    later: dict[str, Any] = {} if before is ... else {"json_schema_extra": {"before": before}}
+    return Field(default, description=meaning, **later, **limits)
+
+
+def _before(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the options that came later than the others, with the value that stands for what was done before."""
+    extras = {name: info.json_schema_extra for name, info in model.model_fields.items()}
+    return {name: extra["before"] for name, extra in extras.items() if isinstance(extra, dict) and "before" in extra}
+
+
+def without_later(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options without those that came later and say what was done before: what is named by its options keeps its name."""
+    before = _before(model)
+    return {name: value for name, value in values.items() if name not in before or value != before[name]}
+
+
+def with_later(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that `without_later` was given."""
+    return {**_before(model), **values}
 
 
 class OptionGroup(BaseModel):

@@ -21,7 +21,9 @@ class Architecture(Configured, ABC):
     """
 
     init: Init = option(
-        "default", "random weights to start from: torch's default, kaiming, xavier or orthogonal (then biases are 0)"
+        "default",
+        "random weights to start from: torch's default, kaiming, xavier or orthogonal (then biases are 0)",
+        before="default",
     )
 
     @abstractmethod

@@ -54,18 +54,22 @@ class Hat(Strategy):
         "released",
         "of an embedding: as the released code computes it, none where a gate is open to float32's last digit, so that the "
         "penalty cannot close it again; or the formula to its last digit (eq. 4)",
+        before="exact",
     )
-    clip: float | None = option(10_000.0, "greatest norm of a seed's gradients; None: any", gt=0)
+    clip: float | None = option(10_000.0, "greatest norm of a seed's gradients; None: any", gt=0, before=None)
     lr_patience: int | None = option(
         None,
         "epochs without a better validation loss after which the learning rate is divided by lr_factor (released: 5); "
         "left out: it follows the scenario",
         ge=1,
+        before=None,
     )
-    lr_factor: float = option(3.0, "what lr_patience divides the learning rate by", gt=1)
-    lr_least: float = option(1e-4, "learning rate below which lr_patience ends a task", gt=0)
+    lr_factor: float = option(3.0, "what lr_patience divides the learning rate by", gt=1, before=3.0)
+    lr_least: float = option(1e-4, "learning rate below which lr_patience ends a task", gt=0, before=1e-4)
     keep_best: bool = option(
-        False, "a task keeps the weights of the epoch of least validation loss (released: true), not the last ones"
+        False,
+        "a task keeps the weights of the epoch of least validation loss (released: true), not the last ones",
+        before=False,
     )
     norm: NormPolicy = option("affine", MEANING)
 

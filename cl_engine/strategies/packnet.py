@@ -57,6 +57,7 @@ class Packnet(Strategy):
     backbone: Literal["kept", "overwritten"] = option(
         "kept",
         "pre-trained weights, if there are any: pruned and kept as a task's of their own, or the first task's start",
+        before="overwritten",
     )
     retrain_epochs: int | None = option(None, "epochs after pruning; left out: half of those before, rounded up", ge=0)
     retrain_lr: float | None = option(None, "learning rate after pruning; left out: a tenth of that before", gt=0)

@@ -224,6 +224,4 @@ def _short(value: Any) -> str:
 
 def restored(tables: Mapping[str, Any]) -> Experiment:
     """Return an experiment from what `Experiment.json` says, and its scenario's text."""
-    return Experiment(
-        tables["scenario"], tables["strategy"], tuple(tables["seeds"]), tables["options"], tables.get("text", "")
-    )
+    return Experiment.restored(tables, tables.get("text", ""))

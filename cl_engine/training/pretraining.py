@@ -27,9 +27,10 @@ from cl_engine.data.source import Arrays
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded
+from cl_engine.nn.architecture import Architecture
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
-from cl_engine.options import STRICT, option
+from cl_engine.options import STRICT, option, without_later
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import FitJob
 from cl_engine.training.optimizers import Train
@@ -153,8 +154,7 @@ def _pretrained(
     content = hashlib.blake2b(train_x.cpu().numpy().tobytes() + train_y.cpu().numpy().tobytes(), digest_size=16)
     asked = {
         "version": VERSION,
-        # files from before there was this option are found
-        "net": {name: value for name, value in net.items() if (name, value) != ("init", "default")},
+        "net": without_later(Architecture.Options, net),
         "outputs": len(classes),
         "seed": options.seed,
         "train": options.train.model_dump(exclude={"not_finite"}),
