@@ -61,6 +61,14 @@ def test_a_schedule_that_is_not_asked_for_leaves_experiments_on_disk_as_they_are
     assert tiny("finetune", **{"train.schedule": "cosine"}).resolved["train"]["schedule"] == "cosine"
 
 
+def test_an_option_that_came_later_leaves_experiments_their_name_at_the_value_of_before(tiny: Tiny):
+    assert tiny("finetune").hash == "54b3077476"  # as in version 0.1
+    assert tiny("finetune", **{"net.init": "kaiming"}).hash != tiny("finetune").hash
+    exact, released = tiny("hat", gradient="exact", clip=None), tiny("hat")
+    assert exact.resolved["strategy"]["gradient"] == "exact"
+    assert "gradient" not in exact.json and '"gradient": "released"' in released.json
+
+
 def test_settings_reach_every_table_and_the_strategy_and_go_before_the_scenario(tiny: Tiny):
     made = tiny(
         "piggyback", **{"train.epochs": 7, "stream.n": 2, "net.hidden": [3, 4], "agenda.save_every": 5, "mask_lr": 0.5}
