@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cl_engine.core.files import REFUSED, user_cache
+from cl_engine.core.files import NO_FOLDER, REFUSED, user_cache
 from cl_engine.data.source import Arrays, Source
 from cl_engine.errors import UsageError
 from cl_engine.runs import plugins
@@ -56,7 +56,7 @@ class DataRoot:
         try:
             yield plugins.source(name)
         except OSError as error:
-            if error.errno not in REFUSED:
+            if error.errno not in REFUSED | NO_FOLDER:
                 raise
             where = error.filename or self.root
             raise UsageError(f"source '{name}': {where} cannot be read: {error.strerror}") from None
