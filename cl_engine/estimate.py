@@ -16,7 +16,7 @@ from cl_engine.core.text import duration, size
 from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import Evaluate, Item, Learn, Save, plan
 from cl_engine.engine.loop import simulate
-from cl_engine.events import Progress, Scored, TaskLearned
+from cl_engine.events import EpochEnded, Progress, Scored, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.runs.devices import resolved_device
 from cl_engine.strategy import Strategy
@@ -68,6 +68,22 @@ class Cost:
         """Return the seconds that learning ``experiences`` experiences would take."""
         first, more = self.line
         return experiences * first + more * experiences * (experiences - 1) / 2
+
+
+@dataclass(frozen=True)
+class Warm:
+    """The end of the first step of an experience: after how many seconds it was, and what share was done by then.
+
+    >>> Warm(seconds=6.0, done=0.25).whole(7.0, 0.75)
+    2.0
+    """
+
+    seconds: float = 0.0
+    done: float = 0.0
+
+    def whole(self, seconds: float, done: float) -> float:
+        """Return what the whole would take, of which this share was done after so many seconds."""
+        return (seconds - self.seconds) / (done - self.done)
 
 
 @dataclass(frozen=True)
@@ -130,22 +146,29 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
 
 
 def measured(stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
-    """Learn the first experiences, for a few seconds at most, and test the first."""
+    """Learn the first experiences, for a few seconds at most, and test the first.
+
+    What comes before the end of the first step (imports, reading, setting up) is no part of what an experience takes.
+    """
     began = time.perf_counter()
     learned: list[float] = []
-    test, state, apart = 0.0, None, 0
+    test, state, apart, warm = 0.0, None, 0, Warm()
     steps = range(1, tried if stream.n_steps is None else min(tried, stream.n_steps))
     items: list[Item] = [Learn(0), Evaluate(0, [stream.task_id(0)]), *map(Learn, steps)]
     for event in simulate(stream, strategy, items):
         elapsed = time.perf_counter() - began
-        if isinstance(event, TaskLearned):
-            learned.append(event.seconds)
+        if isinstance(event, Progress | EpochEnded) and not warm.seconds:
+            warm = Warm(elapsed, event.done if isinstance(event, Progress) else (event.epoch + 1) / event.epochs)
+        elif isinstance(event, TaskLearned):
+            learned.append(event.seconds if learned or warm.done == 1 else warm.whole(elapsed, 1.0))
             state, apart = (state, apart) if state else (event.memory, sum(event.apart.values()))
         elif isinstance(event, Scored):
             test = event.seconds
-        if elapsed > PATIENCE and isinstance(event, Progress | Scored | TaskLearned):
+        if elapsed - warm.seconds > PATIENCE and isinstance(event, Progress | Scored | TaskLearned):
             if not learned and isinstance(event, Progress):
-                learned.append(elapsed / event.done)
+                if event.done <= warm.done:  # a strategy's second fit, say
+                    continue
+                learned.append(warm.whole(elapsed, event.done))
             if not isinstance(event, TaskLearned) or len(learned) > 1:
                 break
     if state is None:

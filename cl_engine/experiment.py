@@ -197,10 +197,10 @@ class Experiment:
     @torch_defaults()
     def run(
         self,
-        out: Path | None = None,
+        out: str | Path | None = None,
         *,
         device: str = "auto",
-        data_root: Path | None = None,
+        data_root: str | Path | None = None,
         listeners: Callable[[Stream], Sequence[Listener]] = lambda stream: (),
         command: str = "",
         deterministic: bool = False,
@@ -220,7 +220,7 @@ class Experiment:
             RunFailed: if it cannot go on; what was measured is in the log, with the status ``failed``.
             Stopped: if SIGINT or SIGTERM asked it to; the same call goes on from the last save.
         """
-        where = out or self.folder
+        where, data_root = Path(out or self.folder), Path(data_root or default_data_root())
         with (
             stopping_at_once(),
             RunFolder(where, self.json) as folder,

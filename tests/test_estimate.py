@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from cl_engine.events import EpochEnded
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
+from cl_engine.training.seed_group import SeedGroup
 
 Tiny = Callable[..., Experiment]
 
@@ -72,6 +74,27 @@ def test_an_estimate_is_made_from_several_experiences_within_its_time(tiny: Tiny
     found = measured(stream, experiment.build_strategy(stream))
     assert len(found.learned) == 1
     assert found.test > 0
+
+
+@pytest.mark.parametrize("patience", [5.0, 0.02])
+def test_what_comes_before_the_end_of_the_first_step_is_no_part_of_what_an_experience_takes(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, patience: float
+):
+    """By a clock of its own: the first step takes an hour, as on a busy machine or a slow disk, every other one a second."""
+    experiment = tiny("finetune", (0,), **{"stream.n": 2, "train.epochs": 10, "train.batch": 6})
+    stream = experiment.stream()
+    clock, real = [0.0], SeedGroup._step
+
+    def step(group: SeedGroup, *arguments: object, **named: object) -> object:
+        clock[0] += 1.0 if clock[0] else 3600.0
+        return real(group, *arguments, **named)
+
+    monkeypatch.setattr(SeedGroup, "_step", step)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(estimate, "PATIENCE", patience)
+    cost = measured(stream, experiment.build_strategy(stream))
+    steps = 10 * len(stream[0].train) / 6
+    assert cost.at(0) == pytest.approx(steps, rel=0.1)
 
 
 @pytest.mark.parametrize(

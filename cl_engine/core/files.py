@@ -44,19 +44,34 @@ def write(path: Path, content: bytes) -> None:
     replace(part, path)
 
 
-def hold(folder: Path, lock: FileLock, taken: str) -> None:
+def hold(folder: Path, lock: FileLock, taken: str) -> list[Path]:
     """Make a folder if there is none, and become the one process that writes to it.
+
+    Returns the folders that were made for it, the innermost first.
 
     Raises:
         UsageError: with the sentence ``taken`` if another process has the lock, or if the folder cannot be written to.
     """
     try:
+        str(folder).encode()  # the writer of checkpoints takes no other names
+        made = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise UsageError(f"{taken}: wait for it, or give another --out") from None
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be written to: {error.strerror or error}") from None
+    except UnicodeEncodeError:
+        raise UsageError(f"{folder} cannot be written to: the name of such a folder must be UTF-8") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero in it
+        raise UsageError(f"{folder} cannot be written to: {getattr(error, 'strerror', None) or error}") from None
+    return made
+
+
+def unmake(made: list[Path]) -> None:
+    """Remove folders that `hold` has made, as far as there is nothing in them but the lock."""
+    with contextlib.suppress(OSError):
+        for folder in made:
+            (folder / ".lock").unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def user_cache() -> Path:

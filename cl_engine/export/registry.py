@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import logging
 import re
@@ -41,7 +42,7 @@ def exported(runs: Sequence[Run], kind: str, output: Path) -> Iterator[Path]:
     if kind not in formats():
         raise unknown("format", kind, formats())
     module = importlib.import_module(f"cl_engine.export.{kind.replace('-', '_')}")
-    done, faults = 0, []
+    done, faults, made = 0, [], not output.exists()
     for run, name in zip(runs, _names(runs), strict=True):
         folder, part = output / name, output / f".{name}.part"
         if folder.exists():
@@ -51,8 +52,8 @@ def exported(runs: Sequence[Run], kind: str, output: Path) -> Iterator[Path]:
             part.mkdir(parents=True)
             module.export(run, part)
             part.rename(folder)
-        except OSError as error:
-            faults.append(f"{folder} cannot be written: {error.strerror or error}")
+        except (OSError, UnicodeEncodeError) as error:  # not every format takes every name of a folder
+            faults.append(f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}")
             continue
         except Exception as error:  # of whatever kind: it is of this log, or of all
             faults.append(fault(run.path, error))
@@ -62,6 +63,9 @@ def exported(runs: Sequence[Run], kind: str, output: Path) -> Iterator[Path]:
         done += 1
         yield folder
     if faults and not done:
+        if made:
+            with contextlib.suppress(OSError):
+                output.rmdir()
         raise UsageError(faults[0])
     for sentence in faults:
         LOG.warning("left out: %s", sentence)

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from cl_engine import events
+from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
 from cl_engine.loggers.journal import Block
 from cl_engine.loggers.tables import APART, CELLS, grow, scale, string, variable
@@ -40,6 +41,7 @@ class Matrix:
         self._single: list[tuple[int, ...]] = []  # cells: evaluation, task, rows tested, right answers of each seed
         self._blocks: list[np.ndarray] = []  # such cells, [n, 3 + S]
         self._scored: list[tuple[int, int, Scores]] = []  # evaluation, step
+        self._begun: dict[int, int] = {}  # the step of each evaluation that has not been scored
         self._memory: list[Held] = []
         self._seconds: list[tuple[int, str, float]] = []  # step, phase
 
@@ -86,6 +88,7 @@ class Matrix:
 
     def cell(self, event: events.Evaluated) -> None:
         """Take in a cell of R."""
+        self._begun[event.evaluation] = event.step
         self._single.append((event.evaluation, event.task_id, event.n_total, *event.n_correct))
         self.cells += 1
         if len(self._single) == ROWS_AT_ONCE:  # an array takes a fifth of the memory of tuples
@@ -101,17 +104,20 @@ class Matrix:
             event.n_correct,
         )
         self._close()
+        self._begun[event.evaluation] = event.step
         self._blocks.append(block)
         self.cells += len(block)
 
     def scored(self, event: events.Scored) -> None:
         """Take in the scores of a row."""
+        self._begun.pop(event.evaluation, None)
         self._scored.append((event.evaluation, event.step, {name: getattr(event, name) for name in SCORES}))
         self.seconds(event.step, "evaluate", event.seconds)
 
     def learned(self, event: events.TaskLearned) -> None:
         """Take in an experience's memory and duration."""
-        self._memory.append((event.step, event.task_id, dict(event.memory), dict(event.apart)))
+        counted, apart = ({encodable(part): held for part, held in of.items()} for of in (event.memory, event.apart))
+        self._memory.append((event.step, event.task_id, counted, apart))
         self.seconds(event.step, "learn", event.seconds)
 
     def seconds(self, step: int, phase: str, seconds: float) -> None:
@@ -124,13 +130,16 @@ class Matrix:
         cells = _last_of_each(self._taken_cells())
         numbers, tasks = cells[:, 0], cells[:, 1]
         held = len(group["evaluation"])
-        ends = [held, *(number + 1 for number, *_ in self._scored), int(numbers.max(initial=-1)) + 1]
+        known = (*(number for number, *_ in self._scored), *self._begun)
+        ends = [held, *(number + 1 for number in known), int(numbers.max(initial=-1)) + 1]
         grow(group, "evaluation", max(ends))
         for scored in _runs(self._scored):
             place = slice(scored[0][0], scored[-1][0] + 1)
             group["evaluation_step"][place] = [step for _, step, _ in scored]
             for name in SCORES:
                 group[name][place] = [scores[name] for *_, scores in scored]
+        for number, step in self._begun.items():  # one that a run was broken off in stays without scores
+            group["evaluation_step"][number] = step
         grow(group, "task", max(len(group["task"]), int(tasks.max(initial=-1)) + 1))
         # rows are written one below the other only where nothing of them can stand in the file yet
         new = np.searchsorted(numbers, held)
@@ -153,14 +162,15 @@ class Matrix:
             for step, phase, seconds in self._seconds:
                 block[step - first, phases.index(phase)] = seconds
             group["seconds"][first : last + 1] = block
-        for written in (self._scored, self._memory, self._seconds):
+        for written in (self._begun, self._scored, self._memory, self._seconds):
             written.clear()
         self.cells = 0
 
     def taken(self) -> Block:
         """Return what was taken in, and keep it no longer: lists for JSON, and a row a cell ``[n, 3 + S]``."""
-        lists = {"scored": self._scored, "memory": self._memory, "seconds": self._seconds}
-        self._scored, self._memory, self._seconds = [], [], []
+        begun = list(self._begun.items())
+        lists = {"begun": begun, "scored": self._scored, "memory": self._memory, "seconds": self._seconds}
+        self._begun, self._scored, self._memory, self._seconds = {}, [], [], []
         return lists, self._taken_cells()
 
     def take_up(self, lists: dict[str, Any], cells: np.ndarray) -> None:
@@ -168,6 +178,9 @@ class Matrix:
         self._close()
         self._blocks.append(cells)
         self._scored += lists["scored"]
+        for number, *_ in lists["scored"]:
+            self._begun.pop(number, None)
+        self._begun |= dict(lists.get("begun", ()))  # older journals do not say
         self._memory += [(*row, {})[:4] for row in lists["memory"]]  # older journals tell nothing apart
         self._seconds += lists["seconds"]
 
@@ -199,7 +212,7 @@ class Matrix:
     def _name_tasks(self, group: h5py.Group, stream: Stream) -> None:
         names = group["task_name"]
         if len(names) > self._named:
-            names[self._named :] = [stream.name_of(task) for task in range(self._named, len(names))]
+            names[self._named :] = [encodable(stream.name_of(task)) for task in range(self._named, len(names))]
             self._named = len(names)
 
     @staticmethod

@@ -15,6 +15,7 @@ import numpy as np
 
 from cl_engine import events
 from cl_engine.core.files import need_room, replace
+from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
 from cl_engine.loggers.journal import Block, Journal
@@ -121,12 +122,13 @@ class Recorder:
     def begin(self, attributes: Mapping[str, str], environment: Mapping[str, str]) -> None:
         """Start a new log with these root attributes and scalar strings about the environment."""
         with h5py.File(self.working, "w", libver=("v110", "v110")) as file:
-            file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "status": "running", **attributes})
+            file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "status": "running"})
+            file.attrs.update({name: encodable(text) for name, text in attributes.items()})
             file.attrs.update({"NX_class": "NXroot", "default": "results", "created": _now(), "updated": _now()})
             file.attrs[MEMORY_RULE] = "all but what follows from the seeds"
             group = file.create_group("environment")
             for name, text in environment.items():
-                describe(group.create_dataset(name, data=text, dtype=string), "1", name.replace("_", " "))
+                describe(group.create_dataset(name, data=encodable(text), dtype=string), "1", name.replace("_", " "))
             Matrix.create(file.create_group("results"), self.seeds, PHASES, self.stream.n_tasks)
             for table in self.tables.values():
                 table.create(file)

@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cl_engine.core.text import encodable
 from cl_engine.metrics.catalogue import SCORES
 
 string = h5py.string_dtype()
@@ -76,7 +77,8 @@ class Table:
         held = len(group["row"])
         grow(group, "row", held + len(self.rows), self._over)
         for column, values in zip(self.columns, zip(*self.rows, strict=True), strict=True):
-            group[column.name][held:] = list(values) if column.kind == "str" else np.asarray(values, column.kind)
+            text = column.kind == "str"
+            group[column.name][held:] = list(map(encodable, values)) if text else np.asarray(values, column.kind)
         self.rows.clear()
 
     def truncate(self, file: h5py.File, step: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cl_engine.core.files import REFUSED, user_cache
+from cl_engine.core.files import NO_FOLDER, REFUSED, user_cache
 from cl_engine.data.digest import Digest, difference, digest
 from cl_engine.data.source import Arrays
 from cl_engine.errors import RunFailed, UsageError
@@ -47,7 +47,7 @@ class DataRoot:
         try:
             found = plugins.source(name).load(self.root)
         except OSError as error:
-            if error.errno not in REFUSED:
+            if error.errno not in REFUSED | NO_FOLDER:
                 raise
             where = error.filename or self.root
             raise UsageError(f"source '{name}': {where} cannot be read: {error.strerror}") from None

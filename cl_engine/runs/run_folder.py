@@ -21,7 +21,7 @@ from filelock import FileLock
 from cl_engine.checkpoints.blocks import BlockFiles
 from cl_engine.checkpoints.file import previous
 from cl_engine.checkpoints.store import MIDWAY, Store, saved
-from cl_engine.core.files import hold, refuse_links
+from cl_engine.core.files import hold, refuse_links, unmake
 from cl_engine.core.tree import flatten
 from cl_engine.data.digest import Digest, difference
 from cl_engine.data.stream import Stream
@@ -49,7 +49,7 @@ class RunFolder:
         self.path, self.experiment = path, experiment
         self.checkpoint = Store(path / CHECKPOINT)
         self._lock = FileLock(path / ".lock", timeout=0)
-        self._made = False
+        self._made: list[Path] = []
         self._digests: dict[str, Digest] = {}
 
     def take(self, digests: dict[str, Digest]) -> None:
@@ -77,11 +77,7 @@ class RunFolder:
 
     def hold(self) -> None:
         """Become the one process that writes here."""
-        try:
-            self._made = not self.path.exists()
-        except OSError as error:  # a name that is too long, say
-            raise UsageError(f"{self.path} cannot be written to: {error.strerror or error}") from None
-        hold(self.path, self._lock, f"another process is writing to {self.path}")
+        self._made = hold(self.path, self._lock, f"another process is writing to {self.path}")
 
     def __enter__(self) -> RunFolder:
         self.hold()
@@ -99,10 +95,8 @@ class RunFolder:
     ) -> None:
         self._remove_parts()
         self._lock.release()
-        if isinstance(error, UsageError) and self._made:  # a run that is refused leaves nothing behind
-            (self.path / ".lock").unlink(missing_ok=True)
-            with suppress(OSError):
-                self.path.rmdir()
+        if isinstance(error, UsageError):  # a run that is refused leaves nothing behind
+            unmake(self._made)
 
     def _remove_parts(self) -> None:
         """Remove what a kill, or a full disk, left in the middle of being written."""

@@ -38,14 +38,19 @@ class Scenario:
             UsageError: if there is no such file, it is not TOML, or a table is missing or unknown.
         """
         path = Path(scenario)
-        if not path.is_file():
-            path = FOLDER / f"{scenario}.toml"
-        if not path.is_file() or (path.parent == FOLDER and path.stem not in scenario_names()):
+        try:
+            path = path if path.is_file() else FOLDER / f"{scenario}.toml"
+            there = path.is_file()
+        except OSError as error:  # a name that is too long, a folder that may not be looked into
+            raise UsageError(f"the scenario {path} cannot be read: {error.strerror}") from None
+        if not there or (path.parent == FOLDER and path.stem not in scenario_names()):
             raise unknown("scenario (nor file)", str(scenario), scenario_names())
         try:
             text = path.read_text(encoding="utf-8-sig")
             tables = tomllib.loads(text)
-        except (ValueError, RecursionError, OSError) as error:  # tomllib says so of what is nested too deep
+        except OSError as error:
+            raise UsageError(f"the scenario {path} cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:  # tomllib says so of what is nested too deep
             raise UsageError(f"{path} is not TOML: {error}") from None
         return cls.of(path.stem, tables, text, str(path))
 

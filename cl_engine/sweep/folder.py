@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from cl_engine.core.files import hold, refuse_links, write
+from cl_engine.core.files import hold, refuse_links, unmake, write
 from cl_engine.core.text import clean
 from cl_engine.errors import UsageError
 from cl_engine.results.audit import audit
@@ -94,15 +94,18 @@ class SweepFolder:
         self.path = path
         self._lock = FileLock(path / ".lock", timeout=1)
         self._identity = ""
+        self._made: list[Path] = []
 
     def __enter__(self) -> SweepFolder:
-        hold(self.path, self._lock, f"another process drives the sweep in {self.path}")
+        self._made = hold(self.path, self._lock, f"another process drives the sweep in {self.path}")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
+        if isinstance(error, UsageError):  # a sweep that is refused leaves nothing behind
+            unmake(self._made)
 
     @property
     def driven(self) -> bool:

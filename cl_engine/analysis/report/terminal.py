@@ -112,6 +112,7 @@ def _print_matrix(out: Console, run: Run) -> None:
     for task in columns:
         table.add_column(str(task), justify="right", no_wrap=True)
     learned, steps, tasks = run.learned, found["evaluation_step"].values, found["experience_task"].values
+    again = len(np.unique(tasks)) < len(tasks)  # a task that returns is not told apart by its number alone
     for row in rows:
         step = int(steps[row])
         cells = [
@@ -125,8 +126,10 @@ def _print_matrix(out: Console, run: Run) -> None:
         ]
         # no task is known of an experience that was broken off while it was tested
         after = f"task {int(tasks[step])}" if 0 <= step < len(tasks) else f"experience {step}"
+        after += f" ({step})" if again and step < len(tasks) else ""
         table.add_row("untrained" if step < 0 else after, *cells)
-    out.print(_text("accuracy on each task (columns), mean over seeds; just learned in bold"))
+    said = "accuracy on each task (columns), mean over seeds; just learned in bold"
+    out.print(_text(f"{said}; in brackets which experience it was" if again else said))
     out.print(table)
     names = [f"{task} {found['task_name'].values[task]}" for task in columns]
     out.print(_text("tasks   " + ", ".join(names), "dim"))
