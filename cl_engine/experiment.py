@@ -47,7 +47,7 @@ class Experiment:
 
     >>> experiment = Experiment.of("permuted_digits", "replay", seeds=(0, 1), samples=200)
     >>> experiment.resolved["strategy"]["samples"], experiment.folder.name
-    (200, 'permuted_digits-replay-66521f7bc5')
+    (200, 'permuted_digits-replay-11347972cd')
 
     Attributes:
         scenario: name of the scenario.

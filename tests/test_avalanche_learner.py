@@ -94,7 +94,8 @@ def test_rows_reach_a_strategy_in_a_drawn_order_and_their_answers_go_back_to_the
     asked: list[torch.Tensor] = []
     x, predict = learner.stream.test(0).x, learner.strategy.predict
     learner.strategy.predict = lambda x, task_id: (asked.append(x), predict(x, task_id))[1]  # type: ignore[method-assign]
-    torch.testing.assert_close(learner._of_experience(x), predict(x, None)[0])
+    kinds = torch.zeros(len(x), dtype=torch.int64)
+    torch.testing.assert_close(learner._present(x, kinds), predict(x, None)[0])
     [given] = asked
     assert not torch.equal(given, x)
     assert sorted(map(tuple, given.flatten(1).tolist())) == sorted(map(tuple, x.flatten(1).tolist()))

@@ -42,15 +42,20 @@ def under_torch_defaults(function: Callable[P, Generator[Y, None, R]]) -> Callab
     @wraps(function)
     def guarded(*args: P.args, **named: P.kwargs) -> Generator[Y, None, R]:
         generator = function(*args, **named)
+        thrown: BaseException | None = None
         try:
             while True:
                 with torch_defaults():
                     try:
-                        found = next(generator)
+                        found = next(generator) if thrown is None else generator.throw(thrown)
                     except StopIteration as ended:
                         result: R = ended.value
                         return result
-                yield found
+                thrown = None
+                try:
+                    yield found
+                except Exception as error:  # what the reader throws is for the function
+                    thrown = error
         finally:
             generator.close()
 

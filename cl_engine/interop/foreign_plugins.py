@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from cl_engine.errors import UsageError
@@ -10,6 +9,7 @@ from cl_engine.interop.lazy_import import quietly
 
 with quietly():
     from avalanche.core import BasePlugin
+    from avalanche.training import supervised
     from avalanche.training.plugins import LRSchedulerPlugin
 
 # what only looks, or asks for what our strategies do: to stop, to go back to weights, to change the learning rate
@@ -29,7 +29,7 @@ def check_plugin(plugin: Any, optimizer: Any) -> None:
     name = type(plugin).__name__
     if origin is not None and origin.__name__ not in SERVED:
         strategy = origin.__name__.removesuffix("Plugin")
-        known = hasattr(importlib.import_module("avalanche.training.supervised"), strategy)
+        known = hasattr(supervised, strategy)
         ours = "as_avalanche('replay', samples=…) rehearses, and " if origin.__name__ in REHEARSAL else ""
         raise UsageError(
             f"the plug-in '{name}' has no effect on our strategies, which draw their own batches and compute their own loss "

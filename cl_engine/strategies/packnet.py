@@ -75,7 +75,13 @@ class Packnet(Strategy):
             kept = {name: _largest(net[name], bits, self._share(1)) for name, bits in free.items()}
             net |= {name: torch.where(bits, net[name], 0.0) for name, bits in kept.items()}
             owners.put(0, self._layout.pack(kept))
-        return {"net": net, "owners": owners, "heads": empty_heads(self.net, seeds), **self._norms.start(seeds)}
+        return {
+            "net": net,
+            "owners": owners,
+            "heads": empty_heads(self.net, seeds),
+            **self._norms.start(seeds),
+            **({"backbones": 1} if self._before else {}),  # answers depend on it
+        }
 
     def learn(self, experience: Experience) -> Learning:
         task, state = experience.task_id, self.state
@@ -164,7 +170,7 @@ class Packnet(Strategy):
     @property
     def _before(self) -> int:
         """How many owners of weights come before the first task: a kept backbone, or nobody."""
-        return int(bool(self.net.pretrained) and self.backbone == "kept")
+        return int(self.state.get("backbones", bool(self.net.pretrained) and self.backbone == "kept"))
 
     def _owner(self, task_id: int) -> int:
         """Return the number under which a task owns weights, from 1; a kept backbone is the first."""
