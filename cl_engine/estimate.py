@@ -71,19 +71,19 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Warm:
-    """The end of the first step of an experience: after how many seconds it was, and what share was done by then.
+class Mark:
+    """A moment in an experience: after how many seconds it is, and what share is done by then.
 
-    >>> Warm(seconds=6.0, done=0.25).whole(7.0, 0.75)
+    >>> Mark(seconds=6.0, done=0.25).whole(Mark(7.0, 0.75))
     2.0
     """
 
     seconds: float = 0.0
     done: float = 0.0
 
-    def whole(self, seconds: float, done: float) -> float:
-        """Return what the whole would take, of which this share was done after so many seconds."""
-        return (seconds - self.seconds) / (done - self.done)
+    def whole(self, later: Mark) -> float:
+        """Return what the whole would take at the pace from here to a later moment."""
+        return (later.seconds - self.seconds) / (later.done - self.done)
 
 
 @dataclass(frozen=True)
@@ -148,27 +148,32 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
 def measured(stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
     """Learn the first experiences, for a few seconds at most, and test the first.
 
-    What comes before the end of the first step (imports, reading, setting up) is no part of what an experience takes.
+    What comes before the end of the first step (imports, reading, setting up) is no part of what an experience takes, and of
+    one that is not learned to its end the later half of what was seen tells: a busy machine takes its time to get going.
     """
     began = time.perf_counter()
     learned: list[float] = []
-    test, state, apart, warm = 0.0, None, 0, Warm()
+    test, state, apart = 0.0, None, 0
+    marks: list[Mark] = []  # of the first experience
     steps = range(1, tried if stream.n_steps is None else min(tried, stream.n_steps))
     items: list[Item] = [Learn(0), Evaluate(0, [stream.task_id(0)]), *map(Learn, steps)]
     for event in simulate(stream, strategy, items):
         elapsed = time.perf_counter() - began
-        if isinstance(event, Progress | EpochEnded) and not warm.seconds:
-            warm = Warm(elapsed, event.done if isinstance(event, Progress) else (event.epoch + 1) / event.epochs)
-        elif isinstance(event, TaskLearned):
-            learned.append(event.seconds if learned or warm.done == 1 else warm.whole(elapsed, 1.0))
+        if isinstance(event, Progress | EpochEnded) and not learned:
+            done = event.done if isinstance(event, Progress) else (event.epoch + 1) / event.epochs
+            if not marks or done > marks[-1].done:  # a second fit begins anew
+                marks.append(Mark(elapsed, done))
+        warm = marks[0] if marks else Mark()
+        if isinstance(event, TaskLearned):
+            learned.append(event.seconds if learned or warm.done == 1 else warm.whole(Mark(elapsed, 1.0)))
             state, apart = (state, apart) if state else (event.memory, sum(event.apart.values()))
         elif isinstance(event, Scored):
             test = event.seconds
         if elapsed - warm.seconds > PATIENCE and isinstance(event, Progress | Scored | TaskLearned):
-            if not learned and isinstance(event, Progress):
-                if event.done <= warm.done:  # a strategy's second fit, say
+            if not learned:
+                if len(marks) < 2:
                     continue
-                learned.append(warm.whole(elapsed, event.done))
+                learned.append(marks[(len(marks) - 1) // 2].whole(marks[-1]))
             if not isinstance(event, TaskLearned) or len(learned) > 1:
                 break
     if state is None:

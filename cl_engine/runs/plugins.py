@@ -11,6 +11,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -169,6 +170,11 @@ def _files(kind: Kind) -> dict[str, Path]:
 
 
 def _entries(kind: Kind) -> dict[str, list[EntryPoint]]:
+    return _entries_on(kind, tuple(sys.path))
+
+
+@lru_cache(maxsize=16)  # looking through all packages takes ten milliseconds
+def _entries_on(kind: Kind, path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=f"cl_engine.{kind}"):
         found.setdefault(entry.name, []).append(entry)
