@@ -278,7 +278,11 @@ def test_what_would_have_no_effect_is_not_passed_over_in_silence(plugin: Any, ke
 
 def test_options_of_the_data_loader_that_change_nothing_are_taken():
     benchmark = split()
-    learner_of(benchmark, epochs=1).train(benchmark.train_stream[0], num_workers=2, shuffle=True, pin_memory=False)
+    learners = [learner_of(benchmark, epochs=1) for _ in range(2)]
+    learners[0].train(benchmark.train_stream[0], num_workers=2, shuffle=True, pin_memory=False)
+    learners[1].train(benchmark.train_stream[0])
+    x = learners[0].stream.test(0).x
+    assert torch.equal(*(learner.strategy.predict(x, None) for learner in learners))
 
 
 def test_the_model_can_be_copied_saved_and_put_back():

@@ -13,6 +13,7 @@ from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded
 from cl_engine.nn.mode import TooFewRows
 from cl_engine.strategy import Strategy
+from cl_engine.training.fit import no_rows
 
 SEEN = 1_000  # experiences at most
 
@@ -36,10 +37,7 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
     rows = list(_known(stream))
     if 0 in rows:
         step = rows.index(0)
-        raise UsageError(
-            f"there are no rows to learn task {stream.task_id(step)} from, at step {step}: let the stream have more rows a "
-            "class, or set fewer aside for validation"
-        )
+        raise no_rows(stream.task_id(step), step)
     train = strategy.train
     if train.leftover != "keep" or not _normalises_batches(strategy):
         return

@@ -11,7 +11,8 @@ from torch import Tensor
 from cl_engine.modules.candidates import Reuse
 from cl_engine.modules.events import NOBODY
 from cl_engine.nn.net import Params
-from cl_engine.training.candidate_fit import BestFit, where_seeds
+from cl_engine.training.candidate_fit import BestFit
+from cl_engine.training.early_stopping import where_seeds
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from cl_engine.nn.head import HEAD_BIAS
 from cl_engine.nn.net import Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
+from cl_engine.training.early_stopping import where_seeds
 from cl_engine.training.fit_job import Curve, TrainingProbe
 from cl_engine.training.grid import divided
 
@@ -193,7 +194,7 @@ class MntdpS(Strategy):
     def _mixed(self, old: Params, new: Params, flags: Tensor) -> Params:
         """Return new modules where ``flags [S, depths]`` say so, old ones elsewhere."""
         return {
-            name: torch.where(flags[:, depth].reshape(-1, *[1] * (old[name].ndim - 1)), new[name], old[name])
+            name: where_seeds(flags[:, depth], new[name], old[name])
             for depth, part in enumerate(self._growth.parts)
             for name in part
         }

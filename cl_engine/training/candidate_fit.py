@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cl_engine.core.tree import Tree, leaves_with_path, unflatten
 from cl_engine.events import EpochEnded, Event
+from cl_engine.training.early_stopping import where_seeds
 from cl_engine.training.fit_job import Curve, TrainingProbe
 
 POINTS = 64  # of a learning curve, the first ones: weights are held until it is known whose curve counts
@@ -112,11 +113,6 @@ def points_of(curve: Curve, per_epoch: int, epochs: int, moments: Mapping[int, T
     """Return the weights at the first points of the learning curve of a candidate; ``final`` after it stopped early."""
     wanted = [batch for batch in range(per_epoch * epochs + 1) if curve.wants(batch, per_epoch)]
     return {batch: moments.get(batch, final) for batch in wanted[:POINTS]}
-
-
-def where_seeds(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """Return ``one [S, …]`` for the seeds ``chosen [S]``, ``other`` for the rest."""
-    return torch.where(chosen.reshape(-1, *[1] * (one.ndim - 1)), one, other)
 
 
 def _merged(chosen: Tensor, one: Tree, other: Tree) -> Tree:

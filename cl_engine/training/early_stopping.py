@@ -78,8 +78,7 @@ class EarlyStopping:
         found = {}
         for path, leaf in leaves_with_path(params):
             now = leaf.detach()
-            mask = better.to(now.device).reshape(-1, *[1] * (now.ndim - 1))
-            found[path] = torch.where(mask, now, kept[path]) if path in kept else now.clone()
+            found[path] = where_seeds(better.to(now.device), now, kept[path]) if path in kept else now.clone()
         self.params = unflatten(found)
 
     @property
@@ -101,3 +100,8 @@ class EarlyStopping:
         self.params, self._accuracy, self._waited = state.get("params"), state["accuracy"].cpu(), state["waited"].cpu()
         for rate, saved in zip(self._rates, state.get("rates", []), strict=True):
             rate.load_state_dict(saved)
+
+
+def where_seeds(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """Return ``one [S, …]`` for the seeds ``chosen [S]``, ``other`` for the rest."""
+    return torch.where(chosen.reshape(-1, *[1] * (one.ndim - 1)), one, other)

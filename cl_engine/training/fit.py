@@ -15,6 +15,7 @@ from cl_engine.core.torch_defaults import under_torch_defaults
 from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event, NotFinite, Progress
+from cl_engine.training.early_stopping import where_seeds
 from cl_engine.training.fit_job import FitJob, TrainingProbe
 from cl_engine.training.fit_observer import FitEnded
 from cl_engine.training.fit_progress import FitRecord, Resumable
@@ -24,6 +25,14 @@ from cl_engine.training.vmapped_seeds import VmappedSeeds
 from cl_engine.training.workers import WorkerPool
 
 BREATH = 0.05  # seconds between two looks at whether anybody still reads
+
+
+def no_rows(task_id: int, step: int) -> UsageError:
+    """Return the error for a task without rows to learn from."""
+    return UsageError(
+        f"there are no rows to learn task {task_id} from, at step {step}: let the stream have more rows a class, or set fewer "
+        "aside for validation"
+    )
 
 
 @under_torch_defaults
@@ -38,10 +47,7 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
         RunFailed: if a loss is not finite at the end of an epoch, or the loss changed a frozen tensor.
     """
     if not len(job.rows[0]):
-        raise UsageError(
-            f"there are no rows to learn task {job.task_id} from, at step {job.step}: let the stream have more rows a class, "
-            "or set fewer aside for validation"
-        )
+        raise no_rows(job.task_id, job.step)
     record = job.record or FitRecord()
     if record.result is not None:
         yield from _told(job, record.facts)
@@ -179,10 +185,7 @@ def _without(trained: Tree, job: FitJob, stopped: set[int]) -> Tree:
     rows = torch.tensor([seed in stopped for seed in job.seeds], device=job.net.device)
     before = dict(leaves_with_path(job.params))
     return unflatten(
-        {
-            path: torch.where(rows.reshape(-1, *[1] * (leaf.ndim - 1)), before[path].to(leaf.device), leaf)
-            for path, leaf in leaves_with_path(trained)
-        }
+        {path: where_seeds(rows, before[path].to(leaf.device), leaf) for path, leaf in leaves_with_path(trained)}
     )
 
 
