@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from cl_engine.analysis.scores.statistics import mean_and_deviation
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
 from cl_engine.events import cells
@@ -36,7 +37,7 @@ def walked(strategy: str, **options: object) -> tuple[object, object, dict[tuple
 
 def row(name: str, target: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
     """Print accuracy on the composition, and on the sources before and after it."""
-    print(f"{name:<46}{target.mean():>8.3f} ± {target.std():.3f}{before.mean():>10.3f}{after.mean():>9.3f}", flush=True)
+    print(f"{name:<46}{mean_and_deviation(target):>16}{before.mean():>10.3f}{after.mean():>9.3f}", flush=True)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cl_engine.analysis.scores.statistics import mean_and_deviation
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
 from cl_engine.events import Evaluated, TaskLearned
@@ -48,7 +49,7 @@ def measured(strategy: str, options: dict[str, Any]) -> str:
             case TaskLearned():
                 memory = sum(event.memory.values())
     by_seed = np.mean(accuracy, axis=0)
-    return f"{by_seed.mean():.3f} ± {by_seed.std():.3f}{np.mean(hits):>8.2f}{memory:>14,}"
+    return f"{mean_and_deviation(by_seed)}{np.mean(hits):>8.2f}{memory:>14,}"
 
 
 def main() -> None:

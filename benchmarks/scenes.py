@@ -18,8 +18,8 @@ from cl_engine.runs.data_root import DataRoot
 mpl.use("Agg")
 GALLERY = Path(__file__).parents[1] / "docs" / "scenes.png"
 MAPS = ["depth", "normals", "curvature", "reshading", "keypoints", "segmentation", "instances", "occlusion"]
-DOMAINS = ["", ",light=0.4,ground=asphalt", ",contrast=0.6,blur=1.0,ground=sand", ",ground=snow"]
-TIMED = ["scenes", "scenes/view=aerial", "scenes/size=128,rows=1000,test_rows=250"]
+DOMAINS = ["", "&light=0.4&ground=asphalt", "&contrast=0.6&blur=1.0&ground=sand", "&ground=snow"]
+TIMED = ["scenes", "scenes?view=aerial", "scenes?size=128&rows=1000&test_rows=250"]
 REPEATS = 3
 
 
@@ -48,8 +48,8 @@ def draw() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         root = DataRoot(Path(folder))
-        rooms = root.load("scenes/size=96,rows=40,test_rows=40,seed=2")
-        above = [root.load(f"scenes/view=aerial,size=96,rows=60,test_rows=60{domain}") for domain in DOMAINS]
+        rooms = root.load("scenes?size=96&rows=40&test_rows=40&seed=2")
+        above = [root.load(f"scenes?view=aerial&size=96&rows=60&test_rows=60{domain}") for domain in DOMAINS]
     figure, axes = plt.subplots(5, 9, figsize=(13.5, 7.9), dpi=80)
     for row in range(3):
         shown = [rooms.train_x[row].transpose(1, 2, 0), *(_map(name, rooms.labels[name].train[row]) for name in MAPS)]

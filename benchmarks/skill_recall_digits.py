@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cl_engine.analysis.scores.statistics import mean_and_deviation
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
 from cl_engine.events import cells
@@ -77,10 +78,10 @@ def measure(strategy: str, options: dict[str, Any]) -> str:
                 original = float(np.mean(event.original))
             case SkillBytes():
                 kept = f"{event.recall_only:>9,} {event.in_all:>9,} {event.kept_whole:>7,}"
-    mean, spread = accuracy.mean(), accuracy.mean(axis=0).std()
     seconds = time.process_time() - seconds
     return (
-        f"{mean:.3f} ± {spread:.3f}  {accuracy.min(axis=0).mean():.3f}  {accuracy[0].mean():.3f}  {original:.4f} "
+        f"{mean_and_deviation(accuracy.mean(axis=0))}  "
+        f"{accuracy.min(axis=0).mean():.3f}  {accuracy[0].mean():.3f}  {original:.4f} "
         f"{passes:7.0f} {seconds:6.0f}  {kept}"
     )
 

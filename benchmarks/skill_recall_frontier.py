@@ -1,9 +1,11 @@
 """Compression against accuracy, and time per task, of every codec over nets learned once.
 
-    PYTHONPATH=. python run.py run permuted_mnist_200 -s independent --out DIR          (the nets, kept whole)
-    PYTHONPATH=. python benchmarks/skill_recall_frontier.py DIR [skills] [rehearsal] | tee …   (a row a codec)
+    PYTHONPATH=. python benchmarks/skill_recall_frontier.py split_mnist_10x nets.safetensors | tee …     (a row a codec)
+    PYTHONPATH=. python benchmarks/skill_recall_frontier.py permuted_mnist_200 nets.safetensors | tee …
+    PYTHONPATH=. python benchmarks/skill_recall_frontier.py permuted_mnist_200 nets.safetensors 40 rehearsal | tee …
 
-DIR may also be a run of `skill_recall --set codec=quantised --set bits=8`, whose recollections then stand for originals.
+The nets are learned if the file is not there, and kept in it whole, as float32. Counted is all that decoding needs: the mean net
+that `split_mnist_10x` starts from too; `permuted_mnist_200` starts from the seed's own net, which is not counted.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
-from cl_engine.checkpoints import file as checkpoint
 from cl_engine.core.state import bytes_by_part
+from cl_engine.engine.agenda import Learn
+from cl_engine.engine.loop import simulate
+from cl_engine.events import TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.recall.choice import CodecOptions, codec_of
 from cl_engine.recall.codec import Batch
@@ -72,37 +76,56 @@ REHEARSAL: dict[str, dict[str, Any]] = {
 }
 
 
-class Nets:
-    """The nets of a run, as vectors ``[1, n, P]``, and what tests them."""
+NETS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "permuted_mnist_200": ("permuted_mnist_200", "independent", {}),
+    # every net starts from the mean of the first five, with a pull to it; the codec keeps up with them and is not measured
+    "split_mnist_10x": (
+        "selfnet_split_mnist_10x",
+        "skill_recall",
+        {"stream.n": 220, "codec": "quantised", "centred": True},
+    ),
+}
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        with h5py.File(folder / "log.h5") as log:
-            described = json.loads(log["environment/experiment"][()])
-        options = {f"{table}.{k}": v for table, keys in described["options"].items() for k, v in keys.items()}
-        plain = {k.removeprefix("strategy."): v for k, v in options.items() if not k.endswith(".name")}
-        experiment = Experiment.of(described["scenario"], described["strategy"], described["seeds"][:1], **plain)
+
+class Nets:
+    """The nets of a stream, as vectors ``[1, n, P]``, the net they start from, and what tests them."""
+
+    def __init__(self, name: str, file: Path, limit: int) -> None:
+        scenario, strategy, options = NETS[name]
+        experiment = Experiment.of(scenario, strategy, (0,), **options)
         self.stream = experiment.stream()
-        self.learner = experiment.build_strategy(self.stream)
-        self.learner.state = checkpoint.load(folder / "checkpoint.safetensors")["strategy"]
-        net = self.learner.net
-        self.initial = net.init([0])
-        self.manifest = Manifest.of(net, self.initial)
-        if isinstance(self.learner, SkillRecall):
-            count = len(self.learner.state["places"])
-            found = [self.learner._params(task) for task in range(count)]
-            self.centre = self.manifest.vector(self.learner._start_of(0))
-        else:
-            banks = self.learner.state["nets"]
-            count = len(next(iter(banks.values())))
-            found = [{name: bank[task] for name, bank in banks.items()} for task in range(count)]
-            self.centre = self.manifest.vector(self.initial)
-        self.vectors = torch.stack([self.manifest.vector(one) for one in found[:limit]], dim=1)
+        self.net = experiment.build_strategy(self.stream).net
+        self.initial = self.net.init([0])
+        self.manifest = Manifest.of(self.net, self.initial)
+        if not file.exists():
+            save_file(self._learned(experiment), file)
+        found = load_file(file)
+        self.vectors, self.centre = found["nets"][:, :limit], found["start"]
+        drawn = torch.equal(self.centre, self.manifest.vector(self.initial))
+        self.start_bytes = 0 if drawn else self.centre.numel() * 4
         self.tests = [self.stream.test(task) for task in range(self.vectors.shape[1])]
+
+    def _learned(self, experiment: Experiment) -> dict[str, torch.Tensor]:
+        """Learn all tasks and return their nets and the net they start from."""
+        learner = experiment.build_strategy(self.stream)
+        learned: list[torch.Tensor] = []
+        if isinstance(learner, SkillRecall):
+            wait = learner._wait
+            learner._wait = lambda task, vector: (learned.append(vector.clone()), wait(task, vector))[1]  # type: ignore[method-assign]
+        for event in simulate(self.stream, learner, map(Learn, range(int(self.stream.n_steps or 0)))):
+            if isinstance(event, TaskLearned) and event.step % 20 == 0:
+                print(f"{event.step + 1} nets learned", file=sys.stderr, flush=True)
+        if isinstance(learner, SkillRecall):
+            return {"nets": torch.stack(learned, dim=1), "start": learner.state["mean"]["start"]}
+        rows = {name: bank.rows for name, bank in learner.state["nets"].items()}
+        count = range(next(iter(rows.values())).shape[1])
+        nets = [self.manifest.vector({name: each[:, k] for name, each in rows.items()}) for k in count]
+        return {"nets": torch.stack(nets, dim=1), "start": self.manifest.vector(self.initial)}
 
     def accuracy(self, task: int, vector: torch.Tensor) -> float:
         params = self.manifest.params(vector, self.manifest.rest(self.initial))
         test = self.tests[task]
-        return float((self.learner.net.all(params, test.x).argmax(-1) == test.y).float().mean())
+        return float((self.net.all(params, test.x).argmax(-1) == test.y).float().mean())
 
 
 def measure(nets: Nets, options: dict[str, Any]) -> dict[str, Any]:
@@ -120,18 +143,18 @@ def measure(nets: Nets, options: dict[str, Any]) -> dict[str, Any]:
             pass
         seconds.append(time.perf_counter() - began)
         whole = (begin + 5) * nets.manifest.size * 4
-        curve.append(whole / sum(bytes_by_part(state).values()))
+        curve.append(whole / (nets.start_bytes + sum(bytes_by_part(state).values())))
     held = kept.held(state)
     accuracy = [nets.accuracy(task, kept.recall(state, task) + nets.centre) for task in range(held)]
     centred = torch.stack([torch.cosine_similarity(kept.recall(state, t), residuals[:, t]) for t in range(held)])
     parts = bytes_by_part(state)
-    recall = sum(parts[part] for part in kept.recall_parts if part in parts)
+    recall = nets.start_bytes + sum(parts[part] for part in kept.recall_parts if part in parts)
     return {
         "accuracy": accuracy,
         "cosine": float(centred.mean()),
         "seconds": seconds,
         "curve": curve,
-        "in_all": sum(parts.values()),
+        "in_all": nets.start_bytes + sum(parts.values()),
         "recall": recall,
         "whole": held * nets.manifest.size * 4,
     }
@@ -139,13 +162,16 @@ def measure(nets: Nets, options: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    folder, limit = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
-    rows = REHEARSAL if "rehearsal" in sys.argv[3:] else ROWS
-    only = [name for name in sys.argv[3:] if name != "rehearsal"]
-    nets = Nets(folder, limit)
+    stream, file, *asked = sys.argv[1:]
+    limit = int(asked.pop(0)) if asked and asked[0].isdecimal() else 10_000
+    rows = REHEARSAL if "rehearsal" in asked else ROWS
+    only = [name for name in asked if name != "rehearsal"]
+    nets = Nets(stream, Path(file), limit)
     count = nets.vectors.shape[1] // 5 * 5
     original = [nets.accuracy(task, nets.vectors[:, task]) for task in range(count)]
-    print(f"{count} nets of {nets.manifest.size:,} weights from {folder.name}; one seed, buffer 5, one thread")
+    print(f"{count} nets of {nets.manifest.size:,} weights of {stream}; one seed, buffer 5, one thread")
+    start = f"a mean, {nets.start_bytes:,} bytes, counted" if nets.start_bytes else "the seed's own, not counted"
+    print(f"the net they start from: {start}")
     print(f"originals: mean {np.mean(original):.4f}, worst {min(original):.3f}")
     print(f"{'':<34} mean   loss   worst  cosine  bytes/skill  nets÷recall  nets÷all  s a task at 20   at the end")
     found = {}
@@ -162,7 +188,7 @@ def main() -> None:
         )
     if rows is REHEARSAL or only:
         return
-    out = Path(__file__).parent / "output" / f"skill_recall_frontier_{folder.name}.json"
+    out = Path(__file__).parent / "output" / f"skill_recall_frontier_{stream}.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps({"original": original, "rows": found}))
 

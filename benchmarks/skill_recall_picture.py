@@ -76,7 +76,7 @@ def main() -> None:
                 bottom.plot(
                     skills, got["curve"], color=colour, label=name, linestyle="--" if name.endswith("3 bits") else "-"
                 )
-        top.axhline(0.02, color="pad_value", linewidth=0.8, linestyle=":", label="two points lost")
+        top.axhline(0.02, color="black", linewidth=0.8, linestyle=":", label="two points lost")
         top.invert_yaxis()
         top.set(
             xscale="log",
@@ -86,7 +86,7 @@ def main() -> None:
             title=f"{file.stem.removeprefix('skill_recall_frontier_')}: {len(found['original'])} nets",
         )
         top.legend(fontsize=7, loc="lower left")
-        bottom.axhline(1, color="pad_value", linewidth=0.8)
+        bottom.axhline(1, color="black", linewidth=0.8)
         bottom.set(yscale="log", xlabel="skills held", ylabel="nets kept whole ÷ bytes in all")
         bottom.legend(fontsize=7)
     figure.savefig(out, dpi=110)

@@ -20,6 +20,7 @@ import h5py
 import torch
 from torch import Tensor
 
+from cl_engine.analysis.scores.statistics import mean_and_deviation
 from cl_engine.checkpoints import file as checkpoint
 from cl_engine.core.state import bytes_by_part
 from cl_engine.experiment import Experiment
@@ -92,9 +93,8 @@ def measure(nets: Nets, options: dict[str, Any]) -> str:
 
 
 def row_of(found: Tensor) -> str:
-    """Return mean ± standard deviation over seeds, worst and first task of accuracies ``[n, S]``."""
-    spread = float(found.mean(dim=0).std(correction=0))
-    return f"{found.mean():.4f} ± {spread:.4f}  {found.min(dim=0).values.mean():.4f}  {found[0].mean():.4f} "
+    """Return mean ± sample deviation over seeds, worst and first task of accuracies ``[n, S]``."""
+    return f"{mean_and_deviation(found.mean(dim=0).numpy(), 4)}  {found.min(dim=0).values.mean():.4f}  {found[0].mean():.4f} "
 
 
 def main() -> None:

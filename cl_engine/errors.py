@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Unable to allocate")
+
 
 class UsageError(Exception):
     """A request that cannot be fulfilled; the message says what was found, where, and what is allowed.
@@ -30,3 +32,8 @@ def unknown(kind: str, found: str, allowed: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(found, names, n=1)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
     return UsageError(f"no {kind} named '{found}'{hint}; there are: {', '.join(names) or 'none'}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error tells of memory that cannot be had, which torch says in words alone."""
+    return any(words in str(error) for words in NO_MEMORY)

@@ -16,8 +16,9 @@ from cl_engine.core.text import duration, size
 from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import Evaluate, Item, Learn, Save, plan
 from cl_engine.engine.loop import simulate
-from cl_engine.events import Progress, Scored, TaskLearned
-from cl_engine.experiment import Experiment, resolved_device
+from cl_engine.events import EpochEnded, Progress, Scored, TaskLearned
+from cl_engine.experiment import Experiment
+from cl_engine.runs.devices import resolved_device
 from cl_engine.strategy import Strategy
 
 PATIENCE = 5.0  # seconds of training the estimate is made from
@@ -41,6 +42,7 @@ class Cost:
     test: float
     state: dict[str, int] | None
     growing: bool = False
+    apart: int = 0
 
     @property
     def line(self) -> tuple[float, float]:
@@ -66,6 +68,22 @@ class Cost:
         """Return the seconds that learning ``experiences`` experiences would take."""
         first, more = self.line
         return experiences * first + more * experiences * (experiences - 1) / 2
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment in an experience: after how many seconds it is, and what share is done by then.
+
+    >>> Mark(seconds=6.0, done=0.25).whole(Mark(7.0, 0.75))
+    2.0
+    """
+
+    seconds: float = 0.0
+    done: float = 0.0
+
+    def whole(self, later: Mark) -> float:
+        """Return what the whole would take at the pace from here to a later moment."""
+        return (later.seconds - self.seconds) / (later.done - self.done)
 
 
 @dataclass(frozen=True)
@@ -128,22 +146,34 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
 
 
 def measured(stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
-    """Learn the first experiences, for a few seconds at most, and test the first."""
+    """Learn the first experiences, for a few seconds at most, and test the first.
+
+    What comes before the end of the first step (imports, reading, setting up) is no part of what an experience takes, and of
+    one that is not learned to its end the later half of what was seen tells: a busy machine takes its time to get going.
+    """
     began = time.perf_counter()
     learned: list[float] = []
-    test, state = 0.0, None
+    test, state, apart = 0.0, None, 0
+    marks: list[Mark] = []  # of the first experience
     steps = range(1, tried if stream.n_steps is None else min(tried, stream.n_steps))
     items: list[Item] = [Learn(0), Evaluate(0, [stream.task_id(0)]), *map(Learn, steps)]
     for event in simulate(stream, strategy, items):
         elapsed = time.perf_counter() - began
+        if isinstance(event, Progress | EpochEnded) and not learned:
+            done = event.done if isinstance(event, Progress) else (event.epoch + 1) / event.epochs
+            if not marks or done > marks[-1].done:  # a second fit begins anew
+                marks.append(Mark(elapsed, done))
+        warm = marks[0] if marks else Mark()
         if isinstance(event, TaskLearned):
-            learned.append(event.seconds)
-            state = state or event.memory
+            learned.append(event.seconds if learned or warm.done == 1 else warm.whole(Mark(elapsed, 1.0)))
+            state, apart = (state, apart) if state else (event.memory, sum(event.apart.values()))
         elif isinstance(event, Scored):
             test = event.seconds
-        if elapsed > PATIENCE and isinstance(event, Progress | Scored | TaskLearned):
-            if not learned and isinstance(event, Progress):
-                learned.append(elapsed / event.done)
+        if elapsed - warm.seconds > PATIENCE and isinstance(event, Progress | Scored | TaskLearned):
+            if not learned:
+                if len(marks) < 2:
+                    continue
+                learned.append(marks[(len(marks) - 1) // 2].whole(marks[-1]))
             if not isinstance(event, TaskLearned) or len(learned) > 1:
                 break
     if state is None:
@@ -151,7 +181,7 @@ def measured(stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
         began = time.perf_counter()
         strategy.predict(rows.x, stream.task_id(0) if stream.setting == "task" else None)
         test = time.perf_counter() - began
-    return Cost(tuple(learned), test, state, strategy.growing)
+    return Cost(tuple(learned), test, state, strategy.growing, apart)
 
 
 def duration_or_ms(seconds: float) -> str:
@@ -224,4 +254,4 @@ def _log(items: list[Item], strategy: Strategy) -> int:
 
 
 def _state(cost: Cost, strategy: Strategy) -> int:
-    return len(strategy.seeds) * sum((cost.state or bytes_by_part(strategy.state)).values())
+    return len(strategy.seeds) * (cost.apart + sum((cost.state or bytes_by_part(strategy.state)).values()))

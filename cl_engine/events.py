@@ -142,15 +142,15 @@ class EarlierTaskTested(Event):
 class TaskLearned(Event):
     """An experience has been learned; ``memory`` is the bytes one seed holds, by part of its state.
 
-    ``flops`` are the operations of one prediction, one row and seed; NaN: not counted.
+    ``apart`` are those that do not count (`cl_engine.core.state`), ``flops`` the operations of one answer; NaN: not counted.
 
-    >>> event = TaskLearned(step=3, task_id=2, memory={"net": 4000}, seconds=0.1)
-    >>> event.memory
+    >>> TaskLearned(step=3, task_id=2, memory={"net": 4000}, seconds=0.1).memory
     {'net': 4000}
     """
 
     task_id: int
     memory: dict[str, int]
+    apart: dict[str, int] = field(default_factory=dict)
     flops: float = field(default=math.nan, compare=False)
     seconds: Seconds = field(compare=False)
 

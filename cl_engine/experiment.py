@@ -13,18 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
+from cl_engine.core.torch_defaults import torch_defaults
+from cl_engine.data.digest import Digest
 from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import AgendaOptions, plan
+from cl_engine.engine.lookahead import look_ahead
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.nn.net import Net
-from cl_engine.options import checked
+from cl_engine.options import checked, unsaid
 from cl_engine.runs import determinism, plugins, process_memory
 from cl_engine.runs.data_root import DataRoot, default_data_root
+from cl_engine.runs.devices import resolved_device
 from cl_engine.runs.resource_errors import explained
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario
@@ -52,6 +55,7 @@ class Experiment:
         seeds: seeds that learn side by side.
         resolved: all options in force: ``stream``, ``net``, ``train``, ``agenda``, ``strategy``.
         text: the scenario file as written.
+        unsaid: options by dotted name that are newer than experiments on disk, and as those had it: no part of ``json``.
     """
 
     scenario: str
@@ -59,6 +63,7 @@ class Experiment:
     seeds: tuple[int, ...]
     resolved: dict[str, Any]
     text: str = ""
+    unsaid: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -87,8 +92,11 @@ class Experiment:
         stream_options = checked(stream_kind.Options, stream, "stream").model_dump()
         for source in stream_kind.sources_in(stream_options):
             plugins.source(source)
+        news: set[str] = set()
         if ":" not in names["net"]:
-            net = checked(plugins.load("nets", names["net"]).Options, net, "net").model_dump()
+            known = plugins.load("nets", names["net"]).Options
+            net = checked(known, net, "net").model_dump()
+            news = {f"net.{name}" for name in unsaid(known, net)}
         train = checked(Train, tables["train"], "train")
         optimizer_class(train.optimizer)
         resolved = {
@@ -98,17 +106,22 @@ class Experiment:
             "agenda": checked(AgendaOptions, tables["agenda"], "agenda").model_dump(),
             "strategy": checked(kind.Options, tables["strategy"], f"strategy.{strategy}").model_dump(),
         }
+        news |= {f"strategy.{name}" for name in unsaid(kind.Options, resolved["strategy"])}
         if tables["backbone"]:
             pretraining = {**tables["train"], **tables["backbone"].get("train", {})}
             backbone = checked(BackboneOptions, {**tables["backbone"], "train": pretraining}, "backbone")
             checked_backbone(backbone, names["net"])
             resolved["backbone"] = backbone.model_dump()
-        return cls(found.name, strategy, tuple(seeds), resolved, found.text)
+        return cls(found.name, strategy, tuple(seeds), resolved, found.text, frozenset(news))
 
     @property
     def json(self) -> str:
         """The experiment as canonical JSON: equal for equal experiments."""
-        content = {"scenario": self.scenario, "strategy": self.strategy, "seeds": self.seeds, "options": self.resolved}
+        options = {
+            table: {name: value for name, value in values.items() if f"{table}.{name}" not in self.unsaid}
+            for table, values in self.resolved.items()
+        }
+        content = {"scenario": self.scenario, "strategy": self.strategy, "seeds": self.seeds, "options": options}
         return json.dumps(content, sort_keys=True, indent=1)
 
     @property
@@ -124,20 +137,23 @@ class Experiment:
         )
         return Path("results") / "-".join((*names, self.hash))
 
-    def stream(self, device: str = "cpu", data_root: Path | None = None) -> Stream:
+    @torch_defaults()
+    def stream(self, device: str = "cpu", data_root: Path | DataRoot | None = None) -> Stream:
         """Build the stream; reads the source."""
         options = dict(self.resolved["stream"])
         kind: type[Stream] = plugins.load("streams", options.pop("name"))
-        return kind.build(options, DataRoot(data_root or default_data_root()), device)
+        return kind.build(options, _sources(data_root), device)
 
-    def backbone(self, stream: Stream, data_root: Path | None = None) -> Backbone:
+    @torch_defaults()
+    def backbone(self, stream: Stream, data_root: Path | DataRoot | None = None) -> Backbone:
         """Return what nets start from; pre-trains it where the scenario asks for that and it is not in the cache."""
         if "backbone" not in self.resolved:
             return Backbone()
-        load = DataRoot(data_root or default_data_root()).load
+        load = _sources(data_root).load
         options = BackboneOptions(**self.resolved["backbone"])
         return backbone_of(options, stream, partial(self._builder, stream), self.resolved["net"], load)
 
+    @torch_defaults()
     def build_strategy(self, stream: Stream, backbone: Backbone | None = None) -> Strategy:
         """Build the strategy with the net that fits the stream, starting from ``backbone`` (left out: as it is found)."""
         backbone = self.backbone(stream) if backbone is None else backbone
@@ -145,19 +161,11 @@ class Experiment:
         scale: Any = scaling(options, stream)
         build = self._builder(stream, stream.outputs)
         net = Net(build, stream.input_shape, device=stream.device, pretrained=backbone.params, **scale)
+        net.check_outputs(stream.outputs)
         kind: Any = plugins.load("strategies", self.strategy)
-        odd = [
-            task for task in stream.unlabelled if task < 0 or (stream.n_tasks is not None and task >= stream.n_tasks)
-        ]
-        if odd:
-            raise UsageError(f"stream.unlabelled: there is no task {odd[0]} in a stream of {stream.n_tasks} tasks")
-        if stream.unlabelled and kind.needs_labels:
-            raise UsageError(
-                f"the strategy '{self.strategy}' learns from labels, and stream.unlabelled withholds those of tasks "
-                f"{stream.unlabelled}: leave it out, or choose a strategy that does without, such as compose"
-            )
         train = Train(**self.resolved["train"]).shown(stream.augmentation)
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
+        look_ahead(stream, built)
         return built
 
     def learner(self, stream: Stream, backbone: Backbone | None = None) -> Strategy:
@@ -169,6 +177,13 @@ class Experiment:
         options = dict(self.resolved["net"])
         return plugins.net_builder(options.pop("name"), options, stream.input_shape, outputs)
 
+    def _digests(self, sources: DataRoot, stream: Stream, backbone: Backbone) -> dict[str, Digest]:
+        """Return what tells the data and weights that are learned from apart from others, by where they are from."""
+        found = {f"source '{name}'": told for name, told in sources.digests.items()} or stream.digests()
+        if "digest" in backbone.about:
+            found[f"backbone ({backbone.about['origin']})"] = {"checksum": backbone.about["digest"]}
+        return found
+
     @property
     def agenda(self) -> AgendaOptions:
         """When to test and to save."""
@@ -179,12 +194,13 @@ class Experiment:
         """When to test in the middle of learning."""
         return Curve(self.agenda.curve_batches, self.agenda.curve_epochs, self.agenda.curve_tasks)
 
+    @torch_defaults()
     def run(
         self,
-        out: Path | None = None,
+        out: str | Path | None = None,
         *,
         device: str = "auto",
-        data_root: Path | None = None,
+        data_root: str | Path | None = None,
         listeners: Callable[[Stream], Sequence[Listener]] = lambda stream: (),
         command: str = "",
         deterministic: bool = False,
@@ -204,7 +220,7 @@ class Experiment:
             RunFailed: if it cannot go on; what was measured is in the log, with the status ``failed``.
             Stopped: if SIGINT or SIGTERM asked it to; the same call goes on from the last save.
         """
-        where = out or self.folder
+        where, data_root = Path(out or self.folder), Path(data_root or default_data_root())
         with (
             stopping_at_once(),
             RunFolder(where, self.json) as folder,
@@ -214,8 +230,10 @@ class Experiment:
         ):
             if folder.status == "finished":
                 return folder.path
-            stream = self.stream(resolved_device(device), data_root)
-            backbone = self.backbone(stream, data_root)
+            sources = _sources(data_root)
+            stream = self.stream(resolved_device(device), sources)
+            backbone = self.backbone(stream, sources)
+            folder.take(self._digests(sources, stream, backbone))
             strategy, agenda = self.build_strategy(stream, backbone), self.agenda
             resume = folder.resume(stream.device)
             events: Any = simulate(
@@ -266,16 +284,5 @@ class Experiment:
         return folder.path
 
 
-def resolved_device(name: str) -> str:
-    """Return ``cpu`` or ``cuda[:n]`` for a device as the user names it; a `UsageError` if it is not there."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device: no device '{name}'; there are: auto, cpu, cuda, cuda:0, cuda:1, …") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device: '{name}' is not supported; there are: auto, cpu, cuda, cuda:n")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device: there is no '{name}' here: torch sees {torch.cuda.device_count()} GPUs")
-    return name
+def _sources(data_root: Path | DataRoot | None) -> DataRoot:
+    return data_root if isinstance(data_root, DataRoot) else DataRoot(data_root or default_data_root())

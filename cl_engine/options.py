@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import tomllib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeVar, get_origin, get_type_hints
 
@@ -20,9 +21,19 @@ STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=Fals
 def option(default: Any = ..., meaning: str = "", **limits: Any) -> Any:
     """Declare an option with its meaning and limits (``ge``, ``le``, … as in ``pydantic.Field``).
 
-    ``default=...`` makes the option required.
+    ``default=...`` makes the option required. An option that is newer than experiments on disk says in ``before`` which value
+    stands for what they did without it: with that value they stay the same experiments.
     """
+    if "before" in limits:
+        limits["json_schema_extra"] = {"before": limits.pop("before")}
     return Field(default, description=meaning, **limits)
+
+
+def unsaid(model: type[BaseModel], values: Mapping[str, Any]) -> set[str]:
+    """Return the options that stand as they did before there were such, as `option` declares: older experiments lack them."""
+    extras = {name: info.json_schema_extra for name, info in model.model_fields.items()}
+    before = {name: extra["before"] for name, extra in extras.items() if isinstance(extra, dict) and "before" in extra}
+    return {name for name, value in before.items() if name in values and values[name] == value}
 
 
 class OptionGroup(BaseModel):
@@ -131,22 +142,26 @@ class Configured:
         return {name: grouped[name] if name in grouped else getattr(self, name) for name in self.Options.model_fields}
 
 
-def options_in(text: str, where: str) -> dict[str, Any]:
-    """Return options that are written ``key=value,key=value`` behind a name; values as JSON, or as they are.
+def value_in(text: str) -> Any:
+    """Return a value that is written as TOML, or the plain text if it is not TOML."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
+
+
+def named_with_options(text: str, where: str) -> tuple[str, dict[str, Any]]:
+    """Return a name and the options behind it, ``name?key=value&key=value``.
 
     Raises:
-        UsageError: for what is not written like this.
+        UsageError: for what is not written like this; ``where`` says what is named.
     """
-    options: dict[str, Any] = {}
-    for part in text.split(",") if text else []:
-        key, sign, value = part.partition("=")
-        if not sign or not key:
-            raise UsageError(f"{where}: found '{part}' behind the slash; options are written key=value,key=value")
-        try:
-            options[key] = json.loads(value)
-        except ValueError:
-            options[key] = value
-    return options
+    name, _, written = text.partition("?")
+    parts = [part.partition("=") for part in written.split("&") if part]
+    odd = next((key for key, equals, _ in parts if not equals or not key.strip()), None)
+    if odd is not None:
+        raise UsageError(f"{where} '{text}': '{odd}' is no option; write {name}?KEY=VALUE, with & between several")
+    return name, {key.strip(): value_in(value) for key, _, value in parts}
 
 
 def checked(model: type[M], values: Mapping[str, Any], where: str = "") -> M:

@@ -69,6 +69,7 @@ class Strategy(Configured, ABC):
         seeds: the seeds that learn side by side, the first axis of every tensor.
         setting: ``task``, ``domain`` or ``class``: what is told at test time, and which labels there are.
         train: the training options of the scenario.
+        n_tasks: number of tasks of the stream, where the engine knows it; None: it does not, or the stream has no end.
         needs_labels: whether every experience must come with labels.
         rowwise: whether, where the task is not told, the answer to a row does not depend on the rows beside it; the rows of
             several tasks are then tested in one pass.
@@ -102,6 +103,7 @@ class Strategy(Configured, ABC):
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
         self.curve = Curve()
+        self.n_tasks: int | None = None
         self.journal: FitProgress | None = None  # of the experience being learned, where the engine keeps one
         self.observer: FitObserver | None = None  # of every fit, where something follows them batch by batch
         self.state: State = {}
@@ -135,6 +137,11 @@ class Strategy(Configured, ABC):
     @property
     def rounded(self) -> bool:
         """Whether the shapes a seed is computed in depend on the others, beside which it is the same within rounding only."""
+        return False
+
+    @property
+    def order_matters(self) -> bool:
+        """Whether the answer to a row may depend on the order of the rows it is asked with, since an option says so."""
         return False
 
     @property
@@ -195,9 +202,20 @@ class Strategy(Configured, ABC):
         self._fits = 0
         yield from self.learn(experience)
 
+    def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
+        """Return how many rows are fitted together at each experience, given how many come; as far as it can be said."""
+        return rows
+
     def untrained(self) -> Strategy:
         """Return a twin of this strategy in its first state."""
         twin = copy.copy(self)
+        twin.state = twin.start()
+        return twin
+
+    def drawn(self) -> Strategy:
+        """Return a twin in the first state that follows from seeds and options alone, without the scenario's backbone."""
+        net = self.net.without_backbone()
+        twin = type(self)(net, seeds=self.seeds, setting=self.setting, train=self.train, **self.options())
         twin.state = twin.start()
         return twin
 

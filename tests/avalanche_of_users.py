@@ -14,11 +14,20 @@ from cl_engine.interop.randomness import seeded
 from cl_engine.interop.rows import dataset_of
 
 with quietly():
-    from avalanche.benchmarks import benchmark_from_datasets, nc_benchmark, ni_benchmark
+    from avalanche.benchmarks import (
+        CLScenario,
+        benchmark_from_datasets,
+        nc_benchmark,
+        ni_benchmark,
+        split_continuous_linear_decay_stream,
+        split_online_stream,
+    )
+    from avalanche.benchmarks.utils import as_classification_dataset
     from avalanche.core import SupervisedPlugin
     from avalanche.training.supervised import Naive
 
 CALLED: list[str] = []
+GIVEN: list[Any] = []
 
 
 class Labelled(TensorDataset):
@@ -98,6 +107,42 @@ def instances_of_digits() -> Any:
         return ni_benchmark(digits(slice(0, 300)), digits(slice(300, 500)), n_experiences=3, seed=0)
 
 
+def online(whole: Any, size: int, **more: Any) -> Any:
+    """Return the train stream of a benchmark in pieces."""
+    with quietly(), seeded(0):
+        return split_online_stream(whole.train_stream, experience_size=size, seed=0, **more)
+
+
+def drifting(whole: Any, size: int, pieces: int) -> Any:
+    """Return the train stream of a benchmark in so many pieces an experience, each mixed of neighbouring experiences."""
+    with quietly(), seeded(0):
+        found = split_continuous_linear_decay_stream(whole.train_stream, size, pieces, beta=4, shuffle=True)
+        list(found)  # draws now, what it would draw when it is read
+    return found
+
+
+def scenario(streams: dict[str, Any]) -> Any:
+    """Return a benchmark of streams under other names than their own."""
+    made = CLScenario([])
+    made._streams = streams
+    return made
+
+
+def two_roots(dataset_root_letters: str, dataset_root_digits: str) -> Any:
+    GIVEN.append((dataset_root_letters, dataset_root_digits))
+    return split_digits()
+
+
+def no_seed(seed: int | None = None) -> Any:
+    assert seed is None, "no seed, please"
+    GIVEN.append(seed)
+    return split_digits()
+
+
+def always_odd(seed: int | None = None) -> Any:
+    raise ValueError("no seed, please" if seed is not None else "nor none")
+
+
 def of_parts(train: list[tuple[int, tuple[int, ...]]], tests: list[tuple[int, tuple[int, ...]]] | None = None) -> Any:
     def made(part: tuple[int, tuple[int, ...]]) -> Any:
         label, classes = part
@@ -107,6 +152,21 @@ def of_parts(train: list[tuple[int, tuple[int, ...]]], tests: list[tuple[int, tu
 
     with quietly():
         return benchmark_from_datasets(train=[made(p) for p in train], test=[made(p) for p in tests or train])
+
+
+def of_tensors(train: list[Any], test: list[Any] | None) -> Any:
+    """Return a benchmark of experiences that are inputs and labels each; without ``test`` it has no test stream."""
+
+    def made(halves: list[Any]) -> list[Any]:
+        found = []
+        for x, y in halves:
+            data = TensorDataset(x, y)
+            data.targets = y  # type: ignore[attr-defined]
+            found.append(as_classification_dataset(data))
+        return found
+
+    with quietly():
+        return benchmark_from_datasets(**{"train": made(train)} | ({} if test is None else {"test": made(test)}))
 
 
 def not_a_benchmark() -> int:

@@ -47,9 +47,6 @@ class Given:
     load: Callable[[str], Arrays]
     root: Path = Path("nowhere")
 
-    def classes_of(self, name: str) -> int | None:
-        return None
-
     def plugin(self, kind: str, name: str) -> type[Any]:
         return plugins.load(kind, name)  # type: ignore[arg-type]
 

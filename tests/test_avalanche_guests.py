@@ -269,10 +269,11 @@ def test_an_untrained_strategy_answers_and_unmet_tasks_change_nothing(guest: Gue
         ("MIR", {}, "avalanche:MIR needs mem_size: --set mem_size="),
         ("PackNet", {"stream.setting": "class"}, "must be told the task"),
         ("ICaRL", {"stream.setting": "task"}, "uses no task labels"),
-        ("Naive", {"plugins": [f"{USERS}:nothing"]}, "plugins: .* cannot be made"),
+        ("Naive", {"plugins": [f"{USERS}:nothing"]}, "plugins: .* cannot be imported"),
         ("Naive", {"plugins": [f"{USERS}:not_a_benchmark"]}, "gives a int, not a plug-in"),
         ("EWC", {"mode": "sideways"}, "avalanche:EWC cannot be made: AssertionError"),
         ("Naive", {"train.milestones": [1]}, "train.milestones"),
+        ("Naive", {"train.schedule": "cosine"}, "train.schedule"),
         ("Naive", {"train.optimizer": "adam"}, "the optimiser 'adam' has none"),
     ],
 )
@@ -298,6 +299,13 @@ def test_an_error_inside_avalanche_ends_the_run_with_its_words(guest: Guest, tmp
     with pytest.raises(RunFailed, match=r"avalanche:DER failed in experience 0: TypeError"):
         experiment.run(tmp_path / "run")
     assert open_run(tmp_path / "run").status == "failed"
+
+
+def test_a_guest_that_cannot_answer_says_so_in_a_sentence(guest: Guest, tmp_path: Path):
+    experiment = guest("AETraining", **{"agenda.evaluate_ahead": 1})  # it asks its model for parts that ours have not
+    sentence = "avalanche:AETraining cannot answer .AttributeError: .*evaluate_ahead = 0 asks nothing ahead"
+    with pytest.raises(RunFailed, match=sentence):
+        experiment.run(tmp_path / "run")
 
 
 def test_reading_stops_training_at_the_batch_at_hand(guest: Guest):

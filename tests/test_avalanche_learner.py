@@ -17,11 +17,12 @@ from cl_engine.analysis.report.page import write_report
 from cl_engine.core.state import bytes_by_part
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
-from cl_engine.errors import RunFailed, UsageError
+from cl_engine.errors import UsageError
 from cl_engine.events import TaskLearned, cells
 from cl_engine.experiment import Experiment
 from cl_engine.interop.avalanche import Hdf5Logger, as_avalanche, from_avalanche, seeded, to_avalanche
 from cl_engine.interop.lazy_import import quietly
+from cl_engine.interop.snapshot import held_bytes, taken
 from cl_engine.results.run import open_run
 from cl_engine.runs.scenario import Scenario
 from tests import avalanche_of_users as users
@@ -36,7 +37,7 @@ with quietly():
         timing_metrics,
     )
     from avalanche.logging import CSVLogger, InteractiveLogger, TensorboardLogger, TextLogger
-    from avalanche.training.plugins import EarlyStoppingPlugin, EvaluationPlugin
+    from avalanche.training.plugins import EvaluationPlugin
     from avalanche.training.supervised import EWC, Replay
 
 Tiny = Callable[..., Experiment]
@@ -76,6 +77,28 @@ def test_a_strategy_answers_in_avalanche_as_in_the_engine(tiny: Tiny, name: str,
                 assert torch.equal(engine.predict(x, told), learner.strategy.predict(x, told))
     assert torch.equal(before, torch.get_rng_state())
     assert bytes_by_part(learner.strategy.state).keys() == bytes_by_part(engine.state).keys()
+
+
+def test_rows_reach_a_strategy_in_a_drawn_order_and_their_answers_go_back_to_them(tiny: Tiny):
+    experiment = tiny("finetune", (0,), **{"stream.setting": "domain", "stream.n": 2})
+    benchmark = to_avalanche(experiment.stream())
+    learner = as_avalanche(
+        experiment.build_strategy(experiment.stream()),
+        benchmark=benchmark,
+        evaluator=evaluator(),
+        stream={"setting": "domain"},
+    )
+    learner.train(benchmark.train_stream[0])
+    y = benchmark.test_stream[0].dataset.targets
+    assert list(y) != sorted(y)
+    asked: list[torch.Tensor] = []
+    x, predict = learner.stream.test(0).x, learner.strategy.predict
+    learner.strategy.predict = lambda x, task_id: (asked.append(x), predict(x, task_id))[1]  # type: ignore[method-assign]
+    kinds = torch.zeros(len(x), dtype=torch.int64)
+    torch.testing.assert_close(learner._present(x, kinds), predict(x, None)[0])
+    [given] = asked
+    assert not torch.equal(given, x)
+    assert sorted(map(tuple, given.flatten(1).tolist())) == sorted(map(tuple, x.flatten(1).tolist()))
 
 
 @pytest.mark.parametrize("setting", ["task", "domain", "class"])
@@ -223,21 +246,6 @@ def test_what_does_not_fit_is_refused_in_a_sentence(arguments: dict[str, Any], s
         as_avalanche(given.pop("strategy"), benchmark=users.split_digits(), evaluator=evaluator(), **given)
 
 
-def test_foreign_experiences_and_early_stopping_are_refused():
-    benchmark = users.split_digits()
-    made = {"benchmark": benchmark, "net": NET, "train": TRAIN, "evaluator": evaluator()}
-    with pytest.raises(UsageError, match="experience 0 is not one of the benchmark this learner was made for"):
-        as_avalanche("finetune", **made).train(users.instances_of_digits().train_stream[0])
-
-    class Stops(users.SupervisedPlugin):
-        def after_training_epoch(self, strategy: Any, **more: Any) -> None:
-            strategy.stop_training()
-
-    with pytest.raises(RunFailed, match="a plug-in asked to stop training"):
-        as_avalanche("finetune", plugins=[Stops()], **made).train(benchmark.train_stream[0])
-    assert issubclass(EarlyStoppingPlugin, users.SupervisedPlugin)
-
-
 def test_a_module_and_a_strategy_object_serve_too(tiny: Tiny):
     benchmark = users.split_digits()
 
@@ -338,6 +346,20 @@ def test_a_plain_script_writes_our_log(tmp_path: Path):
     assert memory.tolist() == [2 * 4 * 650 * (step + 1) for step in range(5)]
     curves = run.table("curves")
     assert set(curves.task) == set(range(5))
+
+
+def test_the_memory_that_is_logged_is_that_of_all_rows_though_one_is_read():
+    benchmark = users.split_digits()
+    with seeded(0):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        strategy = Replay(
+            model=model, optimizer=optimizer, criterion=nn.CrossEntropyLoss(), mem_size=30, evaluator=evaluator()
+        )
+        strategy.train(benchmark.train_stream[:2])
+    whole = {part: sum(t.numel() * t.element_size() for t in held) for part, held in taken(strategy).tensors.items()}
+    assert held_bytes(strategy) == whole
+    assert whole["buffer"] == 30 * (64 * 4 + 8 + 8)
 
 
 def test_our_runs_and_theirs_stand_in_one_report(tmp_path: Path):

@@ -19,6 +19,7 @@ from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.interop.benchmark_stream import from_avalanche
 from cl_engine.interop.offline import offline
+from cl_engine.interop.rows import dataset_of
 from cl_engine.interop.tensor_benchmark import to_avalanche
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
@@ -86,6 +87,61 @@ def test_a_task_label_that_comes_back_is_the_same_task():
     assert stream.test(0).y.unique().tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("boundaries", [True, False])
+@pytest.mark.parametrize("kept", [("train_online", "original_train", "original_test"), ("train_online", "test")])
+def test_an_online_stream_comes_in_as_it_is(boundaries: bool, kept: tuple[str, ...]):
+    whole = users.split_digits()
+    pieces = users.online(whole, 20, access_task_boundaries=boundaries)
+    streams = {"train_online": pieces, "original_train": whole.train_stream}
+    streams |= {"original_test": whole.test_stream, "test": whole.test_stream}
+    stream = from_avalanche(users.scenario({name: streams[name] for name in kept}))
+    ids = [stream.task_id(step) for step in range(stream.n_steps)]
+    assert (stream.setting, stream.n_tasks, stream.outputs, sorted(set(ids))) == ("class", 5, 10, list(range(5)))
+    assert ids == sorted(ids)
+    assert len(ids) > 5
+    for step, piece in enumerate(pieces):
+        assert stream[step].train.y.tolist() == [int(label) for label in piece.dataset.targets]
+        assert stream[step].classes == 2
+    plain = from_avalanche(whole)
+    assert all(torch.equal(stream.test(task).x, plain.test(task).x) for task in range(5))
+
+
+def test_a_stream_that_mixes_tasks_is_learned_with_global_labels_and_refused_with_others():
+    whole = users.split_digits()
+    pieces = users.drifting(whole, 20, 4)
+    mixed = users.scenario({"train": pieces, "test": whole.test_stream})
+    stream = from_avalanche(mixed)
+    assert (stream.setting, stream.n_tasks, stream.outputs, stream.n_steps) == ("class", 5, 10, 20)
+    assert any(len(stream[step].train.y.unique()) > 2 for step in range(20))
+    for setting, sentence in {"task": "mix rows of several task labels", "domain": "have labels of their own"}.items():
+        with pytest.raises(UsageError, match=sentence):
+            from_avalanche(mixed, setting=setting)
+    with pytest.raises(UsageError, match="do not say what they were cut from"):
+        from_avalanche(users.scenario({"train": pieces, "test": whole.test_stream[:1]}))
+
+
+def test_inputs_whose_shape_changes_are_refused_in_a_sentence():
+    x, y = users.digits(slice(0, 100)).tensors
+    parts = [dataset_of(x[:50], y[:50], 0), dataset_of(x[50:, :, 1:], y[50:], 1)]
+    with pytest.raises(UsageError, match=r"have shape \(1, 8, 8\) in one experience and \(1, 7, 8\) in another"):
+        from_avalanche(users.benchmark_from_datasets(train=parts, test=parts))
+
+
+def test_a_benchmark_gets_each_of_its_data_roots_and_a_seed_only_where_it_takes_one(tmp_path: Path):
+    users.GIVEN.clear()
+    for name in ("two_roots", "no_seed"):
+        Experiment.of(scenario(benchmark=f"{USERS}:{name}", seed=3), "finetune").stream(data_root=tmp_path)
+    assert [(str(tmp_path), str(tmp_path)), None] == users.GIVEN
+    with pytest.raises(UsageError, match=r"cannot be made with seed = 3: no seed, please"):
+        Experiment.of(scenario(benchmark=f"{USERS}:always_odd", seed=3), "finetune").stream(data_root=tmp_path)
+
+
+def test_crops_inside_of_what_is_composed_are_found():
+    usual = [transforms.Compose([transforms.Compose([transforms.RandomCrop(8, padding=2)])])]
+    stream = from_avalanche(users.pictured_digits(usual, [transforms.ToTensor()]))
+    assert stream.augmentation == Augmentation(crop=2)
+
+
 def test_one_test_set_for_all_is_tested_by_the_classes_of_each_task():
     stream = from_avalanche(users.instances_of_digits())
     assert [len(stream.test(task)) for task in range(3)] == [200, 200, 200]
@@ -151,8 +207,9 @@ def test_crops_and_mirror_images_are_done_to_batches_where_that_is_what_the_tran
         [transforms.RandomHorizontalFlip(), transforms.RandomRotation(20)],
         [transforms.Pad(1), transforms.RandomCrop(8)],
         [transforms.RandomHorizontalFlip(), transforms.RandomGrayscale(0.001)],
+        [transforms.RandomApply([transforms.RandomCrop(8, padding=2)], p=0.5)],
     ],
-    ids=["white", "reflected", "rotated", "padded before", "hardly ever grey"],
+    ids=["white", "reflected", "rotated", "padded before", "hardly ever grey", "now and then"],
 )
 def test_other_random_transformations_are_drawn_anew_row_by_row(odd: list[Any]):
     stream = from_avalanche(users.pictured_digits(odd, [transforms.ToTensor()]))
@@ -179,13 +236,50 @@ def test_a_benchmark_of_the_users_own_runs_from_a_scenario_with_its_arguments(tm
         ({"benchmark": "SplitMNIST", "n_experience": 5}, "did you mean 'n_experiences'"),
         ({"benchmark": "SplitMNIST", "n": 3}, "cannot be made with .*n_experiences = 3|wants to download"),
         ({"benchmark": f"{USERS}:nothing"}, "cannot be imported"),
-        ({"benchmark": f"{USERS}:not_a_benchmark"}, "returned no benchmark with a train and a test stream"),
+        ({"benchmark": f"{USERS}:not_a_benchmark"}, "is no benchmark with a train and a test stream"),
         ({"benchmark": f"{USERS}:split_digits", "samples_per_class": 0}, "samples_per_class"),
     ],
 )
 def test_what_is_wrong_with_a_benchmark_is_said_in_a_sentence(options: dict[str, Any], sentence: str, tmp_path: Path):
     with pytest.raises(UsageError, match=sentence):
         Experiment.of(scenario(**options), "finetune").stream(data_root=tmp_path)
+
+
+X, Y = torch.zeros(6, 1, 2, 2), torch.tensor([0, 0, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "sentence"),
+    [
+        ((X, Y), None, "no benchmark with a train and a test stream; its streams are: train$"),
+        ((X[:0], Y[:0]), (X, Y), "experience 1 of the train stream .* has no rows"),
+        ((X, Y), (X, Y + 10), "no test rows of task 1, whose classes are 0, 1$"),
+        ((X[:, 0, 0, 0], Y), (X, Y), r"in one experience and \(\) in another: bring them to one"),
+        ((X[:, :, :1], Y), (X, Y), r"have shape \(1, 2, 2\) in one experience and \(1, 1, 2\) in another"),
+        ((X * 1j, Y), (X, Y), "inputs of type torch.complex64; real numbers are needed"),
+        ((X + float("nan"), Y), (X, Y), "inputs that are not finite numbers"),
+        ((X.double() + 1e300, Y), (X, Y), "inputs that are not finite numbers, or too large for float32"),
+        ((X.long() + 2**24 + 1, Y), (X, Y), "whole numbers up to 16777217 as inputs; float32 tells them apart up to"),
+        ((X, Y + 0.5), (X, Y), "labels must be whole numbers, found 0.5"),
+        ((X, Y * float("nan")), (X, Y), "labels must be whole numbers, found nan"),
+    ],
+)
+def test_a_benchmark_that_own_sources_would_be_refused_for_is_refused_too(train: Any, test: Any, sentence: str):
+    benchmark = users.of_tensors([(X, Y), train], None if test is None else [(X, Y), test])
+    with pytest.raises(UsageError, match=sentence):
+        from_avalanche(benchmark, setting="domain")
+
+
+def test_inputs_that_are_no_numbers_are_refused_when_their_experience_comes():
+    odd = X.clone()
+    odd[3] = float("inf")
+    with pytest.raises(UsageError, match="not finite numbers"):
+        from_avalanche(users.of_tensors([(odd, Y)], [(X, Y)]), setting="domain")[0]
+
+
+def test_a_single_number_a_row_is_refused():
+    with pytest.raises(UsageError, match="must be numbers along at least one axis"):
+        from_avalanche(users.of_tensors([(X[:, 0, 0, 0], Y)], [(X[:, 0, 0, 0], Y)]))
 
 
 def test_data_that_are_not_there_are_not_downloaded(tmp_path: Path):
@@ -239,7 +333,7 @@ def test_a_stream_goes_to_avalanche_and_comes_back_the_same(tiny: Tiny, setting:
         scaled = (ours[step].train.x.to(torch.float32) - ours.mean[0]) / ours.std[0]
         assert torch.equal(back[step].train.x, scaled)
         assert torch.equal(back[step].train.y, ours[step].train.y)
-        assert torch.equal(back.test(step).y, ours.test(step).y)
+        assert torch.equal(back.test(step).y, ours.test(step).shuffled(ours.seed).y)  # class by class no longer
         theirs = benchmark.train_stream[step]
         assert theirs.task_labels == [step if setting == "task" else 0]
         assert theirs.classes_in_this_experience == sorted(ours.test(step).y.unique().tolist())

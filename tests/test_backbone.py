@@ -16,11 +16,16 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from cl_engine.analysis.report.terminal import print_run
+from cl_engine.core.state import Memory
 from cl_engine.errors import UsageError
+from cl_engine.events import Event, Scored, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.nn.head import HEAD_WEIGHT
+from cl_engine.recall.events import SkillBytes
 from cl_engine.results.run import open_run
+from cl_engine.runs.signals import Stopped
 from cl_engine.testing.small import with_dropout
+from cl_engine.testing.walking import walk
 from tests.conftest import STRATEGIES
 
 Tiny = Callable[..., Experiment]
@@ -30,6 +35,7 @@ ON_DIGITS: dict[str, Any] = {
     "backbone.samples_per_class": 40,
     "backbone.train.epochs": 5,
 }
+BODY = (64 * 12 + 12) + 2 * (12 * 12 + 12)  # weights of the tiny net before its head
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +81,27 @@ def test_every_strategy_runs_on_a_backbone_and_the_log_says_which(tiny: Tiny, st
     assert about["rows"] == 120
 
 
+def test_a_backbone_counts_as_memory_and_the_random_head_on_it_does_not(tiny: Tiny):
+    parts = {}
+    for on in ({}, ON_DIGITS):
+        *_, event = (e for e in walk(tiny("piggyback", (0, 1), **on))[2] if isinstance(e, TaskLearned))
+        parts[bool(on)] = event.memory.get("backbone", 0), event.apart["backbone"]
+    body, head = 4 * BODY, 4 * (12 * 10 + 10)
+    assert parts == {False: (0, body + head), True: (body, head)}
+
+
+def test_skill_recall_counts_the_backbone_it_takes_away_before_encoding(tiny: Tiny):
+    sizes = {}
+    for centred in (True, False):
+        _, strategy, events = walk(tiny("skill_recall", (0, 1), buffer=1, centred=centred, **ON_DIGITS))
+        *_, told = (event for event in events if isinstance(event, SkillBytes))
+        memory, apart = Memory(strategy.drawn().state).by_part(strategy.state)
+        assert told.in_all == sum(memory.values())
+        assert apart.keys() == {"diagnostics"}
+        sizes[centred] = memory.get("backbone", 0)
+    assert sizes == {True: 4 * BODY, False: 0}
+
+
 def test_what_a_run_started_from_is_shown_with_it(tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = tiny("patch", (0,), **ON_DIGITS, **{"stream.n": 1}).run(tmp_path / "run")
     print_run(open_run(folder))
@@ -91,6 +118,29 @@ def test_a_users_weights_are_taken_from_a_file_by_their_names_in_the_module(tiny
     smaller = tiny("piggyback", **{**net, "net.hidden": 9, "backbone.file": str(tmp_path / "mine.safetensors")})
     with pytest.raises(UsageError, match=r"'1.weight' is of shape \(8, 64\), in the net of shape \(9, 64\)"):
         smaller.build_strategy(smaller.stream())
+
+
+def test_a_stopped_run_does_not_go_on_from_other_weights(tiny: Tiny, tmp_path: Path):
+    net, file = tiny("finetune").build_strategy(tiny("finetune").stream()).net, tmp_path / "weights.safetensors"
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Scored) and event.step == 1:
+            raise Stopped(2)
+
+    def keep(seed: int) -> None:
+        save_file(dict(net.module(seed).state_dict()), file)
+
+    keep(1)
+    experiment = tiny("independent", **{"backbone.file": str(file)})
+    with pytest.raises(Stopped):
+        experiment.run(tmp_path / "run", listeners=lambda stream: [stop])
+    keep(2)
+    with pytest.raises(
+        UsageError, match=rf"backbone \(file {file}\): checksum \w+ then, \w+ now: these are not what the run"
+    ):
+        experiment.run(tmp_path / "run")
+    keep(1)
+    assert open_run(experiment.run(tmp_path / "run")).status == "finished"
 
 
 @pytest.mark.parametrize(

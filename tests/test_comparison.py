@@ -304,6 +304,21 @@ def test_the_command_writes_a_table_and_pictures(folder: Path, tmp_path: Path):
     assert len(list(pictures.iterdir())) == 9
 
 
+@pytest.mark.parametrize(
+    ("by", "needed"),
+    [
+        ("transfer", "the run `independent` beside them"),
+        ("min_acc", "agenda.curve_tasks"),
+    ],
+)
+def test_the_command_does_not_compare_by_a_score_that_nobody_measured(by: str, needed: str, folder: Path):
+    done = CliRunner().invoke(main, ["compare", f"{folder}/finetune-*", f"{folder}/head_only-*", "--by", by])
+    assert done.exit_code == 2
+    assert f"--by {by}: none of these runs has measured" in done.stderr
+    assert f"measured in runs with {needed}" in done.stderr
+    assert "Traceback" not in done.output
+
+
 def test_the_command_names_what_it_cannot_read_and_goes_on(folder: Path, tmp_path: Path):
     (tmp_path / "log.h5").write_bytes(b"nothing")
     done = CliRunner().invoke(main, ["compare", f"{folder}/finetune-*", str(tmp_path), "--by", "forgetting"])

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 START = """
 import itertools
+import numpy as np
 import torch
 from cl_engine.data.source_stream import SourceStream
 from cl_engine.nn.shared_net import SharedNet
@@ -43,8 +44,8 @@ class Plain(SourceStream):
     def global_label(self, kind, local):
         return kind * self.arrays.classes + local
 """
-# what is broken, and a part of the sentence that says so
-STRATEGIES = {
+# what is broken, and parts of the sentences that say so
+STRATEGIES: dict[str, tuple[str, ...]] = {
     "hidden": (
         "    hidden = 0\n    def learn(self, experience):\n        yield from super().learn(experience)\n"
         "        type(self).hidden += 1\n    def predict(self, x, task_id):\n"
@@ -57,8 +58,15 @@ STRATEGIES = {
         "is the same as before and the answers are not",
     ),
     "global randomness": (
-        "    def learn(self, experience):\n        torch.rand(1)\n        yield from super().learn(experience)\n",
-        "drew from torch's global generator",
+        "    def learn(self, experience):\n        torch.rand(1)\n        np.random.rand()\n"
+        "        yield from super().learn(experience)\n",
+        "drew from torch's and NumPy's global generator",
+    ),
+    "order of rows": (
+        "    def predict(self, x, task_id):\n        beside = torch.arange(len(x))[:, None] // 4\n"
+        "        return super().predict(x.clamp_(max=1), task_id) + beside\n",
+        "predict gives rows other answers in another order",
+        "predict changed the rows it was asked about",
     ),
     "outside of the state": (
         "    best = None\n    def learn(self, experience):\n        yield from super().learn(experience)\n"
@@ -74,7 +82,7 @@ STRATEGIES = {
         "mean",
     ),
 }
-STREAMS = {
+STREAMS: dict[str, tuple[str, ...]] = {
     "depends on the past": (
         "    def transform(self, kind, x):\n        self.asked = getattr(self, 'asked', 0) + 1\n"
         "        return x.roll(self.asked, -1)\n",
@@ -84,6 +92,10 @@ STREAMS = {
         "    kept = []\n    def transform(self, kind, x):\n        self.kept.append(x)\n        return x\n",
         "the stream keeps the rows it has given out",
     ),
+    "test rows learned": (
+        "    def prepare(self):\n        self._test.x = self._train.x[: len(self._test.x)]\n",
+        "rows of task 0 are learned and tested",
+    ),
     "labels": (
         "    def _outputs(self):\n        return 2\n",
         "and outputs is 2",
@@ -91,10 +103,10 @@ STREAMS = {
 }
 
 
-def code_of(kind: str, base: str, contract: str, broken: dict[str, tuple[str, str]]) -> str:
+def code_of(kind: str, base: str, contract: str, broken: dict[str, tuple[str, ...]]) -> str:
     """Return broken plug-ins, each with the class that holds it to its contract."""
     code = ""
-    for number, (what, (body, _)) in enumerate(broken.items()):
+    for number, (what, (body, *_)) in enumerate(broken.items()):
         name = f"Broken{base}{number}"
         code += f'\n\nclass {name}({base}):\n    """{what}: a plug-in that breaks its contract."""\n\n{body}'
         code += f"\n\nclass Test{name}({contract}):\n    {kind} = 'mine:{name}'\n"
@@ -135,16 +147,17 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"),
+    ("name", "sentences"),
     [
-        *((f"TestBrokenMine{number}", sentence) for number, (_, sentence) in enumerate(STRATEGIES.values())),
-        *((f"TestBrokenPlain{number}", sentence) for number, (_, sentence) in enumerate(STREAMS.values())),
+        *((f"TestBrokenMine{number}", sentences) for number, (_, *sentences) in enumerate(STRATEGIES.values())),
+        *((f"TestBrokenPlain{number}", sentences) for number, (_, *sentences) in enumerate(STREAMS.values())),
     ],
     ids=[*STRATEGIES, *STREAMS],
 )
-def test_a_broken_plug_in_is_told_what_is_broken(name: str, sentence: str, said: str):
+def test_a_broken_plug_in_is_told_what_is_broken(name: str, sentences: list[str], said: str):
     failures = said.split(f" {name}.")  # pytest heads each with the name of the class and the test
-    assert any(sentence in failure.split("\n___")[0] for failure in failures[1:]), said[-4000:]
+    for sentence in sentences:
+        assert any(sentence in failure.split("\n___")[0] for failure in failures[1:]), said[-4000:]
 
 
 def test_sound_plug_ins_of_ones_own_keep_all_of_it(said: str):

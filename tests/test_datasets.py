@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from cl_engine.data import image_files
 from cl_engine.data.images import to_shape
 from cl_engine.data.source import Arrays
 from cl_engine.errors import UsageError
 from cl_engine.runs import plugins
+from cl_engine.runs.data_root import DataRoot
 from cl_engine.streams.datasets import Datasets
 from cl_engine.testing.small import images
 from cl_engine.testing.streams import same
@@ -87,6 +90,21 @@ def test_data_sets_that_cannot_be_are_refused(sources: list[Any], sentence: str)
         stream(*sources)[len(sources) - 1]
 
 
+def test_what_is_wrong_with_a_later_data_set_is_met_at_the_start():
+    with pytest.raises(UsageError, match="'signals' holds no images"):
+        stream("six", {"source": "signals", "classes": [0, 1]})
+    with pytest.raises(UsageError, match=r"different numbers from 0 to 3, found \[4\]"):
+        stream("six", {"source": "four", "classes": [4]})
+    with pytest.raises(UsageError, match=r"different numbers from 0 to 3, found \[\]"):
+        stream("six", {"source": "four", "classes": []})
+
+
+@pytest.mark.parametrize("options", [{}, {"samples_per_class": 5}, {"validation": 0.3}, {"task_order": [2, 0, 1]}])
+def test_how_many_rows_a_task_has_is_known_without_reading_them(options: dict[str, Any]):
+    found = stream("six", {"source": "four", "classes": [3, 1]}, "two", **options)
+    assert [found.train_rows(step) for step in range(3)] == [len(found[step].train) for step in range(3)]
+
+
 def test_images_of_the_shape_asked_for_stay_as_they_are():
     x = torch.randint(0, 256, (3, 1, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert to_shape(x, (1, 5, 4)) is x
@@ -120,7 +138,7 @@ def test_images_of_one_size_are_taken_as_they_are(tmp_path: Path):
     found = plugins.source("folder/insects").load(written(tmp_path, ((12, 10), (12, 10)), ("train", "val")))
     assert found.train_x.shape == (4, 3, 10, 12)
     assert found.train_y.tolist() == [0, 0, 1, 1]
-    assert found.classes == plugins.source("folder/insects").classes_under(tmp_path) == 2
+    assert found.classes == 2
 
 
 def test_images_of_several_sizes_are_cut_as_for_imagenet(tmp_path: Path):
@@ -138,6 +156,98 @@ def test_a_folder_that_is_not_there_or_empty_is_said(tmp_path: Path):
     (tmp_path / "insects" / "test" / "bee" / "0.png").write_bytes(b"no image")
     with pytest.raises(UsageError, match="is not an image that can be read"):
         plugins.source("folder/insects").load(tmp_path)
+
+
+def grey(value: Any, mode: str | None = None) -> Image.Image:
+    return Image.fromarray(np.full((4, 6), value), mode)
+
+
+def of_alpha(mode: str, alpha: int) -> Image.Image:
+    image = Image.new(mode.removesuffix("A"), (6, 4), 0)
+    image.putalpha(alpha)
+    return image
+
+
+def with_transparent_index() -> Image.Image:
+    image = Image.new("P", (6, 4), 0)
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.info["transparency"] = 0
+    return image
+
+
+@pytest.mark.parametrize(
+    ("suffix", "image", "colour"),
+    [
+        ("png", Image.new("1", (6, 4), 1), (255, 255, 255)),
+        ("png", Image.new("L", (6, 4), 77), (77, 77, 77)),
+        ("png", grey(np.uint16(0)), (0, 0, 0)),
+        ("png", grey(np.uint16(128 * 257 + 100)), (128, 128, 128)),
+        ("tif", grey(np.uint16(65535)), (255, 255, 255)),
+        ("png", of_alpha("LA", 0), (255, 255, 255)),
+        ("png", of_alpha("LA", 255), (0, 0, 0)),
+        ("png", of_alpha("RGBA", 51), (204, 204, 204)),
+        ("png", with_transparent_index(), (255, 255, 255)),
+        ("tif", Image.new("CMYK", (6, 4), (0, 255, 255, 0)), (255, 0, 0)),
+    ],
+)
+def test_an_image_of_any_mode_is_read_as_it_looks_on_paper(
+    suffix: str, image: Image.Image, colour: tuple[int, ...], tmp_path: Path
+):
+    image.save(tmp_path / f"a.{suffix}")
+    found = np.asarray(image_files.read(tmp_path / f"a.{suffix}"))
+    assert found.dtype == np.uint8
+    assert np.unique(found.reshape(-1, 3), axis=0).tolist() == [list(colour)]
+
+
+def test_every_level_of_16_bits_goes_to_the_nearest_of_8(tmp_path: Path):
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    (tmp_path / "a.ppm").write_bytes(b"P5 256 256 65535\n" + levels.astype(">u2").tobytes())
+    for name in ("a.png", "a.ppm"):
+        found = np.asarray(image_files.read(tmp_path / name))[..., 0]
+        assert np.array_equal(found, np.rint(levels / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.int32(70000)])
+def test_an_image_that_does_not_say_what_is_white_is_refused_with_its_file_and_mode(value: Any, tmp_path: Path):
+    image = grey(value)
+    image.save(tmp_path / "a.tif")
+    with pytest.raises(UsageError, match=rf"a\.tif is an image of PIL's mode '{image.mode}'"):
+        image_files.read(tmp_path / "a.tif")
+
+
+def test_photographs_are_turned_upright_where_that_is_asked_for(tmp_path: Path):
+    exif = Image.Exif()
+    exif[image_files.ORIENTATION] = 6  # the camera was held sideways: to be turned clockwise
+    image = Image.fromarray(np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6))
+    for half in ("train", "test"):
+        for label in ("ant", "bee"):
+            (tmp_path / "set" / half / label).mkdir(parents=True)
+            image.save(tmp_path / "set" / half / label / "a.png", exif=exif)
+    stored, turned = (DataRoot(tmp_path).load(f"folder/set{more}").train_x for more in ("", "?upright=true"))
+    assert (stored.shape, turned.shape) == ((2, 3, 4, 6), (2, 3, 6, 4))
+    assert np.array_equal(turned, np.rot90(stored, -1, (2, 3)))
+    with pytest.raises(UsageError, match=r"no option named 'folder/set\.upside'"):
+        DataRoot(tmp_path).load("folder/set?upside=true")
+    with pytest.raises(UsageError, match=r"'upright' is no option; write KEY=VALUE, as in folder/birds\?upright=true"):
+        DataRoot(tmp_path).load("folder/set?upright")
+
+
+def test_what_desktops_and_notebooks_leave_in_folders_is_no_data(tmp_path: Path):
+    written(tmp_path, ((5, 5), (5, 5)))
+    before = DataRoot(tmp_path).load("folder/insects")
+    for half in ("train", "test"):
+        folder = tmp_path / "insects" / half
+        for odd in (".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+            shutil.copytree(folder / "ant", folder / odd)
+            shutil.copytree(folder / "ant", folder / "bee" / odd)
+        (folder / "ant" / "._0.png").write_bytes(b"of a Mac")
+        (folder / ".DS_Store").write_bytes(b"of a Mac")
+        (folder / "bee" / "Thumbs.db").write_bytes(b"of Windows")
+    after = DataRoot(tmp_path).load("folder/insects")
+    assert after.classes == before.classes == 2
+    assert np.array_equal(after.train_x, before.train_x)
+    assert np.array_equal(after.train_y, before.train_y)
 
 
 def test_a_path_is_asked_for_where_one_is_needed_and_refused_where_not():

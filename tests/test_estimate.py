@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cl_engine import estimate
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
+from cl_engine.errors import UsageError
 from cl_engine.estimate import Cost, check_experiment, measured
 from cl_engine.events import EpochEnded
 from cl_engine.experiment import Experiment
+from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
+from cl_engine.training.seed_group import SeedGroup
 
 Tiny = Callable[..., Experiment]
 
@@ -69,6 +76,27 @@ def test_an_estimate_is_made_from_several_experiences_within_its_time(tiny: Tiny
     assert found.test > 0
 
 
+@pytest.mark.parametrize("patience", [5.0, 0.02])
+def test_what_comes_before_the_end_of_the_first_step_is_no_part_of_what_an_experience_takes(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, patience: float
+):
+    """By a clock of its own: the first step takes an hour, as on a busy machine or a slow disk, every other one a second."""
+    experiment = tiny("finetune", (0,), **{"stream.n": 2, "train.epochs": 10, "train.batch": 6})
+    stream = experiment.stream()
+    clock, real = [0.0], SeedGroup._step
+
+    def step(group: SeedGroup, *arguments: object, **named: object) -> object:
+        clock[0] += 1.0 if clock[0] else 3600.0
+        return real(group, *arguments, **named)
+
+    monkeypatch.setattr(SeedGroup, "_step", step)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(estimate, "PATIENCE", patience)
+    cost = measured(stream, experiment.build_strategy(stream))
+    steps = 10 * len(stream[0].train) / 6
+    assert cost.at(0) == pytest.approx(steps, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("options", "grows"), [({"block": 0}, True), ({"block": 2}, False), ({"codec": "basis"}, False)]
 )
@@ -84,3 +112,64 @@ def test_every_strategy_says_whether_its_cost_grows(tiny: Tiny):
     for name in plugins.names("strategies"):
         experiment = tiny(name)
         assert isinstance(experiment.build_strategy(experiment.stream()).growing, bool)
+
+
+# 28 rows at the first step, 21 at the others
+ODD: dict[str, Any] = {
+    "stream.name": "split",
+    "stream.samples_per_class": 7,
+    "net.norm": "batch",
+    "train.batch": 10,
+    "agenda.curve_batches": 0,
+}
+LEFT_OVER = "of the {} rows at step 1 \\(task 1\\) batches of {} leave one over: set train.leftover = 'merge' or 'drop'"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "batch", "rows"),
+    [("finetune", 10, 21), ("independent", 10, 21), ("joint", 12, 49)],
+)
+def test_a_row_left_over_in_a_later_task_is_refused_before_the_first_step_where_batches_are_normalised(
+    strategy: str, batch: int, rows: int, tiny: Tiny, tmp_path: Path
+):
+    experiment = tiny(strategy, (0,), **{**ODD, "train.batch": batch})
+    with pytest.raises(UsageError, match=LEFT_OVER.format(rows, batch)):
+        experiment.run(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match=LEFT_OVER.format(rows, batch)):
+        check_experiment(experiment, "cpu", None)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "changes"),
+    [
+        ("finetune", {"train.leftover": "merge"}),
+        ("finetune", {"train.leftover": "drop"}),
+        ("finetune", {"net.norm": "none"}),
+        ("replay", {}),  # remembered rows join the one
+        ("head_only", {}),  # whose statistics are not the batch's
+        ("packnet", {}),  # likewise after the first task
+        ("joint", {}),
+    ],
+)
+def test_a_row_left_over_does_no_harm_where_nothing_is_normalised_over_it_alone(
+    strategy: str, changes: dict[str, Any], tiny: Tiny, tmp_path: Path
+):
+    experiment = tiny(strategy, (0,), **{**ODD, **changes})
+    assert open_run(experiment.run(tmp_path)).status == "finished"
+
+
+def test_an_experience_without_rows_is_refused_before_the_first_step(tiny: Tiny):
+    experiment = tiny("finetune", **{"stream.samples_per_class": 1, "stream.validation": 0.9})
+    with pytest.raises(UsageError, match="no rows to learn task 0 from, at step 0"):
+        experiment.build_strategy(experiment.stream())
+
+
+def two_outputs() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+
+
+def test_a_net_with_fewer_outputs_than_there_are_labels_is_refused_before_the_first_step(tiny: Tiny):
+    experiment = tiny("finetune", **{"net.name": "tests.test_estimate:two_outputs"})
+    with pytest.raises(UsageError, match="the net has 2 outputs, fewer than the 10 classes"):
+        experiment.build_strategy(experiment.stream())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from cl_engine.data.stream import Data
 from cl_engine.engine import loop
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.evaluator import Evaluator
@@ -93,6 +94,38 @@ def test_left_to_itself_it_checks_no_more_than_it_tests_anyway(tiny: Tiny):
     assert evaluated(events) == evaluated(walked(experiment))
     # one in a hundred would be up to three after an experience, and 448 in all
     assert 150 < len(checked) <= 299
+
+
+@pytest.mark.parametrize("agenda", [{"agenda.curve_batches": 1, "agenda.curve_tasks": 2}, {"agenda.curve_batches": 0}])
+def test_rows_are_tested_in_one_drawn_order_that_tells_nothing_of_their_classes(tiny: Tiny, agenda: dict[str, int]):
+    experiment = tiny("independent", (0,), **agenda)
+    stream = experiment.stream()
+    sorted_by_class = [stream.test(task).y for task in range(3)]
+    assert all(bool((y.diff() >= 0).all()) for y in sorted_by_class)
+    tested: list[tuple[int, ...]] = []
+    shuffle = Data.shuffled
+
+    def noting(data: Data, seed: int = 0) -> Data:
+        found = shuffle(data, seed)
+        tested.append(tuple(found.y.tolist()))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Data, "shuffled", noting)
+        patch.setattr(loop, "n_correct", lambda logits, test: (tested.append(tuple(test.y.tolist())), (0,))[1])
+        walked(experiment)
+    assert len(set(tested)) == 1  # of tasks with as many rows of each class
+    assert sorted(tested[0]) == sorted_by_class[0].tolist() != list(tested[0])
+    assert len(set(tested[0][:8])) > 3
+
+
+def test_the_order_of_rows_follows_the_seed_of_the_stream(tiny: Tiny):
+    def first(seed: int) -> list[int]:
+        experiment = tiny("finetune", (0,), **{"stream.seed": seed})
+        stream = experiment.stream()
+        return Evaluator(stream, experiment.build_strategy(stream)).test(0).y.tolist()
+
+    assert first(0) == first(0) != first(1)
 
 
 def test_test_rows_are_kept_only_where_they_are_asked_for_again_and_again(tiny: Tiny):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cl_engine.checkpoints import file as checkpoint
 from cl_engine.core.tree import Tree
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.errors import RunFailed, UsageError
@@ -22,9 +25,11 @@ from cl_engine.events import EpochEnded, Event
 from cl_engine.nn.net import Net
 from cl_engine.nn.task_heads import mixed_logits
 from cl_engine.runs import plugins
+from cl_engine.training.early_stopping import EarlyStopping, Plateau
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import Curve, FitJob, FitOptions, TrainingProbe
-from cl_engine.training.optimizers import Train, optimizer_class
+from cl_engine.training.fit_observer import FitEnded, ObservedFit
+from cl_engine.training.optimizers import Train, optimizer_class, optimizers_for
 
 
 def net_of(name: str = "mlp", **options: Any) -> Net:
@@ -60,15 +65,15 @@ def run(job: FitJob) -> tuple[Tree, list[Event]]:
             return end.value, events
 
 
-def by_hand(job: FitJob, net: Net, seed_index: int) -> dict[str, torch.Tensor]:
-    """Train one seed in a plain loop, on the batches that the engine derives."""
+def by_hand(job: FitJob, net: Net, seed_index: int, sizes: list[int]) -> dict[str, torch.Tensor]:
+    """Train one seed in a plain loop, on the batches that the engine derives, of these sizes."""
     from cl_engine.core import rng
 
     params = {name: tensor[seed_index].clone().requires_grad_() for name, tensor in job.params.items()}
     optimizer = torch.optim.SGD(params.values(), lr=job.train.lr, momentum=job.train.momentum)
     for epoch in range(job.train.epochs):
         order = torch.randperm(50, generator=rng.tensors(job.seeds[seed_index], "order", 0, 0, epoch))
-        for index in order.split(job.train.batch):
+        for index in order[: sum(sizes)].split(sizes):
             optimizer.zero_grad()
             F.cross_entropy(net.one(params, job.rows[0][index]), job.rows[1][index]).backward()
             optimizer.step()
@@ -76,13 +81,45 @@ def by_hand(job: FitJob, net: Net, seed_index: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_every_seed_ends_where_a_plain_loop_on_the_same_batches_ends(together: bool):
+@pytest.mark.parametrize(
+    ("leftover", "sizes"), [("keep", [16, 16, 16, 2]), ("drop", [16, 16, 16]), ("merge", [16, 16, 18])]
+)
+def test_every_seed_ends_where_a_plain_loop_on_the_same_batches_ends(together: bool, leftover: str, sizes: list[int]):
     net = net_of()
-    job = job_of(net, side_by_side=together)
+    how = Train(epochs=3, batch=16, lr=0.1, momentum=0.9, leftover=leftover)  # type: ignore[arg-type]
+    job = job_of(net, side_by_side=together, train=how)
     trained, _ = run(job)
     for s in range(3):
-        for name, tensor in by_hand(job, net, s).items():
+        for name, tensor in by_hand(job, net, s, sizes).items():
             torch.testing.assert_close(trained[name][s], tensor.detach(), rtol=1e-4, atol=1e-5)
+
+
+@given(rows=st.integers(1, 60), batch=st.integers(1, 20), leftover=st.sampled_from(["keep", "drop", "merge"]))
+def test_an_epoch_learns_each_row_once_but_for_those_left_over_that_are_dropped(rows: int, batch: int, leftover: Any):
+    how = Train(batch=batch, leftover=leftover)
+    learned = [k for number in range(how.batches(rows)) for k in range(rows)[how.places(number, rows)]]
+    assert learned == list(range(how.learned(rows)))
+    assert how.learned(rows) == (rows - rows % batch if leftover == "drop" and rows >= batch else rows)
+    sizes = [len(range(rows)[how.places(number, rows)]) for number in range(how.batches(rows))]
+    assert set(sizes[:-1]) <= {batch}
+    assert leftover == "keep" or rows < batch or sizes[-1] >= batch
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_loss_and_the_operations_of_an_epoch_are_those_of_the_rows_it_learned(together: bool):
+    def of(leftover: Any) -> EpochEnded:
+        how = Train(epochs=1, batch=16, lr=1e-9, leftover=leftover)
+        job = job_of(net_of(), loss=lambda params, frozen, x, y: params["head.bias"].sum() * 0 + 1, train=how)
+        return next(e for e in run(dataclasses.replace(job, side_by_side=together))[1] if isinstance(e, EpochEnded))
+
+    assert of("keep").loss == of("drop").loss == of("merge").loss == (1.0, 1.0, 1.0)
+    counted = [
+        next(
+            e.flops for e in run(job_of(net_of(), train=Train(batch=16, leftover=how)))[1] if isinstance(e, EpochEnded)
+        )
+        for how in ("keep", "drop", "merge")  # type: ignore[arg-type]
+    ]
+    assert counted[0] == counted[2] == pytest.approx(counted[1] * 50 / 48)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
@@ -95,6 +132,19 @@ def test_side_by_side_and_in_turn_agree_within_rounding(optimizer: str):
         torch.testing.assert_close(together[name], in_turn[name], rtol=1e-4, atol=1e-5)
     losses = [[e.loss for e in log if isinstance(e, EpochEnded)] for log in (events, others)]
     torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("milestones", "rates"), [([], [0.4, 0.3, 0.1, 0.0]), ([2], [0.4, 0.3, 0.01, 0.0])])
+def test_a_cosine_takes_the_rate_from_lr_to_nothing_over_the_epochs(milestones: list[int], rates: list[float]):
+    train = Train(epochs=3, lr=0.4, schedule="cosine", milestones=milestones)
+    [optimizer], schedules = optimizers_for({("w",): torch.zeros(1, requires_grad=True)}, train, {})
+    found = []
+    for _ in range(4):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for schedule in schedules:
+            schedule.step()
+    assert found == pytest.approx(rates)  # ½ (1 + cos(π k / 3)) · lr
 
 
 def test_in_turn_a_seed_is_bit_identical_to_itself_alone():
@@ -246,6 +296,62 @@ def test_a_fit_ends_when_no_seed_gets_better_for_longer_than_its_patience(togeth
     job = job_of(net, side_by_side=together, train=train, validation=hopeless, patience=2)
     _, events = run(job)
     assert sum(isinstance(event, EpochEnded) for event in events) == 4
+
+
+def test_the_rate_is_divided_after_epochs_without_a_better_validation_loss_until_it_is_too_small():
+    net = net_of()
+    hopeless = (torch.zeros(4, 1, 6, 6), torch.tensor([0, 1, 2, 0]))
+    train, rule = Train(epochs=20, batch=16, lr=1e-9), Plateau(patience=2, factor=3.0, least=1e-10)
+    _, events = run(job_of(net, train=train, validation=hopeless, judge="loss", plateau=rule))
+    assert sum(isinstance(event, EpochEnded) for event in events) == 1 + 3 * 2  # 1e-9 / 27 is too small
+
+
+def test_a_fit_whose_rate_follows_the_validation_rows_is_resumed_where_it_was(tmp_path: Path):
+    rule, weight = Plateau(patience=1, factor=2.0, least=0.1), torch.zeros(1)
+    # the second has the rate that the first has by then, as an optimiser that is taken up again
+    stopping = [EarlyStopping(1, None, rule, [torch.optim.SGD([weight], rate)]) for rate in (1.0, 0.5)]
+    for score in (0.5, 0.4, 0.6):
+        stopping[0].look(torch.tensor([score]), {"w": torch.zeros(1)})
+    checkpoint.save(tmp_path / "state", stopping[0].state())
+    stopping[1].restore(checkpoint.load(tmp_path / "state"))
+    ends = []
+    for one in stopping:
+        looks = 0
+        while not one.enough:
+            one.look(torch.tensor([0.5]), {"w": torch.zeros(1)})
+            looks += 1
+        ends.append(looks)
+    assert ends == [3, 3]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_epoch_of_least_validation_loss_is_kept_where_the_loss_is_to_decide(together: bool):
+    net = net_of()
+    x = torch.randn(30, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    validation, train = (x, x.flatten(1)[:, :3].argmax(dim=1)), Train(epochs=6, batch=16, lr=0.4, momentum=0.9)
+    options: dict[str, Any] = {"side_by_side": together, "train": train, "validation": validation, "judge": "loss"}
+
+    def losses(params: Tree) -> torch.Tensor:
+        return torch.stack([F.cross_entropy(logits, validation[1]) for logits in net.all(params, x)])
+
+    kept, last = (losses(run(job_of(net, **options, keep_best=best))[0]) for best in (True, False))
+    assert torch.equal(last, losses(run(job_of(net, **{**options, "validation": None}))[0]))
+    assert (kept < last).any() and (kept <= last).all()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_gradients_of_each_seed_are_clipped_to_a_norm_all_weights_together(together: bool):
+    net, params = net_of(), net_of().init([0, 1, 2])
+    train = Train(epochs=1, batch=50, lr=1.0)
+    moved = []
+    for clip in (None, 0.01):
+        after = run(job_of(net, params=params, side_by_side=together, train=train, clip=clip))[0]
+        steps = torch.cat([(after[name] - params[name]).flatten(1) for name in params], dim=1)
+        moved.append(steps)
+    free, clipped = moved
+    assert (free.norm(dim=1) > 0.02).all()
+    torch.testing.assert_close(clipped.norm(dim=1), torch.full((3,), 0.01), rtol=1e-3, atol=0)
+    torch.testing.assert_close(clipped / 0.01, free / free.norm(dim=1, keepdim=True), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -410,9 +516,18 @@ def test_an_observer_follows_every_step_of_seeds_in_turn_and_changes_nothing():
     class Points:
         def __init__(self) -> None:
             self.seen: list[str] = []
+            self.until = 100
+
+        def fit_begins(self, fits: Sequence[ObservedFit]) -> None:
+            self.seen.append(f"fits {len(fits)}")
+
+        def fit_ends(self) -> None:
+            self.seen.append("over")
 
         def batch_begins(self, x: torch.Tensor, y: torch.Tensor) -> None:
             torch.rand(3)  # what it draws is its own affair
+            if sum(point == "ends" for point in self.seen) == self.until:
+                raise FitEnded
             self.seen.append(f"begins {len(x)} {len(y)}")
 
         def batch_answered(self, logits: torch.Tensor, loss: torch.Tensor) -> None:
@@ -432,5 +547,22 @@ def test_an_observer_follows_every_step_of_seeds_in_turn_and_changes_nothing():
     observed, events = run(job_of(net, **how, observer=points))
     unobserved = [event.flops for event in run(job_of(net, **how))[1] if isinstance(event, EpochEnded)]
     assert [event.flops for event in events if isinstance(event, EpochEnded)] == unobserved
-    assert points.seen == ["begins 25 25", "answered (25, 3)", "gradients", "ends"] * 2
+    step = ["begins 25 25", "answered (25, 3)", "gradients", "ends"]
+    assert points.seen == ["fits 1", *step * 2, "over"]
     assert all(torch.equal(plain[name], observed[name]) for name in plain)
+    half = Points()
+    half.until = 1
+    ended, events = run(job_of(net, **how, observer=half))
+    assert half.seen == ["fits 1", *step, "over"]
+    assert not events
+    assert any(not torch.equal(plain[name], ended[name]) for name in plain)
+
+
+def test_the_share_of_the_rate_in_an_epoch_is_that_of_the_schedules():
+    train = Train(optimizer="sgd", lr=0.1, epochs=6, schedule="cosine", milestones=[2, 4], gamma=0.5)
+    optimizers, schedules = optimizers_for({("w",): torch.zeros(1, requires_grad=True)}, train, {})
+    for epoch in range(train.epochs):
+        assert optimizers[0].param_groups[0]["lr"] == pytest.approx(train.lr * train.rate_share(epoch))
+        optimizers[0].step()
+        for schedule in schedules:
+            schedule.step()

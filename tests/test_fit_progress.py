@@ -34,6 +34,7 @@ NETS: dict[str, dict[str, Any]] = {
 HOW: list[dict[str, Any]] = [
     {"train.optimizer": "adam"},
     {"train.optimizer": "sgd", "train.momentum": 0.9, "train.milestones": [1, 2]},
+    {"train.optimizer": "sgd", "train.schedule": "cosine", "train.milestones": [2]},
     {"train.optimizer": "adagrad", "train.weight_decay": 0.01},
 ]
 

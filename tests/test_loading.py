@@ -60,12 +60,11 @@ CALLS = {
     "os.popen": {},
     "importlib.import_module": {
         "plugins.py": "module:object, which is code by nature: what a scenario or a command names so is imported",
-        "benchmarks.py": "likewise, a benchmark of Avalanche's or module:function",
+        "benchmarks.py": "Avalanche's benchmarks, by a name of ours",
         "lazy_import.py": "Avalanche itself, by a name of ours",
         "moved.py": "modules of this package, by names of ours",
         "registry.py": "the exporters of this package, by its own names",
         "needed.py": "packages that exporters need, by names of ours",
-        "recipe.py": "the factory by which a guest's strategy is made, named on the command line",
     },
 }
 

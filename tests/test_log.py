@@ -41,7 +41,7 @@ def test_the_results_open_labelled_in_xarray_by_either_engine(run: Run, engine: 
         assert found["n_correct"].dims == found["n_total"].dims == ("evaluation", "task", "seed")
         for score in ("acc", "bwt", "fwt", "forgetting"):
             assert found[score].dims == ("evaluation", "seed")
-        assert found["memory"].dims == ("experience", "part")
+        assert found["memory"].dims == found["memory_apart"].dims == ("experience", "part")
         assert found["evaluation_step"].values.tolist() == [-1, 0, 1, 2, 3, 4]
         assert found["experience_task"].values.tolist() == [0, 1, 2, 3, 1]
         assert found["seed"].values.tolist() == [0, 5]
@@ -50,6 +50,9 @@ def test_the_results_open_labelled_in_xarray_by_either_engine(run: Run, engine: 
         assert [str(name) for name in found["task_name"].values][:2] == ["plain", "permutation 1"]
         assert float(found["accuracy"].sel(seed=5, task=1, evaluation=5)) > 0.1
         assert int(found["memory"].sel(part="memory", experience=1)) > 0
+        assert (
+            found["memory_apart"].values.tolist() == [[4 * (12 * 10 + 10), 0, 0]] * 5
+        )  # the head that new tasks start from
 
 
 @pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cl_engine.core.bank import Bank
-from cl_engine.data.stream import Stream
+from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.masks import guard
-from cl_engine.masks.events import GatesUsed, LayerMask, MaskOverlap, TaskInferred, WeightsOwned
+from cl_engine.masks.events import GatesUsed, LayerMask, MaskOverlap, MaskRate, TaskInferred, WeightsOwned
 from cl_engine.masks.gates import Gates
 from cl_engine.masks.layout import Layout, maskable
 from cl_engine.masks.norms import TaskNorms, norm_after
@@ -35,6 +35,11 @@ from cl_engine.nets.mlp import Mlp
 from cl_engine.nets.resnet18 import Resnet18
 from cl_engine.nn.head import HEAD_BIAS
 from cl_engine.nn.net import Net
+from cl_engine.runs.plugins import net_builder
+from cl_engine.strategies import supsup
+from cl_engine.strategies.supsup import SupSup
+from cl_engine.training.optimizers import Train
+from cl_engine.training.pretraining import Backbone
 
 Tiny = Callable[..., Experiment]
 NORMED = {"net.norm": "batch"}
@@ -209,17 +214,17 @@ def test_a_task_that_comes_back_leaves_the_others_as_they_are(tiny: Tiny, name: 
 # Piggyback
 
 
-def test_memory_is_the_backbone_and_a_bit_a_weight_and_a_head_for_every_task(tiny: Tiny):
+def test_memory_is_a_bit_a_weight_and_a_head_for_every_task_and_the_random_backbone_stands_apart(tiny: Tiny):
     for event, _, strategy in learned(tiny("piggyback")):
         if isinstance(event, TaskLearned):
             net, tasks = strategy.net, event.task_id + 1
             weights = sum(math.prod(net.shapes[name]) for name in maskable(net))
             head = net.outputs * (net.width + 1)
             assert event.memory == {
-                "backbone": 4 * net.parameters,
                 "masks": tasks * math.ceil(weights / 8),
                 "heads": 4 * tasks * head,
             }
+            assert event.apart == {"backbone": 4 * net.parameters}
 
 
 def test_per_task_normalisation_is_counted(tiny: Tiny):
@@ -234,6 +239,26 @@ def test_too_few_steps_to_flip_a_bit_are_refused_also_when_the_rate_falls(tiny: 
         last(tiny("piggyback", **{**published, "train.epochs": 16}))
     with pytest.raises(UsageError, match="no mask bit can flip"):
         last(tiny("piggyback", **published, **{"train.milestones": [5]}))
+
+
+def test_left_to_itself_the_rate_of_scores_is_as_published_where_steps_suffice_and_grows_where_there_are_few(
+    tiny: Tiny,
+):
+    def rate(**options: Any) -> MaskRate:
+        events = (
+            event for event, _, _ in learned(tiny("piggyback", (0,), mask_lr="auto", **options, **{"stream.n": 1}))
+        )
+        return next(event for event in events if isinstance(event, MaskRate))
+
+    few, fewer, falling = rate(), rate(**{"train.epochs": 1}), rate(**{"train.milestones": [1]})
+    assert (few.steps, fewer.steps) == (6, 3)
+    assert few.rate * 6 == pytest.approx(20 * 0.005)  # twenty times the way from a score's start to the threshold
+    assert (fewer.rate, falling.rate) == (pytest.approx(2 * few.rate), pytest.approx(few.rate * 2 / 1.1))
+    strategy, stream = tiny("piggyback").build_strategy(tiny("piggyback").stream()), tiny("piggyback").stream()
+    strategy.configure({})
+    strategy.train = strategy.train.model_copy(update={"epochs": 400})
+    assert strategy.mask_lr == "auto"
+    assert strategy._mask_train(stream[0]).lr == 1e-4
 
 
 def test_a_mask_and_its_overlap_with_others_are_told_layer_by_layer(tiny: Tiny, tmp_path: Path):
@@ -262,7 +287,7 @@ def test_tasks_take_free_weights_and_give_back_the_smallest(tiny: Tiny):
 
 @pytest.mark.parametrize(("tasks", "bits"), [(1, 1), (3, 2), (4, 3)])
 def test_owners_take_as_many_bits_as_the_number_of_tasks(tiny: Tiny, tasks: int, bits: int):
-    strategy = last(tiny("packnet", (0,), **{"stream.n": tasks}))
+    strategy = last(tiny("packnet", (0,), prune=0.5, **{"stream.n": tasks}))
     assert len(strategy.state["owners"]) == bits
     assert strategy._owners()["1.weight"].unique().tolist() == list(range(tasks + 1))
 
@@ -278,19 +303,168 @@ def test_shares_to_prune_must_be_shares(tiny: Tiny):
         last(tiny("packnet", prune=[0.5, 1.0]))
 
 
+def test_left_to_itself_every_task_ends_with_as_many_weights_where_their_number_is_known(tiny: Tiny):
+    events = [
+        e for e, _, _ in learned(tiny("packnet", (0,), **{"net.hidden": [12, 12]})) if isinstance(e, WeightsOwned)
+    ]
+    assert [round(event.owned[0] * 64 * 12) for event in events if event.part == "1.weight"] == [256, 256, 256]
+    assert events[-1].free == (0.0,)
+    endless = tiny("packnet", (0,), **{"stream.n": None}).build_strategy(tiny("packnet").stream())
+    assert [endless._share(owner) for owner in (1, 2, 3)] == [0.5, 0.75, 0.75]
+
+
+def with_backbone(experiment: Experiment) -> Iterator[tuple[Event, Stream, Any]]:
+    stream = experiment.stream()
+    net = experiment.build_strategy(stream).net
+    backbone = Backbone({name: tensor[0] for name, tensor in net.init([77]).items()})
+    strategy = experiment.build_strategy(stream, backbone)
+    for event in simulate(stream, strategy, plan(stream, experiment.agenda)):
+        yield event, stream, strategy
+
+
+@pytest.mark.parametrize("norm", POLICIES)
+def test_packnet_prunes_and_keeps_a_backbone_as_the_task_before_the_first(tiny: Tiny, norm: str):
+    options = {"prune": [0.5, 0.75], "norm": norm, **NORMED}
+    *_, (_, _, strategy) = with_backbone(tiny("packnet", **options))
+    net = strategy.net.init(strategy.seeds)
+    owners = strategy._owners()["1.weight"]
+    size = 64 * 12
+    assert [int((owners[0] == owner).sum()) for owner in range(5)] == [162, 384, 96, 72, 54]
+    first = owners == 1
+    assert torch.equal(strategy.state["net"]["1.weight"][first], net["1.weight"][first])
+    assert net["1.weight"][first].abs().min() >= net["1.weight"][~first].abs().max()
+    assert first.sum() == size
+    assert torch.equal(strategy.state["net"]["1.bias"], net["1.bias"])
+
+
+def test_packnet_may_begin_with_a_backbone_and_overwrite_it(tiny: Tiny):
+    *_, (_, _, strategy) = with_backbone(tiny("packnet", (0,), prune=[0.5, 0.75], backbone="overwritten"))
+    assert [int((strategy._owners()["1.weight"] == owner).sum()) for owner in range(4)] == [216, 384, 96, 72]
+    assert not torch.equal(strategy.state["net"]["1.bias"], strategy.net.init([0])["1.bias"])
+
+
+def test_with_a_backbone_packnets_earlier_tasks_are_answered_bit_for_bit_as_before(tiny: Tiny):
+    first: dict[int, torch.Tensor] = {}
+    for event, stream, strategy in with_backbone(tiny("packnet", (0,))):
+        if isinstance(event, TaskLearned):
+            for task in range(event.task_id + 1):
+                logits = strategy.predict(stream.test(task).x, task)
+                assert torch.equal(first.setdefault(task, logits), logits)
+
+
 # SupSup
 
 
-def test_the_random_network_takes_a_bit_a_weight(tiny: Tiny):
-    for event, _, strategy in learned(tiny("supsup", density=0.25)):
+@pytest.mark.parametrize(("biases", "rest"), [("none", 0), ("initial", 12)])
+def test_the_random_network_takes_a_bit_a_weight(tiny: Tiny, biases: str, rest: int):
+    for event, _, strategy in learned(tiny("supsup", density=0.25, biases=biases)):
         if isinstance(event, TaskLearned):
             weights = 64 * 12 + 12 * 10
-            rest = 12 + 10
-            assert event.memory["backbone"] == weights // 8 + 2 * 4 + rest * 4
+            assert event.apart == {"backbone": weights // 8 + 2 * 4 + rest * 4}
+            assert "backbone" not in event.memory
             assert event.memory["masks"] == (event.task_id + 1) * weights // 8
             masks = strategy._store.of(strategy.state["masks"], event.task_id)
             assert {name: int(mask[0].sum()) for name, mask in masks.items()} == {"1.weight": 192, "head.weight": 30}
             assert strategy._net(0)[HEAD_BIAS].eq(0).all()
+
+
+def test_the_released_net_has_the_published_densities_and_magnitudes_and_no_biases():
+    net = net_of(Resnet18(), (3, 32, 32), outputs=5)
+    strategy = SupSup(net, erdos_renyi=16, scale="fan_in", biases="none")
+    # min(½, 16 · (inputs + outputs) / weights) and √(2 / (inputs · kernel)), by hand
+    published = {
+        "stem.0.weight": (0.5, 540, 27),
+        "blocks.0.conv1.weight": (16 * 40 / 3600, 3600, 180),
+        "blocks.2.conv1.weight": (16 * 60 / 7200, 7200, 180),
+        "blocks.2.shortcut.0.weight": (0.5, 800, 20),
+        "blocks.3.conv2.weight": (16 * 80 / 14400, 14400, 360),
+        "blocks.4.conv1.weight": (16 * 120 / 28800, 28800, 360),
+        "blocks.5.conv1.weight": (16 * 160 / 57600, 57600, 720),
+        "blocks.6.conv1.weight": (16 * 240 / 115200, 115200, 720),
+        "blocks.6.shortcut.0.weight": (0.3, 12800, 80),
+        "blocks.7.conv2.weight": (16 * 320 / 230400, 230400, 1440),
+        "head.weight": (0.5, 800, 160),
+    }
+    state = strategy.start()
+    magnitudes = dict(zip(strategy._store.layout.shapes, state["backbone"]["scales"][0].tolist(), strict=True))
+    scores = {name: torch.rand(1, *shape) for name, shape in strategy._store.layout.shapes.items()}
+    kept = strategy._hard(scores)
+    for name, (density, weights, fan_in) in published.items():
+        assert strategy._densities[name] == pytest.approx(density)
+        assert (kept[name].numel(), int(kept[name].sum())) == (weights, round(density * weights))
+        assert magnitudes[name] == pytest.approx(math.sqrt(2 / fan_in))
+    assert len(magnitudes) == 21
+    assert all("norm" in name or ".1." in name for name in state["backbone"]["rest"])  # what is left is BatchNorm's
+
+
+def test_the_magnitude_may_follow_the_weights_that_the_mask_keeps_layer_by_layer():
+    strategy = SupSup(mlp(), erdos_renyi=1.5, scale="kept_fan_in")
+    shapes, found = strategy._store.layout.shapes, strategy._magnitudes
+    assert strategy._densities["1.weight"] == pytest.approx(1.5 * (6 + 16) / 96)
+    assert found == [pytest.approx(math.sqrt(2 / (s[1] * strategy._densities[n]))) for n, s in shapes.items()]
+
+
+def test_the_network_is_random_whatever_the_backbone_unless_asked_otherwise():
+    build, shape = net_builder("mlp", {"hidden": [6]}, (1, 4, 4), 4), (1, 4, 4)
+    plain = Net(build, shape)
+    taught = {name: tensor[0].abs() for name, tensor in plain.init([0]).items() if "head" not in name}
+    net = Net(build, shape, pretrained=taught)
+    signs = {network: SupSup(net, network=network).start()["backbone"]["signs"] for network in ("random", "backbone")}
+    assert torch.equal(signs["random"], SupSup(plain).start()["backbone"]["signs"])
+    assert int(signs["backbone"][0, 0]) == 255
+    assert int(signs["random"][0, 0]) != 255
+
+
+def test_scores_follow_the_scenarios_schedule_and_have_a_decay_of_their_own():
+    strategy = SupSup(mlp(), train=Train(schedule="cosine", weight_decay=0.5), mask_decay=1e-4, mask_lr=0.02)
+    strategy.state, given = strategy.start(), {}
+
+    def fit(*_: Any, **options: Any) -> Iterator[Event]:
+        given.update(options["overrides"])
+        raise StopIteration
+
+    strategy.fit = fit  # type: ignore[method-assign,assignment]
+    rows = Data(torch.zeros(4, 1, 4, 4), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(strategy.learn(Experience(step=0, task_id=0, train=rows, validation=rows, classes=4)))
+    how = given["scores"]
+    assert (how.schedule, how.weight_decay, how.lr, how.optimizer) == ("cosine", 1e-4, 0.02, "adam")
+
+
+def test_the_scenario_of_split_cifar100_is_as_released():
+    options = Experiment.of("supsup_split_cifar100", "supsup").resolved
+    released = {
+        "erdos_renyi": 16.0,
+        "scale": "fan_in",
+        "biases": "none",
+        "heads": "masked",
+        "norm": "statistics",
+        "mask_lr": 1e-3,
+        "mask_optimizer": "adam",
+        "mask_decay": 1e-4,
+    }
+    assert options["strategy"].items() >= released.items()
+    trained = {"schedule": "cosine", "epochs": 250, "batch": 128, "crop": 4, "flip": 0.5}
+    assert options["train"].items() >= trained.items()
+    assert (options["net"]["name"], options["net"]["width"], options["net"]["norm"]) == ("resnet18", 20, "batch")
+
+
+def test_inference_is_tried_on_rows_of_all_classes(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(supsup, "TRIED", 10)
+    tried: list[torch.Tensor] = []
+    ask = SupSup._inferred
+    monkeypatch.setattr(SupSup, "_inferred", lambda self, x: (tried.append(x), ask(self, x))[1])
+    options = {"stream.setting": "domain", "stream.n": 1, "agenda.evaluate_ahead": 0}
+    *_, (_, stream, _) = learned(tiny("supsup", (0,), **options))
+    train = stream[0].train
+    classes = [int(train.y[(train.x == row).flatten(1).all(dim=1)][0]) for row in tried[0]]
+    assert sorted(classes) == list(range(10)) != classes
+
+
+def test_rows_that_decide_together_are_an_order_that_matters(tiny: Tiny):
+    for setting, rows, matters in (("domain", 2, True), ("domain", 1, False), ("task", 2, False)):
+        experiment = tiny("supsup", (0,), infer_rows=rows, **{"stream.setting": setting})
+        assert experiment.build_strategy(experiment.stream()).order_matters is matters
 
 
 def test_the_task_is_inferred_as_the_one_whose_weight_lowers_the_entropy():
@@ -338,18 +512,57 @@ def test_weights_between_used_units_are_shut_and_others_open():
     assert gates.open(used, "1.weight", torch.zeros(6, 16))[:2, 0].tolist() == [0, 0.5]
 
 
-def test_the_gradient_of_an_embedding_is_compensated_as_published(tiny: Tiny):
-    strategy = tiny("hat").build_strategy(tiny("hat").stream())
-    e, s, most = torch.tensor([0.3, -1.2, 2.0], dtype=torch.float64), torch.tensor(3.0, dtype=torch.float64), 400.0
-    ours = e.clone().requires_grad_(True)
-    gate = strategy._gate(ours, s)
+def gradient_of_gates(tiny: Tiny, kind: str, s: float, embedding: torch.Tensor) -> torch.Tensor:
+    strategy = tiny("hat", gradient=kind).build_strategy(tiny("hat").stream())
+    ours = embedding.clone().requires_grad_(True)
+    gate = strategy._gate(ours, torch.tensor(s, dtype=embedding.dtype))
+    assert torch.equal(gate, torch.sigmoid(s * embedding))
     gate.sum().backward()
+    assert ours.grad is not None
+    return ours.grad
+
+
+@pytest.mark.parametrize("kind", ["exact", "released"])
+def test_the_gradient_of_an_embedding_is_compensated_as_published(tiny: Tiny, kind: str):
+    e, s, most = torch.tensor([0.3, -1.2, 2.0], dtype=torch.float64), 3.0, 400.0
     plain = e.clone().requires_grad_(True)
     torch.sigmoid(s * plain).sum().backward()
     assert plain.grad is not None
     published = plain.grad * most / s * (torch.cosh(s * e) + 1) / (torch.cosh(e) + 1)
-    assert torch.allclose(gate, torch.sigmoid(s * e))
-    assert torch.allclose(ours.grad, published)  # type: ignore[arg-type]
+    torch.testing.assert_close(gradient_of_gates(tiny, kind, s, e), published)
+
+
+def test_saturated_gates_have_no_gradient_as_released_and_their_own_by_the_exact_formula(tiny: Tiny):
+    e = torch.tensor([1.0, 0.1, -0.5])
+    assert gradient_of_gates(tiny, "released", 400.0, e).tolist() == [0.0, 0.0, 0.0]
+    exact = gradient_of_gates(tiny, "exact", 400.0, e)
+    assert exact.tolist() == pytest.approx([78.6, 99.8, 94.0], abs=0.05)
+
+
+SGD = {"train.optimizer": "sgd", "train.lr": 0.05, "train.epochs": 10, "stream.samples_per_class": 40}
+
+
+def test_at_the_published_penalty_hat_keeps_units_open_for_its_tasks(tiny: Tiny):
+    opened = {}
+    for kind in ("released", "exact"):
+        told = [e for e, _, _ in learned(tiny("hat", (0,), gradient=kind, **SGD, **{"stream.n": 2}))]
+        opened[kind] = [event.open[0] for event in told if isinstance(event, GatesUsed)]
+    assert opened["exact"] == [0.0, 0.0]
+    assert min(opened["released"]) > 0.1
+
+
+def test_hat_may_keep_the_epoch_of_least_validation_loss_and_let_the_rate_follow_it(tiny: Tiny):
+    losses: dict[str, torch.Tensor] = {}
+    options = {**SGD, "train.lr": 1.0, "sparsity": 0.1, "stream.n": 1, "stream.validation": 0.3}
+    for name, own in (("last", {}), ("best", {"keep_best": True}), ("patient", {"keep_best": True, "lr_patience": 1})):
+        *_, (_, stream, strategy) = learned(tiny("hat", **options, **own))
+        rows = stream[0].validation
+        losses[name] = torch.nn.functional.cross_entropy(strategy.predict(rows.x, 0).flatten(0, 1), rows.y.repeat(2))
+    assert losses["patient"] < losses["best"] < losses["last"]
+    with pytest.raises(
+        UsageError, match=r"hat: lr_patience and keep_best .* set stream\.validation, or leave them out"
+    ):
+        last(tiny("hat", keep_best=True))
 
 
 def test_the_slope_of_the_gates_grows_within_an_epoch(tiny: Tiny):

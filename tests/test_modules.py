@@ -18,7 +18,6 @@ from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import CurvePoint, EpochEnded, Evaluated, Event, Progress
 from cl_engine.experiment import Experiment
-from cl_engine.modules.candidate_fit import CandidateFit, fit_candidates
 from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.division import division
 from cl_engine.modules.events import CandidateTried, ModuleAdded, PathChosen, PathSampled, PathStep
@@ -26,6 +25,7 @@ from cl_engine.modules.library import Library
 from cl_engine.nets.mlp import Mlp
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net
+from cl_engine.training.candidate_fit import CandidateFit, fit_candidates
 from cl_engine.training.fit_job import TrainingProbe
 from tests.conftest import TINY
 

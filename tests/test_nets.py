@@ -58,6 +58,8 @@ def test_integers_are_scaled_by_mean_and_deviation_and_floats_are_left_alone():
     assert made.prepare(whole).flatten().tolist() == [0.0, 1.0, 2.0, -0.5]
     x = torch.randn(1, 1, 2, 2)
     assert made.prepare(x) is x
+    assert torch.equal(made.prepare(x.double()), x)
+    assert torch.equal(made.prepare(x.to(torch.bfloat16)), x.to(torch.bfloat16).to(torch.float32))
 
 
 def test_a_users_module_works_unchanged_whatever_its_head_is_called():
@@ -69,6 +71,33 @@ def test_a_users_module_works_unchanged_whatever_its_head_is_called():
     module.load_state_dict({names.get(name, name): tensor[1] for name, tensor in params.items()})
     x = torch.randn(3, 1, 8, 8)
     torch.testing.assert_close(made.all(params, x)[1], module(x))
+
+
+@pytest.mark.parametrize("name", ["mlp", "small_cnn", "tests.nets_of_users:Plain"])
+def test_weights_are_torchs_unless_another_initialisation_is_asked_for(name: str):
+    shape = (1, 8, 8)
+    made = net(name, shape)
+    torchs, kaiming = (net(name, shape, init=init).init([0]) for init in ("default", "kaiming"))
+    for key, default in made.init([0]).items():
+        assert torch.equal(torchs[key], default)
+        if not isinstance(made.owner(key), nn.Linear | nn.Conv2d):
+            assert torch.equal(kaiming[key], default)
+            continue
+        assert not kaiming[key].any() if key.endswith("bias") else not torch.equal(kaiming[key], default)
+
+
+def test_kaiming_weights_have_the_deviation_that_keeps_the_size_of_what_goes_through_relus():
+    drawn = net("mlp", (1, 16, 16), hidden=[400], init="kaiming").init([0])
+    assert float(drawn["1.weight"].std()) == pytest.approx(math.sqrt(2 / 256), rel=0.02)
+    rows = net("mlp", (1, 16, 16), hidden=[40], init="orthogonal").init([0])["1.weight"][0]
+    torch.testing.assert_close(rows @ rows.T, torch.eye(40), atol=1e-5, rtol=0)
+
+
+def test_an_initialisation_that_does_not_exist_is_refused_with_those_that_do():
+    with pytest.raises(UsageError, match=r"no net.init named 'he'; there are: default, kaiming, orthogonal, xavier"):
+        net("tests.nets_of_users:Plain", (1, 8, 8), init="he")
+    with pytest.raises(UsageError, match=r"net.init: .*'kaiming'"):
+        net("mlp", (1, 8, 8), init="he")
 
 
 def test_batchnorm_statistics_move_in_training_mode_only():

@@ -209,3 +209,54 @@ def test_tests_of_some_tasks_alone_are_shown_and_said_to_give_no_score(
 def test_methods_that_share_no_stream_are_reported_together(tmp_path: Path):
     runs = [open_run(odd_log(tmp_path / name, 20, scenario=name, strategy=name)) for name in ("one", "two")]
     assert "2 runs" in write_report(runs, tmp_path / "report.html").read_text()
+
+
+def test_a_row_that_a_run_was_broken_off_in_says_which_experience_it_was_tested_after(tmp_path: Path):
+    def recorder(folder: Path) -> Recorder:
+        folder.mkdir(exist_ok=True)
+        return Recorder(folder, [0], Anything())  # type: ignore[arg-type]
+
+    def cell(step: int, evaluation: int, task: int) -> events.Evaluated:
+        return events.Evaluated(step=step, evaluation=evaluation, task_id=task, n_correct=(3,), n_total=4)
+
+    begun = recorder(tmp_path / "run")
+    attributes = {"run_id": "0" * 32, "strategy": "any", "scenario": "odd"}
+    begun.begin(attributes, {"experiment": json.dumps({"seeds": [0], "options": {**OPTIONS, "agenda": AGENDA}})})
+    scores = dict.fromkeys(("acc", "bwt", "fwt", "forgetting"), (0.75,))
+    for step in range(3):
+        begun(events.TaskLearned(step=step, task_id=step, memory={}, seconds=0.1))
+        begun(cell(step, step, 0))
+        begun(events.Saving(step=step, cursor=0))
+        if step < 2:
+            begun(events.Scored(step=step, evaluation=step, seconds=0.1, **scores))
+    begun.publish("failed")
+    begun.close()
+    assert open_run(tmp_path / "run").results["evaluation_step"].values.tolist() == [0, 1, 2]
+    again = recorder(tmp_path / "run")
+    again.resume(1)
+    assert len(again.matrix._begun) == 0
+    again.publish("stopped")
+    again.close()
+    assert open_run(tmp_path / "run").results["evaluation_step"].values.tolist() == [0, 1]
+
+
+def test_rows_after_a_task_that_returned_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    recorder = Recorder(tmp_path, [0], Anything())  # type: ignore[arg-type]
+    recorder.begin(
+        {"run_id": "0" * 32, "strategy": "any", "scenario": "odd"},
+        {"experiment": json.dumps({"seeds": [0], "options": {**OPTIONS, "agenda": AGENDA}})},
+    )
+    for step, task in enumerate((0, 1, 0)):
+        recorder(events.TaskLearned(step=step, task_id=task, memory={}, seconds=0.1))
+        recorder(events.Evaluated(step=step, evaluation=step, task_id=0, n_correct=(3,), n_total=4))
+        scores = dict.fromkeys(("acc", "bwt", "fwt", "forgetting"), (0.75,))
+        recorder(events.Scored(step=step, evaluation=step, seconds=0.1, **scores))
+    recorder.publish("finished")
+    recorder.close()
+    print_run(open_run(tmp_path))
+    shown = capsys.readouterr().out
+    assert [row for row in ("task 0 (0)", "task 1 (1)", "task 0 (2)") if row in shown] == [
+        "task 0 (0)",
+        "task 1 (1)",
+        "task 0 (2)",
+    ]

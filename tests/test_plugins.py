@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+import cl_engine.strategies
+from cl_engine.cli import main
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
-from tests.conftest import SETTINGS
+from tests.conftest import SETTINGS, TINY
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+MINE = (
+    EXAMPLES[0]
+    + """
+
+import numpy as np
+from torch import nn
+
+from cl_engine.data.source import Arrays, Source
+from cl_engine.streams.permuted import Permuted
+
+
+class Noise(Source):
+    def load(self, root):
+        x, y = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), np.uint8), np.arange(40) % 4
+        return Arrays(x, y, x, y, classes=4)
+
+
+class Shuffled(Permuted): ...
+
+
+def build(input_shape, num_classes, wide):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, wide[0]), nn.ReLU(), nn.Linear(wide[0], num_classes))
+"""
+)
 Tiny = Callable[..., Experiment]
 
 
@@ -69,10 +98,83 @@ def test_a_broken_entry_point_is_named_with_its_package_and_breaks_nothing_else(
         plugins.load("strategies", "broken")
 
 
-def test_two_plug_ins_of_one_name_are_refused(guest: Path):
+def test_two_plug_ins_of_one_name_are_refused_and_all_others_are_there(guest: Path):
     install(guest, "finetune = guest_module:L2")
-    with pytest.raises(UsageError, match="two packages bring a strategy named 'finetune'"):
-        plugins.names("strategies")
+    for asked in (plugins.summary, plugins.load):
+        with pytest.raises(UsageError, match="two packages bring a strategy named 'finetune'"):
+            asked("strategies", "finetune")
+    listed = CliRunner().invoke(main, ["list"])
+    assert listed.exit_code == 0
+    assert "finetune                 two packages bring a strategy named 'finetune'" in listed.output
+    assert plugins.load("strategies", "replay").__name__ == "Replay"
+
+
+BROKEN = {
+    "not Python": ("class L2(:", "invalid syntax"),
+    "bytes that are no text": ("# coding: utf-8\nname = '\udcff'", "can't decode"),
+    "raises": ("import torch\n\n1 / 0", r"ZeroDivisionError: division by zero \(.*broken_module.py, line 3\)"),
+    "ends the program": ("raise SystemExit(0)", r"SystemExit: 0 \(.*broken_module.py, line 1\)"),
+    "needs what is not installed": ("import nowhere_at_all", r"No module named 'nowhere_at_all' \(.*line 1\)"),
+    "has another name": ("class L3: ...", "has no attribute 'L2'"),
+    "is something else": ("class L2: ...", "must be a subclass"),
+}
+
+
+@pytest.mark.parametrize("kind", ["strategies", "streams", "sources", "nets"])
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_module_that_cannot_be_imported_is_refused_with_its_line_whatever_it_does(
+    guest: Path, broken: str, kind: plugins.Kind
+):
+    text, said = BROKEN[broken]
+    (guest / "broken_module.py").write_text(text, errors="surrogateescape")
+    with pytest.raises(UsageError, match=said):
+        plugins.load(kind, "broken_module:L2")
+    sys.modules.pop("broken_module", None)
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_one_broken_file_among_the_strategies_is_listed_in_a_line_and_the_others_run(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    text, _ = BROKEN[broken]
+    (tmp_path / "strange.py").write_text(text, errors="surrogateescape")
+    real = plugins._files
+    monkeypatch.setattr(
+        plugins,
+        "_files",
+        lambda kind: real(kind) | ({"strange": tmp_path / "strange.py"} if kind == "strategies" else {}),
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("cl_engine.strategies.__path__", [*cl_engine.strategies.__path__, str(tmp_path)])
+    for arguments in (["list"], ["list", "strategies"]):
+        listed = CliRunner().invoke(main, arguments)
+        assert listed.exit_code == 0
+        assert sum("strange " in line for line in listed.output.splitlines()) == 1
+        assert "  replay  " in listed.output
+    with pytest.raises(UsageError, match="the strategy 'strange'"):
+        plugins.load("strategies", "strange")
+
+
+def test_plug_ins_in_the_current_folder_are_found_and_hide_no_package(tmp_path: Path):
+    """As the installed program runs, whose folder is not the current one."""
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "random.py").write_text("raise AssertionError('a file of the user hides a package')")
+    (tmp_path / "queue.py").write_text("raise AssertionError('a file of the user hides a package')")
+    scenario = TINY.read_text().replace('"digits"', '"mine:Noise"').replace('"permuted"', '"mine:Shuffled"')
+    (tmp_path / "own.toml").write_text(scenario.replace('"mlp"', '"mine:build"').replace("hidden", "wide"))
+    program = "import sys; sys.path[:] = [p for p in sys.path if p]; from cl_engine.cli import main; main()"
+    arguments = ("sweep", "own.toml", "-s", "mine:L2", "--set", "stream.n=1", "--jobs", "1", "--no-report", "--quiet")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    sweep = [sys.executable, "-P", "-c", program, *arguments, "--out", "sweep"]
+    done = subprocess.run(sweep, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "sweep").glob("own-*")
+    assert open_run(run).status == "finished"
+
+
+def test_a_module_that_is_nowhere_is_said_to_be_so():
+    with pytest.raises(UsageError, match=r"No module named 'nowhere_at_all', neither .* nor in the current folder"):
+        plugins.load("strategies", "nowhere_at_all:L2")
 
 
 @pytest.mark.parametrize("kind", ["strategies", "streams", "sources", "nets"])

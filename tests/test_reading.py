@@ -231,6 +231,13 @@ def test_a_log_is_found_once_however_it_is_named(folder: Path):
     assert len(log_file.logs_in(f"{folder}/**/log.h5")) == 5
 
 
+def test_logs_in_a_bin_or_another_hidden_folder_are_no_runs(folder: Path, tmp_path: Path):
+    for place in (tmp_path / "run", tmp_path / ".Trash-1000" / "run"):
+        shutil.copytree(folder / "finetune-2", place)
+    assert log_file.logs_in(tmp_path) == [tmp_path / "run" / "log.h5"]
+    assert log_file.logs_in(tmp_path / ".Trash-1000") == [tmp_path / ".Trash-1000" / "run" / "log.h5"]
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "1.3"])
 def test_logs_of_every_older_version_are_read_summarised_compared_and_reported(version: str, tmp_path: Path):
     path = old_log(version, tmp_path / version)

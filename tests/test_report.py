@@ -55,6 +55,18 @@ def test_a_missing_reference_is_named_once_for_all_runs_that_lack_it(runs: dict[
     ]
 
 
+def test_an_older_run_that_counts_its_memory_otherwise_is_remarked_beside_newer_ones(
+    runs: dict[str, Run], tmp_path: Path
+):
+    folder = copied(runs["finetune"], tmp_path / "older")
+    with h5py.File(folder / "log.h5", "r+") as file:
+        del file.attrs["memory_counts"]
+    older = open_run(folder)
+    [sentence] = [line for line in said(older, runs["independent"], runs["joint"]) if "memory" in line]
+    assert sentence.startswith("older: its memory is all of its state, as logs counted before format 1.5")
+    assert not any("memory" in line for line in said(older))
+
+
 def test_a_reference_that_is_not_done_is_said_to_be_the_reason(runs: dict[str, Run], tmp_path: Path):
     folder = copied(runs["independent"], tmp_path / "reference")
     with h5py.File(folder / "log.h5", "r+") as file:

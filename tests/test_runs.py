@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -11,11 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 from cl_engine.checkpoints import file as checkpoint
 from cl_engine.core.state import bytes_by_part
+from cl_engine.data.digest import difference, digest
+from cl_engine.data.source import Arrays, Source
 from cl_engine.engine.agenda import AgendaOptions, plan
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import RunFailed, UsageError
@@ -24,8 +29,11 @@ from cl_engine.experiment import Experiment
 from cl_engine.loggers.recorder import JOURNAL
 from cl_engine.results.run import open_run
 from cl_engine.runs import run_folder
+from cl_engine.runs.data_root import DataRoot
 from cl_engine.runs.run_folder import RunFolder
+from cl_engine.runs.signals import Stopped
 from cl_engine.testing.logs import assert_same_facts, facts
+from cl_engine.testing.small import images
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -85,6 +93,110 @@ def test_a_folder_of_another_experiment_is_refused_with_the_difference(tiny: Tin
     with pytest.raises(UsageError, match=r"another experiment \(its train.lr is 0.01, not 0.5\)"):
         tiny("finetune", **{"train.lr": 0.5}).run(tmp_path)
     assert_same_facts(before, facts(tmp_path / "log.h5"))
+
+
+class Drawn(Source):
+    """Images and labels that are drawn: others with another seed, more with more rows."""
+
+    seed, rows, classes = 0, 8, 6
+
+    def load(self, root: Path) -> Arrays:
+        found = images(self.classes, self.rows)
+        return dataclasses.replace(found, train_x=(found.train_x.astype(int) + self.seed).astype(np.uint8))
+
+
+DRAWN = {"stream.source": "tests.test_runs:Drawn", "stream.samples_per_class": 4, "agenda.save_share": 1.0}
+
+
+def stopped(experiment: Experiment, out: Path) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, Scored) and event.step == 1:
+            raise Stopped(signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        experiment.run(out, listeners=lambda stream: [stop])
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        (
+            {"seed": 1},
+            "source 'tests.test_runs:Drawn': checksum [0-9a-f]{32} then, [0-9a-f]{32} now: these are not what",
+        ),
+        ({"rows": 9}, "training rows 48 then, 54 now; checksum"),
+        ({"classes": 7}, "classes 6 then, 7 now"),
+    ],
+)
+def test_a_stopped_run_does_not_go_on_with_other_data(
+    tiny: Tiny, changed: dict[str, int], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stopped(tiny("finetune", **DRAWN), tmp_path / "run")
+    with monkeypatch.context() as patch:
+        for name, value in changed.items():
+            patch.setattr(Drawn, name, value)
+        with pytest.raises(UsageError, match=sentence):
+            tiny("finetune", **DRAWN).run(tmp_path / "run")
+        tiny("finetune", **DRAWN).run(tmp_path / "other")
+        (tmp_path / "checkpoint").write_bytes((tmp_path / "other" / "checkpoint.safetensors").read_bytes())
+    kept = (tmp_path / "run" / "checkpoint.safetensors").read_bytes()
+    (tmp_path / "checkpoint").replace(tmp_path / "run" / "checkpoint.safetensors")
+    with pytest.raises(UsageError, match="is of another run, from other data or weights, than the log beside it"):
+        tiny("finetune", **DRAWN).run(tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.safetensors").write_bytes(kept)
+    tiny("finetune", **DRAWN).run(tmp_path / "run")
+    found = open_run(tmp_path / "run")
+    assert found.status == "finished"
+    told = json.loads(found.environment["digests"])["source 'tests.test_runs:Drawn'"]
+    assert {key: told[key] for key in ("training rows", "test rows", "classes", "inputs")} == {
+        "training rows": 48,
+        "test rows": 24,
+        "classes": 6,
+        "inputs": "uint8 (1, 5, 5)",
+    }
+
+
+def test_a_finished_run_is_left_alone_whatever_has_become_of_its_data(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tiny("finetune", **DRAWN).run(tmp_path)
+    before = (tmp_path / "log.h5").read_bytes()
+    monkeypatch.setattr(Drawn, "rows", 9)
+    tiny("finetune", **DRAWN).run(tmp_path)
+    assert (tmp_path / "log.h5").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 3}', '{"a"'])
+def test_digests_that_are_not_as_written_are_refused_in_a_sentence(text: str, tiny: Tiny, tmp_path: Path):
+    stopped(tiny("finetune", **DRAWN), tmp_path)
+    with h5py.File(tmp_path / "log.h5", "r+") as log:
+        del log["environment/digests"]
+        log["environment/digests"] = text
+    with pytest.raises(UsageError, match="is not a whole log: environment/digests is not as written"):
+        tiny("finetune", **DRAWN).run(tmp_path)
+
+
+def test_data_that_change_while_a_run_reads_them_end_it(monkeypatch: pytest.MonkeyPatch):
+    sources = DataRoot(Path("nowhere"))
+    sources.load("tests.test_runs:Drawn")
+    monkeypatch.setattr(Drawn, "seed", 1)
+    with pytest.raises(RunFailed, match="have changed while they were in use"):
+        sources.load("tests.test_runs:Drawn")
+
+
+def test_digests_differ_with_type_shape_content_and_place():
+    rows, labels = np.zeros((4, 1, 2, 2), np.uint8), np.arange(4)
+    one = digest(rows, labels, rows, labels)
+    assert one == digest(rows.copy(), labels, np.asfortranarray(rows), labels)
+    others = [
+        digest(rows.astype(np.float32), labels, rows, labels),
+        digest(rows.reshape(4, 1, 1, 4), labels, rows, labels),
+        digest(rows, labels[::-1], rows, labels),
+        digest(rows, labels, rows + np.uint8(1), labels),
+        digest(rows[:3], labels[:3], rows, labels),
+    ]
+    assert len({other["checksum"] for other in (one, *others)}) == 6
+    assert difference({"a": one}, {"a": one, "b": others[0]}) == ""
 
 
 def test_a_folder_that_another_process_writes_to_is_refused(tiny: Tiny, tmp_path: Path):
@@ -198,7 +310,7 @@ def test_a_thousand_tasks_take_no_memory_beyond_the_strategys_own_state(tiny: Ti
 
     def watch(event: Event) -> None:
         if isinstance(event, TaskLearned) and event.step in (200, 999):
-            sizes[event.step] = (_resident_bytes(), sum(event.memory.values()))
+            sizes[event.step] = (_resident_bytes(), sum((*event.memory.values(), *event.apart.values())))
 
     tiny(strategy, (0,), **short, **own).run(tmp_path, listeners=lambda stream: [watch])
     (early, held_early), (late, held_late) = sizes[200], sizes[999]

@@ -49,6 +49,26 @@ def test_an_option_set_to_its_default_is_the_same_experiment(tiny: Tiny):
     assert tiny("finetune").folder.name.startswith("tiny-finetune-")
 
 
+def test_an_option_that_is_newer_than_experiments_on_disk_leaves_them_as_they_are_until_it_is_set(tiny: Tiny):
+    assert "leftover" not in tiny("finetune").json
+    assert tiny("finetune").hash == tiny("finetune", **{"train.leftover": "keep"}).hash
+    assert tiny("finetune", **{"train.leftover": "merge"}).resolved["train"]["leftover"] == "merge"
+
+
+def test_a_schedule_that_is_not_asked_for_leaves_experiments_on_disk_as_they_are(tiny: Tiny):
+    assert "schedule" not in tiny("finetune").json
+    assert tiny("finetune").hash == tiny("finetune", **{"train.schedule": "constant"}).hash
+    assert tiny("finetune", **{"train.schedule": "cosine"}).resolved["train"]["schedule"] == "cosine"
+
+
+def test_an_option_that_came_later_leaves_experiments_their_name_at_the_value_of_before(tiny: Tiny):
+    assert tiny("finetune").hash == "54b3077476"  # as in version 0.1
+    assert tiny("finetune", **{"net.init": "kaiming"}).hash != tiny("finetune").hash
+    exact, released = tiny("hat", gradient="exact", clip=None), tiny("hat")
+    assert exact.resolved["strategy"]["gradient"] == "exact"
+    assert "gradient" not in exact.json and '"gradient": "released"' in released.json
+
+
 def test_settings_reach_every_table_and_the_strategy_and_go_before_the_scenario(tiny: Tiny):
     made = tiny(
         "piggyback", **{"train.epochs": 7, "stream.n": 2, "net.hidden": [3, 4], "agenda.save_every": 5, "mask_lr": 0.5}
@@ -72,6 +92,19 @@ def test_a_strategys_table_holds_for_that_strategy_alone_and_may_change_its_trai
     replay, other = (Experiment.of(scenario, name) for name in ("replay", "finetune"))
     assert replay.resolved["strategy"]["samples"] == 9
     assert (replay.resolved["train"]["epochs"], other.resolved["train"]["epochs"]) == (4, 2)
+
+
+def test_a_strategys_table_may_change_its_net_or_name_another():
+    tables = tomllib.loads(TINY.read_text())
+    tables["strategy"] |= {"replay": {"net": {"init": "kaiming"}}, "joint": {"net": {"name": "resnet18", "width": 4}}}
+    scenario = Scenario.of("mine", tables)
+    assert Experiment.of(scenario, "replay").resolved["net"] == {
+        **Experiment.of(scenario, "finetune").resolved["net"],
+        "init": "kaiming",
+    }
+    assert Experiment.of(scenario, "joint").resolved["net"]["width"] == 4
+    with pytest.raises(UsageError, match=r"strategy\.replay\.net must be a table, found 'mlp'"):
+        Experiment.of(Scenario.of("mine", {**tables, "strategy": {"replay": {"net": "mlp"}}}), "replay")
 
 
 @pytest.mark.parametrize(

@@ -144,14 +144,14 @@ def test_pixels_look_ahead_and_those_on_the_right_to_the_right():
 
 @pytest.mark.parametrize(("asked", "classes"), [("shape", 4), ("colour", 8), ("count", 6)])
 def test_the_source_has_the_classes_asked_for(tmp_path: Path, asked: str, classes: int):
-    arrays = DataRoot(tmp_path).load(f"scenes/size=32,rows=300,test_rows=200,asked={asked}")
+    arrays = DataRoot(tmp_path).load(f"scenes?size=32&rows=300&test_rows=200&asked={asked}")
     assert arrays.classes == classes and arrays.train_x.shape == (300, 3, 32, 32)
     assert np.array_equal(arrays.train_y, arrays.labels[asked].train)
     assert not np.array_equal(arrays.train_x[:200], arrays.test_x)
 
 
 def test_every_labelling_of_a_source_fits_its_target(tmp_path: Path):
-    for name in ("scenes/size=32,rows=16,test_rows=16", "scenes/view=aerial,size=32,rows=16,test_rows=16"):
+    for name in ("scenes?size=32&rows=16&test_rows=16", "scenes?view=aerial&size=32&rows=16&test_rows=16"):
         arrays = plugins.source(name).load(tmp_path)
         for label, labels in arrays.labels.items():
             target = plugins.load("targets", labels.target).of(**labels.options)
@@ -199,10 +199,10 @@ def test_vehicles_differ_from_the_ground_around_them():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("scenes/size=20", "size"),
-        ("scenes/sise=64", "did you mean"),
-        ("scenes/aerial", "key=value"),
-        ("scenes/ground=mud,view=aerial", "ground"),
+        ("scenes?size=20", "size"),
+        ("scenes?sise=64", "did you mean"),
+        ("scenes?aerial", "KEY=VALUE"),
+        ("scenes?ground=mud&view=aerial", "ground"),
     ],
 )
 def test_options_of_a_source_that_cannot_be_are_refused_in_a_sentence(name: str, words: str):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cl_engine.checkpoints.file import load, save
 from cl_engine.core.bank import Bank
-from cl_engine.core.state import bytes_by_part, check_state
+from cl_engine.core.state import Memory, bytes_by_part, check_state
 from cl_engine.errors import UsageError
 from cl_engine.training.rehearsal import balanced, reservoir
 
@@ -89,6 +89,17 @@ def test_memory_counts_a_seeds_share_and_what_is_shared_whole_and_held_rows_only
         bank.put(row, torch.zeros(4, 5, dtype=torch.uint8))
     state = {"net": {"w": torch.zeros(4, 10)}, "data": torch.zeros(1, 7, dtype=torch.float64), "bank": bank, "n": 1}
     assert bytes_by_part(state) == {"net": 40, "data": 56, "bank": 15, "n": 8}
+
+
+def test_what_is_as_the_seeds_drew_it_and_diagnostics_are_told_apart_and_all_else_counts():
+    drawn = {"net": {"w": torch.rand(2, 3), "b": torch.zeros(2, 1)}, "n": 0, "rows": Bank.empty(2, (4,))}
+    rows = Bank.empty(2, (4,))
+    rows.put(0, torch.zeros(2, 4))
+    memory = Memory(drawn)
+    state = {**drawn, "net": {**drawn["net"], "b": torch.ones(2, 1)}, "rows": rows, "diagnostics": torch.zeros(2, 5)}
+    assert memory.by_part(state) == ({"net": 4, "n": 8, "rows": 16}, {"net": 12, "diagnostics": 20})
+    for other in (drawn["net"]["w"].double(), drawn["net"]["w"][:, :2]):  # the same numbers in another form are others
+        assert Memory(drawn).by_part({"net": {"w": other}})[1] == {}
 
 
 @pytest.mark.parametrize(

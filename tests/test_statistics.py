@@ -16,7 +16,9 @@ from cl_engine.analysis.scores.statistics import (
     critical_difference,
     front,
     holm,
+    mean_and_deviation,
     ranked,
+    sample_deviation,
     signed_rank,
     smallest_p,
 )
@@ -133,3 +135,11 @@ def test_every_point_off_the_front_is_dominated_by_one_on_it(points: list[tuple[
     assert on.any()
     for k in np.flatnonzero(~on):
         assert ((gain[on] >= gain[k]) & (cost[on] <= cost[k])).any()
+
+
+def test_a_deviation_is_that_of_a_sample_and_one_seed_has_none():
+    values = np.array([0.9, 0.8, 0.7])
+    assert float(sample_deviation(values)) == pytest.approx(0.1)  # √((.01 + 0 + .01) / 2)
+    assert mean_and_deviation(values) == "0.800 ± 0.100"
+    assert mean_and_deviation(np.array([0.9]), 2) == "0.90"
+    assert np.isnan(sample_deviation(np.array([[0.9], [0.8]]))).all()

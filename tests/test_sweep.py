@@ -18,15 +18,17 @@ from hypothesis import strategies as st
 
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
+from cl_engine.experiment import Experiment
 from cl_engine.sweep import run_job
 from cl_engine.sweep.axes import Range, assigned, axes_of, covering, grid, random
 from cl_engine.sweep.capacity import share_of_gpu, slots
-from cl_engine.sweep.combinations import check_keys, expanded, own, restored
+from cl_engine.sweep.combinations import check_keys, expanded, own, restored, told
 from cl_engine.sweep.config import HalvingOptions, ResourceOptions, SweepOptions, requested
 from cl_engine.sweep.folder import Entry, LogSummary, SweepFolder
 from cl_engine.sweep.halving import goals
 from cl_engine.sweep.local import Local
 from cl_engine.sweep.search import points
+from cl_engine.sweep.status import Status
 from cl_engine.sweep.sweep import Sweep
 from tests.conftest import TINY
 
@@ -145,8 +147,8 @@ def test_one_reference_is_added_for_each_stream_and_net_and_none_where_it_is_the
 
 def test_an_experiment_comes_back_whole_from_the_plain_data_a_job_carries():
     for each in runs(sweep(set={"lr": [0.1]})):
-        there = json.loads(json.dumps({**json.loads(each.experiment.json), "text": each.experiment.text}))
-        assert restored(there) == each.experiment or restored(there).json == each.experiment.json
+        there = json.loads(json.dumps(told(each.experiment)))
+        assert restored(there) == each.experiment
         assert restored(there).hash == each.hash
 
 
@@ -218,6 +220,11 @@ def test_a_file_is_checked_as_a_whole_and_flags_go_before_it(tmp_path: Path):
             (TINY, "-s", "finetune", "--halving", "2", "--set", "agenda.evaluate_every=3"),
             "all tasks must have been tested",
         ),
+        (
+            (TINY, "-s", "finetune", "--objective", "fwt", "--set", "agenda.evaluate_ahead=0"),
+            "objective: fwt is measured only where tasks are tested before they are learned, and agenda.evaluate_ahead is 0",
+        ),
+        ((TINY, "-s", "finetune", "--objective", "bwt", "--halving", "1"), "bwt is about earlier tasks"),
         ((TINY, "-s", "finetune", "--threads", "1000"), "a run would take 1000 cores"),
         ((TINY, "-s", "finetune", "--device", "cpu", "--gpus", "1"), "there is none here"),
         ((TINY, "-s", "finetune", "--address", "nowhere:1"), "only --on ray"),
@@ -282,6 +289,23 @@ def test_halving_waits_for_all_of_a_group_but_not_for_those_given_up():
     assert found["a"].dropped_at == 2
     assert (found["b"].until, found["b"].waits, found["b"].dropped_at) == (None, False, None)
     assert "c" not in found
+
+
+def test_halving_does_not_choose_by_a_score_that_nobody_measured():
+    options, unmeasured = HalvingOptions(tasks=2, factor=2), LogSummary("stopped", 2, 0.0, ((2, math.nan),))
+    with pytest.raises(UsageError, match=r"after 2 experience.* none of 2 runs has measured the objective"):
+        goals(["a", "b"], {"a": unmeasured, "b": unmeasured}, set(), options, 1)
+    measured = LogSummary("stopped", 2, 0.0, ((2, 0.1),))
+    assert goals(["a", "b"], {"a": unmeasured, "b": measured}, set(), options, 1)["a"].dropped_at == 2
+
+
+def test_a_sweep_whose_score_nobody_measured_says_so_and_names_no_best():
+    tally = Status(SweepOptions(scenarios=["a"], strategies=["finetune"], objective="fwt"))
+    entry = Entry("a", "h", "a", "finetune", [0], {}, False, {})
+    tally.enter(entry, "a", LogSummary("running", 1, 1.0, ()))
+    assert tally.shown_best() == ""
+    tally.enter(entry, "a", LogSummary("finished", 2, 1.0, ((2, math.nan),)))
+    assert tally.shown_best() == "no run has measured fwt, so none is the best"
 
 
 def test_attempts_are_counted_in_the_runs_folder_and_a_torn_line_is_left_out(tmp_path: Path):
@@ -376,3 +400,25 @@ def test_a_share_of_a_gpu_puts_that_many_runs_on_each_and_each_process_sees_its_
 def test_threads_of_a_process_are_set_for_every_library_that_has_some():
     place = Local(1, 3)
     assert {place.slots[0].environment[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} == {"3"}
+
+
+def test_what_was_chosen_on_test_rows_is_called_so_and_what_costs_least_is_not():
+    assert sweep().chosen_on == sweep(objective="forgetting").chosen_on == "chosen on test rows"
+    assert sweep(objective="memory").chosen_on == sweep(objective="seconds").chosen_on == ""
+    tally = Status(sweep())
+    for name, score in (("one", 0.7), ("other", 0.9)):
+        entry = Entry(name, name, "tiny", "finetune", [0], {"train.lr": score})
+        tally.enter(entry, name, LogSummary("finished", 3, 1.0, ((3, score),)))
+    assert tally.shown_best() == "best acc 0.900 (chosen on test rows): tiny, finetune, train.lr = 0.9"
+    assert tally.warning.startswith(
+        "These runs are ordered by ACC, chosen on test rows: that of the best one is no result"
+    )
+    tally.options = sweep(objective="memory")
+    assert "test rows" not in tally.shown_best() + tally.warning
+
+
+def test_an_experiment_reaches_a_worker_whole_also_what_is_newer_than_experiments_on_disk():
+    experiment = Experiment.of(TINY, "hat", (0, 1), gradient="exact", clip=None)
+    assert "gradient" not in experiment.json and "clip" not in experiment.json
+    assert restored(json.loads(json.dumps(told(experiment)))) == experiment
+    assert Experiment.of(TINY, "hat", (0, 1)).json != experiment.json

@@ -68,6 +68,8 @@ def test_a_sweep_ends_with_a_table_a_report_and_a_log_for_each_run(swept: tuple[
     out, result = swept
     assert result.exit_code == 0
     assert "5 of 5 done; best acc" in result.stdout
+    assert " (chosen on test rows): " in result.stdout
+    assert "chosen on test rows: that of the best one is no result" in " ".join(result.stdout.split())
     assert "5/5 tiny, " in result.stderr
     found = [open_run(out / entry.name) for entry in SweepFolder(out).entries]
     assert {each.status for each in found} == {"finished"}
@@ -75,6 +77,8 @@ def test_a_sweep_ends_with_a_table_a_report_and_a_log_for_each_run(swept: tuple[
     page = (out / "report.html").read_text()
     assert page.startswith("<!DOCTYPE html>")
     assert "lr=0.01-samples=5" in page
+    assert "ordered by ACC, chosen on test rows: that of the best one is no result" in page
+    assert SweepFolder(out).plan["chosen_on"] == "chosen on test rows"
 
 
 def test_a_run_of_a_sweep_has_the_log_of_the_run_alone(swept: tuple[Path, Result], tmp_path: Path):
@@ -175,6 +179,9 @@ def test_halving_drops_the_worse_runs_and_a_later_sweep_without_it_goes_on_with_
     tally = run(options, tmp_path / "out")
     assert [tally.entries[name].changes["train.lr"] for name in tally.done] == [1e-2]
     assert set(tally.dropped.values()) == {1}
+    for name in tally.dropped:
+        cut = [noted for noted in SweepFolder(tmp_path / "out").attempts(name) if noted["outcome"] == "dropped"]
+        assert [noted["chosen_on"] for noted in cut] == ["chosen on test rows"]
     assert {open_run(tmp_path / "out" / name).status for name in tally.dropped} == {"stopped"}
     assert begun(tmp_path / "trace").count((1e-5, 1)) == 0
     assert Status.of(SweepFolder(tmp_path / "out")).dropped == tally.dropped

@@ -17,7 +17,7 @@ from cl_engine.analysis.scores.run_scores import summarised
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import Run, open_run
-from tests.conftest import TINY
+from tests.conftest import TINY, old_log
 
 SEEDS = tuple(range(12))
 
@@ -70,6 +70,19 @@ def test_a_name_with_line_breaks_and_direction_marks_stays_in_its_cell(
     shown = capsys.readouterr().out
     assert not {"\x1b", "\u202e"} & set(shown)
     assert not re.search(r"^ACC 1\.000", shown, re.MULTILINE)
+
+
+def test_what_does_not_count_as_memory_is_shown_apart_and_an_older_log_says_that_it_counts_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    print_run(open_run(Experiment.of(TINY, "head_only", (0,), **{"stream.n": 1}).run(tmp_path / "run")))
+    shown = capsys.readouterr().out
+    assert "memory  520 B a seed at the end (heads 520 B)\n" in shown
+    assert re.search(r"^apart   net [\d.]+ kB: not counted, as it follows from the seeds", shown, re.MULTILINE)
+    print_run(open_run(old_log("1.3", tmp_path / "old")))
+    shown = capsys.readouterr().out
+    assert "all of the state, as logs counted before format 1.5" in " ".join(shown.split())
+    assert "apart   " not in shown
 
 
 def test_a_run_without_a_test_still_shows_its_memory_and_time(

@@ -165,7 +165,7 @@ def test_tasks_come_back_and_in_another_order():
         ({"views": ["digit"], "labelled": 99}, "stream.labelled: found 99"),
         ({"views": ["digit"], "labelled": [1, 2]}, "stream.labelled: 2 numbers for 1 views"),
         ({"views": ["digit"], "n": 2}, "stream.n: found 2"),
-        ({"views": ["ink/asked=weight"]}, "view 'ink'.*asked"),
+        ({"views": ["ink?asked=weight"]}, "view 'ink'.*asked"),
         ({"views": ["ink/number"]}, "key=value"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -248,7 +248,7 @@ def test_odd_tables_are_refused_in_a_sentence(tmp_path: Path, table: str, words:
 
 
 def test_sentences_say_what_their_labels_say():
-    found = DataRoot(Path("nowhere")).load("phrases/rows=200,test_rows=50")
+    found = DataRoot(Path("nowhere")).load("phrases?rows=200&test_rows=50")
     assert found.train_x.dtype == np.int64 and found.vocabulary is not None
     assert (found.labels["words"].train[:, 0] == (found.train_x > 0).sum(axis=1)).all()
     train = {tuple(row) for row in found.train_x.tolist()}

@@ -7,33 +7,28 @@ from pathlib import Path
 
 from cl_engine.analysis.names import dotted
 from cl_engine.errors import UsageError
-from cl_engine.results.log_file import logs_in
+from cl_engine.results.log_file import fault, searched
 from cl_engine.results.run import Run, open_run
 
 
 def find_runs(places: Sequence[str | Path]) -> tuple[list[Run], list[str]]:
     """Open every log that is meant by places: a log, a run's folder, a folder with runs below it, or a pattern.
 
-    Returns the runs, each once, and a sentence for every log that cannot be read.
+    Returns the runs, each once, and a sentence for every log that cannot be read and every place that has none.
 
     Raises:
         UsageError: if nothing can be read; with a single log, in that log's own sentence.
     """
-    files = logs_in(*places)
-    runs, refused = [], []
+    files, refused = searched(*places)
+    runs = []
     for file in files:
         try:
             runs.append(checked(open_run(file)))
-        except UsageError as error:
-            refused.append(str(error))
+        except Exception as error:  # a file of somebody else's may be odd in any way
+            refused.append(fault(file, error))
     if not runs:
-        raise UsageError(refused[0] if len(refused) == 1 else f"none of {len(files)} logs can be read; {refused[0]}")
+        raise UsageError(refused[0] if len(refused) == 1 else f"none of {len(refused)} logs can be read; {refused[0]}")
     return runs, refused
-
-
-def fault(run: Run, error: Exception) -> str:
-    """Return a sentence on a run that could be opened, and that an analysis met an error in."""
-    return str(error) if isinstance(error, UsageError) else f"{run.path} is odd: {type(error).__name__}: {error}"
 
 
 def checked(run: Run) -> Run:

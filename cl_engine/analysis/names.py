@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,8 +16,7 @@ FEW, SHORT = 3, 40  # most options that are named, and most letters that it may 
 
 def one_line(text: str) -> str:
     """Return a text from a log on one line, without what could move a cursor or turn the direction of writing."""
-    joined = re.sub(r"[\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+", " ", text).strip()
-    return "".join(sign for sign in clean(joined) if unicodedata.category(sign) not in ("Cc", "Cf", "Co", "Cs"))
+    return clean(re.sub(r"[\t\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+", " ", text).strip())
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:

@@ -19,8 +19,8 @@ class _Folder(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
             Path(value).exists()
-        except OSError as error:  # a name that is too long, say
-            self.fail(f"'{str(value)[:40]}…' cannot be a folder: {error.strerror or error}", param, ctx)
+        except (OSError, ValueError) as error:  # a name that is too long, say
+            self.fail(f"'{str(value)[:40]}…' cannot be a folder: {getattr(error, 'strerror', error)}", param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from cl_engine.core.text import sentence
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
@@ -99,16 +100,19 @@ def run_demo(out: Path, fresh: bool, command: str) -> None:
 def listing(kind: str, options: bool) -> list[str]:
     """Return the lines of `list`: a name and a sentence each, and the options below if asked for."""
     lines: list[str] = []
-    if kind == "scenarios":
-        for name in scenario_names():
-            first = Scenario.load(name).text.splitlines()[0]
-            lines.append(f"  {name:<24} {first.lstrip('# ')}")
-        return lines
     guests = {name: about for name, (_, about) in plugins.GUESTS.get(kind, {}).items()}  # type: ignore[call-overload]
-    for name in sorted({*plugins.names(kind), *guests}):  # type: ignore[arg-type]
-        lines.append(f"  {name:<24} {guests.get(name) or plugins.summary(kind, name)}")  # type: ignore[arg-type]
-        found = plugins.load(kind, name) if options else None  # type: ignore[arg-type]
-        for option, type_, default, meaning in described(found.Options) if found else []:
+    for name in scenario_names() if kind == "scenarios" else sorted({*plugins.names(kind), *guests}):  # type: ignore[arg-type]
+        model = None
+        try:
+            if kind == "scenarios":
+                about = Scenario.load(name).text.partition("\n")[0].lstrip("# ")
+            else:
+                about = guests.get(name) or plugins.summary(kind, name)  # type: ignore[arg-type]
+                model = plugins.load(kind, name).Options if options else None  # type: ignore[arg-type]
+        except UsageError as error:  # one that is broken is in nobody's way
+            about = sentence(str(error))
+        lines.append(f"  {name:<24} {about}")
+        for option, type_, default, meaning in described(model) if model else []:
             lines.append(f"      {option} = {default}  ({type_})  {meaning}")
     return lines
 

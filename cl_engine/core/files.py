@@ -6,11 +6,16 @@ import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cl_engine.errors import UsageError
+
+REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+NO_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
 
 UMASK = os.umask(0)  # can only be asked for by setting it
 os.umask(UMASK)
@@ -39,19 +44,61 @@ def write(path: Path, content: bytes) -> None:
     replace(part, path)
 
 
-def hold(folder: Path, lock: FileLock, taken: str) -> None:
+def hold(folder: Path, lock: FileLock, taken: str) -> list[Path]:
     """Make a folder if there is none, and become the one process that writes to it.
+
+    Returns the folders that were made for it, the innermost first.
 
     Raises:
         UsageError: with the sentence ``taken`` if another process has the lock, or if the folder cannot be written to.
     """
     try:
+        str(folder).encode()  # the writer of checkpoints takes no other names
+        made = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise UsageError(f"{taken}: wait for it, or give another --out") from None
+    except UnicodeEncodeError:
+        raise UsageError(f"{folder} cannot be written to: the name of such a folder must be UTF-8") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero in it
+        raise UsageError(f"{folder} cannot be written to: {getattr(error, 'strerror', None) or error}") from None
+    return made
+
+
+def unmake(made: list[Path]) -> None:
+    """Remove folders that `hold` has made, as far as there is nothing in them but the lock."""
+    with contextlib.suppress(OSError):
+        for folder in made:
+            (folder / ".lock").unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def user_cache() -> Path:
+    """Return where this program keeps what it needs again, in the user's cache; a user without a home has ``/`` for one."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # no $HOME, and a user that the system does not know
+        home = Path("/")
+    return home / ".cache" / "cl-engine"
+
+
+@contextmanager
+def kept_in(folder: Path, variable: str) -> Iterator[None]:
+    """Make a folder for files that are kept from run to run, and write them there.
+
+    Raises:
+        UsageError: if that is not allowed, with the variable of the environment that names another folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise UsageError(f"{folder} cannot be written to: {error.strerror or error}") from None
+        if error.errno not in REFUSED | NO_FOLDER:
+            raise
+        raise UsageError(
+            f"{folder} cannot be written to: {error.strerror or error}; set {variable} to a folder that can"
+        ) from None
 
 
 def sync_folder(folder: Path) -> None:

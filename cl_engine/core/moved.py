@@ -84,6 +84,7 @@ MOVED = {
     "mnist1d_files": "data.mnist1d",
     "module_head": "nn.head",
     "module_mode": "nn.mode",
+    "modules.candidate_fit": "training.candidate_fit",
     "modules.told": "modules.events",
     "net": "nn.net",
     "on_disk": "results.lazy_arrays",

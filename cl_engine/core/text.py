@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+HIDDEN = ("Cc", "Cf", "Co", "Cs")  # control and format signs, private use, halves of pairs
 FORMULA = re.compile(r"[=+\-@\t\r]")  # how formulas begin (OWASP: CSV injection)
 UNDEFINED = "–"
 LONGEST = 2000  # letters of an error
 
 
 def clean(text: str) -> str:
-    """Return a text from a log without control characters, so that it cannot move a terminal's cursor."""
-    return CONTROL.sub("", text)
+    """Return a text from a log without what could move a terminal's cursor or turn the direction of writing."""
+    text = CONTROL.sub("", text)
+    return text if text.isascii() else "".join(sign for sign in text if unicodedata.category(sign) not in HIDDEN)
+
+
+def encodable(text: str) -> str:
+    """Return a text that UTF-8 and HDF5 can hold; bytes of a file's name that are no UTF-8 become ``\\udcff``."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
 def sentence(text: str) -> str:
     """Return an error on one line, safe to print; what is very long, because it tells what was found, is cut in the middle."""
-    line = clean(" ".join(text.split()))
+    line = clean(" ".join(encodable(text).split()))
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
 
 

@@ -61,3 +61,9 @@ class Augmentation:
         number = torch.arange(n, device=x.device)[:, None, None]
         # indices with a slice between them: the axis of channels comes last, and is put back
         return padded[number, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+    def applied_to_rows(self, x: Tensor, drawn: Tensor, pad_value: Tensor) -> Tensor:
+        """Return rows ``[…, C, H, W]`` as drawn ``[N, 3]``; all images of a row, which may be of several tasks, alike."""
+        images = x.reshape(-1, *x.shape[-3:])
+        repeated = drawn.repeat_interleave(len(images) // len(drawn), dim=0)
+        return self.applied(images, repeated, pad_value).reshape(x.shape)

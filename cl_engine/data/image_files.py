@@ -14,15 +14,25 @@ if TYPE_CHECKING:
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 LARGEST = 100_000_000  # pixels
 LONGEST = 50  # times as long as wide
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # the tag of EXIF, and its values by which width and height change places
+GROUND = (255, 255, 255)  # what shows through transparent pixels: paper
+AS_COLOUR = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")  # modes of PIL that it brings to RGB as they look
+TRANSPARENT = ("LA", "PA", "RGBA", "RGBa")
+OF_16_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+FULL_SCALE_16 = ("PNG", "PPM")  # formats whose mode I is of 16 bits: PIL has scaled it to them
 
 
-def read(path: str | Path) -> Image:
-    """Return the image of a file, in colour.
+def read(path: str | Path, *, upright: bool = False) -> Image:
+    """Return the image of a file, in colour of 8 bits a channel.
+
+    Grey of 16 bits is scaled to 8, and what is transparent laid over white. ``upright``: turned and mirrored as the EXIF
+    orientation says that the camera was held; else as stored.
 
     Raises:
-        UsageError: if it cannot be decoded, or is larger or longer than any photograph.
+        UsageError: if it cannot be decoded, is larger or longer than any photograph, or of a mode whose black and white are
+            not known (32-bit integers, floats).
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path, formats=FORMATS) as opened:
@@ -32,15 +42,39 @@ def read(path: str | Path) -> Image:
                     f"{path} is an image of {width} × {height} pixels: at most {LARGEST // 10**6} million are allowed, "
                     f"and {LONGEST} times as long as wide"
                 )
-            return opened.convert("RGB")
+            return in_colour(ImageOps.exif_transpose(opened) if upright else opened, opened.format, path)
     except UsageError:
         raise
     except Exception as error:  # decoders fail in many ways: SyntaxError, struct.error, zlib.error, …
         raise UsageError(f"{path} is not an image that can be read: {error}") from None
 
 
-def size(path: Path) -> tuple[int, int]:
-    """Return width and height of the image of a file, without decoding it.
+def in_colour(image: Image, form: str | None, path: str | Path) -> Image:
+    """Return an image as RGB of 8 bits; ``form`` is the format of the file at ``path`` that it comes from.
+
+    Raises:
+        UsageError: for a mode that cannot be shown as it looks.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if image.mode in TRANSPARENT or (image.mode in AS_COLOUR and "transparency" in image.info):
+        shown = image.convert("RGBA")
+        ground = Image.new("RGBA", shown.size, (*GROUND, 255))
+        return Image.alpha_composite(ground, shown).convert("RGB")
+    if image.mode in AS_COLOUR:
+        return image.convert("RGB")
+    if image.mode in OF_16_BITS or (image.mode == "I" and form in FULL_SCALE_16):
+        levels = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")  # rounded
+    raise UsageError(
+        f"{path} is an image of PIL's mode '{image.mode}', which does not say what is black and what is white: save it with "
+        "8 or 16 bits a channel"
+    )
+
+
+def size(path: Path, *, upright: bool = False) -> tuple[int, int]:
+    """Return width and height of the image that `read` returns, without decoding it.
 
     Raises:
         UsageError: if the file is no image.
@@ -49,7 +83,7 @@ def size(path: Path) -> tuple[int, int]:
 
     try:
         with Image.open(path, formats=FORMATS) as opened:
-            found: tuple[int, int] = opened.size
-            return found
+            width, height = opened.size
+            return (height, width) if upright and opened.getexif().get(ORIENTATION) in SIDEWAYS else (width, height)
     except Exception as error:
         raise UsageError(f"{path} is not an image that can be read: {error}") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cl_engine.core.files import kept_in
 from cl_engine.errors import UsageError
 
 SHAPES = {"x": (4000, 1, 40), "y": (4000,), "x_test": (1000, 1, 40), "y_test": (1000,)}
@@ -57,7 +58,6 @@ def generate(root: Path) -> None:
     np.random.set_state(state)  # noqa: NPY002
     random.setstate(other)
     folder = root / "mnist1d"
-    folder.mkdir(parents=True, exist_ok=True)
     arrays = {
         "x": made["x"].astype(np.float32)[:, None],
         "y": made["y"].astype(np.int64),
@@ -65,5 +65,6 @@ def generate(root: Path) -> None:
         "y_test": made["y_test"].astype(np.int64),
     }
     part = folder / "mnist1d.part.npz"
-    np.savez(part, **arrays)
-    part.replace(folder / "mnist1d.npz")
+    with kept_in(folder, "CL_DATA_ROOT"):
+        np.savez(part, **arrays)
+        part.replace(folder / "mnist1d.npz")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
@@ -16,7 +16,7 @@ from cl_engine.errors import UsageError
 
 
 class SeveralSources(Stream):
-    """A stream over images of several sources, each read when a task needs it.
+    """A stream over images of several sources, each read when a task needs it, and at the start, to know that it can be.
 
     >>> from cl_engine.testing.small import images
     >>> from cl_engine.testing.streams import Given
@@ -41,6 +41,7 @@ class SeveralSources(Stream):
         self.configure(options, "stream")
         self.device, self._sources = torch.device(device), data
         self.images = lru_cache(self.kept)(self._images)
+        self._class_counts: dict[str, np.ndarray] = {}  # training rows of each class
         self.prepare()
 
     @classmethod
@@ -53,8 +54,15 @@ class SeveralSources(Stream):
         """Check the options against the sources, and set up what tasks need; called once."""
 
     def class_count(self, source: str) -> int:
-        """Return the number of classes of a source, without reading it where that is possible."""
-        return self._sources.classes_of(source) or self.images(source).classes
+        """Return the number of classes of a source; reads it the first time, so that what is missing or damaged is met then."""
+        if source not in self._class_counts:
+            found = self.images(source)
+            self._class_counts[source] = np.bincount(found.train_y, minlength=found.classes)
+        return len(self._class_counts[source])
+
+    def class_rows(self, source: str, classes: Sequence[int]) -> list[int]:
+        """Return how many training rows there are of these classes of a source that `class_count` was asked about."""
+        return [int(self._class_counts[source][label]) for label in classes]
 
     def scale_of(self, first: Arrays, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and standard deviation of images of this number of channels, by those of the first source."""

@@ -64,7 +64,7 @@ class Arrays:
 class Source(Configured):
     """A source of data: files under the data root, or a package.
 
-    Its options stand behind its name: ``scenes/size=96,view=aerial``.
+    Its options stand behind its name and a question mark: ``scenes?size=96&view=aerial``.
 
     >>> class Zeros(Source):
     ...     def load(self, root):
@@ -90,10 +90,6 @@ class Source(Configured):
         """Download the data to ``root``; nothing to do for sources that a package ships."""
         return
 
-    def classes_under(self, root: Path) -> int | None:
-        """Return the number of classes if it can be told without reading the data."""
-        return None
-
 
 class Sources(Protocol):
     """The sources at hand, and where their files are.
@@ -113,9 +109,6 @@ class Sources(Protocol):
 
     def load(self, name: str) -> Arrays:
         """Return the arrays of the source of this name; a `UsageError` if they are not there or damaged."""
-
-    def classes_of(self, name: str) -> int | None:
-        """Return the number of classes of a source if it can be told without reading the data."""
 
     def plugin(self, kind: Literal["targets", "labels"], name: str) -> type[Any]:
         """Return the class of a target or label function; a `UsageError` if there is none of this name."""

@@ -124,6 +124,10 @@ class SourceStream(Stream):
             rng_key=step if self._kinds is None or step >= len(self._kinds) else kind,
         )
 
+    def train_rows(self, step: int) -> int:
+        counts = [len(rows) for rows in self.rows_of(self._train.rows, self.kind_of(self.task_id(step)))]
+        return kept_rows(counts, self.samples_per_class, self.validation)
+
     def test(self, task_id: int) -> Data:
         return self._rows(self._test, self.kind_of(task_id), self.test_samples_per_class, 0.0, "test")[0]
 
@@ -180,6 +184,12 @@ def sequence(revisit: int | list[int], n_tasks: int | None) -> list[int] | None:
     if odd:
         raise UsageError(f"stream.revisit: there is no task {odd[0]}; tasks are 0 to {n_tasks - 1}")
     return [*range(n_tasks), *revisit]
+
+
+def kept_rows(counts: Sequence[int], limit: int | None, aside: float) -> int:
+    """Return how many rows are left to learn from of classes with so many each: up to a limit, less those set aside."""
+    taken = [count if limit is None else min(count, limit) for count in counts]
+    return sum(count - round(count * aside) for count in taken)
 
 
 def ordered(task_order: int | list[int], n_tasks: int | None, seed: int) -> list[int] | None:

@@ -12,7 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from cl_engine.core import rng
 from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.digest import Digest, digest
 from cl_engine.data.source import Sources
 from cl_engine.errors import UsageError
 from cl_engine.nn.target import Target
@@ -57,6 +59,11 @@ class Data:
         if self.y.ndim == 1:
             index = torch.argsort(self.y, stable=True)[index]
         return Data(self.x[index], self.y[index])
+
+    def shuffled(self, seed: int = 0) -> Data:
+        """Return the rows in an order that depends on ``seed`` and their number alone, and tells nothing of their classes."""
+        order = torch.from_numpy(rng.arrays(seed, "order of rows", len(self)).permutation(len(self))).to(self.y.device)
+        return Data(self.x.index_select(0, order), self.y[order])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,6 +128,7 @@ class Stream(Configured):
     device: torch.device
     pad_value = PAD_VALUE  # without annotations, for what has one and a value is an option
     augmentation = Augmentation()
+    seed = 0  # likewise: of all that is drawn for the stream, as the order of test rows
 
     @classmethod
     def build(cls, options: Mapping[str, Any], sources: Sources, device: torch.device | str) -> Self:
@@ -155,9 +163,13 @@ class Stream(Configured):
         train, validation = unknown
         return dataclasses.replace(found, train=train, validation=validation, labelled=False)
 
+    def train_rows(self, step: int) -> int | None:
+        """Return how many rows there are to learn from at ``step``, told without reading them; None: it cannot be told."""
+        return None
+
     @abstractmethod
     def test(self, task_id: int) -> Data:
-        """Return the test rows of a task."""
+        """Return the test rows of a task, in any order: a strategy is given them `Data.shuffled`."""
 
     def target(self, task_id: int) -> Target:
         """Return what a task asks for: by default one class a row."""
@@ -166,6 +178,13 @@ class Stream(Configured):
     def describe(self) -> dict[str, str | int]:
         """Return what a reader of the log should know about the data beyond the options."""
         return {}
+
+    def digests(self) -> dict[str, Digest]:
+        """Return what tells the data from others, by name, where they come from no source; here that of the first experience."""
+        first = self[0]
+        test = self.test(first.task_id)
+        rows = (first.train.x, first.train.y, test.x, test.y)
+        return {"the first experience": digest(*(part.cpu().numpy() for part in rows))}
 
     def name_of(self, task_id: int) -> str:
         """Return a short name of the task for tables and pictures."""

@@ -63,11 +63,14 @@ class Evaluator:
         self._here: set[int] = set()  # tested in this process: elsewhere the same function may round otherwise
 
     def test(self, task_id: int) -> Data:
-        """Return a task's test rows; those asked for again are kept in a cache of bounded size."""
+        """Return a task's test rows in a drawn order; those asked for again are kept in a cache of bounded size.
+
+        Streams give them class by class, which is more than a strategy that answers several rows together may know.
+        """
         if task_id in self._tests:
             self._tests.move_to_end(task_id)
             return self._tests[task_id]
-        test = self.stream.test(task_id)
+        test = self.stream.test(task_id).shuffled(self.stream.seed)
         if task_id in self._asked:
             self._tests[task_id] = test
             self._cached += _bytes(test)

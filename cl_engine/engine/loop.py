@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from cl_engine import events
 from cl_engine.checkpoints.store import Store
-from cl_engine.core.state import bytes_by_part, check_state
+from cl_engine.core.state import Memory, check_state
+from cl_engine.core.torch_defaults import under_torch_defaults
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.engine.agenda import Evaluate, Item, Learn
 from cl_engine.engine.checkpointer import Checkpointer
@@ -78,12 +80,13 @@ class _Simulation:
     ) -> None:
         self.stream, self.strategy, self.mark = stream, strategy, mark
         self.checkpointer, self.evaluator = checkpointer, evaluator
-        strategy.curve = curve
+        strategy.curve, strategy.n_tasks = curve, stream.n_tasks
         self.ledger = Ledger(len(strategy.seeds))
         self.cursor = 0
         self.began = time.perf_counter()
 
-    def events(self, agenda: Iterable[Item], resume: dict[str, Any] | None) -> Iterator[Event]:
+    @under_torch_defaults
+    def events(self, agenda: Iterable[Item], resume: dict[str, Any] | None) -> Generator[Event, None, None]:
         step = -1
         if resume is None:
             self.strategy.state = self.strategy.start()
@@ -135,13 +138,19 @@ class _Simulation:
         self.checkpointer.has_state = False
         self.ledger.learned(item.step, task)
         check_state(self.strategy.state, len(self.strategy.seeds), self.strategy.name())
+        memory, apart = self._memory.by_part(self.strategy.state)
         yield events.TaskLearned(
             step=item.step,
             task_id=task,
-            memory=bytes_by_part(self.strategy.state),
+            memory=memory,
+            apart=apart,
             flops=self._flops(experience),
             seconds=time.perf_counter() - began,
         )
+
+    @cached_property
+    def _memory(self) -> Memory:
+        return Memory(self.strategy.drawn().state)
 
     def _stop(self, event: NotFinite) -> Iterator[Event]:
         """Go on without the seeds whose loss is not finite."""

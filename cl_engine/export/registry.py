@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import logging
 import re
@@ -10,9 +11,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cl_engine.analysis.discovery import fault
 from cl_engine.analysis.names import one_line
 from cl_engine.errors import UsageError, unknown
+from cl_engine.results.log_file import fault
 from cl_engine.results.run import Run
 
 LOG = logging.getLogger("cl_engine")
@@ -21,7 +22,9 @@ WITHOUT = {"__init__", "frames", "registry", "needed", "scalars"}  # files here 
 
 def formats() -> dict[str, str]:
     """Return the names of the formats with a line about each, without importing any of them."""
-    files = sorted(path for path in Path(__file__).parent.glob("*.py") if path.stem not in WITHOUT)
+    files = sorted(
+        path for path in Path(__file__).parent.glob("*.py") if path.stem not in WITHOUT and path.name[0] != "."
+    )
     docs = {
         path.stem.replace("_", "-"): ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for path in files
     }
@@ -39,7 +42,7 @@ def exported(runs: Sequence[Run], kind: str, output: Path) -> Iterator[Path]:
     if kind not in formats():
         raise unknown("format", kind, formats())
     module = importlib.import_module(f"cl_engine.export.{kind.replace('-', '_')}")
-    done, faults = 0, []
+    done, faults, made = 0, [], not output.exists()
     for run, name in zip(runs, _names(runs), strict=True):
         folder, part = output / name, output / f".{name}.part"
         if folder.exists():
@@ -49,17 +52,20 @@ def exported(runs: Sequence[Run], kind: str, output: Path) -> Iterator[Path]:
             part.mkdir(parents=True)
             module.export(run, part)
             part.rename(folder)
-        except OSError as error:
-            faults.append(f"{folder} cannot be written: {error.strerror or error}")
+        except (OSError, UnicodeEncodeError) as error:  # not every format takes every name of a folder
+            faults.append(f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}")
             continue
         except Exception as error:  # of whatever kind: it is of this log, or of all
-            faults.append(fault(run, error))
+            faults.append(fault(run.path, error))
             continue
         finally:
             shutil.rmtree(part, ignore_errors=True)
         done += 1
         yield folder
     if faults and not done:
+        if made:
+            with contextlib.suppress(OSError):
+                output.rmdir()
         raise UsageError(faults[0])
     for sentence in faults:
         LOG.warning("left out: %s", sentence)

@@ -18,6 +18,7 @@ from cl_engine.interop.open_options import opened
 from cl_engine.interop.recipe import NEEDS_NO_TASK, WITH_MASKS, Heads, Recipe
 from cl_engine.nn.net import Net
 from cl_engine.options import checked, option
+from cl_engine.runs.signals import Stopped
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import TrainingProbe
 from cl_engine.training.optimizers import Train
@@ -87,6 +88,10 @@ class AvalancheAdapter(Strategy):
         for name in self.Options.model_fields:
             setattr(self, name, getattr(found, name))
 
+    def options(self) -> dict[str, Any]:
+        """Return our options in force, and the arguments of Avalanche's class."""
+        return {**super().options(), **self.arguments}
+
     def start(self) -> State:
         """Return what the strategies hold as they are made."""
         return self._state_of([self.recipe.made(seed) for seed in self.seeds], {})
@@ -131,7 +136,14 @@ class AvalancheAdapter(Strategy):
         with torch.inference_mode(False), torch.no_grad():
             ready = self.net.prepare(x)
             pairs = zip(self.seeds, strategies, strict=True)
-            return torch.stack([answered(strategy, ready, label, classes, every, seed) for seed, strategy in pairs])
+            try:
+                return torch.stack([answered(strategy, ready, label, classes, every, seed) for seed, strategy in pairs])
+            except (UsageError, RunFailed, Stopped):
+                raise
+            except Exception as error:  # whatever Avalanche's code or its user's raises
+                untaught = MET not in self.state
+                ahead = "; it has learned nothing yet: agenda.evaluate_ahead = 0 asks nothing ahead" if untaught else ""
+                raise RunFailed(f"{self.name()} cannot answer ({type(error).__name__}: {error}){ahead}") from error
 
     def _together(self, readers: Sequence[Any], strategies: Sequence[Any], experience: Experience) -> Learning:
         """Read the seeds' training in turn, each up to the next place where all are to be heard."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -14,16 +15,19 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.digest import Digest, checksum
 from cl_engine.data.source import Sources
 from cl_engine.data.source_stream import ordered
 from cl_engine.data.stream import Data, Experience, Setting, Stream
 from cl_engine.errors import UsageError, unknown
+from cl_engine.interop import benchmark_checks as checks
 from cl_engine.interop import benchmarks
 from cl_engine.interop.benchmarks import Part
 from cl_engine.interop.lazy_import import quietly
+from cl_engine.interop.online_stream import TEST, Arrivals, arrivals_of, stream_of
 from cl_engine.interop.open_options import opened
 from cl_engine.interop.random_transforms import as_augmentation, shown_alike
-from cl_engine.interop.rows import Group, inputs_of, is_random
+from cl_engine.interop.rows import Group, by_class, inputs_of, is_random, of_each_class
 from cl_engine.options import checked, option
 
 
@@ -80,13 +84,12 @@ class Avalanche(Stream):
         self.device = torch.device(device)
         if given is not None and self.arguments:
             raise unknown("option", f"stream.{next(iter(self.arguments))}", [f"stream.{k}" for k in self._own()])
-        root = data_root or Path()
         found = given
         if given is None:
-            found = benchmarks.made(self.benchmark, self.arguments, root, self.seed, self.n)
+            found = benchmarks.made(self.benchmark, self.arguments, data_root or Path(), self.seed, self.n)
         with quietly():
-            self.parts = benchmarks.parts_of(found.streams["train"])
-            self._lay_out(benchmarks.parts_of(found.streams["test"]))
+            tests = benchmarks.parts_of(stream_of(found, TEST, self.benchmark))
+            self._lay_out(arrivals_of(found, tests, self.benchmark), tests)
 
     @classmethod
     def build(cls, options: Mapping[str, Any], sources: Sources, device: torch.device | str) -> Self:
@@ -104,18 +107,23 @@ class Avalanche(Stream):
         for name in self._own():
             setattr(self, name, getattr(found, name))
 
-    def _lay_out(self, tests: list[Part]) -> None:
+    def _lay_out(self, arrivals: Arrivals, tests: list[Part]) -> None:
         """Find out what the tasks are, what they are called, in what order they come and what they are tested on."""
-        if not self.parts:
-            raise UsageError(f"the benchmark '{self.benchmark}' has no training experience")
-        self.setting = self.setting or benchmarks.recognised(self.parts)
-        kinds = benchmarks.tasks_of(self.parts)
-        if self.setting == "task" and any(len(part.tasks) > 1 for part in self.parts):
+        self.parts, wholes = arrivals.parts, arrivals.wholes
+        checks.refuse_missing_rows(self.parts, tests, self.benchmark)
+        self.setting = self.setting or benchmarks.recognised(wholes)
+        self._of_whole = of_whole = benchmarks.tasks_of(wholes)
+        kinds = [of_whole[k] for k in arrivals.whole_of]
+        if self.setting == "task" and (arrivals.mixed or any(len(part.tasks) > 1 for part in self.parts)):
             raise UsageError("stream.setting: experiences mix rows of several task labels; use 'class' or 'domain'")
-        self.tests = benchmarks.tests_of(self.parts, tests)
-        count = max(kinds) + 1 if self.n is None else min(self.n, max(kinds) + 1)
+        self.tests = benchmarks.tests_of(wholes, tests)
+        count = max(of_whole) + 1 if self.n is None else min(self.n, max(of_whole) + 1)
         self.members = [[k for k, kind in enumerate(kinds) if kind == task] for task in range(count)]
-        self.classes = [sorted(frozenset().union(*(self.parts[k].classes for k in own))) for own in self.members]
+        own = [[wholes[k] for k, kind in enumerate(of_whole) if kind == task] for task in range(count)]
+        self.classes = [sorted(frozenset().union(*(part.classes for part in parts))) for parts in own]
+        # the task of each task label, where labels are told and each says one
+        labels = {min(parts[0].tasks): kind for kind, parts in enumerate(own)}
+        self.label_kinds = labels if self.setting == "task" and len(labels) == count else {}
         order = ordered(self.task_order, count, self.seed)
         own_order = [k for k, kind in enumerate(kinds) if kind < count]
         self.sequence = own_order if order is None else [k for kind in order for k in self.members[kind]]
@@ -123,10 +131,15 @@ class Avalanche(Stream):
         self.sequence = [*self.sequence, *self._coming_back(self.sequence)]
         first: dict[int, int] = {}
         self._ids = [first.setdefault(kinds[k], len(first)) for k in self.sequence]
-        self.kinds = list(first)
-        self.n_tasks, self.n_steps = count, len(self.sequence)
+        self.kinds = [*first, *(kind for kind in range(count) if kind not in first)]
+        self.n_tasks, self.n_steps = len(first), len(self.sequence)
         self._label(count)
-        self.input_shape = tuple(inputs_of(self.parts[0].dataset, [0], "eval").shape[1:])
+        checks.refuse_untested(self.tests, self.classes, self.benchmark)
+        if arrivals.mixed and any(own != self.labels[0] for own in self.labels):
+            raise UsageError(
+                "the online stream mixes rows of several tasks that have labels of their own: use stream.setting = 'class'"
+            )
+        self.input_shape = checks.shape_of([*self.parts, *wholes, *tests], self.benchmark)
         self.mean, self.std = (0.0,), (1.0,)  # inputs come as the benchmark's transformations leave them
         wanted = self.random_transforms == "keep" and shown_alike([part.dataset for part in self.parts])
         known = as_augmentation(self.parts[0].dataset) if wanted else None
@@ -163,17 +176,38 @@ class Avalanche(Stream):
     def __getitem__(self, step: int) -> Experience:
         task = self.task_id(step)
         index = self.sequence[step]
-        part, kind = self.parts[index], self.kinds[task]
-        train, validation = self._chosen(part.labels, np.arange(len(part.labels)), index)
+        found = self._experience(self.parts[index], index, step, self.kinds[task])
         plain = self.task_order == 0 or step >= self._first
+        return replace(found, task_id=task, rng_key=step if plain else index)
+
+    def handed(self, part: Part, index: int, step: int) -> Experience:
+        """Return rows from outside as an experience, under the number of their task in the benchmark (`kind_of`)."""
+        return self._experience(part, step, step, self.kind_of(part, index))
+
+    def kind_of(self, part: Part, index: int) -> int:
+        """Return which of the benchmark's tasks rows are of: that of experience ``index`` if that fits.
+
+        Raises:
+            UsageError: if they are of none.
+        """
+        own = self._of_whole[index] if index < len(self._of_whole) else None
+        return benchmarks.kind_of(part, own, self.classes, self.label_kinds, self.labels)
+
+    def _experience(self, part: Part, index: int, step: int, kind: int) -> Experience:
+        train, validation = self._chosen(part.labels, np.arange(len(part.labels)), index)
         return Experience(
             step=step,
-            task_id=task,
+            task_id=kind,
             train=self._training(part, train, kind),
             validation=self._data(part, validation, kind, "eval"),
             classes=len(self.classes[kind]),
-            rng_key=step if plain else index,
+            rng_key=step,
         )
+
+    def train_rows(self, step: int) -> int:
+        """Return how many rows there are to learn from at ``step``."""
+        labels = self.parts[index := self.sequence[step]].labels
+        return len(self._chosen(labels, np.arange(len(labels)), index)[0])
 
     def test(self, task_id: int) -> Data:
         """Return the test rows of a task."""
@@ -182,7 +216,7 @@ class Avalanche(Stream):
         for number, (part, every) in enumerate(self.tests[kind]):
             mixed = rng.arrays(self.seed, "rows", "test", kind, number).permutation(every)
             limit = self.test_samples_per_class
-            rows = every if limit is None else _of_each_class(part.labels, mixed, limit)
+            rows = every if limit is None else of_each_class(part.labels, mixed, limit)
             pieces.append(self._data(part, rows, kind, "eval"))
         return Data(torch.cat([piece.x for piece in pieces]), torch.cat([piece.y for piece in pieces]))
 
@@ -192,6 +226,18 @@ class Avalanche(Stream):
         told |= {key: str(value) for key, value in self.arguments.items()}
         kept = f"keep: crop {self.augmentation.crop}, flip {self.augmentation.flip}"
         return {**told, "random transformations": kept if self.augmentation else self.random_transforms}
+
+    def digests(self) -> dict[str, Digest]:
+        """Return what tells the benchmark from others: all labels, and the inputs of the first row of each experience."""
+        tests = [part for own in self.tests for part, _ in own]
+        with quietly():
+            rows = [inputs_of(part.dataset, [0], "eval").numpy() for part in (*self.parts, *tests) if len(part.labels)]
+        told: Digest = {
+            "training rows": sum(len(part.labels) for part in self.parts),
+            "experiences": len(self.parts),
+            "checksum": checksum([*(part.labels for part in (*self.parts, *tests)), *rows]),
+        }
+        return {f"benchmark '{self.benchmark}'": told}
 
     def name_of(self, task_id: int) -> str:
         """Return the task's classes where they tell it from others, else its number in the benchmark."""
@@ -220,8 +266,8 @@ class Avalanche(Stream):
         if self.samples_per_class is None and not self.validation:
             return rows, rows[:0]
         mixed = rng.arrays(self.seed, "rows", "train", index).permutation(rows)
-        kept = _of_each_class(labels, mixed, self.samples_per_class)
-        aside = [own[: round(len(own) * self.validation)] for own in _by_class(labels, mixed[np.isin(mixed, kept)])]
+        kept = of_each_class(labels, mixed, self.samples_per_class)
+        aside = [own[: round(len(own) * self.validation)] for own in by_class(labels, mixed[np.isin(mixed, kept)])]
         validation = np.sort(np.concatenate(aside))
         return np.setdiff1d(kept, validation), validation
 
@@ -229,6 +275,8 @@ class Avalanche(Stream):
         draw = rng.derive(self.seed, "transformations", kind)
         with quietly():
             x: Tensor = inputs_of(part.dataset, rows.tolist(), group, draw).to(torch.float32)
+        if len(rows):
+            checks.refuse_another_shape(self.input_shape, tuple(x.shape[1:]), self.benchmark)
         y = torch.tensor([self.labels[kind][int(c)] for c in part.labels[rows]], dtype=torch.int64)
         return Data((x if len(rows) else x.new_empty(0, *self.input_shape)).to(self.device), y.to(self.device))
 
@@ -250,13 +298,3 @@ def from_avalanche(benchmark: Any, device: torch.device | str = "cpu", **options
         UsageError: for an unknown option, or a benchmark that leaves open what its tasks are.
     """
     return Avalanche(benchmark, device, **options)
-
-
-def _by_class(labels: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[labels[rows] == label] for label in np.unique(labels[rows])]
-
-
-def _of_each_class(labels: np.ndarray, rows: np.ndarray, most: int | None) -> np.ndarray:
-    """Return the first rows of each class, up to the limit, in ascending order."""
-    kept = [own[:most] for own in _by_class(labels, rows)]
-    return np.sort(np.concatenate(kept)) if kept else rows

@@ -19,6 +19,7 @@ from cl_engine.interop.lazy_import import attribute, quietly
 from cl_engine.interop.offline import WouldDownload, offline
 from cl_engine.interop.randomness import drawing
 from cl_engine.interop.rows import labels_of, task_labels_of
+from cl_engine.runs import plugins
 
 CLASSIC = "avalanche.benchmarks.classic"
 
@@ -38,7 +39,8 @@ def made(name: str, arguments: Mapping[str, Any], root: Path, seed: int, n: int 
     except (TypeError, ValueError):
         raise UsageError(f"stream.benchmark: '{name}' is not a function that returns a benchmark") from None
     given = dict(arguments)
-    offers = {"dataset_root": str(root), "seed": seed, **({} if n is None else {"n_experiences": n})}
+    roots = {key: str(root) for key in known if key.startswith("dataset_root")}  # some have several
+    offers = {**roots, "seed": seed, **({} if n is None else {"n_experiences": n})}
     given |= {key: value for key, value in offers.items() if key in known and key not in given}
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         for key in given:
@@ -48,27 +50,34 @@ def made(name: str, arguments: Mapping[str, Any], root: Path, seed: int, n: int 
     missing = [p.name for p in named if p.default is p.empty and p.name not in given]
     if missing:
         raise UsageError(f"stream.{missing[0]} is missing: the benchmark '{name}' needs it")
+    return _built(build, name, given, root, seed, seed_is_ours="seed" in given and "seed" not in arguments)
+
+
+def _built(build: Any, name: str, given: dict[str, Any], root: Path, seed: int, seed_is_ours: bool) -> Any:
+    """Return what ``build`` makes of the arguments; without the seed, if it is refused and nobody has asked for it."""
     try:
         with quietly(), offline(f"the benchmark '{name}'", str(root)), drawing(derive(seed, "benchmark")):
-            found = build(**given)
+            return build(**given)
     except WouldDownload:
         raise
     except Exception as error:  # a foreign benchmark may fail in any way
+        if seed_is_ours:  # as in CLEAR, which takes a seed for one of its two protocols
+            rest = {key: value for key, value in given.items() if key != "seed"}
+            try:
+                return _built(build, name, rest, root, seed, seed_is_ours=False)
+            except WouldDownload:
+                raise
+            except UsageError:
+                pass  # it was not the seed: what is said is about the first call
         text = ", ".join(f"{key} = {value}" for key, value in given.items())
         raise UsageError(f"the benchmark '{name}' cannot be made with {text}: {error}") from error
-    if not hasattr(found, "streams") or not {"train", "test"} <= set(found.streams):
-        raise UsageError(f"stream.benchmark: '{name}' returned no benchmark with a train and a test stream")
-    return found
 
 
 def _callable(name: str) -> Any:
     module, colon, function = name.rpartition(":")
     if colon:
-        try:
-            with quietly():
-                return getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UsageError(f"stream.benchmark: '{name}' cannot be imported: {error}") from None
+        with quietly():
+            return plugins.attribute("stream.benchmark:", f"{module}:{function}")
     with quietly():
         classic = importlib.import_module(CLASSIC) if attribute("avalanche", "__version__") else None
     names = [key for key, value in vars(classic).items() if inspect.isfunction(value) and not key.startswith("_")]
@@ -148,6 +157,43 @@ def tasks_of(parts: Sequence[Part]) -> list[int]:
         return list(range(len(parts)))
     first: dict[int, int] = {}
     return [first.setdefault(key, len(first)) for key in keys]
+
+
+def kind_of(
+    part: Part,
+    likely: int | None,
+    classes: Sequence[Sequence[int]],
+    label_kinds: Mapping[int, int],
+    labels: Sequence[Mapping[int, int]],
+) -> int:
+    """Return which of a benchmark's tasks rows are of.
+
+    Args:
+        part: the rows.
+        likely: the task that is preferred where several fit.
+        classes: the classes of each task.
+        label_kinds: the task of each task label, where that tells tasks apart.
+        labels: our labels of each task's classes; where they are the same for all, rows of several tasks are of that with
+            the most of them.
+
+    Raises:
+        UsageError: if they are of none.
+    """
+    fits = [kind for kind, own in enumerate(classes) if part.classes <= set(own)]
+    if label_kinds:
+        told = {label_kinds.get(label, -1) for label in part.tasks}
+        fits = [kind for kind in fits if told == {kind}]
+    elif not fits and part.classes <= set().union(*classes) and all(own == labels[0] for own in labels):
+        rows = [int(np.isin(part.labels, own).sum()) for own in classes]
+        fits = [rows.index(max(rows))]
+    if likely in fits:
+        return likely
+    if len(fits) != 1:
+        raise UsageError(
+            f"an experience has the classes {sorted(part.classes)} and the task labels {sorted(part.tasks)}, which are those "
+            "of no task of the benchmark this learner was made for, or of several: make a learner for its own benchmark"
+        )
+    return fits[0]
 
 
 def tests_of(parts: Sequence[Part], tests: Sequence[Part]) -> list[list[tuple[Part, np.ndarray]]]:

@@ -19,7 +19,7 @@ from cl_engine.interop.callbacks import of_batch, of_pass
 from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.script_log import ScriptLog, ScriptStream, refused
 from cl_engine.interop.script_records import UNBOUNDED, Records
-from cl_engine.interop.snapshot import taken
+from cl_engine.interop.snapshot import held_bytes
 from cl_engine.interop.task_assignment import content_of
 from cl_engine.results.log_file import LOG_NAME
 from cl_engine.results.run import open_run
@@ -70,7 +70,7 @@ class Hdf5Logger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
             scenario: the scenario's name: runs of one scenario are compared.
             seed: the seed that the script set.
             stream: name of the stream that R is measured on.
-            memory: count what the strategy holds after every experience, which reads the rows of its buffers.
+            memory: count what the strategy holds after every experience.
             fresh: replace a log that is there.
 
         Raises:
@@ -113,8 +113,6 @@ class Hdf5Logger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         else:
             self._records.begin(contents, self._memory)
         self._write(log)
-        if self._counts:  # what was tested is seen before training goes on, which may take long
-            log.publish(due_only=isinstance(own, OnlineCLExperience))
         self._counts = {}
         self._began = time.perf_counter()
 
@@ -127,6 +125,9 @@ class Hdf5Logger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         """A batch was learned."""
         self._losses.append(of_batch(strategy))
         self._records.batch()
+        self._open(strategy).publish(
+            due_only=True
+        )  # training may take long: what was tested before it is seen meanwhile
 
     def after_training_epoch(self, strategy: Any, metrics: Any, **more: Any) -> None:
         """An epoch is over."""
@@ -234,8 +235,7 @@ class Hdf5Logger(BaseLogger, SupervisedPlugin):  # type: ignore[misc]
         if isinstance(ours, Strategy):
             return bytes_by_part(ours.state)
         with quietly():
-            parts = taken(self._strategy).tensors
-        return {part: sum(tensor.numel() * tensor.element_size() for tensor in held) for part, held in parts.items()}
+            return held_bytes(self._strategy)
 
     def _described(self, strategy: Any) -> dict[str, Any]:
         options = {

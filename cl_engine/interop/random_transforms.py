@@ -79,10 +79,22 @@ def _chains(dataset: Any) -> Iterator[list[Any]]:
         whole = groups.transform_groups.get("train")
         for transform in (getattr(whole, "transforms", None) or [])[:1]:
             if transform is not None:
-                yield list(getattr(transform, "transforms", [transform]))
+                yield list(_steps(transform))
     inner = getattr(dataset, "_flat_data", None)
     for part in [*([inner] if inner is not None else []), *getattr(dataset, "_datasets", [])]:
         yield from _chains(part)
+
+
+def _steps(transform: Any) -> Iterator[Any]:
+    """Yield what a transformation does one after the other, however deep it is composed."""
+    from torchvision import transforms as known
+    from torchvision.transforms import v2
+
+    if isinstance(transform, known.Compose | v2.Compose):  # others have parts too, and do some of them
+        for part in transform.transforms:
+            yield from _steps(part)
+    else:
+        yield transform
 
 
 def _black(rest: list[Any], like: Tensor) -> Tensor | None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import numpy as np
 import torch
 
 from cl_engine.core import rng
@@ -19,6 +16,7 @@ class Randomness:
     `swap` exchanges the two, so that code that is interrupted goes on drawing where it stopped, and nobody else's
     numbers move.
 
+    >>> import random
     >>> own = Randomness(7)
     >>> own.swap(); first = random.random(); own.swap()
     >>> again = Randomness(7)
@@ -29,33 +27,15 @@ class Randomness:
     def __init__(self, number: int, device: torch.device | None = None) -> None:
         """Take the states that ``number`` seeds; those in force stay as they are."""
         self.device = device if device is not None and device.type == "cuda" else None
-        before = self._states()
-        random.seed(number)
-        np.random.seed(number % 2**32)  # noqa: NPY002  the generator that guests draw from
-        torch.default_generator.manual_seed(number)
-        if self.device is not None:
-            with torch.cuda.device(self.device):
-                torch.cuda.manual_seed(number)
-        self._aside = self._states()
-        self._put(before)
+        with rng.kept(self.device):
+            rng.reseed(number, self.device)
+            self._aside = rng.states(self.device)
 
     def swap(self) -> None:
         """Put the states kept aside in force, and keep aside those that were."""
-        now = self._states()
-        self._put(self._aside)
+        now = rng.states(self.device)
+        rng.restore(self._aside, self.device)
         self._aside = now
-
-    def _states(self) -> tuple[Any, ...]:
-        cuda = None if self.device is None else torch.cuda.get_rng_state(self.device)
-        return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda  # noqa: NPY002
-
-    def _put(self, states: tuple[Any, ...]) -> None:
-        python, numpy, cpu, cuda = states
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        torch.set_rng_state(cpu)
-        if cuda is not None and self.device is not None:
-            torch.cuda.set_rng_state(cuda, self.device)
 
 
 @contextmanager
@@ -74,9 +54,6 @@ def seeded(seed: int, step: int | None = None, *, device: torch.device | None = 
 @contextmanager
 def drawing(number: int, device: torch.device | None = None) -> Iterator[None]:
     """Make the global generators draw what ``number`` seeds inside the block; afterwards they are as before."""
-    own = Randomness(number, device)
-    own.swap()
-    try:
+    with rng.kept(device):
+        rng.reseed(number, device)
         yield
-    finally:
-        own.swap()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from cl_engine.interop.lazy_import import attribute, quietly
 from cl_engine.interop.offline import offline
 from cl_engine.interop.randomness import seeded
 from cl_engine.nn.net import Net
+from cl_engine.runs import plugins
 from cl_engine.training.optimizers import Train, optimizer_class
 
 SUPERVISED = "avalanche.training.supervised"
@@ -106,14 +106,12 @@ class Recipe:
         base = attribute("avalanche.training.templates.base", "BaseTemplate")
         module, colon, name = self.target.rpartition(":")
         place = module if colon else SUPERVISED
-        try:
-            with quietly():
-                found = getattr(importlib.import_module(place), name, None)
-        except ImportError as error:
-            raise UsageError(f"the strategy 'avalanche:{self.target}' cannot be imported: {error}") from None
+        with quietly():
+            holder = plugins.imported("the strategy", place, f"avalanche:{self.target}")
+        found = getattr(holder, name, None)
         if inspect.isclass(found) and issubclass(found, base):
             return found
-        every = {key: value for key, value in vars(importlib.import_module(place)).items() if inspect.isclass(value)}
+        every = {key: value for key, value in vars(holder).items() if inspect.isclass(value)}
         raise unknown(f"strategy in {place}", name, [key for key, value in every.items() if issubclass(value, base)])
 
     def made(self, seed: int) -> Any:
@@ -173,8 +171,14 @@ class Recipe:
         options: dict[str, Any] = {"lr": train.lr, "weight_decay": train.weight_decay}
         if train.momentum and "momentum" not in inspect.signature(cls).parameters:
             raise UsageError(f"train.momentum: the optimiser '{train.optimizer}' has none; leave it out")
+        if train.leftover != "keep":
+            raise UsageError(
+                "train.leftover: Avalanche's strategies divide rows themselves, and keep what is left over"
+            )
         if train.milestones:
             raise UsageError("train.milestones: Avalanche's strategies keep one learning rate here; leave them out")
+        if train.schedule != "constant":
+            raise UsageError("train.schedule: Avalanche's strategies keep one learning rate here; leave it out")
         if train.momentum:
             options["momentum"] = train.momentum
         return cls(module.parameters(), **options)
@@ -203,11 +207,10 @@ class Recipe:
 
     @staticmethod
     def _plugin(name: str) -> Any:
-        module, _, attribute_name = name.partition(":")
         base = attribute("avalanche.core", "BasePlugin")
         try:
-            found = getattr(importlib.import_module(module), attribute_name)()
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            found = plugins.attribute("plugins:", name)()
+        except (AttributeError, TypeError, ValueError) as error:
             raise UsageError(f"plugins: '{name}' cannot be made: {error}") from None
         if not isinstance(found, base):
             raise UsageError(f"plugins: '{name}' gives a {type(found).__name__}, not a plug-in of Avalanche")

@@ -21,8 +21,12 @@ TRIES = (1, 2, 3, 4)
 
 
 def labels_of(dataset: Any) -> np.ndarray:
-    """Return the class of each row, ``[N]``, without reading the rows."""
-    return np.asarray([int(label) for label in dataset.targets], dtype=np.int64)
+    """Return the class of each row, ``[N]``, without reading the rows.
+
+    Raises:
+        UsageError: for a label that is not a whole number.
+    """
+    return _whole(dataset.targets, "labels")
 
 
 def task_labels_of(dataset: Any) -> np.ndarray:
@@ -30,7 +34,22 @@ def task_labels_of(dataset: Any) -> np.ndarray:
     found = getattr(dataset, "targets_task_labels", None)
     if found is None:
         return np.zeros(len(dataset), dtype=np.int64)
-    return np.asarray([int(label) for label in found], dtype=np.int64)
+    return _whole(found, "task labels")
+
+
+def _whole(given: Any, what: str) -> np.ndarray:
+    """Return whole numbers as int64; a `UsageError` for what would become another number."""
+    found = np.asarray(list(given))
+    if found.size == 0 or found.dtype.kind == "b":
+        return found.astype(np.int64)
+    if found.ndim == 1 and found.dtype.kind in "iuf":
+        odd = found[~((found == np.rint(found)) & (np.abs(found.astype(np.float64)) < 2.0**63))]
+        if not len(odd):
+            return found.astype(np.int64)
+        raise UsageError(f"the benchmark's {what} must be whole numbers, found {odd[0]}")
+    raise UsageError(
+        f"the benchmark's {what} must be whole numbers, a row each, found {found.dtype} of shape {found.shape}"
+    )
 
 
 def inputs_of(dataset: Any, index: Sequence[int], group: Group, seed: int = 0) -> Tensor:
@@ -39,7 +58,7 @@ def inputs_of(dataset: Any, index: Sequence[int], group: Group, seed: int = 0) -
     Random transformations draw from ``seed``, so that the same call gives the same tensor.
 
     Raises:
-        UsageError: for rows that are not tensors, or differ in shape.
+        UsageError: for rows that are not tensors, differ in shape, or hold numbers that float32 does not have.
     """
     shown = dataset.with_transforms(group)
     with drawing(seed):
@@ -55,7 +74,23 @@ def inputs_of(dataset: Any, index: Sequence[int], group: Group, seed: int = 0) -
     if len(shapes) > 1:
         raise UsageError(f"the benchmark gives inputs of several shapes, {sorted(shapes)[:2]}: bring them to one")
     stacked = torch.stack(tensors) if tensors else torch.empty(0)
-    return stacked if stacked.dtype == torch.uint8 else stacked.to(torch.float32)
+    return stacked if stacked.dtype == torch.uint8 else _as_float32(stacked)
+
+
+def _as_float32(x: Tensor) -> Tensor:
+    """Return inputs as float32; a `UsageError` for complex and infinite ones, NaN, and whole numbers too large to stay so."""
+    if x.is_complex():
+        raise UsageError(
+            f"the benchmark gives inputs of type {x.dtype}; real numbers are needed: torch.view_as_real makes two of each"
+        )
+    found = x.to(torch.float32)
+    if not found.isfinite().all():
+        raise UsageError("the benchmark gives inputs that are not finite numbers, or too large for float32")
+    if not x.is_floating_point() and x.numel() and float(largest := x.to(torch.float64).abs().max()) > 2**24:
+        raise UsageError(
+            f"the benchmark gives whole numbers up to {int(largest)} as inputs; float32 tells them apart up to {2**24}"
+        )
+    return found
 
 
 def is_random(dataset: Any, group: Group) -> bool:
@@ -63,6 +98,17 @@ def is_random(dataset: Any, group: Group) -> bool:
     index = random.Random(0).sample(range(len(dataset)), min(PROBED, len(dataset)))
     first = inputs_of(dataset, index, group, seed=0)
     return any(not torch.equal(first, inputs_of(dataset, index, group, seed=seed)) for seed in TRIES)
+
+
+def by_class(labels: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """Return the rows of each class, in the order in which they are given."""
+    return [rows[labels[rows] == label] for label in np.unique(labels[rows])]
+
+
+def of_each_class(labels: np.ndarray, rows: np.ndarray, most: int | None) -> np.ndarray:
+    """Return the first rows of each class, up to the limit, in ascending order."""
+    kept = [own[:most] for own in by_class(labels, rows)]
+    return np.sort(np.concatenate(kept)) if kept else rows
 
 
 def dataset_of(

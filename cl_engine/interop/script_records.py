@@ -227,7 +227,7 @@ class Records:
         seconds = training.seconds
         for task in tasks:
             self._step += task != training.task
-            where = {"step": self._step, "task_id": task}
+            where: dict[str, Any] = {"step": self._step, "task_id": task}
             self.told.append(events.TaskStarted(rows=rows[task], **where))
             self.told.append(events.TaskLearned(memory=training.memory, seconds=seconds, **where))
             self.rows.learned(self._step, task)

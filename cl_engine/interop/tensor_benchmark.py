@@ -129,7 +129,8 @@ def to_avalanche(stream: Stream) -> TensorBenchmark:
     """Return a stream as an Avalanche benchmark, for its strategies to train on and to be tested on.
 
     Inputs are float32, scaled as `Net` would. The task label is the task's number where the task is told, else 0.
-    Experiences are made when they are asked for. The test stream has one experience a task, numbered like the tasks.
+    Experiences are made when they are asked for. The test stream has one experience a task, numbered like the tasks,
+    its rows in a drawn order.
 
     Raises:
         UsageError: for a stream without end.
@@ -146,7 +147,8 @@ def to_avalanche(stream: Stream) -> TensorBenchmark:
         stream.augmentation.one_by_one(torch.tensor(stream.pad_value)[:, None, None]),
     )
     labels = [task if told else 0 for task in range(stream.n_tasks)]
-    return TensorBenchmark(train, Rows(lambda task: scaled(stream.test(task), stream), labels, classes))
+    tested = Rows(lambda task: scaled(stream.test(task).shuffled(stream.seed), stream), labels, classes)
+    return TensorBenchmark(train, tested)
 
 
 def scaled(data: Data, stream: Stream) -> Data:

@@ -5,20 +5,24 @@ Written in blocks of what was taken in since the last time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import h5py
 import numpy as np
 
 from cl_engine import events
+from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
 from cl_engine.loggers.journal import Block
-from cl_engine.loggers.tables import CELLS, grow, scale, string, variable
+from cl_engine.loggers.tables import APART, CELLS, grow, scale, string, variable
 from cl_engine.metrics.catalogue import METRICS, SCORES
 
 ROWS_AT_ONCE = 64  # of R; as many as a chunk of the file can hold
 Scores = dict[str, tuple[float, ...]]
+Held = tuple[int, int, dict[str, int], dict[str, int]]  # step, task, bytes by part: those that count, those told apart
 
 
 class Matrix:
@@ -37,7 +41,8 @@ class Matrix:
         self._single: list[tuple[int, ...]] = []  # cells: evaluation, task, rows tested, right answers of each seed
         self._blocks: list[np.ndarray] = []  # such cells, [n, 3 + S]
         self._scored: list[tuple[int, int, Scores]] = []  # evaluation, step
-        self._memory: list[tuple[int, int, dict[str, int]]] = []  # step, task, bytes by part
+        self._begun: dict[int, int] = {}  # the step of each evaluation that has not been scored
+        self._memory: list[Held] = []
         self._seconds: list[tuple[int, str, float]] = []  # step, phase
 
     @staticmethod
@@ -50,7 +55,7 @@ class Matrix:
         task = scale(group, "task", "i4", "task", 0)
         seed = scale(group, "seed", "i8", "seed of the learner", len(seeds))
         seed[:] = seeds
-        part = scale(group, "part", "str", "part of the learner's state", 0)
+        scale(group, "part", "str", "part of the learner's state", 0)
         phase = scale(group, "phase", "str", "phase of the run", len(phases))
         phase[:] = list(phases)
         step = variable(
@@ -67,14 +72,23 @@ class Matrix:
         variable(group, "accuracy", "f4", "1", "R: accuracy on the task; NaN: not measured", axes, chunk)
         for name in SCORES:
             variable(group, name, "f8", "1", METRICS[name].meaning, (evaluation, seed), (1024, len(seeds)))
-        variable(group, "memory", "i8", "byte", "bytes one seed holds", (experience, part), (1024, 8))
+        Matrix.create_memory(group, "memory", "bytes one seed holds, but for those apart")
+        Matrix.create_memory(
+            group, APART, "bytes that do not count: they follow from the seeds, or serve diagnostics alone"
+        )
         variable(
             group, "seconds", "f8", "s", "time spent, all seeds together", (experience, phase), (1024, len(phases))
         )
         grow(group, "task", tasks or 0)
 
+    @staticmethod
+    def create_memory(group: h5py.Group, name: str, meaning: str) -> None:
+        """Create an array of bytes by experience and part."""
+        variable(group, name, "i8", "byte", meaning, (group["experience"], group["part"]), (1024, 8))
+
     def cell(self, event: events.Evaluated) -> None:
         """Take in a cell of R."""
+        self._begun[event.evaluation] = event.step
         self._single.append((event.evaluation, event.task_id, event.n_total, *event.n_correct))
         self.cells += 1
         if len(self._single) == ROWS_AT_ONCE:  # an array takes a fifth of the memory of tuples
@@ -90,17 +104,20 @@ class Matrix:
             event.n_correct,
         )
         self._close()
+        self._begun[event.evaluation] = event.step
         self._blocks.append(block)
         self.cells += len(block)
 
     def scored(self, event: events.Scored) -> None:
         """Take in the scores of a row."""
+        self._begun.pop(event.evaluation, None)
         self._scored.append((event.evaluation, event.step, {name: getattr(event, name) for name in SCORES}))
         self.seconds(event.step, "evaluate", event.seconds)
 
     def learned(self, event: events.TaskLearned) -> None:
         """Take in an experience's memory and duration."""
-        self._memory.append((event.step, event.task_id, dict(event.memory)))
+        counted, apart = ({encodable(part): held for part, held in of.items()} for of in (event.memory, event.apart))
+        self._memory.append((event.step, event.task_id, counted, apart))
         self.seconds(event.step, "learn", event.seconds)
 
     def seconds(self, step: int, phase: str, seconds: float) -> None:
@@ -113,13 +130,16 @@ class Matrix:
         cells = _last_of_each(self._taken_cells())
         numbers, tasks = cells[:, 0], cells[:, 1]
         held = len(group["evaluation"])
-        ends = [held, *(number + 1 for number, *_ in self._scored), int(numbers.max(initial=-1)) + 1]
+        known = (*(number for number, *_ in self._scored), *self._begun)
+        ends = [held, *(number + 1 for number in known), int(numbers.max(initial=-1)) + 1]
         grow(group, "evaluation", max(ends))
         for scored in _runs(self._scored):
             place = slice(scored[0][0], scored[-1][0] + 1)
             group["evaluation_step"][place] = [step for _, step, _ in scored]
             for name in SCORES:
                 group[name][place] = [scores[name] for *_, scores in scored]
+        for number, step in self._begun.items():  # one that a run was broken off in stays without scores
+            group["evaluation_step"][number] = step
         grow(group, "task", max(len(group["task"]), int(tasks.max(initial=-1)) + 1))
         # rows are written one below the other only where nothing of them can stand in the file yet
         new = np.searchsorted(numbers, held)
@@ -131,7 +151,7 @@ class Matrix:
             if len(stretch):
                 self._write_rows(group, stretch)
         self._name_tasks(group, stream)
-        steps = [step for step, *_ in (*self._memory, *self._seconds)]
+        steps = [held[0] for held in self._memory] + [step for step, *_ in self._seconds]
         grow(group, "experience", max([len(group["experience"]), *(step + 1 for step in steps)]))
         for memory in _runs(self._memory):
             self._write_memory(group, memory)
@@ -142,14 +162,15 @@ class Matrix:
             for step, phase, seconds in self._seconds:
                 block[step - first, phases.index(phase)] = seconds
             group["seconds"][first : last + 1] = block
-        for written in (self._scored, self._memory, self._seconds):
+        for written in (self._begun, self._scored, self._memory, self._seconds):
             written.clear()
         self.cells = 0
 
     def taken(self) -> Block:
         """Return what was taken in, and keep it no longer: lists for JSON, and a row a cell ``[n, 3 + S]``."""
-        lists = {"scored": self._scored, "memory": self._memory, "seconds": self._seconds}
-        self._scored, self._memory, self._seconds = [], [], []
+        begun = list(self._begun.items())
+        lists = {"begun": begun, "scored": self._scored, "memory": self._memory, "seconds": self._seconds}
+        self._begun, self._scored, self._memory, self._seconds = {}, [], [], []
         return lists, self._taken_cells()
 
     def take_up(self, lists: dict[str, Any], cells: np.ndarray) -> None:
@@ -157,7 +178,10 @@ class Matrix:
         self._close()
         self._blocks.append(cells)
         self._scored += lists["scored"]
-        self._memory += lists["memory"]
+        for number, *_ in lists["scored"]:
+            self._begun.pop(number, None)
+        self._begun |= dict(lists.get("begun", ()))  # older journals do not say
+        self._memory += [(*row, {})[:4] for row in lists["memory"]]  # older journals tell nothing apart
         self._seconds += lists["seconds"]
 
     def _close(self) -> None:
@@ -188,21 +212,28 @@ class Matrix:
     def _name_tasks(self, group: h5py.Group, stream: Stream) -> None:
         names = group["task_name"]
         if len(names) > self._named:
-            names[self._named :] = [stream.name_of(task) for task in range(self._named, len(names))]
+            names[self._named :] = [encodable(stream.name_of(task)) for task in range(self._named, len(names))]
             self._named = len(names)
 
     @staticmethod
-    def _write_memory(group: h5py.Group, memory: Sequence[tuple[int, int, dict[str, int]]]) -> None:
+    def _write_memory(group: h5py.Group, memory: Sequence[Held]) -> None:
         """Write task and memory of experiences that follow one another."""
         parts = [name.decode() for name in group["part"][:]]
-        new = [name for name in dict.fromkeys(name for *_, held in memory for name in held) if name not in parts]
+        named = dict.fromkeys(name for *_, held, apart in memory for name in (*held, *apart))
+        new = [name for name in named if name not in parts]
         if new:
             grow(group, "part", len(parts) + len(new))
             group["part"][len(parts) :] = new
             parts += new
         place = slice(memory[0][0], memory[-1][0] + 1)
-        group["experience_task"][place] = [task for _, task, _ in memory]
-        group["memory"][place] = [[held.get(name, 0) for name in parts] for *_, held in memory]
+        group["experience_task"][place] = [task for _, task, *_ in memory]
+        group["memory"][place] = [[held.get(name, 0) for name in parts] for *_, held, _ in memory]
+        group[APART][place] = [[apart.get(name, 0) for name in parts] for *_, apart in memory]
+
+
+def together(event: events.TaskLearned) -> events.TaskLearned:
+    """Return an event whose memory is all that the state holds."""
+    return replace(event, memory=dict(Counter(event.memory) + Counter(event.apart)), apart={})
 
 
 def _runs(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -15,14 +15,15 @@ import numpy as np
 
 from cl_engine import events
 from cl_engine.core.files import need_room, replace
+from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
 from cl_engine.loggers.journal import Block, Journal
-from cl_engine.loggers.matrix import Matrix
-from cl_engine.loggers.tables import Column, Table, describe, grow, string
-from cl_engine.results.log_file import FORMAT, LOG_NAME
+from cl_engine.loggers.matrix import Matrix, together
+from cl_engine.loggers.tables import APART, Column, Table, describe, grow, string
+from cl_engine.results.log_file import FORMAT, LOG_NAME, MEMORY_RULE
 
-FORMAT_VERSION = "1.4"
+FORMAT_VERSION = "1.5"
 WORKING, JOURNAL = ".log.working.h5", ".log.journal"
 FLUSHED = 4 * 2**20  # most bytes of rows and cells kept in memory
 PUBLISHED = 0.002  # share of the time that may go into publishing …
@@ -115,16 +116,19 @@ class Recorder:
         self.training_flops = 0.0
         self.saving_midway = 0.0
         self.next_event = 0
+        self.counts_all = False  # as logs begun before format 1.5 do
         self.torn = False  # whether the working file has been left in the middle of a write
 
     def begin(self, attributes: Mapping[str, str], environment: Mapping[str, str]) -> None:
         """Start a new log with these root attributes and scalar strings about the environment."""
         with h5py.File(self.working, "w", libver=("v110", "v110")) as file:
-            file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "status": "running", **attributes})
+            file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "status": "running"})
+            file.attrs.update({name: encodable(text) for name, text in attributes.items()})
             file.attrs.update({"NX_class": "NXroot", "default": "results", "created": _now(), "updated": _now()})
+            file.attrs[MEMORY_RULE] = "all but what follows from the seeds"
             group = file.create_group("environment")
             for name, text in environment.items():
-                describe(group.create_dataset(name, data=text, dtype=string), "1", name.replace("_", " "))
+                describe(group.create_dataset(name, data=encodable(text), dtype=string), "1", name.replace("_", " "))
             Matrix.create(file.create_group("results"), self.seeds, PHASES, self.stream.n_tasks)
             for table in self.tables.values():
                 table.create(file)
@@ -144,7 +148,9 @@ class Recorder:
             self._write("running")
         with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
             file.attrs["status"] = "running"
-            results = file["results"]
+            results, self.counts_all = file["results"], MEMORY_RULE not in file.attrs
+            if self.counts_all and APART not in results:
+                Matrix.create_memory(results, APART, "none: this log counts all that the state holds")
             if len(results["experience"]) <= step or (step >= 0 and step not in results["evaluation_step"][:]):
                 raise UsageError(
                     f"{self.path} and its journal end before experience {step}, which the checkpoint is of: they are damaged "
@@ -183,6 +189,7 @@ class Recorder:
             case events.TaskStarted():
                 self.training_rows, self.training_flops, self.saving_midway = event.rows, 0.0, 0.0
             case events.TaskLearned():
+                event = together(event) if self.counts_all else event
                 total = sum(event.memory.values())
                 row = (event.step, event.task_id, self.training_rows, total, self.training_flops, event.flops)
                 self._add("experiences", (*row, event.seconds))

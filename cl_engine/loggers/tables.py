@@ -13,17 +13,19 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cl_engine.core.text import encodable
 from cl_engine.metrics.catalogue import SCORES
 
 string = h5py.string_dtype()
 SMALL = {"compression": "gzip", "compression_opts": 4, "shuffle": True}  # a chunk that is hardly filled takes no room
 NUMBERS = {**SMALL, "fletcher32": True}
 CELLS = ("n_correct", "n_total", "accuracy")
+APART = "memory_apart"
 OVER = {  # of the results: the arrays over a dimension, and which of their axes it is
     "evaluation": {"evaluation_step": 0, **dict.fromkeys((*CELLS, *SCORES), 0)},
-    "experience": {"experience_task": 0, "memory": 0, "seconds": 0},
+    "experience": {"experience_task": 0, "memory": 0, APART: 0, "seconds": 0},
     "task": {"task_name": 0, **dict.fromkeys(CELLS, 1)},
-    "part": {"memory": 1},
+    "part": {"memory": 1, APART: 1},
 }
 
 
@@ -75,7 +77,8 @@ class Table:
         held = len(group["row"])
         grow(group, "row", held + len(self.rows), self._over)
         for column, values in zip(self.columns, zip(*self.rows, strict=True), strict=True):
-            group[column.name][held:] = list(values) if column.kind == "str" else np.asarray(values, column.kind)
+            text = column.kind == "str"
+            group[column.name][held:] = list(map(encodable, values)) if text else np.asarray(values, column.kind)
         self.rows.clear()
 
     def truncate(self, file: h5py.File, step: int) -> None:

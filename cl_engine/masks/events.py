@@ -8,6 +8,20 @@ from cl_engine.events import StrategyEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MaskRate(StrategyEvent):
+    """Scores of a mask are about to be trained: their learning rate at the start, and the steps there are.
+
+    >>> event = MaskRate(step=3, task_id=2, rate=1e-4, steps=5640)
+    >>> event.steps
+    5640
+    """
+
+    task_id: int
+    rate: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MaskLearned(StrategyEvent):
     """A mask was learned: shares of all masked weights that changed since the start, and that are off, by seed.
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_engine.masks.layout import some_maskable
+from cl_engine.errors import UsageError
+from cl_engine.masks.layout import some_maskable, unit_dim, units_of
 from cl_engine.masks.norms import norm_after
 from cl_engine.nn.net import Net, Params
 
@@ -29,20 +30,23 @@ class Gates:
         units: number of outputs of each.
         places: the layer at whose output the gate stands: the layer itself, or the normalisation that follows it.
         reads: of each layer, the gated layer whose outputs are all that it reads, or None (the net's inputs, a sum).
+        dims: the axis of each layer's weight that counts its outputs.
+        interleaved: layers that read all units of one place, then all of the next (tokens), not all places of a unit.
     """
 
     layers: list[str]
     units: dict[str, int]
     places: dict[str, str]
     reads: dict[str, str | None]
+    dims: dict[str, int]
+    interleaved: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, net: Net, input_shape: tuple[int, ...]) -> Gates:
         """Find the gates of a net, and what each layer reads by closing one gate after the other."""
         layers = [name.rpartition(".")[0] for name in some_maskable(net, "hat")]
-        units = {layer: net.shapes[f"{layer}.weight"][0] for layer in layers}
-        transposed = [layer for layer in layers if getattr(net.owner(f"{layer}.weight"), "transposed", False)]
-        units |= {layer: net.shapes[f"{layer}.weight"][1] for layer in transposed}
+        dims = {layer: unit_dim(net, layer) for layer in layers}
+        units = {layer: units_of(net, layer) for layer in layers}
         places = {layer: norm_after(net, layers).get(layer, layer) for layer in layers}
         # with every bias and shift above zero, what reads nothing still gives something
         params = {
@@ -57,9 +61,19 @@ class Gates:
             inputs = _inputs(net, layers, params, x, closed)
             for reader in layers[layers.index(layer) + 1 :]:
                 found = net.shapes[f"{reader}.weight"][1]
-                if not inputs[reader].any() and found % units[layer] == 0 and reader not in transposed:
+                if not inputs[reader].any() and found % units[layer] == 0 and not dims[reader]:
                     reads[reader] = layer
-        return cls(layers, units, places, reads)
+        interleaved = []
+        for reader, source in reads.items():
+            if (
+                source is not None and net.shapes[f"{reader}.weight"][1] > units[source]
+            ):  # units were flattened with places
+                half = open_gates[places[source]].clone()
+                half[len(half) // 2 :] = 0.0
+                seen = _inputs(net, layers, params, x, {**open_gates, places[source]: half})[reader]
+                # maps [C, H, W] leave the second half of their columns empty, tokens [T, F] some of each token's
+                interleaved += [reader] if seen[..., seen.shape[-1] // 2 :].any() else []
+        return cls(layers, units, places, reads, dims, tuple(interleaved))
 
     @property
     def total(self) -> int:
@@ -83,11 +97,13 @@ class Gates:
         post = used[layer]
         if kind != "weight":
             return 1 - post
-        post = post.reshape(-1, *[1] * (weight.ndim - 1))
+        before = self.dims[layer]
+        post = post.reshape(*[1] * before, -1, *[1] * (weight.ndim - 1 - before))
         source = self.reads[layer]
         if source is None:
             return (1 - post).expand_as(weight)
-        pre = used[source].repeat_interleave(weight.shape[1] // self.units[source])
+        places = weight.shape[1] // self.units[source]
+        pre = used[source].repeat(places) if layer in self.interleaved else used[source].repeat_interleave(places)
         return 1 - torch.minimum(post, pre.reshape(1, -1, *[1] * (weight.ndim - 2)))
 
 
@@ -108,4 +124,10 @@ def _inputs(net: Net, layers: list[str], params: Params, x: Tensor, gates: Param
     finally:
         for hook in hooks:
             hook.remove()
+    missing = [layer for layer in layers if layer not in seen]
+    if missing:
+        raise UsageError(
+            f"hat: the net uses the weights of '{missing[0]}' without calling the layer, as attention does, so that its "
+            "outputs cannot be gated: choose a net without, or freeze that layer"
+        )
     return seen

@@ -47,7 +47,8 @@ class Layout:
 
     def row(self, params: Mapping[str, Tensor]) -> Tensor:
         """Return tensors ``{name: [S, …]}`` side by side as ``[S, size]``."""
-        return torch.cat([params[name].flatten(1) for name in self.shapes], dim=1)
+        parts = [params[name].reshape(len(params[name]), -1) for name in self.shapes]
+        return torch.cat(parts, dim=1) if parts else torch.zeros(len(next(iter(params.values()))), 0)
 
     def named(self, row: Tensor) -> Params:
         """Return the tensors ``{name: [S, …]}`` of a row ``[S, size]``: the inverse of `row`."""
@@ -79,8 +80,8 @@ class Layout:
 
 
 def maskable(net: Net) -> list[str]:
-    """Return the names of the weights of linear and convolution layers, but for the head's."""
-    return [name for name in net.shapes if name != HEAD_WEIGHT and is_weight(net, name)]
+    """Return the names of the weights of linear and convolution layers, but for the head's and those the net has frozen."""
+    return [name for name in net.shapes if name != HEAD_WEIGHT and is_weight(net, name) and not net.is_held(name)]
 
 
 def some_maskable(net: Net, strategy: str) -> list[str]:
@@ -92,7 +93,8 @@ def some_maskable(net: Net, strategy: str) -> list[str]:
     names = maskable(net)
     if not names:
         raise UsageError(
-            f"{strategy}: the net has no linear or convolution layer before its head: choose one with hidden layers"
+            f"{strategy}: the net has no linear or convolution layer before its head that learns: choose one with hidden "
+            "layers"
         )
     return names
 
@@ -101,6 +103,16 @@ def is_weight(net: Net, name: str) -> bool:
     """Return whether ``name`` is the weight of a linear or convolution layer (not its bias)."""
     owner = net.owner(name)
     return name.endswith("weight") and isinstance(owner, nn.Linear | nn.modules.conv._ConvNd)
+
+
+def unit_dim(net: Net, layer: str) -> int:
+    """Return the axis of a layer's weight ``{layer}.weight`` that counts its outputs: 1 if it is a transposed convolution."""
+    return int(bool(getattr(net.owner(f"{layer}.weight"), "transposed", False)))
+
+
+def units_of(net: Net, layer: str) -> int:
+    """Return the number of outputs of a linear or convolution layer."""
+    return net.shapes[f"{layer}.weight"][unit_dim(net, layer)]
 
 
 def _shifts(device: torch.device) -> Tensor:

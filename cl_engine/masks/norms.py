@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
-from cl_engine.masks.layout import Layout
+from cl_engine.masks.layout import Layout, units_of
 from cl_engine.nn.net import Net, Params
 
 NormPolicy = Literal["frozen", "statistics", "affine"]
@@ -35,9 +35,11 @@ class TaskNorms:
     def __init__(self, net: Net, policy: NormPolicy) -> None:
         """Find the tensors that a task keeps under this policy."""
         of_norms = [name for name in net.shapes if isinstance(net.owner(name), LAYERS)]
-        counters = [name for name in of_norms if name.endswith("num_batches_tracked")]
-        statistics = [name for name in of_norms if net.is_buffer(name) and name not in counters]
-        affine = [name for name in of_norms if not net.is_buffer(name)]
+        # whatever training updates is a task's own, in layers of the user's too
+        updated = [name for name in net.shapes if name in net.updated]
+        statistics = [name for name in updated if net.dtypes[name].is_floating_point]
+        counters = [name for name in updated if name not in statistics]
+        affine = [name for name in of_norms if not net.is_held(name)]
         self.tracking = policy != "frozen"
         self._device, self._counters = net.device, counters if self.tracking else []
         self.layout = Layout.of(net, [*affine * (policy == "affine"), *statistics * self.tracking])
@@ -74,8 +76,10 @@ def norm_after(net: Net, layers: Sequence[str]) -> dict[str, str]:
     follows: dict[str, str] = {}
     for layer, following in itertools.pairwise(order):
         norm = net.owner(f"{following}.weight") if f"{following}.weight" in net.shapes else None
-        if layer in layers and isinstance(norm, LAYERS):
-            channels = net.shapes[f"{layer}.weight"][0]
-            if net.shapes[f"{following}.weight"] == (channels,):
-                follows[layer] = following
+        if (
+            layer in layers
+            and isinstance(norm, LAYERS)
+            and net.shapes[f"{following}.weight"] == (units_of(net, layer),)
+        ):
+            follows[layer] = following
     return follows

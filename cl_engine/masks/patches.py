@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_engine.errors import UsageError
-from cl_engine.masks.layout import Layout, maskable
+from cl_engine.masks.layout import Layout, maskable, unit_dim, units_of
 from cl_engine.masks.norms import TaskNorms
 from cl_engine.nn.net import Net, Params
 
@@ -38,12 +38,13 @@ class PatchParts:
         self.norms = TaskNorms(net, "affine" if affine else "statistics")
         bare = affine and not self.norms.layout.shapes
         self.inserted = [name.rpartition(".")[0] for name in maskable(net)] if bare else []
+        self._dims = {layer: unit_dim(net, layer) for layer in self.inserted}
         kernels = [name for name in maskable(net) if _is_depthwise(net.owner(name))] if depthwise else []
         if depthwise and not kernels:
             raise UsageError("patch: the net has no depthwise convolution (groups = channels): use kind = 'scale_bias'")
         shapes = {name: net.shapes[name] for name in kernels}
         for layer in self.inserted:
-            units = net.shapes[f"{layer}.weight"][:1]
+            units = (units_of(net, layer),)
             shapes |= {layer + SCALE: units}
             shapes |= {layer + SHIFT: units} if f"{layer}.bias" in net.shapes else {}
         self.layout = Layout(shapes)
@@ -63,8 +64,9 @@ class PatchParts:
         """Return the weights of the net that the patch changes, of one seed or of all."""
         changed: Params = {name: patch[name] for name in self.layout.shapes if name in base}
         for layer in self.inserted:
-            weight, scale = base[f"{layer}.weight"], patch[layer + SCALE]
-            changed[f"{layer}.weight"] = weight * scale.reshape(*scale.shape, *[1] * (weight.ndim - scale.ndim))
+            weight, scale, dim = base[f"{layer}.weight"], patch[layer + SCALE], self._dims[layer]
+            size = [*scale.shape[:-1], *[1] * dim, scale.shape[-1], *[1] * (weight.ndim - scale.ndim - dim)]
+            changed[f"{layer}.weight"] = weight * scale.reshape(size)
             if layer + SHIFT in patch:
                 changed[f"{layer}.bias"] = base[f"{layer}.bias"] * scale + patch[layer + SHIFT]
         return changed

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -55,3 +56,11 @@ def top_share(score: Tensor, share: float) -> Tensor:
     kept = max(1, round(share * flat.numel()))
     chosen = torch.zeros_like(flat).scatter(0, flat.topk(kept).indices, 1.0)
     return chosen.reshape(score.shape)
+
+
+def erdos_renyi_density(shape: Sequence[int], factor: float) -> float:
+    """Return the share of a layer's weights ``[outputs, inputs, …]`` that an Erdős–Rényi graph keeps (Mocanu et al. 2018).
+
+    It is factor · (inputs + outputs) / weights, at most a half as in the code released for SupSup.
+    """
+    return min(0.5, factor * (shape[0] + shape[1]) / math.prod(shape))

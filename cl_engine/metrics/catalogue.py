@@ -88,16 +88,31 @@ METRICS = {
         ),
         Metric(name="min_acc", title="min-ACC"),
         Metric(name="wc_acc", title="WC-ACC"),
-        Metric(name="windowed_forgetting", title="WF10", higher=False),
-        Metric(name="windowed_plasticity", title="WP10"),
+        Metric(
+            name="windowed_forgetting",
+            title="WF10",
+            meaning="largest drop of a task's accuracy within 10 tests in a row, from before its first batch to the end, "
+            "mean over tasks (De Lange et al. 2023)",
+            higher=False,
+        ),
+        Metric(
+            name="windowed_plasticity",
+            title="WP10",
+            meaning="the same of the largest gain, so that learning the task itself counts (De Lange et al. 2023)",
+        ),
         Metric(name="performance_maintenance", title="maintenance", signed=True),
         Metric(name="remembering", title="remembering"),
         Metric(name="relative_performance", title="relative performance"),
-        Metric(name="sample_efficiency", title="sample efficiency"),
+        Metric(
+            name="sample_efficiency",
+            title="sample efficiency",
+            meaning="how high and how soon accuracy saturates while a task is learned, against the run `independent`; 0 where "
+            "it falls (New et al. 2022)",
+        ),
         Metric(
             name="memory",
             title="memory",
-            meaning="bytes one seed would have to save at the end",
+            meaning="bytes one seed would have to save at the end, but for what follows from the seed",
             higher=False,
             unit="byte",
         ),

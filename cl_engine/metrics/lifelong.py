@@ -114,11 +114,17 @@ def sample_efficiency(curve: Array, expert: Array) -> float:
     """Sample efficiency (l2metrics): (sat / sat_expert) · (n_expert / n), how high and how soon a curve saturates.
 
     sat and n are the `saturation` of the curve ``[P]`` and of the single-task expert's ``[Q]``, tested at the same points;
-    n counts points from the first test. NaN where the curve is highest at its first point, or the expert's sat is 0.
+    n counts points from the first test. 0 where the curve falls (the slope of its regression line is negative) or saturates
+    below a fifth of the expert's level. NaN where one of the two is highest at its first point: l2metrics skips the task.
     """
     if not len(curve) or not len(expert):
         return float("nan")
     (own, at), (alone, at_alone) = saturation(curve), saturation(expert)
-    if at == 0 or alone == 0:
+    if at == 0 or at_alone == 0:
         return float("nan")
+    slope = np.polyfit(np.arange(len(curve)), np.asarray(curve, dtype=float), 1)[0]
+    if (
+        own < 0.2 * alone or round(float(slope), 12) < 0
+    ):  # a curve that rises and falls alike has slope 0 but for rounding
+        return 0.0
     return own / alone * at_alone / at

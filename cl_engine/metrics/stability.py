@@ -1,8 +1,9 @@
 """Scores of continual evaluation: earlier tasks while another is learned (De Lange, van de Ven & Tuytelaars 2023).
 
 A course is the accuracy on one task in the order in which it was tested, ``[P, …]`` (further axes, such as seeds, are
-free), beginning with the first test after it was learned. The papers test after every iteration; a course with fewer
-points gives a minimum that is at most too high, and windows that count tests, not iterations.
+free), beginning with the first test after it was learned or, for windows, before its first batch. The papers test after
+every iteration; a course with fewer points gives a minimum that is at most too high, and windows that count tests, not
+iterations.
 """
 
 from __future__ import annotations
@@ -39,13 +40,18 @@ def wc_acc(current: Array, courses: Sequence[Array]) -> Array:
 def windowed_forgetting(courses: Sequence[Array], window: int) -> Array:
     """Windowed forgetting WF^Δ (De Lange et al. 2023): the largest drop within ``window`` tests in a row, mean over tasks.
 
-    For a task max_{a<b<a+Δ} (A_a − A_b). NaN without a course of two tests. Returns ``[…]``.
+    For a task max(0, max_{a<b<a+Δ} (A_a − A_b)), 0 with one test alone, as in the authors' released code. ``courses`` begin
+    before the first batch of the task itself. NaN without a course. Returns ``[…]``.
     """
     return _windowed(courses, window, -1.0)
 
 
 def windowed_plasticity(courses: Sequence[Array], window: int) -> Array:
-    """Windowed plasticity WP^Δ (De Lange et al. 2023): the largest gain within ``window`` tests in a row, mean over tasks."""
+    """Windowed plasticity WP^Δ (De Lange et al. 2023): the largest gain within ``window`` tests in a row, mean over tasks.
+
+    For a task max(0, max_{a<b<a+Δ} (A_b − A_a)), with courses as for `windowed_forgetting`. (In the last window of a course
+    the released code passes over gains from a test that is lower than one before it there; the paper does not.)
+    """
     return _windowed(courses, window, 1.0)
 
 
@@ -54,6 +60,5 @@ def _windowed(courses: Sequence[Array], window: int, sign: float) -> Array:
     for course in courses:
         values = np.asarray(course, dtype=float)
         gains = [sign * (values[lag:] - values[:-lag]) for lag in range(1, min(window, len(values)))]
-        if gains:
-            found.append(np.max(np.concatenate(gains), axis=0))
+        found.append(np.max(np.concatenate([np.zeros((1, *values.shape[1:])), *gains]), axis=0))
     return np.asarray(np.mean(found, axis=0)) if found else np.asarray(np.nan)

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.modules.division import ends
-from cl_engine.nn.hooks import Hook
+from cl_engine.nn.hooks import Hook, on_units
 from cl_engine.nn.net import Net, Params
 
 
@@ -33,11 +33,11 @@ class Adapters:
         self.channels: dict[str, int] = {}
 
         def seen(layer: str) -> Hook:
-            def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-                self.channels[layer] = output.shape[1]
+            def look(output: Tensor) -> Tensor:
+                self.channels[layer] = output.shape[-1]
                 return output
 
-            return hook
+            return on_units(look)
 
         params = {name: tensor[0] for name, tensor in net.init([0]).items()}
         x = torch.zeros(2, *net.input_shape, device=net.device)
@@ -65,8 +65,4 @@ class Adapters:
 
 
 def _adapting(down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor) -> Hook:
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        x = output.movedim(1, -1)
-        return (x + F.linear(F.relu(F.linear(x, down, down_bias)), up, up_bias)).movedim(-1, 1)
-
-    return hook
+    return on_units(lambda x: x + F.linear(F.relu(F.linear(x, down, down_bias)), up, up_bias))

@@ -35,7 +35,8 @@ def ends(net: Net) -> list[str]:
     stages = net.attribute("stages")
     if stages is not None:
         return [prefixes[-1] for prefixes in stages]
-    return [part[-1].rpartition(".")[0] for part in division(net)[:-1]]
+    # weights that others are computed to (weight_norm) lie below the layer that has them
+    return [part[-1].rpartition(".")[0].partition(".parametrizations.")[0] for part in division(net)[:-1]]
 
 
 def _before_layers(net: Net, names: list[str]) -> Division:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Generator, Iterator, Sequence
 
 import torch
@@ -10,9 +9,8 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.core.state import State
-from cl_engine.data.stream import Data, Experience
+from cl_engine.data.stream import Experience
 from cl_engine.events import Event
-from cl_engine.masks.norms import LAYERS
 from cl_engine.modules.division import division
 from cl_engine.modules.events import NOBODY, ModuleAdded, PathChosen, PathStep, SourceScored
 from cl_engine.modules.library import Library
@@ -51,22 +49,31 @@ class Growth:
             return self._initial
         return self.along(state, paths[task_id])
 
+    def predict(self, state: State, x: Tensor, task_id: int | None) -> Tensor:
+        """Return logits ``[S, N, C]`` of a task's own path."""
+        assert task_id is not None, "the task is told"
+        return self._net.all(self.net_of(state, task_id), x)
+
+    def fingerprint(self, state: State, task_id: int | None) -> int | None:
+        """Return a number that says which path a task has: modules are never changed."""
+        return None if task_id is None else int(state["paths"].writes(task_id))
+
     def along(self, state: State, path: Tensor) -> Params:
         """Return the weights along paths ``[S, depths]``."""
         return {**self._initial, **self.library.params(state, path)}
 
     def fresh(self, key: int) -> Params:
         """Return untrained weights, other ones for each task."""
-        return self._net.init([rng.derive(seed, "modules", key) for seed in self._seeds])
+        drawn = self._net.init([rng.derive(seed, "modules", key) for seed in self._seeds])
+        return {**drawn, **{name: self._initial[name] for name in self.library.shared}}
 
     def new_names(self, reuse: Sequence[bool]) -> list[str]:
         """Return the names of what is new on a path that reuses a module at the depths where ``reuse`` is true."""
         return [name for old, part in zip(reuse, self.parts, strict=True) if not old for name in part]
 
     def tracking(self, params: Params) -> list[str]:
-        """Return the normalisation layers among those with weights in ``params``: what learns statistics of its own."""
-        layers = {name.rpartition(".")[0] for name in params}
-        return [layer for layer in layers if isinstance(self._net.owner(f"{layer}.weight"), LAYERS)]
+        """Return the layers that update tensors among ``params`` (BatchNorm): they learn statistics of their own."""
+        return list({name.rpartition(".")[0] for name in params.keys() & self._net.updated})
 
     def ranked(
         self, state: State, experience: Experience, *, k: int, rows: int
@@ -135,22 +142,3 @@ class Growth:
                 added = zip(modules, new[:, depth].tolist(), strict=True)
                 rows = tuple(module if one else NOBODY for module, one in added)
                 yield ModuleAdded(step=step, part=f"depth {depth}", task_id=task, module=rows)
-
-
-def divided(experience: Experience, share: float) -> Experience:
-    """Return the experience with some of its training rows as validation rows, the same share of each class.
-
-    One that has validation rows is returned as it is.
-    """
-    if len(experience.validation):
-        return experience
-    train = experience.train
-    draw = rng.tensors(0, "aside", experience.key)
-    shuffled = torch.randperm(len(train), generator=draw).to(train.y.device)
-    aside = torch.zeros(len(train), dtype=torch.bool, device=train.y.device)
-    for label in train.y.unique():
-        rows = shuffled[train.y[shuffled] == label]
-        aside[rows[: max(1, round(share * len(rows)))]] = True
-    return dataclasses.replace(
-        experience, train=Data(train.x[~aside], train.y[~aside]), validation=Data(train.x[aside], train.y[aside])
-    )

@@ -32,7 +32,8 @@ class Library:
     """Modules as rows, a bank for each depth, and tasks as paths: for each depth the row it uses, seed by seed.
 
     Seeds may choose differently, so each has rows of its own number; a bank is as long as the longest needs. Modules
-    are never written over. Buffers that count batches are not kept: they matter to nothing in evaluation.
+    are never written over. What all modules of a depth share is not kept with each: buffers of integers (they count
+    batches, or never change) and weights that the net itself has frozen.
 
     >>> from cl_engine.runs.plugins import net_builder
     >>> from cl_engine.modules.division import division
@@ -44,8 +45,8 @@ class Library:
     def __init__(self, net: Net, parts: Division) -> None:
         """Set up for a net cut into these parts."""
         self._net, self.depths = net, len(parts)
-        self.layouts = [Layout.of(net, [name for name in part if _is_number(net, name)]) for part in parts]
-        self.counters = [name for part in parts for name in part if not _is_number(net, name)]
+        self.layouts = [Layout.of(net, [name for name in part if not _is_shared(net, name)]) for part in parts]
+        self.shared = [name for part in parts for name in part if _is_shared(net, name)]
 
     def start(self, seeds: int) -> State:
         """Return the library without a module."""
@@ -100,5 +101,5 @@ class Library:
         return counts
 
 
-def _is_number(net: Net, name: str) -> bool:
-    return not name.endswith("num_batches_tracked")
+def _is_shared(net: Net, name: str) -> bool:
+    return not net.dtypes[name].is_floating_point or name in net.frozen

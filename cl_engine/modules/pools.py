@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -55,10 +55,13 @@ class Orders:
     """
 
     def __init__(self, net: Net, blocks: int | None) -> None:
-        """Find modules of one configuration; ``blocks`` to choose from, or as many as there are steps."""
+        """Find modules of one configuration behind the first; ``blocks`` to choose from, or as many as there are steps.
+
+        The first module reads the inputs, whatever its size: what it does is of no use further on.
+        """
         self._net = net
         found: dict[tuple[tuple[str, tuple[int, ...]], ...], list[str]] = {}
-        for part in division(net)[:-1]:
+        for part in division(net)[1:-1]:
             names = [name for name in part if not isinstance(net.owner(name), LAYERS)]
             module = _module_of(names)
             weights = [name.removeprefix(f"{module}.") for name in names]
@@ -160,13 +163,15 @@ def _logit(blocks: int) -> float:
 def _mixing(blocks: Params, share: Tensor) -> Hook:
     inside = False
 
-    def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Any:
         nonlocal inside
         if inside:  # called for one of the blocks
             return output
         inside = True
         outputs = [functional_call(layer, {w: t[i] for w, t in blocks.items()}, inputs) for i in range(len(share))]
         inside = False
+        if isinstance(output, tuple):  # of attention and recurrent layers the first is the output
+            return (torch.einsum("m,m...->...", share, torch.stack([first for first, *_ in outputs])), *output[1:])
         return torch.einsum("m,m...->...", share, torch.stack(outputs))
 
     return hook

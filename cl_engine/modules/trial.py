@@ -11,6 +11,8 @@ from torch import Tensor
 from cl_engine.modules.candidates import Reuse
 from cl_engine.modules.events import NOBODY
 from cl_engine.nn.net import Params
+from cl_engine.training.candidate_fit import BestFit
+from cl_engine.training.early_stopping import where_seeds
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,51 +47,34 @@ class Trial:
         return sum(self.reuse)
 
 
-class Best:
+class Best(BestFit):
     """Keeps the best path so far for each seed; if several are equal, the one that reuses more, then the first.
 
     >>> best = Best(seeds=1, depths=2, device=torch.device("cpu"))
-    >>> best.offer(Trial(torch.zeros(1, 2, dtype=torch.int64), (True, False)), {}, torch.tensor([0.8]), {})
+    >>> best.try_path(Trial(torch.zeros(1, 2, dtype=torch.int64), (True, False)), {}, torch.tensor([0.8]), {})
     >>> best.accuracy
     tensor([0.8000])
 
     Attributes:
-        accuracy: on validation rows, ``[S]``.
-        params: weights along it ``{name: [S, …]}``.
         path, new, source: the source's path, which depths are new ``[S, depths]``, and the past task ``[S]``.
-        points: weights along it while it was learned, by number of batches.
     """
 
     def __init__(self, seeds: int, depths: int, device: torch.device) -> None:
-        self.accuracy = torch.full((seeds,), -1.0, device=device)
+        super().__init__(seeds, device)
         self.new = torch.ones(seeds, depths, dtype=torch.bool, device=device)
         self.path = torch.zeros(seeds, depths, dtype=torch.int64, device=device)
         self.source = torch.full((seeds,), NOBODY, dtype=torch.int64, device=device)
-        self.params: Params = {}
-        self.points: dict[int, Params] = {}
 
-    def offer(self, trial: Trial, params: Params, accuracy: Tensor, points: Mapping[int, Params]) -> None:
+    def try_path(self, trial: Trial, params: Params, accuracy: Tensor, points: Mapping[int, Params]) -> None:
         """Take a path over for those seeds for which it is better."""
-        more = trial.reused > (~self.new).sum(dim=1)
-        better = (accuracy > self.accuracy) | ((accuracy == self.accuracy) & more)
+        better = self.offer(params, accuracy, points, preferred=trial.reused > (~self.new).sum(dim=1))
         new = torch.tensor([not old for old in trial.reuse], device=accuracy.device)
-        self.accuracy = torch.where(better, accuracy, self.accuracy)
-        self.new = _where(better, new.expand_as(self.new), self.new)
-        self.path = _where(better, trial.path, self.path)
+        self.new = where_seeds(better, new.expand_as(self.new), self.new)
+        self.path = where_seeds(better, trial.path, self.path)
         if trial.source is not None:
             self.source = torch.where(better, torch.tensor(trial.source, device=better.device), self.source)
-        self.params = _merged(better, params, self.params)
-        self.points = {batch: _merged(better, points[batch], self.points.get(batch, {})) for batch in points}
 
 
 def repeated(trees: Sequence[Params]) -> Params:
     """Return trees ``{name: [S, …]}`` one behind the other, ``{name: [C·S, …]}``."""
     return {name: torch.cat([tree[name] for tree in trees]) for name in trees[0]}
-
-
-def _merged(better: Tensor, one: Params, other: Params) -> Params:
-    return {name: _where(better, tensor, other[name]) for name, tensor in one.items()} if other else one
-
-
-def _where(better: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    return torch.where(better.reshape(-1, *[1] * (one.ndim - 1)), one, other)

@@ -13,7 +13,7 @@ from cl_engine.options import option
 
 
 class Mlp(Architecture):
-    """MLP: fully connected layers with ReLU, inputs flattened; initialised as torch initialises Linear.
+    """MLP: fully connected layers with ReLU, inputs flattened.
 
     >>> module = Mlp().build((1, 28, 28), 10)
     >>> sum(weight.numel() for weight in module.parameters())

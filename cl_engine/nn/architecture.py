@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 
 from torch import nn
 
-from cl_engine.options import Configured
+from cl_engine.nn.initialisation import Init
+from cl_engine.options import Configured, option
 
 
 class Architecture(Configured, ABC):
@@ -18,6 +19,12 @@ class Architecture(Configured, ABC):
     >>> Linear().build((1, 8, 8), 10)[0]
     Flatten(start_dim=1, end_dim=-1)
     """
+
+    init: Init = option(
+        "default",
+        "random weights to start from: torch's default, kaiming, xavier or orthogonal (then biases are 0)",
+        before="default",
+    )
 
     @abstractmethod
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:

@@ -9,6 +9,14 @@ from torch import nn
 from cl_engine.errors import UsageError
 
 
+class TooFewRows(UsageError):
+    """A batch of so few rows that a layer cannot be trained on it.
+
+    >>> issubclass(TooFewRows, UsageError)
+    True
+    """
+
+
 class Mode:
     """Keeps the mode that a module is in, so that it is switched on a change alone: switching walks through all its parts.
 
@@ -43,7 +51,7 @@ def explained(error: ValueError, rows: int) -> Exception:
     """Return a module's error about a batch of ``rows`` rows with the advice that is known for it."""
     if "more than 1 value per channel" not in str(error):
         return error
-    return UsageError(
-        f"train.batch: batch normalisation cannot learn from {rows} row in a batch; choose a number that leaves none over, "
-        "or another norm for the net"
+    return TooFewRows(
+        f"train.batch: batch normalisation cannot learn from {rows} row in a batch; set train.leftover = 'merge' or 'drop', "
+        "choose a number that leaves none over, or another norm for the net"
     )

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from cl_engine.core import rng
+from cl_engine.core.torch_defaults import torch_defaults
 from cl_engine.core.tree import leaves_with_path, tree_map
 from cl_engine.errors import UsageError
-from cl_engine.nn.fast_linear import quick
-from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, head_names, without_head
+from cl_engine.nn.batching import runs_batched
+from cl_engine.nn.calling import Caller
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.hooks import Hook, gating
 from cl_engine.nn.memory_format import channels_last
-from cl_engine.nn.mode import Mode, explained
+from cl_engine.nn.template import Template
 from cl_engine.nn.weights import fitting
 
 Params = dict[str, Tensor]
@@ -31,9 +33,9 @@ VMAP_IN_ALL = 2_000_000  # … and of all seeds together: more do not stay in th
 class Net:
     """A network without weights of its own: they are handed to it, ``{name: [S, …]}``, or ``{name: […]}`` for one seed.
 
-    Any ``nn.Module`` serves, unchanged. Its last ``nn.Linear`` is the head (its names become ``head.weight`` and
-    ``head.bias``), whatever comes before it gives the features. Buffers (BatchNorm statistics) travel among the
-    weights under their own names; `is_buffer` tells them apart.
+    Any ``nn.Module`` serves, unchanged. The ``nn.Linear`` that gives its output is the head (its names become
+    ``head.weight`` and ``head.bias``), whatever comes before it gives the features. Buffers (BatchNorm statistics) travel
+    among the weights under their own names; `is_buffer` tells them apart.
 
     >>> net = Net(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (1, 2, 2))
     >>> net.all(net.init([0, 1]), torch.zeros(5, 1, 2, 2)).shape
@@ -42,13 +44,17 @@ class Net:
     Attributes:
         layers: names of the module's parts, in its own order.
         shapes: shape of every weight and buffer of one seed, by name, in order.
+        dtypes: type of each.
         input_shape: shape of an input, the axis of rows not counted.
+        frozen: names of the weights that the module itself has frozen (``requires_grad = False``).
         outputs: number of logits.
         width: number of features the head reads.
+        pretrained: what every seed starts from in place of random weights, ``{name: […]}``: the scenario's backbone.
         parameters: number of weights of one seed, buffers not counted.
-        stochastic: whether training draws random numbers (dropout).
+        stochastic: whether training draws random numbers, as trial runs showed (dropout).
     """
 
+    @torch_defaults()
     def __init__(
         self,
         build: Callable[[], nn.Module],
@@ -67,48 +73,64 @@ class Net:
         from in place of random ones; the head stays random.
 
         Raises:
-            UsageError: if the module refuses the inputs, has no Linear layer at its end to be the head, or does not have
-                the pretrained tensors, in name and shape.
+            UsageError: if the module cannot serve (`cl_engine.nn.trial`), or does not have the pretrained tensors.
         """
-        self.device = torch.device(device)
-        self._build = build
+        self.device, self.input_shape = torch.device(device), tuple(input_shape)
         self._mean, self._std, self._black = (self._channels(values, input_shape) for values in (mean, std, pad_value))
-        with rng.ambient(0, "template"):
-            module = quick(build().to(self.device).eval().requires_grad_(False))
-        self._rename = head_names(module)
-        self._module, self._body = module, without_head(module, next(iter(self._rename)).rsplit(".", 1)[0])
+        template = Template(build, self.input_shape, self.device)
+        self._build, self._module, self._traits = template.build, template.module, template.traits
+        self._whole, self._body = Caller(template, template.module), Caller(template, template.body)
+        self._rename = template.head_names
+        self._back = {ours: theirs for theirs, ours in self._rename.items()}
+        self.outputs, self.width, self.stochastic = self._traits.outputs, template.width, self._traits.stochastic
         self._training = False
-        self._modes = {part: Mode(part) for part in (self._module, self._body)}
-        self._buffers = frozenset(name for name, _ in module.named_buffers())
-        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        self._names = tensors.keys()
-        self._tied = len(list(module.parameters())) < len(list(module.named_parameters(remove_duplicate=False)))
+        self._buffers = frozenset(name for name, _ in self._module.named_buffers())
+        self.frozen = frozenset(self._rename.get(name, name) for name in template.frozen)
+        tensors = {**dict(self._module.named_parameters()), **dict(self._module.named_buffers())}
         self.shapes = {self._rename.get(name, name): tuple(tensor.shape) for name, tensor in tensors.items()}
-        self._body_names = frozenset(name for name, _ in (*self._body.named_parameters(), *self._body.named_buffers()))
-        self.layers = [name for name, _ in module.named_modules()]
-        self._pretrained = self._adopted(pretrained or {}, tensors)
-        self.input_shape = tuple(input_shape)
-        self._probe(input_shape)
-        self.stochastic = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())
-        self._convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in module.modules())
-        self.parameters = sum(tensor.numel() for tensor in module.parameters())
+        self.dtypes = {self._rename.get(name, name): tensor.dtype for name, tensor in tensors.items()}
+        self.layers = [name for name, _ in self._module.named_modules()]
+        self.pretrained = self._adopted(pretrained or {}, tensors)
+        self._convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in self._module.modules())
+        self.parameters = sum(tensor.numel() for tensor in self._module.parameters())
 
     def side_by_side(self, seeds: int) -> bool:
         """Return whether this many seeds run faster as one vmap than in turn.
 
         Measured on two CPU cores: small fully connected nets gain, convolutions and large nets lose. Nets with dropout
-        or running statistics never run as one, so that a seed's numbers do not depend on the others.
+        or running statistics never run as one, so that a seed's numbers do not depend on the others; nor do nets that
+        `torch.vmap` cannot run, which is tried out.
         """
-        if seeds == 1 or self.stochastic or self._buffers:
+        if seeds == 1 or self.stochastic or self._traits.noisy or self._buffers:
             return False
-        if self.device.type == "cuda":
-            return True
         small = self.parameters < VMAP_BELOW * seeds and self.parameters * seeds < VMAP_IN_ALL
-        return seeds >= 3 and small and not self._convolves
+        faster = self.device.type == "cuda" or (seeds >= 3 and small and not self._convolves)
+        return faster and self._batched
+
+    @cached_property
+    def _batched(self) -> bool:
+        x = torch.rand(2, 2, *self.input_shape, generator=rng.tensors(0, "trial")).to(self.device)
+        learned = [name for name in self.shapes if not self.is_held(name)]
+        return runs_batched(self.one, self.init((0, 1)), learned, x)
+
+    def check_outputs(self, classes: int) -> None:
+        """Raise a `UsageError` if the net has fewer outputs than there are classes."""
+        if self.outputs < classes:
+            why = "build it with as many as its builder is told, as num_classes or outputs"
+            raise UsageError(f"net.name: the net has {self.outputs} outputs, fewer than the {classes} classes: {why}")
 
     def is_buffer(self, name: str) -> bool:
         """Return whether ``name`` is a buffer of the module (BatchNorm statistics), which no gradient reaches."""
         return name in self._buffers
+
+    def is_held(self, name: str) -> bool:
+        """Return whether ``name`` is a buffer, or a weight that the module itself has frozen: neither is trained."""
+        return name in self._buffers or name in self.frozen
+
+    @property
+    def updated(self) -> frozenset[str]:
+        """Names of the buffers, and frozen weights, that a training step changes (BatchNorm statistics)."""
+        return frozenset(self._rename.get(name, name) for name in self._traits.updated)
 
     def owner(self, name: str) -> nn.Module:
         """Return the layer that a weight or buffer of this name belongs to, to be asked for its kind and sizes."""
@@ -118,26 +140,31 @@ class Net:
         """Return an attribute of the module, None if it has none of that name."""
         return getattr(self._module, name, None)
 
+    @torch_defaults()
     def init(self, seeds: Sequence[int]) -> Params:
-        """Return the weights that learning starts from, ``{name: [S, …]}``.
-
-        They are initialised at random, each seed's derived from that seed alone, but for those that are pretrained.
-        """
+        """Return the weights to start from, ``{name: [S, …]}``: random, of each seed by itself, but for pretrained ones."""
         drawn = []
         for seed in seeds:
             with rng.ambient(seed, "init"):
                 module = self._build()
             tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
             named = {self._rename.get(name, name): tensor.detach() for name, tensor in tensors.items()}
-            drawn.append({name: self._pretrained.get(name, tensor.to(self.device)) for name, tensor in named.items()})
+            drawn.append({name: self.pretrained.get(name, tensor.to(self.device)) for name, tensor in named.items()})
         return {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
 
+    def without_backbone(self) -> Net:
+        """Return the same net with every weight initialised at random."""
+        drawn = copy.copy(self)
+        drawn.pretrained = {}
+        return drawn
+
+    @torch_defaults()
     def module(self, seed: int) -> nn.Module:
         """Return a module of its own with the weights that this seed starts from, for code that wants a whole one."""
         with rng.ambient(seed, "init"):
             module = self._build().to(self.device)
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        for name, tensor in self._pretrained.items():
+        for name, tensor in self.pretrained.items():
             tensors[self._original(name)].data.copy_(tensor)
         return module
 
@@ -147,8 +174,11 @@ class Net:
         return next(iter(self._rename)).rsplit(".", 1)[0]
 
     def prepare(self, x: Tensor) -> Tensor:
-        """Return inputs as float32, uint8 ones scaled by mean and standard deviation; float32 ones as they are."""
-        return x if x.dtype == torch.float32 else x.to(torch.float32).sub_(self._mean).div_(self._std)
+        """Return inputs as float32, whole numbers scaled by mean and standard deviation, floats as they are."""
+        if x.dtype == torch.float32:
+            return x
+        ready = x.to(torch.float32)
+        return ready if x.is_floating_point() else ready.sub_(self._mean).div_(self._std)
 
     def laid_out(self, x: Tensor) -> Tensor:
         """Return images or kernels ``[N, C, H, W]`` in the layout in memory that the net is fastest with; others as is."""
@@ -186,13 +216,13 @@ class Net:
             hooks: functions of layer, inputs and output whose result takes the output's place, by the layer's name.
         """
         hooks = {**{layer: gating(gate) for layer, gate in (gates or {}).items()}, **(hooks or {})}
-        return self._call(self._module, params, x, training, statistics, hooks)
+        return self._called(self._whole, params, x, training, statistics, hooks)
 
     def features(
         self, params: Params, x: Tensor, training: bool | None = None, *, hooks: Mapping[str, Hook] | None = None
     ) -> Tensor:
         """Return what the head would read, ``[N, width]``, for one seed's weights; ``hooks`` as for `one`."""
-        return self._call(self._body, params, x, training, hooks=hooks or {})
+        return self._called(self._body, params, x, training, hooks=hooks)
 
     def all(self, params: Params, x: Tensor, gates: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return logits ``[S, N, C]`` of every seed, in evaluation mode, a bounded number of rows at a time."""
@@ -241,34 +271,22 @@ class Net:
                 chunks.append(torch.stack([function(own, ready) for own in each]))
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)
 
-    def _call(
+    def _called(
         self,
-        module: nn.Module,
+        caller: Caller,
         params: Params,
         x: Tensor,
         training: bool | None,
         statistics: bool | Collection[str] = True,
         hooks: Mapping[str, Hook] | None = None,
     ) -> Tensor:
-        self._modes[module].put(self._training if training is None else training, statistics)
         own = {self._original(name): tensor for name, tensor in params.items()}
-        if module is self._body:
-            own = {name: tensor for name, tensor in own.items() if name in self._body_names}
-        with ExitStack() as hooked:
-            for layer, hook in (hooks or {}).items():
-                hooked.callback(module.get_submodule(layer).register_forward_hook(hook).remove)
-            names = self._body_names if module is self._body else self._names
-            odd = self._tied or own.keys() != names  # then torch looks into it, which takes a walk through the module
-            try:
-                logits: Tensor = functional_call(module, own, (self.prepare(x),), strict=odd, tie_weights=odd)
-            except ValueError as error:
-                raise explained(error, len(x)) from None
-        return logits
+        mode = self._training if training is None else training
+        return caller(own, self.prepare(x), mode, statistics, hooks, drawing=self._training)
 
     def _adopted(self, pretrained: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Params:
-        found, wanted = (
-            {self._rename.get(name, name): tensor for name, tensor in named.items()} for named in (pretrained, tensors)
-        )
+        both = pretrained, tensors
+        found, wanted = ({self._rename.get(name, name): tensor for name, tensor in named.items()} for named in both)
         return fitting(found, wanted, ignored=(HEAD_WEIGHT, HEAD_BIAS)) if pretrained else {}
 
     def _own(self, seed: int, leaf: Tensor) -> Tensor:
@@ -280,18 +298,3 @@ class Net:
     def _channels(self, values: Sequence[float], shape: Sequence[int]) -> Tensor:
         size = [len(values), *[1] * (len(shape) - 1)] if len(values) > 1 else []
         return torch.tensor(values, dtype=torch.float32, device=self.device).reshape(size)
-
-    def _probe(self, shape: Sequence[int]) -> None:
-        """Run two rows of zeros through the module and through body and head: both must agree."""
-        self._back = {ours: theirs for theirs, ours in self._rename.items()}
-        x = torch.zeros(2, *shape, device=self.device)
-        try:
-            with torch.no_grad():
-                logits, features, _ = self._module(x), self._body(x), self._module(x[:1])
-        except (RuntimeError, ValueError) as error:
-            raise UsageError(f"the net does not accept inputs of shape {tuple(shape)}: {error}") from None
-        head = self._module.get_submodule(self.head)
-        whole = features.ndim == 2 and torch.equal(head(features), logits)
-        if not whole:
-            raise UsageError("the net's last Linear layer does not give its output: end the net with nn.Linear")
-        self.outputs, self.width = logits.shape[1], features.shape[1]

@@ -44,7 +44,8 @@ class Manifest:
 
     Attributes:
         inside: tensors that are part of the vector, float32.
-        outside: tensors kept beside it as they are: buffers (BatchNorm statistics, counters), heads if so wished.
+        outside: tensors kept beside it as they are: buffers (BatchNorm statistics, counters), weights the net has frozen,
+            heads if so wished.
     """
 
     inside: tuple[Entry, ...]
@@ -73,7 +74,9 @@ class Manifest:
 
     def vector(self, params: Mapping[str, Tensor]) -> Tensor:
         """Return the tensors inside as one vector ``[S, P]``."""
-        return torch.cat([params[entry.name].detach().flatten(1) for entry in self.inside], dim=1)
+        return torch.cat(
+            [params[entry.name].detach().reshape(len(params[entry.name]), -1) for entry in self.inside], dim=1
+        )
 
     def rest(self, params: Mapping[str, Tensor]) -> Params:
         """Return the tensors outside."""
@@ -89,7 +92,7 @@ class Manifest:
 
 
 def _kind(net: Net, name: str) -> Kind:
-    if net.is_buffer(name):
+    if net.is_held(name):
         return "statistic"
     return "head" if name in (HEAD_WEIGHT, HEAD_BIAS) else "weight"
 

@@ -16,7 +16,7 @@ from cl_engine.errors import UsageError
 from cl_engine.metrics.catalogue import METRICS, SCORES
 from cl_engine.results.audit import member
 from cl_engine.results.lazy_arrays import ManyRuns, Place, lazily
-from cl_engine.results.log_file import array, attributes_of, opened, subgroup
+from cl_engine.results.log_file import array, attributes_of, fault, opened, subgroup
 
 TEXTS = ("strategy", "scenario", "status", "run_id")
 # name: axes after that of runs, what stands where there is nothing, whether the last axis is that of seeds
@@ -46,7 +46,7 @@ class Found:
     sizes: dict[str, int]
 
 
-def scanned(paths: Sequence[Path], strict: bool = False) -> xr.Dataset:
+def scanned(paths: Sequence[Path], without: Sequence[str] = (), strict: bool = False) -> xr.Dataset:
     """Return logs as one dataset, a run each along ``run``, their seeds along ``seed``.
 
     Variables over run and seed are the scores at the last test of all tasks met (``acc``, ``bwt``, ``fwt``,
@@ -58,24 +58,26 @@ def scanned(paths: Sequence[Path], strict: bool = False) -> xr.Dataset:
 
     Args:
         paths: the logs.
+        without: sentences on places that have none, which stand in ``left_out`` too.
         strict: refuse if one of them cannot be read; else it is left out, and named in the attribute ``left_out``.
 
     Raises:
         UsageError: if one cannot be read and ``strict`` is set, or none can.
     """
     found: list[Found] = []
-    left_out: list[str] = []
+    left_out = list(without)
+    if strict and left_out:
+        raise UsageError(left_out[0])
     for path in paths:
         try:
             found.append(_scanned(path))
-        except UsageError as error:
+        except Exception as error:  # a file of somebody else's may be odd in any way
             if strict:
                 raise
-            left_out.append(str(error))
+            left_out.append(fault(path, error))
     if not found:
-        raise UsageError(
-            f"none of {len(paths)} logs can be read; the first: {left_out[0]}" if left_out else "there are no logs"
-        )
+        first = left_out[0] if left_out else "there are no logs"
+        raise UsageError(f"none of {len(paths)} logs can be read; the first: {first}" if paths else first)
     seeds = sorted({seed for run in found for seed in run.seeds})
     columns = [[seeds.index(seed) for seed in run.seeds] for run in found]
     data: dict[Hashable, Any] = {}
@@ -158,18 +160,20 @@ def _scanned(path: Path) -> Found:
         for name in SCORES:
             if name not in scores:
                 scores[name] = array(results, name, row)
-        shape = member(results, "accuracy").shape
-        if len(shape) != 3 or any(len(values) != len(seeds) for values in scores.values()):
+        shapes = {name: member(results, name).shape for name in MATRICES}
+        evaluations, tasks, _ = shapes["accuracy"]
+        sizes = {"evaluation": evaluations, "experience": len(memory), "task": tasks, "seed": len(seeds)}
+        fitting = all(shapes[name] == tuple(sizes[axis] for axis in axes) for name, (axes, *_) in MATRICES.items())
+        if not fitting or any(len(values) != len(seeds) for values in scores.values()):
             raise UsageError(f"{path} is damaged: its arrays do not fit each other")
         environment = subgroup(file, "environment")
         text = array(environment, "experiment") if "experiment" in environment else "{}"
     numbers = {
         "experiences": float(len(memory)),
-        "tasks": float(shape[1]),
+        "tasks": float(tasks),
         "memory": float(memory[-1].sum()) if len(memory) else float("nan"),
         "seconds": float(np.nansum(seconds)),
     }
-    sizes = {"evaluation": shape[0], "experience": len(memory), "task": shape[1], "seed": len(seeds)}
     return Found(path, texts, seeds, scores, numbers, _options(str(text)), sizes)
 
 

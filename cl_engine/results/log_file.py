@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from cl_engine.errors import UsageError
 from cl_engine.results.audit import audit, member, text
 
 FORMAT, MAJOR, LOG_NAME = "cl-engine-run", 1, "log.h5"
+MEMORY_RULE = "memory_counts"  # the attribute that says what counts as memory; without it, all of the state
 NEEDED = ("run_id", "strategy", "scenario", "status")
 MOST = 1000  # attributes of a log
 ATTEMPTS = 3  # on a shared disk a file may be replaced in the middle of being opened
@@ -27,7 +29,11 @@ def opened(path: Path) -> Iterator[h5py.File]:
     Raises:
         UsageError: if there is no file, it is not HDF5, or a part of it is missing or damaged, also while it is read.
     """
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    if not there:
         raise UsageError(f"there is no log at {path}: give a run's folder or its {LOG_NAME}")
     file = _open(path)
     try:
@@ -116,27 +122,42 @@ def logs_in(*places: str | Path | Sequence[str | Path]) -> list[Path]:
     Raises:
         UsageError: if there is none in one of them.
     """
+    found, without = searched(*places)
+    if without:
+        raise UsageError(without[0])
+    return found
+
+
+def searched(*places: str | Path | Sequence[str | Path]) -> tuple[list[Path], list[str]]:
+    """Return what `logs_in` returns, and a sentence for each place that has no log.
+
+    Of a folder that may not be looked into, the log that could be in it is returned: who opens it hears why it cannot be read.
+    """
     found: dict[Path, None] = {}
+    without = []
     for place in places:
         if not isinstance(place, str | Path):
-            found |= dict.fromkeys(logs_in(*place))
+            more, none = searched(*place)
+            found |= dict.fromkeys(more)
+            without += none
             continue
         try:
             new = list(_in(str(place)))
         except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a link that goes around
-            raise UsageError(f"{place} cannot be looked into: {error}") from None
+            without.append(f"{place} cannot be looked into: {error}")
+            continue
         if not new:
-            raise UsageError(
+            without.append(
                 f"there is no log at {place}: give a run's folder, its {LOG_NAME}, or a folder or pattern of runs"
             )
         found |= dict.fromkeys(new)
-    return list(found)
+    return list(found), without
 
 
 def _in(place: str) -> Iterator[Path]:
     path = Path(place)
     if path.is_dir():
-        yield from [path / LOG_NAME] if (path / LOG_NAME).is_file() else sorted(path.rglob(LOG_NAME))
+        yield from [path / LOG_NAME] if (path / LOG_NAME).is_file() else _below(path)
     elif path.is_file():
         yield path
     elif glob.has_magic(place):
@@ -146,7 +167,27 @@ def _in(place: str) -> Iterator[Path]:
             real = path.resolve()
             if real not in seen:  # ** goes around where a folder is linked within itself
                 seen.add(real)
-                yield from [path] if path.is_file() else sorted(path.rglob(LOG_NAME))
+                yield from [path] if path.is_file() else _below(path)
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return the logs below a folder, those of folders that may not be looked into among them.
+
+    A bin, or what else is hidden in the folder, is passed over.
+    """
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder, onerror=lambda error: found.append(Path(error.filename) / LOG_NAME)):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if LOG_NAME in files or LOG_NAME in folders:
+            found.append(Path(place) / LOG_NAME)
+    return sorted(found)
+
+
+def fault(path: Path, error: Exception) -> str:
+    """Return a sentence on an error that was met in a log: its own, or that the log is odd."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{path} cannot be read: {error.strerror}"
+    return str(error) if isinstance(error, UsageError) else f"{path} is odd: {type(error).__name__}: {error}"
 
 
 def _text(error: BaseException) -> str:

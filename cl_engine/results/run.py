@@ -15,7 +15,7 @@ import numpy as np
 from cl_engine.errors import UsageError
 from cl_engine.metrics.catalogue import SCORES
 from cl_engine.results.audit import audit, member, text
-from cl_engine.results.log_file import LOG_NAME, array, attributes_of, logs_in, opened, subgroup
+from cl_engine.results.log_file import LOG_NAME, array, attributes_of, opened, searched, subgroup
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ def open_run(path: str | Path) -> Run:
     try:
         file = file / LOG_NAME if file.is_dir() else file
     except OSError as error:
-        raise UsageError(f"there is no log at {path}: {error.strerror}") from None
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     with opened(file) as log:
         attributes = attributes_of(log)
         audit(log)
@@ -68,7 +68,7 @@ def open_runs(*places: str | Path | Sequence[str | Path], strict: bool = False) 
     """Open many logs as one dataset: see `cl_engine.results.dataset.open_runs`, whose arguments these are."""
     from cl_engine.results.dataset import scanned  # imports xarray, which takes a second
 
-    return scanned(logs_in(*places), strict)
+    return scanned(*searched(*places), strict)
 
 
 @dataclass(frozen=True)

@@ -3,48 +3,63 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from cl_engine.core.files import NO_FOLDER, REFUSED, user_cache
+from cl_engine.data.digest import Digest, difference, digest
 from cl_engine.data.source import Arrays
-from cl_engine.errors import UsageError
+from cl_engine.errors import RunFailed, UsageError
 from cl_engine.runs import plugins
 
 
 def default_data_root() -> Path:
     """Return where data are looked for: ``CL_DATA_ROOT``, or a folder in the user's cache."""
     found = os.environ.get("CL_DATA_ROOT")
-    return Path(found) if found else Path.home() / ".cache" / "cl-engine" / "data"
+    return Path(found) if found else user_cache() / "data"
 
 
 @dataclass(frozen=True)
 class DataRoot:
     """The sources of this program, their files under a folder.
 
-    >>> DataRoot(Path("nowhere")).load("digits").classes  # shipped by a package: needs no files
-    10
+    >>> sources = DataRoot(Path("nowhere"))
+    >>> sources.load("digits").classes, list(sources.digests)  # shipped by a package: needs no files
+    (10, ['digits'])
+
+    Attributes:
+        root: the folder that data files are under.
+        digests: what tells the data of the sources read so far from others, by name.
     """
 
     root: Path
+    digests: dict[str, Digest] = field(default_factory=dict, compare=False)
 
     def load(self, name: str) -> Arrays:
         """Return the arrays of a source.
 
         Raises:
-            UsageError: if they are not there, are damaged, or do not fit each other.
+            UsageError: if they are not there, may not be read, are damaged, or do not fit each other.
+            RunFailed: if they are not what they were when they were read before.
         """
-        found = plugins.source(name).load(self.root)
+        try:
+            found = plugins.source(name).load(self.root)
+        except OSError as error:
+            if error.errno not in REFUSED | NO_FOLDER:
+                raise
+            where = error.filename or self.root
+            raise UsageError(f"source '{name}': {where} cannot be read: {error.strerror}") from None
         fault = _fault(found)
         if fault:
             raise UsageError(f"source '{name}': {fault}")
+        told = digest(found.train_x, found.train_y, found.test_x, found.test_y)
+        changed = difference({f"source '{name}'": self.digests.setdefault(name, told)}, {f"source '{name}'": told})
+        if changed:
+            raise RunFailed(f"{changed}: the data under {self.root} have changed while they were in use")
         return found
-
-    def classes_of(self, name: str) -> int | None:
-        """Return the number of classes of a source if it can be told without reading the data."""
-        return plugins.source(name).classes_under(self.root)
 
     def plugin(self, kind: Literal["targets", "labels"], name: str) -> type[Any]:
         """Return the class of a target or label function."""

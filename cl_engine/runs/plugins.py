@@ -1,13 +1,20 @@
-"""Finding plug-ins by name: the package's own folders, entry points of other packages, and ``module:object``."""
+"""Finding plug-ins by name: the package's own folders, entry points of other packages, and ``module:object``.
+
+A plug-in that is broken is refused when it is asked for, and is in no other's way.
+"""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import inspect
+import sys
+import traceback
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from torch import nn
@@ -15,11 +22,12 @@ from torch import nn
 from cl_engine.data.label_function import LabelFunction
 from cl_engine.data.source import Source
 from cl_engine.data.stream import Stream
-from cl_engine.errors import UsageError, unknown
+from cl_engine.errors import UsageError, is_out_of_memory, unknown
 from cl_engine.nn.architecture import Architecture
+from cl_engine.nn.initialisation import initialised
 from cl_engine.nn.target import Target
-from cl_engine.options import options_in
-from cl_engine.runs.resource_errors import is_out_of_memory
+from cl_engine.options import named_with_options
+from cl_engine.runs.signals import Stopped
 from cl_engine.strategy import Strategy
 
 Kind = Literal["strategies", "streams", "sources", "nets", "targets", "labels"]
@@ -57,13 +65,21 @@ def names(kind: Kind) -> list[str]:
 
 
 def summary(kind: Kind, name: str) -> str:
-    """Return one line about a plug-in: the first of its docstring, read without importing it."""
+    """Return one line about a plug-in: the first of its docstring, read without importing it; empty if it has none.
+
+    Raises:
+        UsageError: if its file is not Python, or two packages bring one of that name.
+    """
+    _refuse_two(kind, name)
     if name in _files(kind):
-        tree = ast.parse(_files(kind)[name].read_text(encoding="utf-8"))
+        try:
+            tree = ast.parse(_files(kind)[name].read_text(encoding="utf-8"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UsageError(f"the {SINGULAR[kind]} '{name}' cannot be read: {error}") from None
         docs = [ast.get_docstring(node) for node in tree.body if isinstance(node, ast.ClassDef)]
         named = [doc for node, doc in zip(_classes(tree), docs, strict=True) if doc and _public(node, name)]
-        return (named[0] if named else ast.get_docstring(tree) or "").splitlines()[0]
-    entry = _entries(kind)[name]
+        return (named[0] if named else ast.get_docstring(tree) or "").partition("\n")[0]
+    entry = _entries(kind)[name][0]
     return f"from {entry.dist.name if entry.dist else 'another package'}: {entry.value}"
 
 
@@ -78,37 +94,44 @@ def load(kind: Kind, name: str) -> type[Any]:
     guest, _, rest = name.partition(":")
     if guest in GUESTS.get(kind, {}):
         return _welcomed(kind, guest, rest)
+    what = f"the {SINGULAR[kind]}"
     if ":" in name:
-        named = _attribute(kind, name)
+        named = attribute(what, name)
         for owner in (base.__module__.split(".")[0] for base in getattr(named, "__mro__", ())):
             if owner in GUESTS.get(kind, {}):
                 return _welcomed(kind, owner, name)
         return _checked(kind, name, named)
+    _refuse_two(kind, name)
     if name in _files(kind):
-        module = importlib.import_module(f"cl_engine.{kind}.{name}")
+        module = imported(what, f"cl_engine.{kind}.{name}", name)
         base = BASES[kind]
         own = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
         found = [cls for cls in own if issubclass(cls, base) and not cls.__name__.startswith("_")]
+        if not found:
+            raise UsageError(f"{what} '{name}' is not there: {module.__file__} has no subclass of {base.__name__}")
         return found[0]
     if name in _entries(kind):
-        return _checked(kind, name, _imported(_entries(kind)[name]))
+        return _checked(kind, name, _of_entry(_entries(kind)[name][0]))
     raise unknown(SINGULAR[kind], name, [*names(kind), *GUESTS.get(kind, {})])
 
 
 def source(name: str) -> Source:
-    """Return the source of this name: ``kind``, ``kind/path`` for a kind that takes a path, or ``kind/option=value,…``.
+    """Return the source of this name: ``kind``, or ``kind/path`` for one that takes a path; options may follow.
+
+    Options stand behind a question mark, as in ``folder/birds?upright=true``, with ``&`` between several.
 
     Raises:
-        UsageError: if there is none, a path is missing or not wanted, or an option is not one of the source's.
+        UsageError: if there is none, a path is missing or not wanted, or an option unknown or out of bounds.
     """
-    kind, _, path = name.partition("/") if ":" not in name else (name, "", "")
+    named, options = named_with_options(name, "source")
+    kind, _, path = named.partition("/") if ":" not in named else (named, "", "")
     cls: type[Source] = load("sources", kind)
-    if cls.takes_path != bool(path) and not (cls.Options.model_fields and not cls.takes_path):
+    if cls.takes_path != bool(path):
         wanted = f"name it with a path, as '{kind}/NAME'" if cls.takes_path else f"it takes no path: name it '{kind}'"
         raise UsageError(f"source '{name}': {wanted}")
     found = cls()
     found.path = path
-    found.configure({} if cls.takes_path else options_in(path, f"source '{name}'"), f"source '{kind}'")
+    found.configure(options, named)
     return found
 
 
@@ -118,30 +141,33 @@ def net_builder(
     """Return a function that builds a freshly initialised net.
 
     ``name`` is that of a plug-in, or ``module:factory`` for any callable that returns an ``nn.Module``. Such a factory
-    is given the options, and, if its parameters are so called, ``input_shape`` and ``num_classes`` (or ``outputs``).
+    is given the options, and, if its parameters are so called, ``input_shape`` and ``num_classes`` (or ``outputs``). The
+    option ``init`` (`cl_engine.nn.initialisation`) holds for any net; a factory that has one of its own gets it.
     """
-    if ":" not in name or (inspect.isclass(found := _attribute("nets", name)) and issubclass(found, Architecture)):
+    if ":" not in name or (inspect.isclass(found := attribute("the net", name)) and issubclass(found, Architecture)):
         architecture: Architecture = load("nets", name)()
         architecture.configure(options, "net")
-        return lambda: _built(name, input_shape, lambda: architecture.build(input_shape, outputs))
+        return lambda: _built(name, input_shape, lambda: architecture.build(input_shape, outputs), architecture.init)
     known = _parameters(name, found)
     given = {"input_shape": input_shape, "num_classes": outputs, "outputs": outputs}
     if name.startswith("torchvision.models:"):  # their factories hand it on as one of **kwargs
         known = {**known, "num_classes": inspect.Parameter("num_classes", inspect.Parameter.KEYWORD_ONLY)}
     arguments = {**{key: value for key, value in given.items() if key in known}, **options}
-    return lambda: _built(name, input_shape, lambda: found(**arguments))
+    init = "default" if "init" in known else arguments.pop("init", "default")
+    return lambda: _built(name, input_shape, lambda: found(**arguments), init)
 
 
-def _built(name: str, input_shape: tuple[int, ...], build: Callable[[], nn.Module]) -> nn.Module:
+def _built(name: str, input_shape: tuple[int, ...], build: Callable[[], nn.Module], init: str) -> nn.Module:
     try:
         module = build()
-    except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
-        if is_out_of_memory(error):
+    except Exception as error:  # a builder of somebody else's may fail in any way
+        if isinstance(error, UsageError | MemoryError) or is_out_of_memory(error):
             raise
-        raise UsageError(f"net.name: '{name}' cannot be built for inputs of shape {input_shape}: {error}") from None
+        said = str(error) or type(error).__name__
+        raise UsageError(f"net.name: '{name}' cannot be built for inputs of shape {input_shape}: {said}") from None
     if not isinstance(module, nn.Module):
         raise UsageError(f"net.name: '{name}' returned a {type(module).__name__}, not a torch.nn.Module")
-    return module
+    return initialised(module, init)
 
 
 def _parameters(name: str, factory: Any) -> Mapping[str, inspect.Parameter]:
@@ -153,35 +179,81 @@ def _parameters(name: str, factory: Any) -> Mapping[str, inspect.Parameter]:
 
 def _files(kind: Kind) -> dict[str, Path]:
     folder = Path(__file__).parents[1] / kind
-    return {path.stem: path for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    return {path.stem: path for path in folder.glob("*.py") if not path.stem.startswith(("_", "."))}
 
 
-def _entries(kind: Kind) -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
+def _entries(kind: Kind) -> dict[str, list[EntryPoint]]:
+    return _entries_on(kind, tuple(sys.path))
+
+
+@lru_cache(maxsize=16)  # looking through all packages takes ten milliseconds
+def _entries_on(kind: Kind, path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=f"cl_engine.{kind}"):
-        if entry.name in found or entry.name in _files(kind):
-            raise UsageError(f"two packages bring a {SINGULAR[kind]} named '{entry.name}'; one is {entry.value}")
-        found[entry.name] = entry
+        found.setdefault(entry.name, []).append(entry)
     return found
+
+
+def _refuse_two(kind: Kind, name: str) -> None:
+    """Refuse a name that two packages bring: nobody could say afterwards which of them was run."""
+    entries = _entries(kind).get(name, [])
+    if len(entries) + (name in _files(kind)) > 1:
+        raise UsageError(f"two packages bring a {SINGULAR[kind]} named '{name}'; one is {entries[-1].value}")
 
 
 def _welcomed(kind: Kind, guest: str, rest: str) -> type[Any]:
-    found: type[Any] = _attribute(kind, GUESTS[kind][guest][0])(rest)
+    found: type[Any] = attribute(f"the {SINGULAR[kind]}", GUESTS[kind][guest][0])(rest)
     return found
 
 
-def _attribute(kind: Kind, name: str) -> Any:
-    module, _, attribute = name.partition(":")
+def attribute(what: str, name: str) -> Any:
+    """Return the object that ``module:object`` names; ``what`` it is to be begins the error.
+
+    Raises:
+        UsageError: if the module cannot be imported, or has no such object.
+    """
+    module, _, found = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UsageError(f"the {SINGULAR[kind]} '{name}' cannot be imported: {error}") from None
+        return getattr(imported(what, module, name), found)
+    except AttributeError as error:
+        raise UsageError(f"{what} '{name}' cannot be imported: {error}") from None
 
 
-def _imported(entry: EntryPoint) -> Any:
+def imported(what: str, module: str, name: str = "") -> ModuleType:
+    """Import the module of a plug-in, from where Python looks for modules or, after that, from the current folder.
+
+    Args:
+        what: what is looked for, as it begins the error.
+        module: the module's full name.
+        name: what the user calls the plug-in, if it is not the module.
+
+    Raises:
+        UsageError: if there is none, or it cannot be imported, for whatever reason.
+    """
+    if "" not in sys.path:
+        sys.path.append("")  # the last place, so that no file there hides a package
+    try:
+        return importlib.import_module(module)
+    except (UsageError, Stopped):
+        raise
+    except (Exception, SystemExit) as error:  # a module may do anything when it is imported
+        raise UsageError(f"{what} '{name or module}' cannot be imported: {_reason(error, module)}") from error
+
+
+def _reason(error: BaseException, module: str) -> str:
+    """Return what an error in an import says, and the line of the plug-in that it comes from."""
+    if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
+        return f"{error}, neither where Python looks for modules nor in the current folder"
+    kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if "importlib" not in each.filename][1:]
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{kind}{error}{where}"
+
+
+def _of_entry(entry: EntryPoint) -> Any:
     try:
         return entry.load()
-    except Exception as error:  # a foreign plug-in may fail in any way
+    except (Exception, SystemExit) as error:  # a foreign plug-in may fail in any way
         owner = entry.dist.name if entry.dist else "?"
         raise UsageError(f"the plug-in '{entry.name}' of package '{owner}' cannot be imported: {error}") from error
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
-from cl_engine.errors import RunFailed
+from cl_engine.core.files import REFUSED
+from cl_engine.errors import RunFailed, is_out_of_memory
 from cl_engine.training.optimizers import Train
 
 GO_ON = "The same command goes on from the last save"
@@ -18,8 +19,6 @@ FULL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file size limit is met",
 }
-REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Unable to allocate")
 NUMBERED = re.compile(r"errno = (\d+)")  # as HDF5 tells of what the system said
 
 
@@ -51,11 +50,6 @@ def explained(train: Train, seeds: int, where: object) -> Iterator[None]:
         if is_out_of_memory(error):
             raise RunFailed(f"out of memory: {_less(train, seeds)}. {GO_ON}. ({_first(error)})") from error
         raise
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error tells of memory that cannot be had, which torch says in words alone."""
-    return any(words in str(error) for words in NO_MEMORY)
 
 
 def _less(train: Train, seeds: int) -> str:

@@ -21,8 +21,9 @@ from filelock import FileLock
 from cl_engine.checkpoints.blocks import BlockFiles
 from cl_engine.checkpoints.file import previous
 from cl_engine.checkpoints.store import MIDWAY, Store, saved
-from cl_engine.core.files import hold, refuse_links
+from cl_engine.core.files import hold, refuse_links, unmake
 from cl_engine.core.tree import flatten
+from cl_engine.data.digest import Digest, difference
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
 from cl_engine.loggers.recorder import JOURNAL, WORKING, Recorder
@@ -48,15 +49,35 @@ class RunFolder:
         self.path, self.experiment = path, experiment
         self.checkpoint = Store(path / CHECKPOINT)
         self._lock = FileLock(path / ".lock", timeout=0)
-        self._made = False
+        self._made: list[Path] = []
+        self._digests: dict[str, Digest] = {}
+
+    def take(self, digests: dict[str, Digest]) -> None:
+        """Take note of the digests of the data and weights that are learned from, by where they are from.
+
+        Raises:
+            UsageError: if a run that was stopped here has learned from others. One from before logs had digests goes on.
+        """
+        self._digests = digests
+        if not (self.path / LOG_NAME).exists() or not self.checkpoint.exists():
+            return
+        text = open_run(self.path).environment.get("digests", "{}")
+        try:
+            then = {name: dict(told) for name, told in json.loads(text).items()}
+        except (ValueError, TypeError, AttributeError):
+            raise UsageError(
+                f"{self.path / LOG_NAME} is not a whole log: environment/digests is not as written"
+            ) from None
+        changed = difference(then, digests)
+        if changed:
+            raise UsageError(
+                f"{changed}: these are not what the run in {self.path} has learned from; put that back to go on, or start over "
+                "with --fresh, or with another --out"
+            )
 
     def hold(self) -> None:
         """Become the one process that writes here."""
-        try:
-            self._made = not self.path.exists()
-        except OSError as error:  # a name that is too long, say
-            raise UsageError(f"{self.path} cannot be written to: {error.strerror or error}") from None
-        hold(self.path, self._lock, f"another process is writing to {self.path}")
+        self._made = hold(self.path, self._lock, f"another process is writing to {self.path}")
 
     def __enter__(self) -> RunFolder:
         self.hold()
@@ -74,10 +95,8 @@ class RunFolder:
     ) -> None:
         self._remove_parts()
         self._lock.release()
-        if isinstance(error, UsageError) and self._made:  # a run that is refused leaves nothing behind
-            (self.path / ".lock").unlink(missing_ok=True)
-            with suppress(OSError):
-                self.path.rmdir()
+        if isinstance(error, UsageError):  # a run that is refused leaves nothing behind
+            unmake(self._made)
 
     def _remove_parts(self) -> None:
         """Remove what a kill, or a full disk, left in the middle of being written."""
@@ -142,15 +161,18 @@ class RunFolder:
 
     @property
     def mark(self) -> str:
-        """What a checkpoint of this experiment says that it is of."""
-        return hashlib.sha256(self.experiment.encode()).hexdigest()[:16]
+        """What a checkpoint of this experiment says that it is of: the experiment and, behind a point, its data and weights."""
+        parts = [self.experiment, json.dumps(self._digests, sort_keys=True)]
+        return ".".join(hashlib.sha256(part.encode()).hexdigest()[:16] for part in parts)
 
     def _check_checkpoint(self, found: Mapping[str, Any]) -> None:
         path, kinds = self.checkpoint.path, {"strategy": dict, "ledger": dict, "cursor": int, "step": int}
         if not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
             raise UsageError(f"{path} is not the checkpoint of a run: it must hold {', '.join(kinds)}")
-        if found.get("experiment", self.mark) != self.mark:
-            raise UsageError(f"{path} is of another experiment than the log beside it: remove both, or --fresh")
+        marked = str(found.get("experiment", self.mark)).split(".")  # the second part was not always there
+        if marked != self.mark.split(".")[: len(marked)]:
+            other = "experiment" if marked[0] != self.mark.split(".")[0] else "run, from other data or weights,"
+            raise UsageError(f"{path} is of another {other} than the log beside it: remove both, or --fresh")
 
     def recorder(
         self,
@@ -168,7 +190,8 @@ class RunFolder:
         if resume is not None:
             recorder.resume(resume["step"])
         else:
-            surroundings = {"experiment": self.experiment, **texts, **_environment(stream)}
+            known = {"experiment": self.experiment, "digests": json.dumps(self._digests)}
+            surroundings = {**known, **texts, **_environment(stream)}
             recorder.begin({**attributes, "run_id": uuid.uuid4().hex}, surroundings)
         return recorder
 

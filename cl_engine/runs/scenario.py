@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_engine.errors import UsageError, unknown
+from cl_engine.options import value_in
 
 CHECKOUT, INSTALLED = Path(__file__).parents[2] / "scenarios", Path(__file__).parents[1] / "scenarios"
 FOLDER = (
@@ -38,14 +39,19 @@ class Scenario:
             UsageError: if there is no such file, it is not TOML, or a table is missing or unknown.
         """
         path = Path(scenario)
-        if not path.is_file():
-            path = FOLDER / f"{scenario}.toml"
-        if not path.is_file() or (path.parent == FOLDER and path.stem not in scenario_names()):
+        try:
+            path = path if path.is_file() else FOLDER / f"{scenario}.toml"
+            there = path.is_file()
+        except OSError as error:  # a name that is too long, a folder that may not be looked into
+            raise UsageError(f"the scenario {path} cannot be read: {error.strerror}") from None
+        if not there or (path.parent == FOLDER and path.stem not in scenario_names()):
             raise unknown("scenario (nor file)", str(scenario), scenario_names())
         try:
             text = path.read_text(encoding="utf-8-sig")
             tables = tomllib.loads(text)
-        except (ValueError, RecursionError, OSError) as error:  # tomllib says so of what is nested too deep
+        except OSError as error:
+            raise UsageError(f"the scenario {path} cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:  # tomllib says so of what is nested too deep
             raise UsageError(f"{path} is not TOML: {error}") from None
         return cls.of(path.stem, tables, text, str(path))
 
@@ -70,15 +76,18 @@ class Scenario:
     def with_overrides(self, strategy: str, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the tables with the overrides in place, ``strategy`` being the options of this strategy alone.
 
-        A strategy's table may hold a table ``train``: training options for that strategy. Where the overrides name
-        another net, the scenario's options of its own net do not hold.
+        A strategy's table may hold tables ``net`` and ``train``: options of its net and of training for that strategy.
+        Where they or the overrides name another net, the scenario's options of its own net do not hold.
         """
         tables = {name: dict(self.tables.get(name, {})) for name in TABLES}
         own = dict(tables["strategy"].get(strategy, {}))
-        train = own.pop("train", {})
-        if not isinstance(train, dict):
-            raise UsageError(f"strategy.{strategy}.train must be a table, found {train!r}")
-        tables["train"] |= train
+        for name in ("net", "train"):
+            changed = own.pop(name, {})
+            if not isinstance(changed, dict):
+                raise UsageError(f"strategy.{strategy}.{name} must be a table, found {changed!r}")
+            if name == "net" and changed.get("name", tables["net"]["name"]) != tables["net"]["name"]:
+                tables["net"] = {}
+            tables[name] |= changed
         tables["strategy"] = own
         if overrides.get("net.name", tables["net"]["name"]) != tables["net"]["name"]:
             tables["net"] = {}  # the scenario's options are those of another net
@@ -101,7 +110,7 @@ class Scenario:
 
 def scenario_names() -> list[str]:
     """Return the names of the scenarios that come with the program."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(path.stem for path in FOLDER.glob("*.toml") if not path.name.startswith("."))
 
 
 def parsed(assignment: str) -> tuple[str, Any]:
@@ -109,7 +118,4 @@ def parsed(assignment: str) -> tuple[str, Any]:
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"--set {assignment}: write KEY=VALUE, as in --set train.lr=0.1")
-    try:
-        return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        return key.strip(), text
+    return key.strip(), value_in(text)

@@ -35,9 +35,6 @@ class Dtd(Source):
     def fetch(self, root: Path) -> None:
         self._open(root, "train", download=True)
 
-    def classes_under(self, root: Path) -> int:
-        return 47
-
     def _open(self, root: Path, split: str, download: bool = False) -> Any:
         return opened("dtd", "DTD", root, download, split=split, loader=image_files.read)
 

@@ -37,8 +37,8 @@ class Scenes(Source):
     Ray-cast from a seed, in seconds, and kept under the data root; training and test pictures are drawn apart. A room is
     labelled with depth, normals, curvature, reshading, keypoints, segmentation, instances, occlusion edges, boxes, count, shape,
     colour, pose, layout and vanishing points (`cl_engine.scenes.truths`), and its class is the ``asked`` one; a picture from
-    above with boxes, and its class is the number of vehicles, three or more the last. ``light``, ``contrast``, ``blur`` and ``ground`` are those of a
-    domain from above: the same seed has the same vehicles in each.
+    above with boxes, and its class is the number of vehicles, three or more the last. ``light``, ``contrast``, ``blur`` and
+    ``ground`` are those of a domain from above: the same seed has the same vehicles in each.
 
     >>> scenes = Scenes()
     >>> scenes.configure({"size": 32, "rows": 8, "test_rows": 8})

@@ -40,7 +40,7 @@ class Compose(Strategy):
     on one, which is what remains. A block may serve at several steps. A task without labels changes nothing but the
     order, starting from those of past tasks, so that answers get certain and differ from row to row.
 
-    Blocks are modules of one configuration: those of the net ``isometric``, or hidden layers of equal width of an MLP.
+    Blocks are modules of one configuration behind the first: those of the net ``isometric``, or hidden layers of an MLP.
 
     >>> Compose.Options(joint=10).joint
     10
@@ -69,8 +69,8 @@ class Compose(Strategy):
     def start(self) -> State:
         if not self._orders.pools:
             raise UsageError(
-                "compose: the net has no two modules of one configuration that could take each other's place: use the net "
-                "'isometric', or an MLP with three or more hidden layers of equal width"
+                "compose: the net has no two modules of one configuration behind its first that could take each other's "
+                "place: use the net 'isometric', or an MLP with three or more hidden layers of equal width"
             )
         seeds, device = len(self.seeds), self.net.device
         blocks, order = self._orders.start(self.seeds)

@@ -21,6 +21,7 @@ from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
+from cl_engine.training.grid import Grid, fit_best
 
 GENERALIST = -1
 
@@ -58,7 +59,8 @@ class Experts(Strategy):
     Every finished task leaves its net as an expert for the next; the net that the scenario starts from is the generalist
     among them. A proxy tells what each promises, on the task's training rows, without training: leave-one-out nearest
     neighbours as published, a linear probe, LEEP or H-score. Nets are kept whole; or the generalist alone is, frozen,
-    and an expert is a set of bottleneck adapters in it, and a head.
+    and an expert is a set of bottleneck adapters in it, and a head. Where rates or decays are listed, the best of them and
+    the best epoch are chosen on validation rows.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "experts", **{"form": "adapter"})
@@ -76,6 +78,7 @@ class Experts(Strategy):
     cosine: bool = option(False, "neighbours by direction instead of distance (knn)")
     rows: int = option(1000, "training rows that experts are tried on, at most", ge=2)
     scanned: int | None = option(None, "latest experts that are tried; left out: all", ge=1)
+    grid: Grid
     choose: Literal["best", "random", "generalist", "worst"] = option(
         "best", "the expert a task starts from; all but best are controls"
     )
@@ -86,7 +89,11 @@ class Experts(Strategy):
         own = first if self._adapters is None else {**self._adapters.start(self.seeds), **_head(first)}
         return {
             "generalist": first,
-            "experts": {name: Bank.empty(seeds, t.shape[1:], t.dtype, device) for name, t in own.items()},
+            "experts": {
+                name: Bank.empty(seeds, t.shape[1:], t.dtype, device)
+                for name, t in own.items()
+                if name not in self.net.frozen  # these are the generalist's
+            },
         }
 
     def learn(self, experience: Experience) -> Learning:
@@ -101,9 +108,9 @@ class Experts(Strategy):
             chosen = self._chosen(scores, experience)
             yield ExpertChosen(step=experience.step, task_id=task, expert=tuple(chosen))
             start = self._copies(chosen)
-        params = yield from self.fit(start, self.loss, experience, frozen=self._body())
-        for name, tensor in params.items():
-            self.state["experts"][name].put(task, tensor)
+        params = yield from fit_best(self, self.grid, start, experience, frozen=self._body())
+        for name, bank in self.state["experts"].items():
+            bank.put(task, params[name])
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
@@ -149,7 +156,9 @@ class Experts(Strategy):
             if self._adapters is not None:
                 return {**self._adapters.start(self.seeds), **_head(generalist)}
             return generalist
-        return {name: bank[expert] for name, bank in self.state["experts"].items()}
+        frozen = self.net.frozen if self._adapters is None else ()
+        shared = {name: self.state["generalist"][name] for name in frozen}
+        return {**shared, **{name: bank[expert] for name, bank in self.state["experts"].items()}}
 
     def _promises(self, expert: int, experience: Experience) -> list[float]:
         """Return what an expert promises for the task, by seed, on rows spread over the training rows."""

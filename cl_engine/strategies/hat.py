@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +15,20 @@ from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
+from cl_engine.errors import UsageError
 from cl_engine.masks.events import GatesUsed
 from cl_engine.masks.gates import Gates
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
+from cl_engine.masks.thresholds import straight_through
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Params
 from cl_engine.nn.task_heads import empty_heads, head_for, row_of
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
+from cl_engine.training.early_stopping import Plateau
+from cl_engine.training.fit_job import FitOptions
 
+COSH_BOUND = 50.0  # of what cosh is taken of in the embeddings' gradient (as released)
 BOUND = 6.0  # embeddings stay within ±6, where the gate's gradient has not vanished (as released)
 
 
@@ -44,6 +50,27 @@ class Hat(Strategy):
 
     s_max: float = option(400.0, "steepest slope of the gates; what they are tested with", gt=1)
     sparsity: float = option(0.75, "weight of the penalty on gates that no earlier task uses (λ of the paper)", ge=0)
+    gradient: Literal["released", "exact"] = option(
+        "released",
+        "of an embedding: as the released code computes it, none where a gate is open to float32's last digit, so that the "
+        "penalty cannot close it again; or the formula to its last digit (eq. 4)",
+        before="exact",
+    )
+    clip: float | None = option(10_000.0, "greatest norm of a seed's gradients; None: any", gt=0, before=None)
+    lr_patience: int | None = option(
+        None,
+        "epochs without a better validation loss after which the learning rate is divided by lr_factor (released: 5); "
+        "left out: it follows the scenario",
+        before=None,
+        ge=1,
+    )
+    lr_factor: float = option(3.0, "what lr_patience divides the learning rate by", gt=1, before=3.0)
+    lr_least: float = option(1e-4, "learning rate below which lr_patience ends a task", gt=0, before=1e-4)
+    keep_best: bool = option(
+        False,
+        "a task keeps the weights of the epoch of least validation loss (released: true), not the last ones",
+        before=False,
+    )
     norm: NormPolicy = option("affine", MEANING)
 
     def start(self) -> State:
@@ -67,15 +94,15 @@ class Hat(Strategy):
             "norm": self._norms.trained(state, task, net),
             "head": self._head(task),
         }
-        learned = yield from self.fit(
-            params,
-            self.loss,
-            experience,
-            frozen={"net": net, "used": used},
-            overrides={"net": self.train.model_copy(update={"weight_decay": 0.0})},
-            loss_inputs=self._slope,
-            project=_bound,
-        )
+        how: FitOptions = {
+            "frozen": {"net": net, "used": used},
+            "overrides": {"net": self.train.model_copy(update={"weight_decay": 0.0})},
+            "loss_inputs": self._slope,
+            "project": _bound,
+            "clip": self.clip,
+            **self._validated(experience),
+        }
+        learned = yield from self.fit(params, self.loss, experience, **how)
         state["net"] = {**net, **learned["net"]}
         state["embeddings"].put(task, learned["embedding"]["row"])
         state["heads"].put(task, row_of(learned["head"]))
@@ -111,6 +138,25 @@ class Hat(Strategy):
     def _norms(self) -> TaskNorms:
         return TaskNorms(self.net, self.norm)
 
+    def _validated(self, experience: Experience) -> FitOptions:
+        """Return what follows the validation rows, if anything is to.
+
+        Raises:
+            UsageError: if it is, and there are none.
+        """
+        if self.lr_patience is None and not self.keep_best:
+            return {}
+        x, y = experience.validation.x, experience.validation.y
+        if not len(y):
+            raise UsageError(
+                "hat: lr_patience and keep_best go by the loss on validation rows, and the stream sets none aside: set "
+                "stream.validation, or leave them out"
+            )
+        options: FitOptions = {"validation": (x, y), "judge": "loss", "keep_best": self.keep_best}
+        if self.lr_patience is not None:
+            options["plateau"] = Plateau(self.lr_patience, self.lr_factor, self.lr_least)
+        return options
+
     def _slope(self, epoch: int, batch: int, batches: int) -> Sequence[float]:
         """Return the slope of the gates in a batch (eq. 3)."""
         low = 1 / self.s_max
@@ -119,10 +165,16 @@ class Hat(Strategy):
     def _gate(self, embedding: Tensor, s: Tensor) -> Tensor:
         """Return σ(s·e) with the gradient compensated for the slope (eq. 4).
 
-        s_max / s · (cosh(s·e) + 1) / (cosh(e) + 1) times the gradient of σ(s·e) is that of s_max · σ(e).
+        s_max / s · (cosh(s·e) + 1) / (cosh(e) + 1) times the gradient of σ(s·e) is, exactly, that of s_max · σ(e). Computed
+        in float32 as it stands, as in the released code, it is 0 where σ(s·e) rounds to 1, and small where cosh is cut off.
         """
-        even = self.s_max * torch.sigmoid(embedding)
-        return torch.sigmoid(s * embedding).detach() + (even - even.detach())
+        gate = torch.sigmoid(s * embedding)
+        if self.gradient == "exact":
+            even = self.s_max * torch.sigmoid(embedding)
+            return gate.detach() + (even - even.detach())
+        e = embedding.detach()
+        slope = (s * e).clamp(-COSH_BOUND, COSH_BOUND)
+        return straight_through(gate.detach(), gate, self.s_max / s * (slope.cosh() + 1) / (e.cosh() + 1))
 
     def _answer(self, params: Tree, frozen: Tree, x: Tensor, gates: Tensor) -> Tensor:
         used = self._gates.named(frozen["used"])

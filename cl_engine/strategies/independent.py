@@ -9,12 +9,14 @@ from cl_engine.core.state import State
 from cl_engine.data.stream import Experience
 from cl_engine.nn.net import Params
 from cl_engine.strategy import Learning, Strategy
+from cl_engine.training.grid import Grid, fit_best
 
 
 class Independent(Strategy):
     """Independent: a new net for every task, each kept whole; no transfer, no forgetting, memory grows by a net a task.
 
-    A task that comes back goes on from its own net.
+    A task that comes back goes on from its own net. Where rates or decays are listed, each task has the best of them and the
+    best epoch, by validation rows, as MNTDP's paths have: transfer measured against it is then like with like.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "independent", **{"train.epochs": 3})
@@ -24,15 +26,24 @@ class Independent(Strategy):
 
     settings = ("task",)
 
+    grid: Grid
+
     def start(self) -> State:
         seeds, device = len(self.seeds), self.net.device
-        weights = {name: Bank.empty(seeds, row.shape[1:], row.dtype, device) for name, row in self._first().items()}
-        return {"nets": weights}
+        first = self._first()
+        weights = {
+            name: Bank.empty(seeds, row.shape[1:], row.dtype, device)
+            for name, row in first.items()
+            if name not in self.net.frozen
+        }
+        # what the net itself has frozen is the same for all tasks
+        frozen = {name: row for name, row in first.items() if name in self.net.frozen}
+        return {"nets": weights, **({"frozen": frozen} if frozen else {})}
 
     def learn(self, experience: Experience) -> Learning:
-        params = yield from self.fit(self._net(experience.task_id), self.loss, experience)
-        for name, tensor in params.items():
-            self.state["nets"][name].put(experience.task_id, tensor)
+        params = yield from fit_best(self, self.grid, self._net(experience.task_id), experience)
+        for name, bank in self.state["nets"].items():
+            bank.put(experience.task_id, params[name])
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self._net(task_id), x)
@@ -48,4 +59,4 @@ class Independent(Strategy):
         nets: dict[str, Bank] = self.state["nets"]
         if task_id is None or task_id >= len(next(iter(nets.values()))):
             return self._first()
-        return {name: bank[task_id] for name, bank in nets.items()}
+        return {**self.state.get("frozen", {}), **{name: bank[task_id] for name, bank in nets.items()}}

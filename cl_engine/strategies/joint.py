@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
@@ -14,7 +17,8 @@ from cl_engine.strategy import Learning, Strategy
 class Joint(Strategy):
     """Joint training: after each experience a new net is trained on all data so far, which are kept and counted.
 
-    The usual upper bound. Its cost grows with the square of the number of tasks.
+    The usual upper bound, where its one net of the scenario's size has room for all tasks: in a small net many unlike
+    tasks may stay below ``independent``, which has a net for each. Its cost grows with the square of the number of tasks.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "joint", **{"train.epochs": 3})
@@ -35,6 +39,9 @@ class Joint(Strategy):
         params, logits = self.shared.of_tasks(tasks, fresh=True), self.shared.logits_at(experience.task_id)
         trained = yield from self.fit(params, self.shared.task_loss, experience, rows=(x, y, t), logits=logits)
         self.shared.keep_tasks(tasks, trained)
+
+    def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
+        return list(accumulate(rows))
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self.shared.params(task_id), x)

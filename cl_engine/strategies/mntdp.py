@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
-from itertools import product
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
@@ -16,19 +14,37 @@ from torch import Tensor
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
-from cl_engine.errors import UsageError
 from cl_engine.events import Event
-from cl_engine.modules.candidate_fit import CandidateFit, fit_candidates
 from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.events import CandidateTried
-from cl_engine.modules.growth import Growth, divided
+from cl_engine.modules.growth import Growth
 from cl_engine.modules.trial import Best, Trial, repeated
 from cl_engine.nn.net import Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.training.fit_job import TrainingProbe
+from cl_engine.training.candidate_fit import CandidateFit, fit_candidates, points_of
+from cl_engine.training.grid import Grid, divided
 
-POINTS = 64  # of a learning curve, the first ones: weights are held until it is known whose curve counts
+
+class PathGrid(Grid):
+    """Rates and decays that each path is tried with (Veniat et al. 2021).
+
+    >>> PathGrid().lrs
+    [0.01, 0.001]
+    """
+
+    lrs: list[float] = option([1e-2, 1e-3], "learning rates that each path is tried with; none: train.lr")
+    weight_decays: list[float] = option(
+        [0.0, 1e-4, 1e-5], "weight decays that each path is tried with; none: train.weight_decay"
+    )
+    # these two were this strategy's before they were a grid's
+    patience: int | None = option(None, "epochs without a better one after which a path is given up; left out: never")
+    aside: float = option(
+        0.2,
+        "share of the training rows that paths are chosen on, where the stream sets no validation rows aside",
+        gt=0,
+        lt=1,
+    )
 
 
 class Mntdp(Strategy):
@@ -53,27 +69,17 @@ class Mntdp(Strategy):
     sources: int = option(1, "past models whose modules are tried, the best by proxy", ge=1)
     k: int = option(15, "neighbours that vote for a past model", ge=1)
     rows: int = option(1000, "training and validation rows that past models are tried on, at most each", ge=1)
-    lrs: list[float] = option([1e-2, 1e-3], "learning rates that each path is tried with")
-    weight_decays: list[float] = option([0.0, 1e-4, 1e-5], "weight decays that each path is tried with")
-    patience: int | None = option(None, "epochs without a better one after which a path is given up; left out: never")
+    grid: PathGrid
     budget_steps: int | None = option(None, "optimiser steps after which no further path is tried; left out: all are")
     budget_seconds: float | None = option(None, "the same in seconds, for which runs differ with the machine", gt=0)
-    aside: float = option(
-        0.2,
-        "share of the training rows that paths are chosen on, where the stream sets no validation rows aside",
-        gt=0,
-        lt=1,
-    )
 
     def start(self) -> State:
-        if not self.lrs or not self.weight_decays:
-            raise UsageError("mntdp: lrs and weight_decays need at least one number each")
         return self._growth.start()
 
     def learn(self, experience: Experience) -> Learning:
         if experience.task_id < len(self.state["paths"]):
             return
-        experience = divided(experience, self.aside)
+        experience = divided(experience, self.grid.aside)
         ranked = yield from self._growth.ranked(self.state, experience, k=self.k, rows=self.rows)
         best = Best(len(self.seeds), self._growth.depths, self.net.device)
         began, steps, number = time.perf_counter(), 0, 0
@@ -82,9 +88,7 @@ class Mntdp(Strategy):
             number += len(group)
             if self._spent(steps, time.perf_counter() - began):
                 break
-        for batch, params in best.points.items():  # the learning curve of the path that was chosen
-            epoch, predict = batch // self._batches(experience), partial(self.net.all, params)
-            yield TrainingProbe(step=experience.step, batch=batch, epoch=epoch, predict=predict)
+        yield from best.curve(experience.step, self._batches(experience), self.net.all)
         yield from self._growth.keep(
             self.state,
             experience,
@@ -101,12 +105,14 @@ class Mntdp(Strategy):
         mixed = {name: torch.where(mask[name], new[name], old[name]) for name in mask}
         return self.net.one({**old, **new, **mixed}, x, statistics=self._growth.tracking(new))
 
+    def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
+        return ()  # where the stream sets no validation rows aside, this strategy does
+
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
-        assert task_id is not None
-        return self.net.all(self._growth.net_of(self.state, task_id), x)
+        return self._growth.predict(self.state, x, task_id)
 
     def fingerprint(self, task_id: int | None) -> int | None:
-        return None if task_id is None else self.state["paths"].writes(task_id)
+        return self._growth.fingerprint(self.state, task_id)
 
     @cached_property
     def _growth(self) -> Growth:
@@ -123,7 +129,7 @@ class Mntdp(Strategy):
             known = candidates(self.prior, growth.depths, same_outputs=same)
             found += [Trial(path, reuse, rank, tasks) for reuse in known if any(reuse)]
         found = [*sorted(found, key=lambda trial: -trial.reused), nothing]
-        grid = list(product(self.lrs, self.weight_decays))
+        grid = self.grid.points(self.train)
         return [
             replace(trial, lr=lr, weight_decay=decay)
             for trial in found
@@ -132,7 +138,7 @@ class Mntdp(Strategy):
 
     def _groups(self, trials: list[Trial]) -> list[list[Trial]]:
         """Return the trials in groups that are trained side by side: those of one rate and decay, or each alone."""
-        paths = sum(trial.learns for trial in trials) // (len(self.lrs) * len(self.weight_decays))
+        paths = sum(trial.learns for trial in trials) // len(self.grid.points(self.train))
         unbound = self.budget_steps is None and self.budget_seconds is None
         if not (unbound and self.net.side_by_side(paths * len(self.seeds))):
             return [[trial] for trial in trials]
@@ -156,9 +162,7 @@ class Mntdp(Strategy):
         olds = [self._growth.along(self.state, trial.path) if any(trial.reuse) else fresh for trial in group]
         fitted = CandidateFit()
         if group[0].learns:
-            fitted = yield from fit_candidates(self._fit(group, olds, fresh, experience), len(group), POINTS)
-        moments = fitted.moments
-        batches = [b for b in range(self._batches(experience) * self.train.epochs + 1) if self._shown(b, experience)]
+            fitted = yield from fit_candidates(self._fit(group, olds, fresh, experience), len(group))
         for c, (trial, old) in enumerate(zip(group, olds, strict=True)):
             names = set(self._growth.new_names(trial.reuse))
 
@@ -168,8 +172,9 @@ class Mntdp(Strategy):
 
             params = whole(fitted.params)
             accuracy = self._growth.accuracy(params, experience)
-            points = {b: whole(moments[b]) if b in moments else params for b in batches[:POINTS]}
-            best.offer(trial, params, accuracy, points)
+            moments = {batch: whole(tree) for batch, tree in fitted.moments.items()}
+            points = points_of(self.curve, self._batches(experience), self.train.epochs, moments, params)
+            best.try_path(trial, params, accuracy, points)
             yield CandidateTried(
                 step=experience.step,
                 task_id=experience.task_id,
@@ -204,7 +209,7 @@ class Mntdp(Strategy):
             frozen=frozen,
             train=self.train.model_copy(update={"lr": first.lr, "weight_decay": first.weight_decay}),
             validation=(experience.validation.x, experience.validation.y),
-            patience=self.patience,
+            patience=self.grid.patience,
             seeds=self.seeds * len(group),
             candidates=len(group),
             curve=self.curve,
@@ -212,7 +217,4 @@ class Mntdp(Strategy):
         )
 
     def _batches(self, experience: Experience) -> int:
-        return math.ceil(len(experience.train) / self.train.batch)
-
-    def _shown(self, batch: int, experience: Experience) -> bool:
-        return self.curve.wants(batch, self._batches(experience))
+        return self.train.batches(len(experience.train))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -18,12 +17,14 @@ from cl_engine.data.stream import Experience
 from cl_engine.events import Event
 from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.events import PathSampled
-from cl_engine.modules.growth import Growth, divided
+from cl_engine.modules.growth import Growth
 from cl_engine.nn.head import HEAD_BIAS
 from cl_engine.nn.net import Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
+from cl_engine.training.early_stopping import where_seeds
 from cl_engine.training.fit_job import Curve, TrainingProbe
+from cl_engine.training.grid import divided
 
 
 class MntdpS(Strategy):
@@ -106,12 +107,14 @@ class MntdpS(Strategy):
         nothing: Tensor = 0.0 * params["new"][HEAD_BIAS].sum()
         return F.cross_entropy(self.logits(params, frozen, x), y) + nothing
 
+    def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
+        return ()  # where the stream sets no validation rows aside, this strategy does
+
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
-        assert task_id is not None
-        return self.net.all(self._growth.net_of(self.state, task_id), x)
+        return self._growth.predict(self.state, x, task_id)
 
     def fingerprint(self, task_id: int | None) -> int | None:
-        return None if task_id is None else self.state["paths"].writes(task_id)
+        return self._growth.fingerprint(self.state, task_id)
 
     @cached_property
     def _growth(self) -> Growth:
@@ -139,7 +142,7 @@ class MntdpS(Strategy):
             loss_inputs=lambda epoch, batch, batches: [float(epoch + batch / batches >= self.warm_up * train.epochs)],
         )
         new = torch.tensor([[not one for one in path] for path in self._paths], device=self.net.device)
-        batches = math.ceil(len(rows) / train.batch)
+        batches = train.batches(len(rows))
         for event in searching:
             if not isinstance(event, TrainingProbe) or self.curve.wants(event.batch, batches):
                 yield event  # the learning curve is that of the likeliest path, from the start of the search
@@ -191,7 +194,7 @@ class MntdpS(Strategy):
     def _mixed(self, old: Params, new: Params, flags: Tensor) -> Params:
         """Return new modules where ``flags [S, depths]`` say so, old ones elsewhere."""
         return {
-            name: torch.where(flags[:, depth].reshape(-1, *[1] * (old[name].ndim - 1)), new[name], old[name])
+            name: where_seeds(flags[:, depth], new[name], old[name])
             for depth, part in enumerate(self._growth.parts)
             for name in part
         }

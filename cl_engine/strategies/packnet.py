@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.optimizers import Train
 
+PUBLISHED = [0.5, 0.75]  # of the backbone, and of every further task
+
 
 class Packnet(Strategy):
     """PackNet: train the free weights, give back the smallest, retrain the rest and freeze them (Mallya & Lazebnik 2018).
@@ -34,6 +37,9 @@ class Packnet(Strategy):
     Biases and normalisation are learned with the first task and then frozen as published, unless ``norm`` gives each
     task its own. A task that comes back trains its head (and its normalisation): its weights carry later tasks.
 
+    A backbone is, as published, the task before the first: pruned, kept, and read by all tasks, its biases and
+    normalisation frozen. Not as published: it is not retrained after pruning, as its rows are not part of the stream.
+
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "packnet", **{"retrain_epochs": 3})
     >>> experiment.resolved["strategy"]["retrain_epochs"]
@@ -42,32 +48,47 @@ class Packnet(Strategy):
 
     settings = ("task",)
 
-    prune: float | list[float] = option(
-        [0.5, 0.75],
-        "share of a task's newly learned weights that is given back, layer by layer; a list: task by task, the last "
-        "for all further ones",
+    prune: Literal["equal"] | float | list[float] = option(
+        "equal",
+        "share of a task's newly learned weights that is given back, layer by layer; a list: task by task (a kept backbone "
+        "is the first), the last for all further ones; equal: so that all tasks end with equally many, where the stream "
+        "says how many there are, else [0.5, 0.75] as published",
+    )
+    backbone: Literal["kept", "overwritten"] = option(
+        "kept",
+        "pre-trained weights, if there are any: pruned and kept as a task's of their own, or the first task's start",
+        before="overwritten",
     )
     retrain_epochs: int | None = option(None, "epochs after pruning; left out: half of those before, rounded up", ge=0)
     retrain_lr: float | None = option(None, "learning rate after pruning; left out: a tenth of that before", gt=0)
     norm: NormPolicy = option("frozen", MEANING)
 
     def start(self) -> State:
-        shares = self.prune if isinstance(self.prune, list) else [self.prune]
-        if not shares or not all(0 <= share < 1 for share in shares):
-            raise UsageError(f"packnet: prune must be shares from 0 up to, not including, 1, found {self.prune}")
-        seeds = len(self.seeds)
+        if self.prune != "equal":
+            shares = self.prune if isinstance(self.prune, list) else [self.prune]
+            if not shares or not all(0 <= share < 1 for share in shares):
+                raise UsageError(f"packnet: prune must be shares from 0 up to, not including, 1, found {self.prune}")
+        seeds, net = len(self.seeds), self.net.init(self.seeds)
+        owners = Bank.empty(seeds, (self._layout.packed,), torch.uint8, self.net.device)
+        if self._before:
+            free = {name: torch.ones_like(net[name], dtype=torch.bool) for name in self._layout.shapes}
+            kept = {name: _largest(net[name], bits, self._share(1)) for name, bits in free.items()}
+            net |= {name: torch.where(bits, net[name], 0.0) for name, bits in kept.items()}
+            owners.put(0, self._layout.pack(kept))
         return {
-            "net": self.net.init(self.seeds),
-            "owners": Bank.empty(seeds, (self._layout.packed,), torch.uint8, self.net.device),
+            "net": net,
+            "owners": owners,
             "heads": empty_heads(self.net, seeds),
             **self._norms.start(seeds),
+            **({"backbones": 1} if self._before else {}),  # answers depend on it
         }
 
     def learn(self, experience: Experience) -> Learning:
         task, state = experience.task_id, self.state
-        known, first = task < len(state["heads"]), not len(state["heads"])
+        known, owner = task < len(state["heads"]), self._owner(task)
+        first = not len(state["heads"]) and not self._before
         owners = self._owners()
-        free = {name: (owner == 0) & (not known) for name, owner in owners.items()}
+        free = {name: (number == 0) & (not known) for name, number in owners.items()}
         params: Tree = {
             "weights": {name: state["net"][name] for name in free},
             "norm": self._norms.trained(state, task, state["net"]),
@@ -80,18 +101,19 @@ class Packnet(Strategy):
         if known:
             self._keep(task, learned)
             return
-        kept = {name: _largest(learned["weights"][name], bits, self._share(task)) for name, bits in free.items()}
+        share = self._share(owner)
+        kept = {name: _largest(learned["weights"][name], bits, share) for name, bits in free.items()}
         for name, bits in kept.items():
             learned["weights"][name] = torch.where(free[name] & ~bits, 0.0, learned["weights"][name])
             state["net"][name] = torch.where(free[name], learned["weights"][name], state["net"][name])
-        if self._retrain.epochs and self._share(task):
+        if self._retrain.epochs and share:
             learned = yield from self._fit(learned, kept, experience, self._retrain)
         for name, bits in kept.items():
             state["net"][name] = torch.where(bits, learned["weights"][name], state["net"][name])
-            owners[name] = torch.where(bits, task + 1, owners[name])
-        for plane in range((task + 1).bit_length()):
+            owners[name] = torch.where(bits, owner, owners[name])
+        for plane in range(owner.bit_length()):
             state["owners"].put(
-                plane, self._layout.pack({name: (owner >> plane) & 1 == 1 for name, owner in owners.items()})
+                plane, self._layout.pack({name: (number >> plane) & 1 == 1 for name, number in owners.items()})
             )
         if first:
             state["net"] |= learned["rest"]
@@ -112,7 +134,7 @@ class Packnet(Strategy):
         net = self.state["net"]
         weights = {}
         if task_id < len(self.state["heads"]):
-            read = {name: (owner > 0) & (owner <= task_id + 1) for name, owner in self._owners().items()}
+            read = {name: (owner > 0) & (owner <= self._owner(task_id)) for name, owner in self._owners().items()}
             weights = {name: torch.where(bits, net[name], 0.0) for name, bits in read.items()}
         own = {**self._norms.of(self.state, task_id, net), **self._head(task_id)}
         return self.net.all({**net, **weights, **own}, x)
@@ -145,12 +167,24 @@ class Packnet(Strategy):
         frozen = {"net": self.state["net"], "free": free}
         return (yield from self.fit(params, self.loss, experience, frozen=frozen, train=train))
 
-    def _share(self, task_id: int) -> float:
-        shares = self.prune if isinstance(self.prune, list) else [self.prune]
-        return shares[min(task_id, len(shares) - 1)]
+    @property
+    def _before(self) -> int:
+        """How many owners of weights come before the first task: a kept backbone, or nobody."""
+        return int(self.state.get("backbones", bool(self.net.pretrained) and self.backbone == "kept"))
+
+    def _owner(self, task_id: int) -> int:
+        """Return the number under which a task owns weights, from 1; a kept backbone is the first."""
+        return task_id + 1 + self._before
+
+    def _share(self, owner: int) -> float:
+        """Return how much an owner gives back of what it has learned."""
+        if self.prune == "equal" and self.n_tasks is not None:
+            return 1 - 1 / (self._owner(self.n_tasks) - owner)
+        shares = PUBLISHED if self.prune == "equal" else self.prune if isinstance(self.prune, list) else [self.prune]
+        return shares[min(owner, len(shares)) - 1]
 
     def _owners(self) -> Params:
-        """Return for every weight the task it belongs to, counted from 1; 0: free."""
+        """Return for every weight the number of its owner (`_owner`); 0: free."""
         planes: Bank = self.state["owners"]
         return self._layout.numbers(planes.rows)
 
@@ -168,7 +202,7 @@ class Packnet(Strategy):
                 step=experience.step,
                 task_id=experience.task_id,
                 part=name,
-                owned=tuple((flat == experience.task_id + 1).double().mean(dim=1).tolist()),
+                owned=tuple((flat == self._owner(experience.task_id)).double().mean(dim=1).tolist()),
                 free=tuple((flat == 0).double().mean(dim=1).tolist()),
             )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from cl_engine.core import rng
@@ -15,6 +16,7 @@ from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
 from cl_engine.masks import guard
+from cl_engine.masks.events import MaskRate
 from cl_engine.masks.layout import Layout, some_maskable
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
 from cl_engine.masks.store import MaskStore
@@ -26,6 +28,10 @@ from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.optimizers import Train
 
+PUBLISHED_RATE = 1e-4
+# from start to threshold that a score could go in the shortest published run: 30 epochs of Flowers, the rate cut at 15
+WAYS = 20.0
+
 
 class Piggyback(Strategy):
     """Piggyback: a binary mask a task over a frozen network, and a head a task (Mallya, Davis & Lazebnik 2018).
@@ -33,8 +39,8 @@ class Piggyback(Strategy):
     A real-valued score per weight, started at ``score_init``, is trained through a hard threshold by the straight-through
     estimator; the weight counts where the score is above the threshold. Kept is one bit a weight (two in the ternary
     forms) and the head. Weights of linear and convolution layers are masked, biases are neither masked nor trained.
-    Score init, threshold, optimiser and rate are the released code's; the head trains by the scenario's options, and
-    scores follow its milestones. BatchNorm is frozen as published, unless ``norm`` says otherwise.
+    Score init, threshold, optimiser and, where there are steps enough, rate are the released code's; the head trains by
+    the scenario's options, and scores follow its milestones. BatchNorm is frozen as published, unless ``norm`` says otherwise.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "piggyback", **{"mask_lr": 0.0003})
@@ -54,7 +60,11 @@ class Piggyback(Strategy):
     rescale: Literal["none", "mean", "elementwise"] = option(
         "none", "gradients of scores are divided by the layer's mean |weight|, by each |weight|, or by nothing"
     )
-    mask_lr: float = option(1e-4, "learning rate of the scores", gt=0)
+    mask_lr: Annotated[float, Field(gt=0)] | Literal["auto"] = option(
+        "auto",
+        "learning rate of the scores; auto: 1e-4 as published, or more where an experience has few steps, so that a score "
+        "could go from its start to the threshold as often as in published runs (the log says what was used)",
+    )
     mask_optimizer: str = option("adam", "optimiser of the scores")
     norm: NormPolicy = option("frozen", MEANING)
     overlaps: int = option(20, "latest tasks that a mask's overlap is logged with", ge=0)
@@ -81,7 +91,8 @@ class Piggyback(Strategy):
             state["backbone"] = {**trained, **untrained}
             self._keep(task, self._store.of(state["masks"], task), trained, trained)
             return
-        self._refuse_too_few_steps(experience)
+        how = self._mask_train(experience)
+        yield MaskRate(step=experience.step, task_id=task, rate=how.lr, steps=self._steps(experience))
         before = self._scores(experience)
         with guard.frozen(state["backbone"], "piggyback: the backbone"):
             learned = yield from self.fit(
@@ -93,7 +104,7 @@ class Piggyback(Strategy):
                 self.loss,
                 experience,
                 frozen=state["backbone"],
-                overrides={"scores": self._mask_train},
+                overrides={"scores": how},
             )
         after = self._hard(learned["scores"])
         self._keep(task, after, learned.get("norm", {}), learned["head"])
@@ -135,10 +146,6 @@ class Piggyback(Strategy):
     def _norms(self) -> TaskNorms:
         return TaskNorms(self.net, self.norm)
 
-    @property
-    def _mask_train(self) -> Train:
-        return for_scores(self.train, self.mask_optimizer, self.mask_lr)
-
     def _hard(self, scores: Tree) -> Params:
         return {name: HARD[self.mask](score, self.threshold) for name, score in scores.items()}
 
@@ -177,17 +184,24 @@ class Piggyback(Strategy):
         self.state["heads"].put(task_id, row_of(head))
         self._norms.put(self.state, task_id, norm)
 
-    def _refuse_too_few_steps(self, experience: Experience) -> None:
-        """Refuse a fit in which no score can reach the threshold: Adam moves a score by at most its rate a step."""
-        how, batches = self._mask_train, math.ceil(len(experience.train) / self.train.batch)
-        rates = [
-            how.lr * how.gamma ** sum(epoch >= milestone for milestone in how.milestones) for epoch in range(how.epochs)
-        ]
-        way = self.score_init - self.threshold
-        bounded = how.optimizer in ("adam", "adamw", "adamax", "nadam", "radam")
-        if self.init == "constant" and bounded and sum(rates) * batches < way * (1 - 1e-6):
+    def _steps(self, experience: Experience) -> int:
+        return self.train.epochs * self.train.batches(len(experience.train))
+
+    def _mask_train(self, experience: Experience) -> Train:
+        """Return how the scores of an experience are trained.
+
+        Raises:
+            UsageError: if no score can reach the threshold: Adam moves a score by at most its rate a step.
+        """
+        steps, epochs = self._steps(experience), self.train.epochs
+        # of the steps, as many at the full rate come to as much
+        share = sum(self.train.rate_share(epoch) for epoch in range(epochs)) / epochs
+        way = abs(self.score_init - self.threshold)
+        lr = max(PUBLISHED_RATE, WAYS * way / (steps * share)) if self.mask_lr == "auto" else self.mask_lr
+        bounded = self.mask_optimizer in ("adam", "adamw", "adamax", "nadam", "radam")
+        if self.init == "constant" and bounded and lr * steps * share < way * (1 - 1e-6):
             raise UsageError(
-                f"piggyback: no mask bit can flip in the {how.epochs * batches} steps of an experience, it takes "
-                f"{math.ceil(way / how.lr)} at mask_lr = {self.mask_lr}: raise mask_lr or train.epochs, or lower "
-                "train.batch"
+                f"piggyback: no mask bit can flip in the {steps} steps of an experience, it takes {math.ceil(way / lr)} at "
+                f"mask_lr = {lr}: raise mask_lr or train.epochs, lower train.batch, or let mask_lr be 'auto'"
             )
+        return for_scores(self.train, self.mask_optimizer, lr)

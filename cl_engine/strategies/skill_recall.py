@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.core.bank import Bank
-from cl_engine.core.state import State, bytes_by_part
+from cl_engine.core.state import DIAGNOSTICS, State, bytes_by_part
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
@@ -70,7 +70,10 @@ class SkillRecall(Strategy):
         # of each task: the row of its code (or NONE), and its place among the waiting (or NONE), which goes first
         state["places"] = Bank.empty(1, (2,), torch.int64, device)
         if self.sketches is not None:
-            state["diagnostics"] = self.sketches.empty(seeds)
+            state[DIAGNOSTICS] = self.sketches.empty(seeds)
+        inside = [entry.name for entry in self.manifest.inside if entry.name in self.net.pretrained]
+        if inside and self.centred and self.begin == "shared":  # what is taken away before encoding is needed to recall
+            state["backbone"] = {name: self.net.pretrained[name].unsqueeze(0) for name in inside}
         return state
 
     def learn(self, experience: Experience) -> Learning:
@@ -92,7 +95,7 @@ class SkillRecall(Strategy):
             step=step,
             skills=(skills := len(self.state["places"])),
             recall_only=after,
-            in_all=self._bytes(set(self.state) - {"diagnostics"}),
+            in_all=self._bytes(set(self.state) - {DIAGNOSTICS}),
             kept_whole=skills * self.manifest.bytes,
         )
 
@@ -126,7 +129,7 @@ class SkillRecall(Strategy):
     @cached_property
     def manifest(self) -> Manifest:
         """The tensors that the vector of a skill consists of, and those beside it."""
-        return Manifest.of(self.net, self._initial, heads_inside=self.heads == "inside")
+        return Manifest.of(self.net, self._drawn, heads_inside=self.heads == "inside")
 
     @cached_property
     def keeper(self) -> SkillCodec:
@@ -140,8 +143,13 @@ class SkillRecall(Strategy):
         return Sketches(self.manifest.size, self.sketch, self.net.device) if self.sketch else None
 
     @cached_property
-    def _initial(self) -> Params:
+    def _drawn(self) -> Params:
         return self.net.init(self.seeds)
+
+    @property
+    def _initial(self) -> Params:
+        backbone: Params = self.state.get("backbone", {})
+        return {**self._drawn, **{name: tensor.expand_as(self._drawn[name]) for name, tensor in backbone.items()}}
 
     def _params(self, task_id: int) -> Params:
         """Return the net of a task: as it waits, as it is recalled, or as it would start."""
@@ -208,9 +216,9 @@ class SkillRecall(Strategy):
         state["waiting"] = self._no_waiting()
         if self.sketches is not None:
             for place, row in enumerate(rows):
-                state["diagnostics"].put(row, self.sketches.of(new[:, place], centre))
+                state[DIAGNOSTICS].put(row, self.sketches.of(new[:, place], centre))
         given = recalled(keeper, state, [*old, *rows])
-        kept = [state["diagnostics"][row] for row in (*old, *rows)] if self.sketches is not None else []
+        kept = [state[DIAGNOSTICS][row] for row in (*old, *rows)] if self.sketches is not None else []
         yield Consolidated(
             step=experience.step,
             skills=targets.shape[1],
@@ -237,7 +245,7 @@ class SkillRecall(Strategy):
         return [*replacing, *adding], rows
 
     def _read_by_recall(self) -> set[str]:
-        return {"waiting", "places", "mean", *BESIDE.values(), *self.keeper.recall_parts}
+        return {"waiting", "places", "mean", "backbone", *BESIDE.values(), *self.keeper.recall_parts}
 
     def _bytes(self, parts: set[str]) -> int:
         return sum(size for part, size in bytes_by_part(self.state).items() if part in parts)

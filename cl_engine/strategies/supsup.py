@@ -19,7 +19,7 @@ from cl_engine.masks.layout import Layout, maskable
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
 from cl_engine.masks.store import MaskStore
 from cl_engine.masks.superposition import inferred
-from cl_engine.masks.thresholds import for_scores, straight_through, top_share
+from cl_engine.masks.thresholds import erdos_renyi_density, for_scores, straight_through, top_share
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Params
 from cl_engine.nn.task_heads import empty_heads, head_for, row_of
@@ -35,7 +35,8 @@ class SupSup(Strategy):
     Weights never change: a sign each and one magnitude a layer, so the network takes one bit a weight. A task learns
     scores; the ``density`` of greatest scores in each layer stay. Where the task is not told, it is the one whose
     coefficient, in a superposition of all, lowers the entropy of the answer most. BatchNorm has statistics of each
-    task's own, and no scale and shift of its own, as published.
+    task's own, and no scale and shift of its own; layers have no biases, as published. The network is random even
+    where the scenario has a backbone, unless ``network`` says otherwise.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "supsup", **{"density": 0.2})
@@ -44,27 +45,45 @@ class SupSup(Strategy):
     """
 
     density: float = option(0.3, "share of a layer's weights that a task uses", gt=0, le=1)
+    erdos_renyi: float | None = option(
+        None,
+        "share by layer, instead of density: this factor · (inputs + outputs) / weights, at most a half",
+        gt=0,
+        before=None,
+    )
+    network: Literal["random", "backbone"] = option(
+        "random",
+        "signs, biases and normalisation are drawn at random, or those of the scenario's backbone",
+        before="backbone",
+    )
+    scale: Literal["kept_fan_in", "fan_in"] = option(
+        "kept_fan_in",
+        "magnitude of weights: √(2 / inputs of a unit), those that the mask keeps or all",
+        before="kept_fan_in",
+    )
+    biases: Literal["none", "initial"] = option(
+        "none", "there are no biases, or they stay as initialised", before="initial"
+    )
     heads: Literal["masked", "trained"] = option(
         "masked", "a head is a mask over a random one, or trained for the task"
     )
     mask_lr: float = option(1e-3, "learning rate of the scores", gt=0)
     mask_optimizer: str = option("adam", "optimiser of the scores")
+    mask_decay: float = option(0.0, "weight decay of the scores", ge=0, before=0.0)
     norm: NormPolicy = option("statistics", MEANING)
-    infer_rows: int = option(1, "successive rows that are taken to be of one task where it is not told", ge=1)
+    infer_rows: int = option(1, "test rows, as they come, that are taken to be of one task where it is not told", ge=1)
     overlaps: int = option(20, "latest tasks that a mask's overlap is logged with", ge=0)
 
     def start(self) -> State:
         seeds, layout = len(self.seeds), self._store.layout
-        net = self.net.init(self.seeds)
-        signs = layout.pack({name: net[name] > 0 for name in layout.shapes})
-        fans = [math.prod(shape[1:]) for shape in layout.shapes.values()]
-        # He's deviation, with the fan-in that the mask leaves
-        scales = torch.tensor([math.sqrt(2 / (fan * self.density)) for fan in fans], device=self.net.device)
+        start = self.net if self.network == "backbone" else self.net.without_backbone()
+        net = start.init(self.seeds)
+        rest = {name: tensor for name, tensor in net.items() if name not in {*layout.shapes, *self._zero}}
         return {
             "backbone": {
-                "signs": signs,
-                "scales": scales.unsqueeze(0),
-                "rest": {name: tensor for name, tensor in net.items() if name not in layout.shapes},
+                "signs": layout.pack({name: net[name] > 0 for name in layout.shapes}),
+                "scales": torch.tensor([self._magnitudes], dtype=torch.float32, device=self.net.device),
+                **({"rest": rest} if rest else {}),
             },
             "masks": self._store.empty(seeds, self.net.device),
             **({"heads": empty_heads(self.net, seeds)} if self.heads == "trained" else {}),
@@ -77,12 +96,13 @@ class SupSup(Strategy):
         params: Tree = {"scores": scores, "norm": self._norms.trained(state, task, self._rest())}
         if self.heads == "trained":
             params["head"] = self._head(task)
+        how = for_scores(self.train, self.mask_optimizer, self.mask_lr)
         learned = yield from self.fit(
             params,
             self.loss,
             experience,
             frozen={**self._rest(), **weights},
-            overrides={"scores": for_scores(self.train, self.mask_optimizer, self.mask_lr)},
+            overrides={"scores": how.model_copy(update={"weight_decay": self.mask_decay})},
         )
         before, after = self._hard(scores), self._hard(learned["scores"])
         self._store.put(state["masks"], task, after)
@@ -91,7 +111,7 @@ class SupSup(Strategy):
         self._norms.put(state, task, learned.get("norm", {}))
         yield from self._store.events(experience.step, task, state["masks"], before, after, self.overlaps)
         if self.setting != "task":
-            x = experience.train.x[:TRIED]
+            x = experience.train.spread(TRIED).shuffled().x
             right = (self._inferred(x) == task).double().mean(dim=1)
             yield TaskInferred(step=experience.step, task_id=task, rows=len(x), right=tuple(right.tolist()))
 
@@ -100,7 +120,7 @@ class SupSup(Strategy):
         masked = {}
         for name, score in params["scores"].items():
             size = score.abs()
-            masked[name] = frozen[name] * straight_through(top_share(size.detach(), self.density), size)
+            masked[name] = frozen[name] * straight_through(top_share(size.detach(), self._densities[name]), size)
         own = {**params.get("norm", {}), **params.get("head", {})}
         return self.net.one({**frozen, **masked, **own}, x, statistics=self._norms.tracking)
 
@@ -117,6 +137,10 @@ class SupSup(Strategy):
                     logits[seed, mine] = self.net.all({k: v[seed : seed + 1] for k, v in net.items()}, x[mine])[0]
         return logits
 
+    @property
+    def order_matters(self) -> bool:
+        return self.infer_rows > 1 and self.setting != "task"
+
     def fingerprint(self, task_id: int | None) -> int | None:
         masks: Bank = self.state["masks"]
         return None if task_id is None else masks.writes(task_id)
@@ -127,15 +151,37 @@ class SupSup(Strategy):
         return MaskStore(Layout.of(self.net, [*names, HEAD_WEIGHT] if self.heads == "masked" else names))
 
     @cached_property
+    def _densities(self) -> dict[str, float]:
+        """The share of its weights that a task uses, layer by layer."""
+        shapes, factor = self._store.layout.shapes, self.erdos_renyi
+        return {
+            name: self.density if factor is None else erdos_renyi_density(shape, factor)
+            for name, shape in shapes.items()
+        }
+
+    @property
+    def _magnitudes(self) -> list[float]:
+        """The magnitude of the weights, layer by layer: He's deviation."""
+        fans = {name: math.prod(shape[1:]) for name, shape in self._store.layout.shapes.items()}
+        kept = self._densities if self.scale == "kept_fan_in" else dict.fromkeys(fans, 1.0)
+        return [math.sqrt(2 / (fan * kept[name])) for name, fan in fans.items()]
+
+    @cached_property
+    def _zero(self) -> list[str]:
+        """Names of the biases that are nothing: that of a masked head, and all where none are asked for."""
+        none = self.biases == "none"
+        biases = [f"{name.removesuffix('weight')}bias" for name in maskable(self.net) if none]
+        return [name for name in [*biases, *[HEAD_BIAS] * (self.heads == "masked")] if name in self.net.shapes]
+
+    @cached_property
     def _norms(self) -> TaskNorms:
         return TaskNorms(self.net, self.norm)
 
     def _rest(self) -> Params:
-        """Return biases and normalisation as initialised; the bias of a masked head is nothing."""
-        rest: Params = dict(self.state["backbone"]["rest"])
-        if self.heads == "masked":
-            rest[HEAD_BIAS] = torch.zeros_like(rest[HEAD_BIAS])
-        return rest
+        """Return biases and normalisation as initialised."""
+        seeds, device = len(self.seeds), self.net.device
+        zeros = {name: torch.zeros(seeds, *self.net.shapes[name], device=device) for name in self._zero}
+        return {**self.state["backbone"].get("rest", {}), **zeros}
 
     def _weights(self) -> Params:
         """Return the random signed weights, ``{name: [S, …]}``."""
@@ -155,11 +201,12 @@ class SupSup(Strategy):
     def _head(self, task_id: int) -> Params:
         if self.heads == "masked":
             return {}
-        return head_for(self.state["heads"], task_id, self.state["backbone"]["rest"])
+        return head_for(self.state["heads"], task_id, self._rest())
 
     def _hard(self, scores: Tree) -> Params:
         return {
-            name: torch.stack([top_share(one.abs(), self.density) for one in score]) for name, score in scores.items()
+            name: torch.stack([top_share(one.abs(), self._densities[name]) for one in score])
+            for name, score in scores.items()
         }
 
     def _scores(self, experience: Experience) -> Params:

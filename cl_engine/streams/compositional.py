@@ -13,11 +13,13 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.data.images import to_shape
 from cl_engine.data.several_sources import SeveralSources
+from cl_engine.data.source_stream import kept_rows
 from cl_engine.data.stream import Data, Experience, Shape
 from cl_engine.errors import UsageError
 from cl_engine.options import option
 
 Transform = Literal["turn", "mirror", "invert", "roll", "halve", "permute"]
+AHEAD = 100  # tasks whose parts are drawn before they come: each takes longer to draw than the one before
 TRIES = 100  # draws of something new before what there is has to do
 
 
@@ -112,6 +114,12 @@ class Compositional(SeveralSources):
             classes=len(parts.classes),
         )
 
+    def train_rows(self, step: int) -> int | None:
+        if step >= AHEAD:
+            return None
+        parts = self.parts(self.task_id(step))
+        return kept_rows(self.class_rows(parts.source, parts.classes), self._limit(step), self.validation)
+
     def test(self, task_id: int) -> Data:
         parts = self.parts(task_id)
         return self._data(parts, self._rows(task_id, parts, test=True), test=True)
@@ -153,12 +161,14 @@ class Compositional(SeveralSources):
         return tuple(int(label) for label in draw.permutation(self.class_count(source))[: self.classes])
 
     def _rows(self, task: int, parts: Parts, *, test: bool) -> list[np.ndarray]:
-        arrays, limit = self.images(parts.source), self.test_samples_per_class if test else self.samples_per_class
-        if not test and self.scarce is not None and task >= len(self.inputs):
-            limit = self.scarce
+        arrays, limit = self.images(parts.source), self.test_samples_per_class if test else self._limit(task)
         draw = rng.arrays(self.seed, "rows", "test" if test else "train", task)
         labels = arrays.test_y if test else arrays.train_y
         return [draw.permutation(np.flatnonzero(labels == label))[:limit] for label in parts.classes]
+
+    def _limit(self, task: int) -> int | None:
+        """Return how many training rows of a class the task has at most."""
+        return self.scarce if self.scarce is not None and task >= len(self.inputs) else self.samples_per_class
 
     def _data(self, parts: Parts, rows: list[np.ndarray], *, test: bool) -> Data:
         arrays = self.images(parts.source)

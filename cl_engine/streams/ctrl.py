@@ -92,6 +92,8 @@ class Ctrl(SeveralSources):
         self.tasks = _tasks_of(self.kind, lambda name: self.class_count(self._named(name)), draw)[: self.n]
         self.n_tasks = self.n_steps = len(self.tasks)
         self.input_shape = tuple(self.shape)
+        if self.input_shape[0] != 3 and any(task.colour for task in self.tasks):
+            raise UsageError(f"stream.shape: S_in colours its images, which takes three channels, found {self.shape}")
         self.mean, self.std = (0.0,), (1.0,)  # inputs come scaled
         self.outputs = max(len(task.classes) for task in self.tasks)
 
@@ -174,8 +176,6 @@ class Ctrl(SeveralSources):
         images = to_shape(torch.from_numpy(x), self.input_shape).to(torch.float32)
         if task.colour is None:
             return images
-        if self.input_shape[0] != 3:
-            raise UsageError(f"stream.shape: S_in colours its images, which takes three channels, found {self.shape}")
         light = torch.tensor(task.colour, dtype=torch.float32).reshape(3, 1, 1) / 255
         return images + (255 - images) * light
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from cl_engine.data.images import to_shape
 from cl_engine.data.several_sources import SeveralSources
 from cl_engine.data.source import Arrays
-from cl_engine.data.source_stream import SourceStream, ordered
+from cl_engine.data.source_stream import SourceStream, kept_rows, ordered
 from cl_engine.data.stream import Data, Experience, Shape
 from cl_engine.errors import UsageError
 from cl_engine.options import STRICT, option
@@ -35,7 +35,7 @@ class Part(BaseModel):
 class Datasets(SeveralSources):
     """Datasets: every task is a data set of its own, brought to one shape; as in Piggyback's and HAT's protocols.
 
-    A data set is read when its task comes, and two are kept in memory.
+    Every data set is read at the start, to know that it can be, and again when its task comes; two are kept in memory.
 
     >>> from cl_engine.runs.data_root import DataRoot
     >>> from pathlib import Path
@@ -75,8 +75,18 @@ class Datasets(SeveralSources):
             self.shape = list(first.train_x.shape[1:])
         self.input_shape = tuple(self.shape)
         self.mean, self.std = self.scale_of(first, self.input_shape[0])
-        self._classes = [len(part.classes) if part.classes else self.class_count(part.source) for part in self.parts]
+        self._classes = [len(self._labels(part)) for part in self.parts]
         self.outputs = sum(self._classes) if self.setting == "class" else max(self._classes)
+
+    def _labels(self, part: Part) -> list[int]:
+        """Return the classes that a task is about."""
+        every = self.class_count(part.source)
+        chosen = list(range(every)) if part.classes is None else part.classes
+        if not chosen or len(set(chosen)) != len(chosen) or not 0 <= min(chosen) <= max(chosen) < every:
+            raise UsageError(
+                f"stream.sources: classes of '{part.source}' must be different numbers from 0 to {every - 1}, found {chosen}"
+            )
+        return chosen
 
     def task_id(self, step: int) -> int:
         self.check_step(step)
@@ -97,6 +107,10 @@ class Datasets(SeveralSources):
             validation=self._brought(found.validation, kind),
             rng_key=kind,
         )
+
+    def train_rows(self, step: int) -> int:
+        part = self.parts[self.kind_of(self.task_id(step))]
+        return kept_rows(self.class_rows(part.source, self._labels(part)), self.samples_per_class, self.validation)
 
     def test(self, task_id: int) -> Data:
         kind = self.kind_of(task_id)
@@ -119,7 +133,7 @@ class Datasets(SeveralSources):
             "seed": self.seed,
         }
         options |= {"test_samples_per_class": self.test_samples_per_class, "source": part.source}
-        return _OneTask(self.images(part.source), self.device, chosen=part.classes, **options)
+        return _OneTask(self.images(part.source), self.device, chosen=self._labels(part), **options)
 
     def _brought(self, data: Data, kind: int) -> Data:
         before = sum(self._classes[:kind]) if self.setting == "class" else 0
@@ -129,14 +143,8 @@ class Datasets(SeveralSources):
 class _OneTask(SourceStream):
     """Some classes of a source as one task."""
 
-    def __init__(self, arrays: Arrays, device: torch.device, chosen: list[int] | None, **options: Any) -> None:
-        self.chosen = tuple(range(arrays.classes)) if chosen is None else tuple(chosen)
-        odd = [label for label in self.chosen if not 0 <= label < arrays.classes]
-        if odd or len(set(self.chosen)) != len(self.chosen):
-            raise UsageError(
-                f"stream.sources: classes of '{options['source']}' must be different numbers from 0 to "
-                f"{arrays.classes - 1}, found {list(self.chosen)}"
-            )
+    def __init__(self, arrays: Arrays, device: torch.device, chosen: list[int], **options: Any) -> None:
+        self.chosen = tuple(chosen)
         super().__init__(arrays, device, n=1, **options)
 
     def classes_of(self, kind: int) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from cl_engine.data.source_stream import ordered, sequence
 from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.errors import UsageError
 from cl_engine.nn.target import Target
-from cl_engine.options import option, options_in
+from cl_engine.options import named_with_options, option
 
 SCALED = 2000  # rows that numbers are scaled by, at the most
 
@@ -25,8 +25,8 @@ class Views(Stream):
     """Views: every task is a labelling of the same inputs, which are held once, however many tasks there are.
 
     A view is a labelling that the source holds (``depth`` of `scenes`) or a label function (``parity``, ``rotation``,
-    ``denoise`` …: `list labels`), with options behind a slash: ``ink/asked=number``. Numbers are learned in units of their
-    standard deviation over the task's training rows.
+    ``denoise`` …: `list labels`), with options behind a question mark: ``ink?asked=number``. Numbers are learned in units of
+    their standard deviation over the task's training rows.
 
     >>> from cl_engine.testing.small import images
     >>> from cl_engine.testing.streams import Given
@@ -195,11 +195,11 @@ def _asked(arrays: Arrays, data: Sources, view: str) -> tuple[str, dict[str, Any
     if view in arrays.labels:
         found = arrays.labels[view]
         return found.target, found.options, found, None
-    name, _, chosen = view.partition("/")
+    name, chosen = named_with_options(view, "view")
     try:
         function: LabelFunction = data.plugin("labels", name)()
     except UsageError as error:
         held = f"holds {', '.join(sorted(arrays.labels))}" if arrays.labels else "holds no labellings of its own"
         raise UsageError(f"stream.views: {error}; the source {held}") from None
-    function.configure(options_in(chosen, f"view '{view}'"), f"view '{name}'")
+    function.configure(chosen, f"view '{name}'")
     return *function.prepare(arrays), None, function

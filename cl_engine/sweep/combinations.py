@@ -222,8 +222,11 @@ def _short(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
+def told(experiment: Experiment) -> dict[str, Any]:
+    """Return an experiment as plain data, for `restored` in another process."""
+    return {**vars(experiment), "unsaid": sorted(experiment.unsaid)}
+
+
 def restored(tables: Mapping[str, Any]) -> Experiment:
-    """Return an experiment from what `Experiment.json` says, and its scenario's text."""
-    return Experiment(
-        tables["scenario"], tables["strategy"], tuple(tables["seeds"]), tables["options"], tables.get("text", "")
-    )
+    """Return an experiment from what `told` returned."""
+    return Experiment(**{**tables, "seeds": tuple(tables["seeds"]), "unsaid": frozenset(tables["unsaid"])})

@@ -15,6 +15,8 @@ from cl_engine.options import STRICT, checked, option
 
 Objective = Literal["acc", "bwt", "fwt", "forgetting", "memory", "seconds"]
 MOST_SEEDS = 10_000
+# what is said wherever a choice is named: its number is the best of many on rows that it was chosen by, and so too high
+CHOSEN_ON_TEST_ROWS = "chosen on test rows"
 
 
 class HalvingOptions(BaseModel):
@@ -92,6 +94,11 @@ class SweepOptions(BaseModel):
         """The seeds of each run."""
         seeds = tuple(self.seeds) if isinstance(self.seeds, list) else tuple(range(self.seeds))
         return [(seed,) for seed in seeds] if self.spread else [seeds]
+
+    @property
+    def chosen_on(self) -> str:
+        """The rows that choices go by, in words; empty where the objective is no accuracy, and so of no rows."""
+        return "" if METRICS[self.objective].unit else CHOSEN_ON_TEST_ROWS
 
     @property
     def better(self) -> int:

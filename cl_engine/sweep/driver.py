@@ -6,10 +6,12 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cl_engine.analysis.names import one_line
 from cl_engine.core.files import write
 from cl_engine.errors import UsageError
 from cl_engine.results.log_file import LOG_NAME
@@ -17,9 +19,9 @@ from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.signals import Stopped, asked_to_stop
 from cl_engine.sweep.axes import Axes
 from cl_engine.sweep.backend import Backend, Job, JobProgress, Outcome
-from cl_engine.sweep.combinations import Combination, references
+from cl_engine.sweep.combinations import Combination, references, told
 from cl_engine.sweep.config import SweepOptions
-from cl_engine.sweep.folder import OUTPUT, Entry, LogSummary, SweepFolder
+from cl_engine.sweep.folder import NEEDS, OUTPUT, Entry, LogSummary, SweepFolder
 from cl_engine.sweep.halving import Goal, goals
 from cl_engine.sweep.search import Adaptive
 from cl_engine.sweep.status import Status
@@ -88,8 +90,7 @@ class Driver:
 
     def measure(self, combinations: Iterable[Combination]) -> dict[str, dict[str, Any]]:
         """Find out what one run of each scenario and strategy takes, where it is not known; return all that is known."""
-        file = self.folder.path / "needs.json"
-        needs: dict[str, dict[str, Any]] = json.loads(file.read_bytes()) if file.exists() else {}
+        needs = self.folder.needs
         waiting: dict[str, Combination] = {}
         for each in combinations:
             if each.kind not in needs:
@@ -115,7 +116,7 @@ class Driver:
                         if what.said == "measured":
                             needs[kinds[what.name]] = what.about
         if waiting:
-            write(file, json.dumps(needs, indent=1).encode())
+            write(self.folder.path / NEEDS, json.dumps(needs, indent=1).encode())
         self.tally.needs = needs
         return needs
 
@@ -161,14 +162,8 @@ class Driver:
         what = [experiment.scenario, experiment.strategy, experiment.resolved["stream"], experiment.seeds]
         group = json.dumps(what, sort_keys=True) if self.options.halving and not each.reference else name
         entry = Entry(
-            name,
-            each.hash,
-            experiment.scenario,
-            experiment.strategy,
-            list(experiment.seeds),
-            each.changes,
-            each.reference,
-            trial or {},
+            *(name, each.hash, experiment.scenario, experiment.strategy, list(experiment.seeds)),
+            *(each.changes, each.reference, trial or {}),
         )
         self.combinations[name] = each
         self.groups.setdefault(group, []).append(name)
@@ -179,7 +174,9 @@ class Driver:
         return entry
 
     def _keep(self) -> None:
-        self.identity = self.folder.keep(self.options.model_dump(), self.tally.entries.values(), self.command)
+        self.identity = self.folder.keep(
+            self.options.model_dump(), self.tally.entries.values(), self.command, self.options.chosen_on
+        )
 
     def _propose(self) -> None:
         """Ask the search for as much as there is room for."""
@@ -206,14 +203,15 @@ class Driver:
         if self.options.halving is None or len(names) == 1:
             decided = {name: Goal() for name in names}
         else:
-            looks = {name: tally.looks[name] for name in names}
-            decided = goals(names, looks, set(tally.failed), self.options.halving, self.options.better)
+            how = self.options.halving, self.options.better
+            decided = goals(names, {name: tally.looks[name] for name in names}, set(tally.failed), *how)
         for name, goal in decided.items():
-            if tally.looks[name].status == "finished" or name in tally.failed or name in tally.running:
+            if tally.looks[name].status == "finished" or name in (*tally.failed, *tally.running):
                 continue
             if goal.dropped_at is not None:
                 if name not in tally.dropped:
-                    self.folder.note(name, "dropped", after=goal.dropped_at)
+                    with self._apart(name):
+                        self.folder.note(name, "dropped", after=goal.dropped_at, chosen_on=self.options.chosen_on)
                 tally.dropped[name] = goal.dropped_at
             elif not goal.waits and name not in self.queued:
                 tally.dropped.pop(name, None)
@@ -222,21 +220,33 @@ class Driver:
 
     def _start(self, name: str, until: int | None) -> None:
         self.queued.discard(name)
+        with self._apart(name):
+            self.folder.note(name, "started", until=until)
+        if name in self.tally.failed:
+            self._tell(name)
+            return
         job = self._job(name, self.combinations[name], until=until)
-        self.folder.note(name, "started", until=until)
         self.tally.started(name)
         self.backend.start(job)
 
+    @contextmanager
+    def _apart(self, name: str) -> Iterator[None]:
+        """Make an error in the folder of a run the failure of that run alone."""
+        try:
+            yield
+        except (OSError, UsageError) as error:
+            self.tally.failed[name] = str(error)
+            self.watch(self.tally, f"{self.tally.label(name)}: given up: {one_line(str(error))}")
+
     def _job(self, name: str, combination: Combination, until: int | None = None, measure: bool = False) -> Job:
         folder = self.folder.path.resolve() / name
-        files = {}
-        if name in self.carried:
-            files = {file: (folder / file).read_bytes() for file in RunFolder.to_go_on(folder)}
+        carried = RunFolder.to_go_on(folder) if name in self.carried else ()
+        files = {file: (folder / file).read_bytes() for file in carried}
         return Job(
             name,
             str(self.folder.path.resolve()),
             self.identity,
-            {**json.loads(combination.experiment.json), "text": combination.experiment.text},
+            told(combination.experiment),
             until=until,
             measure=measure,
             begun=(folder / LOG_NAME).exists(),
@@ -254,16 +264,19 @@ class Driver:
             tally.heard(what)
             return
         name = what.name
-        for file in (each for each in what.files if each == OUTPUT or RunFolder.is_to_go_on(each)):
-            write(self.folder.path / name / file, what.files[file])
+        with self._apart(name):
+            for file in (each for each in what.files if each == OUTPUT or RunFolder.is_to_go_on(each)):
+                write(self.folder.path / name / file, what.files[file])
+            if what.said == "unseen":
+                self.carried.add(name)
+            else:
+                self.folder.note(name, what.said, error=what.error, seconds=round(what.seconds, 3), where=what.where)
         tally.ended(what, self._look(name, what.said))
-        if what.said == "unseen":
-            self.carried.add(name)
-        else:
-            self.folder.note(name, what.said, error=what.error, seconds=round(what.seconds, 3), where=what.where)
         error = self.folder.given_up(name, self.options.retries)
         if error is not None:
             tally.failed[name] = error
+        elif tally.looks[name].status == "finished":
+            tally.failed.pop(name, None)
         self.watch(tally, tally.sentence(what))
         self._tell(name)
         self._plan(tally.groups[name])

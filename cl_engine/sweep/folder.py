@@ -18,14 +18,14 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from cl_engine.core.files import hold, refuse_links, write
+from cl_engine.core.files import hold, refuse_links, unmake, write
 from cl_engine.core.text import clean
 from cl_engine.errors import UsageError
 from cl_engine.results.audit import audit
-from cl_engine.results.log_file import LOG_NAME, array, attributes_of, opened, subgroup
+from cl_engine.results.log_file import LOG_NAME, array, attributes_of, fault, opened, subgroup
 
 FORMAT = "cl-engine-sweep/1"
-PLAN, ATTEMPTS, OUTPUT = "sweep.json", "attempts.jsonl", "output.txt"
+PLAN, ATTEMPTS, OUTPUT, NEEDS = "sweep.json", "attempts.jsonl", "output.txt", "needs.json"
 NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")  # of a folder within the sweep's
 FAILURES = ("failed", "died")  # outcomes that count against the number of retries
 
@@ -54,7 +54,8 @@ class Entry:
 class LogSummary:
     """A look into a run's log: its status (``new`` without one), experiences learned, seconds, and the objective.
 
-    ``scores`` are the objective after each evaluation that tested all tasks met, as (experiences learned, value).
+    ``scores`` are the objective after each evaluation that tested all tasks met, as (experiences learned, value);
+    ``fault`` is what is wrong with a log that is ``damaged``.
 
     >>> LogSummary("finished", learned=3, scores=((2, 0.7), (3, 0.8))).score
     0.8
@@ -64,6 +65,7 @@ class LogSummary:
     learned: int = 0
     seconds: float = 0.0
     scores: tuple[tuple[int, float], ...] = ()
+    fault: str = ""
 
     @property
     def score(self) -> float:
@@ -92,15 +94,18 @@ class SweepFolder:
         self.path = path
         self._lock = FileLock(path / ".lock", timeout=1)
         self._identity = ""
+        self._made: list[Path] = []
 
     def __enter__(self) -> SweepFolder:
-        hold(self.path, self._lock, f"another process drives the sweep in {self.path}")
+        self._made = hold(self.path, self._lock, f"another process drives the sweep in {self.path}")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock.release()
+        if isinstance(error, UsageError):  # a sweep that is refused leaves nothing behind
+            unmake(self._made)
 
     @property
     def driven(self) -> bool:
@@ -135,13 +140,14 @@ class SweepFolder:
             raise UsageError(f"{file} is damaged: it does not say the options, or whose sweep it is")
         return found
 
-    def keep(self, options: Mapping[str, Any], entries: Iterable[Entry], command: str) -> str:
-        """Write down what is to be run; return the sweep's identity, which stays when other runs are asked for."""
+    def keep(self, options: Mapping[str, Any], entries: Iterable[Entry], command: str, chosen_on: str = "") -> str:
+        """Write down what is to be run, and what choices go by; return the identity, which stays when runs are added."""
         self._identity = self._identity or (self.plan["id"] if (self.path / PLAN).exists() else uuid.uuid4().hex)
         content = {
             "format": FORMAT,
             "id": self._identity,
             "command": command,
+            "chosen_on": chosen_on,
             "options": dict(options),
             "runs": [asdict(entry) for entry in entries],
         }
@@ -161,6 +167,15 @@ class SweepFolder:
             if not NAME.fullmatch(entry.name):
                 raise UsageError(f"{self.path / PLAN} is damaged: a run's folder in it cannot be called {entry.name!r}")
         return found
+
+    @property
+    def needs(self) -> dict[str, dict[str, Any]]:
+        """What was measured of each kind of run; empty where that is not there or cut, so that it is measured again."""
+        try:
+            found = json.loads((self.path / NEEDS).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def known(self) -> dict[str, str]:
         """Return the names of run folders that are there, by the hash of their experiment."""
@@ -212,15 +227,15 @@ class SweepFolder:
     def look(self, name: str, objective: str) -> LogSummary:
         """Return what the log of a run says; ``new`` if there is none, ``damaged`` if it is not to be trusted."""
         log = self.path / name / LOG_NAME
-        if not log.exists():
-            return LogSummary()
         try:
+            if not log.exists() and not log.is_symlink():
+                return LogSummary()
             with opened(log) as file:
                 status = attributes_of(file)["status"]
                 audit(file)
                 return _looked(subgroup(file, "results"), status, objective)
-        except (UsageError, IndexError):
-            return LogSummary("damaged")
+        except Exception as error:  # a file of somebody else's may be odd in any way
+            return LogSummary("damaged", fault=fault(log, error))
 
 
 def _looked(results: h5py.Group, status: str, objective: str) -> LogSummary:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cl_engine.errors import UsageError
 from cl_engine.sweep.config import HalvingOptions
 from cl_engine.sweep.folder import LogSummary
 
@@ -39,6 +40,9 @@ def goals(
         out: those that are given up: they fill no place and are waited for no longer.
         options: when to cut, and how much.
         better: 1 if more of the objective is better, −1 if less is.
+
+    Raises:
+        UsageError: if there is a choice to be made and none of the runs has measured the objective.
     """
     found: dict[str, Goal] = {}
     left, rung = [name for name in group if name not in out], options.tasks
@@ -48,6 +52,11 @@ def goals(
             return {**found, **{name: Goal(until=rung, waits=name not in waiting) for name in left}}
         if all(looks[name].status == "finished" and looks[name].learned <= rung for name in left):
             break  # the stream is no longer than this
+        if all(math.isnan(looks[name].at(rung)) for name in left):
+            raise UsageError(
+                f"halving: after {rung} experience(s) none of {len(left)} runs has measured the objective, so none can be "
+                f"chosen; the first of them is {left[0]}: choose another objective, or cut later"
+            )
         kept = max(1, len(left) // options.factor)
         ranked = sorted(left, key=lambda name: (_rank(looks[name].at(rung), better), group.index(name)))
         found |= {name: Goal(dropped_at=rung) for name in ranked[kept:]}

@@ -149,7 +149,7 @@ class _Worker:
     def _launch(self) -> None:
         # a session of its own: Ctrl-C reaches the driver alone, which asks the runs to stop
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cl_engine.sweep.worker"],
+            [sys.executable, "-P", "-m", "cl_engine.sweep.worker"],  # -P: a file of the current folder hides no package
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -91,6 +91,7 @@ class Adaptive:
             sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         direction = "maximize" if self.options.better > 0 else "minimize"
         study = optuna.create_study(sampler=sampler, direction=direction)
+        study.set_user_attr("chosen_on", self.options.chosen_on)
         self.studies.append(study)
         for entry in earlier:
             for params in entry.trial["params"]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cl_engine.analysis.names import one_line
 from cl_engine.core.text import duration, number, size
+from cl_engine.metrics.catalogue import METRICS
 from cl_engine.options import checked
 from cl_engine.sweep.backend import JobProgress, Outcome
 from cl_engine.sweep.config import SweepOptions
@@ -180,8 +181,25 @@ class Status:
     def shown_best(self) -> str:
         """Return the best run so far with its objective, in words; empty before there is one."""
         if self.best is None:
+            untold = any(not self.entries[name].reference for name in self.finished)
+            return f"no run has measured {self.options.objective}, so none is the best" if untold else ""
+        best = f"best {self.options.objective} {self.shown(self.looks[self.best].score)}"
+        return f"{best}{self.chosen}: {self.label(self.best)}"
+
+    @property
+    def chosen(self) -> str:
+        """What goes behind a number that was chosen: by which rows; empty where by none."""
+        return f" ({self.options.chosen_on})" if self.options.chosen_on else ""
+
+    @property
+    def warning(self) -> str:
+        """A sentence on what the order of runs means, where they were chosen on test rows; else empty."""
+        if not self.options.chosen_on or len(self.entries) < 2:
             return ""
-        return f"best {self.options.objective} {self.shown(self.looks[self.best].score)}: {self.label(self.best)}"
+        return (
+            f"These runs are ordered by {METRICS[self.options.objective].title}, {self.options.chosen_on}: that of the best "
+            "one is no result, for it was picked by the rows that it is measured on; run what was chosen on other seeds"
+        )
 
     def shown(self, score: float) -> str:
         """Return a value of the objective as people read it."""

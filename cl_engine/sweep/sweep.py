@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from cl_engine.analysis.discovery import find_runs
 from cl_engine.errors import RunFailed, UsageError
-from cl_engine.results.run import open_run
 from cl_engine.sweep.axes import axes_of, covering
 from cl_engine.sweep.backend import Backend
 from cl_engine.sweep.capacity import Slots, needed_memory, slots
@@ -68,6 +68,7 @@ class Sweep:
         # them, where ranges are at their upper ends, is what is measured
         some = covering(self.axes) if self.adaptive else points(options, self.axes)
         self.runs = expanded(options, some)
+        self._check_objective()
         self._check_cuts()
 
     def run(self, retry_failed: bool = False) -> Status:
@@ -93,6 +94,15 @@ class Sweep:
         print_needs(counts, tally.needs, self.options.resources.threads, limit.count, limit.why)
         return limit
 
+    def _check_objective(self) -> None:
+        """Refuse to choose by a score that the agenda does not measure."""
+        for run in self.runs:
+            if self.options.objective == "fwt" and not run.experiment.agenda.evaluate_ahead:
+                raise UsageError(
+                    f"objective: fwt is measured only where tasks are tested before they are learned, and "
+                    f"agenda.evaluate_ahead is 0 in {run.kind}: set it to 1, or choose another objective"
+                )
+
     def _check_cuts(self) -> None:
         halving = self.options.halving
         for run in self.runs if halving else ():
@@ -102,6 +112,11 @@ class Sweep:
                     f"halving.tasks: after {halving.tasks} experience(s) all tasks must have been tested, and "
                     f"agenda.evaluate_every is {every} in {run.kind}; cut later, or test more often"
                 )
+        if halving and halving.tasks == 1 and self.options.objective in ("bwt", "fwt", "forgetting"):
+            raise UsageError(
+                f"halving.tasks: {self.options.objective} is about earlier tasks, and after 1 experience there is none: cut "
+                "after 2 or more"
+            )
 
     def _driven(self, go: Any, measuring: bool = False) -> Status:
         view = View(quiet=self.quiet)
@@ -168,7 +183,7 @@ def finish(tally: Status, out: Path, report: bool) -> None:
         shown = [name for rank, name in enumerate(names) if rank < REPORTED or tally.entries[name].reference]
         if len(names) > len(shown):
             click.echo(f"the report shows the {REPORTED} best of {len(names)} runs, and references", err=True)
-        click.echo(f"report: {written(shown, out)}")
+        click.echo(f"report: {written(shown, out, tally.warning)}")
     click.echo(f"logs:   {out}/*/log.h5")
     if tally.failed:
         raise RunFailed(
@@ -177,8 +192,9 @@ def finish(tally: Status, out: Path, report: bool) -> None:
         )
 
 
-def written(names: Sequence[str], out: Path) -> Path:
-    """Write the comparison report of runs into the sweep's folder; return its path."""
+def written(names: Sequence[str], out: Path, warning: str = "") -> Path:
+    """Write the comparison report of runs into the sweep's folder, the warning first; return its path."""
     from cl_engine.analysis.report.page import write_report
 
-    return write_report([open_run(out / name) for name in names], out / "report.html")
+    runs, refused = find_runs([out / name for name in names])
+    return write_report(runs, out / "report.html", refused, [warning] if warning else [])

@@ -17,7 +17,7 @@ from cl_engine.core.text import duration, size
 from cl_engine.sweep.folder import Entry
 from cl_engine.sweep.status import Status
 
-SHOWN_RUNNING, SHOWN_FAILED, SHOWN_ROWS, SHOWN_COLUMNS = 8, 10, 30, 5
+SHOWN_RUNNING, SHOWN_FAILED, SHOWN_ROWS, SHOWN_COLUMNS = 8, 20, 30, 5
 NARROW = 100  # width where the output is no terminal
 TICK = 0.2  # seconds between two pictures
 FILES = 4  # of a run: log, checkpoint, lock, attempts
@@ -64,15 +64,19 @@ class View:
 
 
 def print_status(tally: Status, out: Console | None = None) -> None:
-    """Print how a sweep stands: counts, errors of what failed, and its runs, the best first."""
+    """Print how a sweep stands: counts, its runs, the best first, and what is wrong with those that failed or are damaged."""
     out = out or _console()
     out.print(Text(_line(tally), style="bold"), soft_wrap=True)
     if tally.entries:
         _print_runs(tally, out)
-    for name, error in list(tally.failed.items())[:SHOWN_FAILED]:
-        out.print(Text(f"failed   {tally.label(name)}: {one_line(error)}", style="red"), soft_wrap=True)
-    if len(tally.failed) > SHOWN_FAILED:
-        out.print(Text(f"         and {len(tally.failed) - SHOWN_FAILED} more", style="red"))
+    if tally.done and tally.warning:
+        out.print(Text(tally.warning, style="yellow"), soft_wrap=True)
+    damaged = {name: look.fault for name, look in tally.looks.items() if look.fault and name not in tally.failed}
+    for word, faults in (("failed", tally.failed), ("damaged", damaged)):
+        for name, error in list(faults.items())[:SHOWN_FAILED]:
+            out.print(Text(f"{word:<8} {tally.label(name)}: {one_line(error)}", style="red"), soft_wrap=True)
+        if len(faults) > SHOWN_FAILED:
+            out.print(Text(f"         and {len(faults) - SHOWN_FAILED} more", style="red"))
 
 
 def print_needs(
@@ -162,7 +166,7 @@ def _status(tally: Status, name: str) -> str:
     if name in tally.failed:
         return "failed"
     if name in tally.dropped:
-        return f"dropped after {tally.dropped[name]}"
+        return f"dropped after {tally.dropped[name]}{tally.chosen}"
     status = tally.looks[name].status
     words = {"new": "waiting", "running": "interrupted"}
     reference = " (reference)" if tally.entries[name].reference and status == "finished" else ""

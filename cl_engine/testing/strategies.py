@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -13,20 +12,16 @@ import torch
 from cl_engine.checkpoints import store as checkpoint_store
 from cl_engine.checkpoints.file import load
 from cl_engine.checkpoints.store import Store
-from cl_engine.core.bank import Bank
-from cl_engine.core.state import bytes_by_part, check_state
-from cl_engine.core.tree import leaves_with_path
+from cl_engine.core.state import check_state
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded, Event, Progress, Saved
-from cl_engine.experiment import Experiment
-from cl_engine.runs import plugins
-from cl_engine.runs.scenario import Scenario
-from cl_engine.strategy import Strategy
 from cl_engine.testing import small
+from cl_engine.testing.answers import AnswersContract
 from cl_engine.testing.logs import assert_same_facts, facts
-from cl_engine.testing.walking import after_each_task, answers, contents, different, told, traced, walk
+from cl_engine.testing.memory import MemoryContract
+from cl_engine.testing.walking import after_each_task, answers, contents, different, traced, walk
 
 SETTINGS = ("task", "domain", "class")
 
@@ -39,78 +34,13 @@ class Cut(BaseException):
     """
 
 
-class StrategyContract:
+class StrategyContract(AnswersContract, MemoryContract):
     """Holds a strategy to all that the engine's own are held to; each failure says what is broken and how to mend it.
 
     >>> class TestL2(StrategyContract):
     ...     strategy = "my_module:L2"
     ...     options = {"pull": 0.1}
-
-    Attributes:
-        strategy: the strategy's name, or ``module:Class``.
-        options: its options, and others by dotted name (``{"train.lr": 0.1}``).
-        scenario: the scenario it runs; small tasks of digits unless another is given, by name, file or `Scenario`.
     """
-
-    strategy: ClassVar[str]
-    options: ClassVar[Mapping[str, Any]] = {}
-    scenario: ClassVar[str | Path | Scenario] = small.scenario()
-
-    def experiment(self, seeds: tuple[int, ...] = (0, 1), /, **overrides: Any) -> Experiment:
-        """Return the experiment under test, with changes."""
-        return Experiment.of(self.scenario, self.strategy, seeds, **{**self.options, **overrides})
-
-    @classmethod
-    def kind(cls) -> type[Strategy]:
-        """Return the class under test."""
-        found: type[Strategy] = plugins.load("strategies", cls.strategy)
-        return found
-
-    def pytest_generate_tests(self, metafunc: Any) -> None:
-        """Run what depends on the setting in each setting that the strategy can serve."""
-        if "setting" in metafunc.fixturenames:
-            metafunc.parametrize("setting", self.kind().settings)
-
-    @pytest.fixture(autouse=True)
-    def _same_global_random_state(self) -> Iterator[None]:
-        before = torch.get_rng_state()
-        yield
-        assert torch.equal(before, torch.get_rng_state()), (
-            f"{self.strategy} drew from torch's global generator: draw from cl_engine.core.rng.tensors(seed, purpose, step), "
-            "so that a seed's numbers depend on nothing else"
-        )
-
-    def test_answers_are_finite_logits_for_every_seed_also_for_tasks_not_yet_met(self, setting: str) -> None:
-        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting})):
-            for task in range(stream.n_tasks or 3):
-                logits = answers(stream, strategy, task)
-                wanted = (len(strategy.seeds), len(stream.test(task)), stream.outputs)
-                assert logits.shape == wanted, (
-                    f"predict returned logits of shape {tuple(logits.shape)} on task {task}; [seeds, rows, outputs] = "
-                    f"{wanted} are wanted, also for a task not yet met"
-                )
-                assert logits.isfinite().all(), f"predict returned numbers that are not finite on task {task}"
-
-    def test_predicting_changes_nothing_and_gives_the_same_again(self, setting: str) -> None:
-        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting})):
-            before = contents(strategy.state)
-            first, again = answers(stream, strategy, 0), answers(stream, strategy, 0)
-            assert torch.equal(first, again), "predict gives other answers when it is asked again: it must draw nothing"
-            changed = different(before, contents(strategy.state))
-            assert not changed, f"predict changed the state ({', '.join(changed)}): only learn may"
-
-    def test_the_same_fingerprint_promises_the_same_answers(self, setting: str) -> None:
-        seen: dict[tuple[int, int], torch.Tensor] = {}
-        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting, "stream.revisit": [0]})):
-            for task in range(stream.n_tasks or 3):
-                fingerprint = strategy.fingerprint(told(stream, task))
-                if fingerprint is None:
-                    continue
-                logits = answers(stream, strategy, task)
-                assert torch.equal(seen.setdefault((task, fingerprint), logits), logits), (
-                    f"fingerprint({task}) is the same as before and the answers are not: it must change with every part of "
-                    "the state that predict reads (Bank.writes counts), or be None"
-                )
 
     def test_saving_and_loading_the_state_gives_the_same_state_and_answers(
         self, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -230,32 +160,6 @@ class StrategyContract:
             assert traces() == in_turn, "what is learned depends on the process that seeds learn in"
         finally:
             torch.set_num_threads(threads)
-
-    def test_a_rowwise_strategy_answers_a_row_the_same_whatever_is_beside_it(self, setting: str) -> None:
-        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting})):
-            if setting == "task" or not strategy.rowwise:
-                continue
-            parts = [stream.test(task).x for task in range(stream.n_tasks or 3)]
-            apart = torch.cat([strategy.predict(x, None) for x in parts], dim=1)
-            torch.testing.assert_close(
-                strategy.predict(torch.cat(parts), None),
-                apart,
-                msg=lambda text: f"rowwise is True, and rows are answered otherwise beside other rows: {text}",
-            )
-
-    def test_the_memory_reported_is_the_bytes_of_the_state_one_seed_holds(self) -> None:
-        for _, strategy in after_each_task(self.experiment((0, 1, 2))):
-            check_state(strategy.state, 3, self.strategy)
-            total = 0
-            for _, leaf in leaves_with_path(strategy.state):
-                tensor = leaf.rows if isinstance(leaf, Bank) else leaf
-                if isinstance(tensor, torch.Tensor):
-                    total += tensor.numel() * tensor.element_size() // len(tensor)
-                else:
-                    total += 8
-            assert sum(bytes_by_part(strategy.state).values()) == total, (
-                "the bytes of the parts are not those of the state"
-            )
 
     @pytest.mark.parametrize("net", ["with_batchnorm", "with_dropout"])
     def test_it_runs_with_batchnorm_and_dropout(self, net: str) -> None:

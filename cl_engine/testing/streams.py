@@ -38,13 +38,14 @@ class Given:
         """Return the arrays."""
         return self.arrays
 
-    def classes_of(self, name: str) -> int | None:
-        """Return None: it is not told without reading."""
-        return None
-
     def plugin(self, kind: Literal["targets", "labels"], name: str) -> type[Any]:
         """Return the class of a target or label function."""
         return plugins.load(kind, name)
+
+
+def _distinct(data: Data) -> set[tuple[float, ...]]:
+    """Return the inputs there are, each once."""
+    return set(map(tuple, data.x.flatten(1).tolist()))
 
 
 def same(one: Data, other: Data) -> bool:
@@ -168,6 +169,22 @@ class StreamContract:
             assert len(other.train) + len(other.validation) == len(one.train)
             rows = torch.cat([other.train.x, other.validation.x]).flatten(1)
             assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, one.train.x.flatten(1).tolist()))
+
+    def test_how_many_rows_there_are_to_learn_from_is_told_truly_or_not_at_all(self) -> None:
+        stream = self.make()
+        for step in range(TASKS):
+            told, found = stream.train_rows(step), len(stream[step].train)
+            assert told in (None, found), f"train_rows({step}) is {told}, and the experience has {found} rows"
+
+    def test_rows_that_are_learned_are_not_tested(self, setting: str) -> None:
+        stream = self.make(setting=setting)
+        for step in range(TASKS):
+            experience = stream[step]
+            tested = _distinct(stream.test(experience.task_id))
+            both = tested & (_distinct(experience.train) | _distinct(experience.validation))
+            assert not both, (
+                f"{len(both)} rows of task {step} are learned and tested: a test row is one that nothing was learned or chosen by"
+            )
 
     def test_an_experience_given_out_is_not_kept_alive(self) -> None:
         stream = self.make(n=2)

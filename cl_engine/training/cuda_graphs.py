@@ -39,6 +39,11 @@ def lasting(optimizers: Sequence[torch.optim.Optimizer]) -> bool:
     )
 
 
+def worthwhile(optimizers: Sequence[torch.optim.Optimizer], device: torch.device, steps: int) -> bool:
+    """Return whether as many steps of these optimisers can be recorded and are worth it."""
+    return possible(device) and steps >= LEAST and lasting(optimizers)
+
+
 def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """Return what does on the GPU all that ``step`` would do; the step itself is not taken.
 

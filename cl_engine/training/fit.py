@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from cl_engine.core.torch_defaults import under_torch_defaults
 from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event, NotFinite, Progress
+from cl_engine.training.early_stopping import where_seeds
 from cl_engine.training.fit_job import FitJob, TrainingProbe
+from cl_engine.training.fit_observer import FitEnded
 from cl_engine.training.fit_progress import FitRecord, Resumable
 from cl_engine.training.one_seed import OneSeed
 from cl_engine.training.seed_group import SeedGroup
@@ -23,6 +27,15 @@ from cl_engine.training.workers import WorkerPool
 BREATH = 0.05  # seconds between two looks at whether anybody still reads
 
 
+def no_rows(task_id: int, step: int) -> UsageError:
+    """Return the error for a task without rows to learn from."""
+    return UsageError(
+        f"there are no rows to learn task {task_id} from, at step {step}: let the stream have more rows a class, or set fewer "
+        "aside for validation"
+    )
+
+
+@under_torch_defaults
 def fit(job: FitJob) -> Generator[Event, None, Tree]:
     """Train and return the new ``params`` (the given ones are not changed), yielding progress on the way.
 
@@ -34,10 +47,7 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
         RunFailed: if a loss is not finite at the end of an epoch, or the loss changed a frozen tensor.
     """
     if not len(job.rows[0]):
-        raise UsageError(
-            f"there are no rows to learn task {job.task_id} from, at step {job.step}: let the stream have more rows a class, "
-            "or set fewer aside for validation"
-        )
+        raise no_rows(job.task_id, job.step)
     record = job.record or FitRecord()
     if record.result is not None:
         yield from _told(job, record.facts)
@@ -47,10 +57,15 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
     yield from list(_told(job, record.facts))
     pool = WorkerPool(groups)
     try:
-        yield from _epochs(job, record, pool, first)
+        if job.observer is not None:
+            job.observer.fit_begins(groups)
+        with suppress(FitEnded):
+            yield from _epochs(job, record, pool, first)
         pool.each(SeedGroup.check)
         results = pool.each(SeedGroup.result)
     finally:
+        if job.observer is not None:
+            job.observer.fit_ends()
         pool.close()
         for group in groups:
             group.replay = None  # it knows the group: together they would stay until garbage is collected
@@ -64,13 +79,14 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
 
 def _groups(job: FitJob) -> list[SeedGroup]:
     seeds = len(job.seeds)
-    vmapped = seeds > 1 and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
+    alike = job.plateau is None  # otherwise each seed has a rate of its own
+    vmapped = seeds > 1 and alike and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
     return [VmappedSeeds(job)] if vmapped else [OneSeed(job, number) for number in range(seeds)]
 
 
 def _epochs(job: FitJob, record: FitRecord, pool: WorkerPool, first: int) -> Iterator[Event]:
     """Learn epoch after epoch, from the ``first`` on."""
-    batches = math.ceil(len(job.rows[0]) / job.train.batch)
+    batches = job.train.batches(len(job.rows[0]))
     breath = time.perf_counter()
 
     def tested(batch: int) -> bool:
@@ -169,10 +185,7 @@ def _without(trained: Tree, job: FitJob, stopped: set[int]) -> Tree:
     rows = torch.tensor([seed in stopped for seed in job.seeds], device=job.net.device)
     before = dict(leaves_with_path(job.params))
     return unflatten(
-        {
-            path: torch.where(rows.reshape(-1, *[1] * (leaf.ndim - 1)), before[path].to(leaf.device), leaf)
-            for path, leaf in leaves_with_path(trained)
-        }
+        {path: where_seeds(rows, before[path].to(leaf.device), leaf) for path, leaf in leaves_with_path(trained)}
     )
 
 

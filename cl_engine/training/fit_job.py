@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from torch import Tensor
 
 from cl_engine.core.tree import Tree
 from cl_engine.events import Event
 from cl_engine.nn.net import Net
+from cl_engine.training.early_stopping import Plateau
 from cl_engine.training.fit_observer import FitObserver
 from cl_engine.training.fit_progress import FitRecord
 from cl_engine.training.optimizers import Train
 
 Rows = tuple[Tensor, ...]
 Loss = Callable[..., Tensor]
+Judge = Literal["accuracy", "loss"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,12 @@ class FitJob:
         loss_inputs: given epoch, batch within it and batches of it, returns numbers handed to the loss after the rows.
         validation: inputs and labels ``(x [M, …], y [M])`` that decide, after every epoch, which weights are kept: those of
             the epoch of greatest accuracy, the first if several are equal; None: those after the last epoch.
+        judge: what decides on the validation rows: the greatest accuracy, or the least loss, with the loss inputs of the last
+            batch of an epoch.
+        keep_best: whether the weights that were best on the validation rows are returned; False: those after the last epoch.
         patience: epochs without a better one after which a seed stops; None: it never does.
+        plateau: how the learning rate follows the validation rows, for each seed by itself; None: it does not.
+        clip: greatest norm of a seed's gradients of all that is trained, together; None: any.
         candidates: number of fits that this one stands for; its seeds are those of each, one after the other.
         project: called on ``params`` after every step, to bring them back in place to where they are allowed.
         resample: given a number to draw from, returns the inputs ``[N, …]`` as random transformations show them this time,
@@ -114,7 +121,11 @@ class FitJob:
     loss_inputs: Callable[[int, int, int], Sequence[float]] = lambda epoch, batch, batches: ()
     project: Callable[[Tree], None] | None = None
     validation: Rows | None = None
+    judge: Judge = "accuracy"
+    keep_best: bool = True
     patience: int | None = None
+    plateau: Plateau | None = None
+    clip: float | None = None
     side_by_side: bool | None = None
     candidates: int = 1
     resample: Callable[[int], Tensor] | None = None
@@ -144,7 +155,11 @@ class FitOptions(TypedDict, total=False):
     loss_inputs: Callable[[int, int, int], Sequence[float]]
     project: Callable[[Tree], None]
     validation: Rows | None
+    judge: Judge
+    keep_best: bool
     patience: int | None
+    plateau: Plateau | None
+    clip: float | None
     seeds: Sequence[int]
     curve: Curve
     shuffle_group: int

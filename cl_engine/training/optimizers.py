@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from cl_engine.core.tree import Path, Tree, leaves_with_path, unflatten
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.errors import UsageError
-from cl_engine.options import STRICT, option
+from cl_engine.options import STRICT, option, unsaid
 
 OF_DEVICE = ("capturable", "fused", "foreach")  # how an optimiser computes: as suits the device at hand
 
@@ -33,6 +34,11 @@ class Train(BaseModel):
     lr: float = option(0.05, "learning rate", gt=0)
     momentum: float = option(0.0, "momentum, for the optimisers that have it", ge=0, lt=1)
     weight_decay: float = option(0.0, "weight decay", ge=0)
+    schedule: Literal["constant", "cosine"] = option(
+        "constant",
+        "learning rate, but for milestones: constant, or along a cosine from lr to 0 over the epochs",
+        before="constant",
+    )
     milestones: list[int] = option([], "epochs after which the learning rate is multiplied by gamma")
     gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1)
     crop: int = option(
@@ -44,9 +50,41 @@ class Train(BaseModel):
     precision: Literal["float32", "bfloat16"] = option(
         "float32", "what products of training steps are computed in; weights, updates and tests stay float32"
     )
+    leftover: Literal["keep", "drop", "merge"] = option(
+        "keep",
+        "rows of an experience that batches leave over: a smaller last batch (keep), left out, others in every epoch "
+        "(drop), or part of the batch before (merge); where there is one batch alone, it is kept",
+        before="keep",
+    )
     not_finite: Literal["stop_run", "stop_seed"] = option(
         "stop_run", "what a loss that is NaN or infinite stops: the run, or its seed, while the others go on"
     )
+
+    @model_serializer(mode="wrap")
+    def _without_news(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is newer than experiments that are on disk, where it is as it was before: they stay the same."""
+        found: dict[str, Any] = dump(self)
+        known = unsaid(type(self), found)
+        return {name: value for name, value in found.items() if name not in known}
+
+    def rate_share(self, epoch: int) -> float:
+        """Return the share of the learning rate that an epoch, from 0, is trained with."""
+        lowered = self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        return lowered * ((1 + math.cos(math.pi * epoch / self.epochs)) / 2 if self.schedule == "cosine" else 1.0)
+
+    def batches(self, rows: int) -> int:
+        """Return how many batches an epoch of this many rows has."""
+        whole, over = divmod(rows, self.batch)
+        return whole + (over > 0 and (self.leftover == "keep" or not whole))
+
+    def learned(self, rows: int) -> int:
+        """Return how many of this many rows an epoch learns from."""
+        return min(rows, self.batches(rows) * self.batch) if self.leftover == "drop" else rows
+
+    def places(self, batch: int, rows: int) -> slice:
+        """Return where, in the order of an epoch of this many rows, those of a batch are."""
+        begin, last = batch * self.batch, batch + 1 == self.batches(rows)
+        return slice(begin, rows if last and self.leftover != "drop" else min(begin + self.batch, rows))
 
     def shown(self, augmentation: Augmentation) -> Train:
         """Return the same options with a stream's own augmentation where they have none."""
@@ -87,7 +125,8 @@ def optimizers_for(
     groups: dict[str, list[Tensor]] = {}
     for path, leaf in weights.items():
         groups.setdefault(path[0] if path[0] in overrides else "", []).append(leaf)
-    optimizers, schedules = [], []
+    optimizers: list[Any] = []
+    schedules: list[Any] = []
     for key, tensors in groups.items():
         how = overrides.get(key, train)
         cls = optimizer_class(how.optimizer)
@@ -102,10 +141,24 @@ def optimizers_for(
         if "capturable" in known and all(tensor.is_cuda for tensor in tensors):
             options["capturable"] = True  # what it remembers is on the GPU, so that a step can be recorded
         optimizers.append(cls(tensors, **options))
+        if how.schedule == "cosine":  # Loshchilov & Hutter 2017, eq. 5, without restarts
+            schedules.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimizers[-1], how.epochs))
         if how.milestones:
-            steps = torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], how.milestones, how.gamma)
-            schedules.append(steps)
+            schedules.append(torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], how.milestones, how.gamma))
     return optimizers, schedules
+
+
+def clip_gradients(weights: Iterable[Tensor], most: float, each_row: bool) -> None:
+    """Scale the gradients of all ``weights`` so that their norm, together, is ``most`` at most.
+
+    ``each_row``: weights are ``[S, …]``, and each of the S rows is scaled by itself.
+    """
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    rows = [gradient if each_row else gradient.unsqueeze(0) for gradient in gradients]
+    norms = torch.stack([row.flatten(1).norm(dim=1) for row in rows]).norm(dim=0)
+    scale = (most / (norms + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_, which knows no rows
+    for row in rows:
+        row.mul_(scale.reshape(-1, *[1] * (row.ndim - 1)))
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Tensor]) -> Tree:

@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cl_engine.core.files import replace
+from cl_engine.core.files import kept_in, replace, user_cache
+from cl_engine.data.digest import checksum
 from cl_engine.data.images import to_shape
 from cl_engine.data.source import Arrays
 from cl_engine.data.stream import Stream
@@ -112,12 +113,13 @@ def backbone_of(
         return _pretrained(options, stream, build, net, load(options.source))
     if options.torchvision is not None:
         return _of_torchvision(options.torchvision, str(net["name"]))
-    path = Path(str(options.file)).expanduser()
+    path = Path(str(options.file))
     try:
+        path = path.expanduser()
         with safe_open(path, "pt") as file:
             params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         content = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # no such user's ~, a name with a zero in it
         raise UsageError(f"backbone.file: {path} is not a safetensors file that can be read: {error}") from None
     return Backbone(params, {"origin": f"file {path}", "digest": content})
 
@@ -132,7 +134,7 @@ def scaling(options: BackboneOptions | None, stream: Stream) -> dict[str, tuple[
 def cache() -> Path:
     """Return where pre-trained backbones are kept: under ``CL_CACHE``, or in a folder of the user's cache."""
     found = os.environ.get("CL_CACHE")
-    return (Path(found) if found else Path.home() / ".cache" / "cl-engine") / "backbones"
+    return (Path(found) if found else user_cache()) / "backbones"
 
 
 def _pretrained(
@@ -153,7 +155,8 @@ def _pretrained(
     content = hashlib.blake2b(train_x.cpu().numpy().tobytes() + train_y.cpu().numpy().tobytes(), digest_size=16)
     asked = {
         "version": VERSION,
-        "net": dict(net),
+        # files from before there was this option are found
+        "net": {name: value for name, value in net.items() if (name, value) != ("init", "default")},
         "outputs": len(classes),
         "seed": options.seed,
         "train": options.train.model_dump(exclude={"not_finite"}),
@@ -162,21 +165,27 @@ def _pretrained(
     }
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     path = cache() / f"{key}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # whoever comes second finds it trained
-        if not path.exists():
-            scale: Any = scaling(None, stream)
-            whole = Net(build(len(classes)), stream.input_shape, device=stream.device, **scale)
-            params = _trained(whole, options, train_x, train_y)
-            right = whole.all(params, test_x)[0].argmax(-1) == test_y
-            about = {"accuracy": f"{right.double().mean().item():.4f}", "rows": str(len(train_y))}
-            tensors = {name: tensor[0].cpu().contiguous() for name, tensor in params.items()}
-            part = path.with_suffix(".part")
-            save_file(tensors, part, metadata=about)
-            replace(part, path)
-    with safe_open(path, "pt", device=str(stream.device)) as file:
-        params = {name: file.get_tensor(name) for name in file.keys() if name not in (HEAD_WEIGHT, HEAD_BIAS)}  # noqa: SIM118
-        about = dict(file.metadata())
+    if not path.exists():  # a cache that others fill may be one that can only be read
+        # whoever comes second finds it trained
+        with kept_in(path.parent, "CL_CACHE"), FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                scale: Any = scaling(None, stream)
+                whole = Net(build(len(classes)), stream.input_shape, device=stream.device, **scale)
+                whole.check_outputs(len(classes))
+                params = _trained(whole, options, train_x, train_y)
+                right = whole.all(params, test_x)[0].argmax(-1) == test_y
+                about = {"accuracy": f"{right.double().mean().item():.4f}", "rows": str(len(train_y))}
+                tensors = {name: tensor[0].cpu().contiguous() for name, tensor in params.items()}
+                part = path.with_suffix(".part")
+                save_file(tensors, part, metadata=about)
+                replace(part, path)
+    try:
+        path.open("rb").close()  # safetensors says of a file that may not be read that it is not there
+        with safe_open(path, "pt", device=str(stream.device)) as file:
+            params = {name: file.get_tensor(name) for name in file.keys() if name not in (HEAD_WEIGHT, HEAD_BIAS)}  # noqa: SIM118
+            about = dict(file.metadata())
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"the backbone {path} cannot be read: {error}; remove it, or set CL_CACHE") from None
     origin = f"{options.source}" + (f", classes {', '.join(map(str, classes))}" if options.classes else "")
     return Backbone(
         params,
@@ -254,6 +263,7 @@ def _of_torchvision(weights: str, name: str) -> Backbone:
     old = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
     metrics = chosen.meta.get("_metrics", {}).get("ImageNet-1K", {})
     about: dict[str, Any] = {"origin": f"torchvision {model} {weights}", "url": chosen.url}
+    about["digest"] = checksum(tensor.numpy() for _, tensor in sorted(found.items()))
     if "acc@1" in metrics:
         about["accuracy"] = round(metrics["acc@1"] / 100, 5)
     return Backbone({old.sub(r"\1\2", key): tensor for key, tensor in found.items()}, about)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, Concatenate, ParamSpec
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,10 +18,8 @@ from cl_engine.nn.flops import Flops
 from cl_engine.training import cuda_graphs
 from cl_engine.training.early_stopping import EarlyStopping
 from cl_engine.training.fit_job import FitJob
-from cl_engine.training.fit_observer import FitObserver
-from cl_engine.training.optimizers import optimizer_state, optimizers_for, restore_optimizer
-
-P = ParamSpec("P")
+from cl_engine.training.fit_observer import FitObserver, tell
+from cl_engine.training.optimizers import clip_gradients, optimizer_state, optimizers_for, restore_optimizer
 
 
 class SeedGroup(ABC):
@@ -49,7 +46,7 @@ class SeedGroup(ABC):
         # bytes stay bytes: they are made ready batch by batch, in the cache
         self.rows = tuple(rows.to(device) for rows in job.rows)
         pairs = {path: self._placed(self._part(leaf).detach().clone()) for path, leaf in leaves_with_path(job.params)}
-        weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_buffer(path[-1])}
+        weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_held(path[-1])}
         for leaf in weights.values():
             leaf.requires_grad_(True)
         self.weights = weights
@@ -58,7 +55,7 @@ class SeedGroup(ABC):
         self.untouched = _versions(self.frozen)
         self.rehearsal = None if job.rehearsal is None else tuple(self._part(rows).to(device) for rows in job.rehearsal)
         self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
-        self.early_stopping = EarlyStopping(len(seeds), job.patience)
+        self.early_stopping = EarlyStopping(len(seeds), job.patience, job.plateau, self.optimizers)
         self.flops = math.nan
         self.augmentation = job.train.augmentation
         self.pad_value = job.net.pad_value(job.rows[0].dtype) if self.augmentation else None
@@ -141,8 +138,7 @@ class SeedGroup(ABC):
 
     def step(self, epoch: int, batch: int) -> None:
         """Take one step of every optimiser on one batch."""
-        size = self.job.train.batch
-        index = self.order[:, batch * size : (batch + 1) * size]
+        index = self.order[:, self.job.train.places(batch, len(self.rows[0]))]
         drawn = () if self.rehearsal is None else (self.drawn[:, batch],)
         if self.replay is None:
             self._step(index, *drawn, epoch=epoch, batch=batch)
@@ -162,26 +158,25 @@ class SeedGroup(ABC):
         if self.augmentation:
             rows[0] = self._augmented(rows[0], batch)
         rows[0] = job.net.laid_out(rows[0])
-        numbers = [
-            torch.tensor(number, device=job.net.device) for number in job.loss_inputs(epoch, batch, self.batches)
-        ]
         noise: AbstractContextManager[Any] = nullcontext()
         counted = Flops() if math.isnan(self.flops) else nullcontext()
         if job.net.stochastic:
             noise = rng.ambient(self.seeds[0], "noise", *self.rng_key, epoch, batch, device=job.net.device)
         shown = self._shown_to_observer(rows)
         if shown is not None:
-            self._tell(FitObserver.batch_begins, *shown)
+            tell(job.observer, job.net.device, FitObserver.batch_begins, *shown)
         with counted, noise, job.net.training(), self.precision:
-            losses = self.loss(self.params, self.frozen, *rows, *numbers)
+            losses = self.loss(self.params, self.frozen, *rows, *self._numbers(epoch, batch))
         if shown is not None:
-            self._tell(FitObserver.batch_answered, self._answer(shown[0]), losses.detach())
+            tell(job.observer, job.net.device, FitObserver.batch_answered, self._answer(shown[0]), losses.detach())
         with counted:
             losses.sum().backward()
         if isinstance(counted, Flops):
-            self.flops = counted.total / len(self.seeds) * len(self.rows[0]) / index.shape[1]
+            self.flops = counted.total / len(self.seeds) * job.train.learned(len(self.rows[0])) / index.shape[1]
         if shown is not None:
-            self._tell(FitObserver.gradients_known)
+            tell(job.observer, job.net.device, FitObserver.gradients_known)
+        if job.clip is not None:
+            clip_gradients(self.weights.values(), job.clip, each_row=self.rows_axis == 1)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -190,23 +185,35 @@ class SeedGroup(ABC):
                 job.project(self.params)
         self.total += losses.detach() * index.shape[1]
         if shown is not None:
-            self._tell(FitObserver.batch_ends)
+            tell(job.observer, job.net.device, FitObserver.batch_ends)
 
     def end_epoch(self) -> list[float]:
         """Return the mean loss of each seed."""
         for schedule in self.schedules:
             schedule.step()
-        return [float(value) / len(self.rows[0]) for value in self.total.tolist()]
+        rows = self.job.train.learned(len(self.rows[0]))
+        return [float(value) / rows for value in self.total.tolist()]
 
     def validate(self) -> None:
         """Test on the validation rows, if there are any, and keep the weights of the seeds that have never been better."""
         if self.job.validation is not None and not self.early_stopping.enough:
             x, y = (rows.to(self.job.net.device) for rows in self.job.validation)
-            right = self.logits(x).argmax(dim=-1) == y
-            self.early_stopping.look(right.float().mean(dim=-1), self.whole())
+            accurate = self.job.judge == "accuracy"
+            score = (self.logits(x).argmax(dim=-1) == y).float().mean(dim=-1) if accurate else self._less_loss(x, y)
+            self.early_stopping.look(score, self.whole())
+
+    @torch.no_grad()
+    def _less_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return minus the loss ``[S]`` on rows, with the numbers of the last batch of an epoch."""
+        total, net, numbers = torch.zeros_like(self.total), self.job.net, self._numbers(self.epoch, self.batches - 1)
+        for index in torch.arange(len(y), device=y.device).split(self.job.train.batch):
+            own = index.expand(len(self.seeds), -1)
+            rows = (net.laid_out(net.prepare(self._pick(x, own))), self._pick(y, own))
+            total -= self.loss(self.params, self.frozen, *rows, *numbers) * len(index)
+        return total / len(y)
 
     def stopped_early(self) -> bool:
-        """Return whether every seed has waited longer than its patience."""
+        """Return whether every seed has had enough."""
         return self.early_stopping.enough
 
     def state(self) -> Tree:
@@ -243,17 +250,15 @@ class SeedGroup(ABC):
 
     def result(self) -> Tree:
         """Return the trained tree, with the axis of seeds in front."""
-        return self.whole() if self.early_stopping.params is None else self.early_stopping.params
+        return (self.early_stopping.params if self.job.keep_best else None) or self.whole()
 
     def _replay(self) -> cuda_graphs.Replay | None:
         """Return what records steps and replays them, where there is nothing in a step but what can be recorded."""
         job, device = self.job, self.job.net.device
-        steps = job.train.epochs * -(-len(job.rows[0]) // job.train.batch)
-        if not cuda_graphs.possible(device):
-            return None
+        steps = job.train.epochs * job.train.batches(len(job.rows[0]))
         drawn_anew = job.net.stochastic or self.augmentation or job.resample is not None or job.loss_inputs(0, 0, 1)
         observed = job.observer is not None  # by code that a replay would not call
-        if drawn_anew or observed or steps < cuda_graphs.LEAST or not cuda_graphs.lasting(self.optimizers):
+        if drawn_anew or observed or not cuda_graphs.worthwhile(self.optimizers, device, steps):
             return None
         return cuda_graphs.Replay(self._step, self._touched, self._rates, device)
 
@@ -263,29 +268,24 @@ class SeedGroup(ABC):
         own = [value for state in remembered for value in state.values() if isinstance(value, Tensor)]
         return [self.total, *(leaf for _, leaf in leaves_with_path(self.params)), *own]
 
+    def _numbers(self, epoch: int, batch: int) -> list[Tensor]:
+        given = self.job.loss_inputs(epoch, batch, self.batches)
+        return [torch.tensor(number, device=self.job.net.device) for number in given]
+
     def _rates(self) -> tuple[float, ...]:
         return tuple(float(group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups)
 
     def _augmented(self, x: Tensor, batch: int) -> Tensor:
-        rehearsed, size, rows = self.job.rehearsed, self.job.train.batch, len(self.rows[0])
-        own = self.changes[:, batch * size : min((batch + 1) * size, rows)]
+        rehearsed, rows = self.job.rehearsed, len(self.rows[0])
+        own = self.changes[:, self.job.train.places(batch, rows)]
         again = self.changes[:, rows + batch * rehearsed : rows + (batch + 1) * rehearsed]
         drawn = torch.cat([own, again], dim=1).flatten(0, 1)
-        images = x.reshape(-1, *x.shape[-3:])  # a row may be several images, of several tasks: all are changed alike
         assert self.pad_value is not None
-        shown = self.augmentation.applied(
-            images, drawn.repeat_interleave(len(images) // len(drawn), dim=0), self.pad_value
-        )
-        return shown.reshape(x.shape)
+        return self.augmentation.applied_to_rows(x, drawn, self.pad_value)
 
     def _shown_to_observer(self, rows: list[Tensor]) -> tuple[Tensor, Tensor] | None:
         """Return the inputs and labels of a batch that an observer is shown, if there is one."""
         return None
-
-    def _tell(self, point: Callable[Concatenate[FitObserver, P], None], *arguments: P.args, **named: P.kwargs) -> None:
-        """Call the observer at a point of a step, with torch's generators as they were afterwards."""
-        with torch.random.fork_rng():
-            getattr(self.job.observer, point.__name__)(*arguments, **named)
 
     def _answer(self, x: Tensor) -> Tensor:
         """Return logits ``[N, C]`` in evaluation mode, as an observer is shown them."""

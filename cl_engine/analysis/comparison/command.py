@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import numpy as np
 
 from cl_engine.analysis.comparison.compare import Comparison, compared
 from cl_engine.analysis.comparison.plots import critical_difference, pareto
@@ -13,7 +14,17 @@ from cl_engine.analysis.comparison.tables import written
 from cl_engine.analysis.discovery import find_runs
 from cl_engine.analysis.plots.style import FORMATS, rendered
 from cl_engine.core.files import put
+from cl_engine.errors import UsageError
 from cl_engine.results.run import Run
+
+# what must be asked for, so that a score is there
+MEASURED_WITH = {
+    ("fwt",): "agenda.evaluate_ahead = 1 or more",
+    ("lca", "curve_area"): "agenda.curve_batches or agenda.curve_epochs",
+    ("min_acc", "wc_acc", "windowed_forgetting", "windowed_plasticity"): "agenda.curve_tasks",
+    ("transfer", "transfer_last", "relative_performance", "sample_efficiency"): "the run `independent` beside them",
+    ("intransigence",): "the run `joint` beside them",
+}
 
 
 def compare_in_terminal(places: Sequence[str], by: str, kind: str, output: Path | None, pictures: Path | None) -> None:
@@ -22,9 +33,13 @@ def compare_in_terminal(places: Sequence[str], by: str, kind: str, output: Path 
     A log that cannot be read is named on standard error, and left out.
 
     Raises:
-        UsageError: if no log can be read, or a file cannot be written.
+        UsageError: if no log can be read, none has the score to compare by, or a file cannot be written.
     """
     comparison = compared(readable(places)[0], by)
+    if not any(np.isfinite(group.values[by]).any() for group in comparison.groups):
+        need = next((option for names, option in MEASURED_WITH.items() if by in names), "")
+        hint = f"; it is measured in runs with {need}" if need else ""
+        raise UsageError(f"--by {by}: none of these runs has measured {comparison.by.title}{hint}")
     text = written(comparison, kind)
     if output is None:
         click.echo(text, nl=False)

@@ -78,6 +78,10 @@ def watch(path: Path, interval: float = 1.0, once: bool = False, out: Console | 
         UsageError: if the file is not the log of a run, or with ``once`` there is none.
     """
     out = out or Console(highlight=False)
+    try:
+        path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     follower = Follower(path)
     if once:
         return _once(follower, out)

@@ -33,17 +33,18 @@ LONGEST = 160  # letters of a name; a longer one is shortened in the middle
 OPEN = 3  # runs whose own pictures are shown at once; of more they unfold at a click
 
 
-def write_report(runs: Sequence[Run], output: Path, refused: Sequence[str] = ()) -> Path:
+def write_report(runs: Sequence[Run], output: Path, refused: Sequence[str] = (), said: Sequence[str] = ()) -> Path:
     """Write one HTML page about the runs to ``output``, replacing it as a whole, and return its path.
 
-    ``refused`` are sentences about logs that could not be read: the page says them first.
+    ``refused`` are sentences about logs that could not be read, ``said`` others on the runs as a whole: the page says them
+    first.
 
     Raises:
         UsageError: if there are no runs, or the page cannot be written.
     """
     if not runs:
         raise UsageError("a report needs at least one run")
-    page = _Page(runs).written(refused)
+    page = _Page(runs).written([*said, *(f"Not in this page: {one_line(sentence)}" for sentence in refused)])
     put(output, page.encode())  # the hash of the script is of these very bytes
     return output
 
@@ -68,7 +69,7 @@ class _Page:
         self.runs = [summary.run for _, summaries in self.groups.values() for summary in summaries]
         self.pictured = {id(run) for run in self._chosen()}
 
-    def written(self, refused: Sequence[str]) -> str:
+    def written(self, told: Sequence[str]) -> str:
         """Return the page."""
         environment = jinja2.Environment(
             loader=jinja2.PackageLoader("cl_engine.analysis.report", "."),
@@ -95,7 +96,7 @@ class _Page:
             style=Markup(self._style()),
             script=Markup(source),
             hash="sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode(),
-            state=self._state(refused),
+            state=self._state(told),
             overview=overview({plain(name, LONGEST): group for name, group in self.groups.items()})
             if several
             else None,
@@ -122,9 +123,9 @@ class _Page:
             "Mean ± 95 % confidence over seeds (t interval). “–”: undefined or not measured."
         )
 
-    def _state(self, refused: Sequence[str]) -> list[str]:
-        """Say what is not there: logs that cannot be read, runs that are not finished, pictures left out."""
-        said = [f"Not in this page: {one_line(sentence)}" for sentence in refused]
+    def _state(self, told: Sequence[str]) -> list[str]:
+        """Return what is told of the runs, and say what is not there: runs that are not finished, pictures left out."""
+        said = list(told)
         said += map(one_line, self.faults)
         for scenario, (names, summaries) in self.groups.items():
             called = [f"{plain(scenario, LONGEST)}, {name}" for name in names] if len(self.groups) > 1 else names
@@ -175,6 +176,7 @@ class _Page:
             "open": len(self.runs) <= OPEN,
             "pictures": drawn,
             "parts": {one_line(part): size(held) for part, held in summary.memory_parts.items()},
+            "apart": {one_line(part): size(held) for part, held in (summary.memory_apart or {}).items()},
             "options": {
                 one_line(table): dotted({table: options}) if isinstance(options, dict) else {}
                 for table, options in run.experiment["options"].items()

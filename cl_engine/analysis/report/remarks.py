@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from cl_engine.analysis.discovery import fault
 from cl_engine.analysis.names import one_line
 from cl_engine.analysis.plots.strategy_events import remarks_inside
 from cl_engine.analysis.scores.run_scores import Summary, reference
+from cl_engine.results.log_file import MEMORY_RULE, fault
 from cl_engine.results.run import Run
 
 STATES = {"running": "was still running when it was last saved", "stopped": "was stopped", "failed": "failed"}
@@ -25,9 +25,10 @@ def remarks(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
 
 def _said_of(summary: Summary, beside: Sequence[Run]) -> list[str]:
     try:
-        return [*_of_run(summary), *_of_references(summary, beside), *remarks_inside(summary.run)]
+        own = (*_of_run(summary), *_of_memory(summary, beside), *remarks_inside(summary.run))
+        return [*own, *_of_references(summary, beside)]
     except Exception as error:  # of whatever kind: the other runs are remarked on
-        return [f": not looked at for remarks, as {one_line(fault(summary.run, error))}"]
+        return [f": not looked at for remarks, as {one_line(fault(summary.run.path, error))}"]
 
 
 def unfinished(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
@@ -81,6 +82,14 @@ def _of_run(summary: Summary) -> Iterator[str]:
         )
     if summary.seeds == 1:
         yield ": one seed only, so there are no confidence intervals"
+
+
+def _of_memory(summary: Summary, beside: Sequence[Run]) -> Iterator[str]:
+    if summary.memory_apart is None and any(MEMORY_RULE in run.attributes for run in beside):
+        yield (
+            ": its memory is all of its state, as logs counted before format 1.5, and not to be compared with that of the "
+            "others, which leaves out what follows from the seeds"
+        )
 
 
 def _of_references(summary: Summary, beside: Sequence[Run]) -> Iterator[str]:

@@ -17,6 +17,8 @@ from cl_engine.errors import UsageError
 from cl_engine.metrics.catalogue import METRICS
 from cl_engine.results.run import Run
 
+APART = "not counted, as it follows from the seeds or serves diagnostics alone"
+OLDER = "all of the state, as logs counted before format 1.5"
 SHOWN = 12  # most rows and columns of the matrix
 NARROW = 100  # width where the output is no terminal
 
@@ -43,10 +45,16 @@ def print_run(run: Run) -> None:
         out.print(_text(f"start   {_start(run.environment['backbone'])}"))
     if not summary.experiences:
         return
-    parts = ", ".join(f"{one_line(name)} {size(held)}" for name, held in summary.memory_parts.items())
-    out.print(_text(f"memory  {size(summary.memory)} a seed at the end ({parts})"))
+    rule = "" if summary.memory_apart is not None else f": {OLDER}"
+    out.print(_text(f"memory  {size(summary.memory)} a seed at the end ({_sizes(summary.memory_parts)}){rule}"))
+    if summary.memory_apart:
+        out.print(_text(f"apart   {_sizes(summary.memory_apart)}: {APART}"))
     phases = ", ".join(f"{name} {duration(seconds)}" for name, seconds in summary.seconds_phases.items())
     out.print(_text(f"time    {duration(summary.seconds)} ({phases})"))
+
+
+def _sizes(parts: dict[str, int]) -> str:
+    return ", ".join(f"{one_line(name)} {size(held)}" for name, held in parts.items())
 
 
 def _start(text: str) -> str:
@@ -104,6 +112,7 @@ def _print_matrix(out: Console, run: Run) -> None:
     for task in columns:
         table.add_column(str(task), justify="right", no_wrap=True)
     learned, steps, tasks = run.learned, found["evaluation_step"].values, found["experience_task"].values
+    again = len(np.unique(tasks)) < len(tasks)  # a task that returns is not told apart by its number alone
     for row in rows:
         step = int(steps[row])
         cells = [
@@ -117,8 +126,10 @@ def _print_matrix(out: Console, run: Run) -> None:
         ]
         # no task is known of an experience that was broken off while it was tested
         after = f"task {int(tasks[step])}" if 0 <= step < len(tasks) else f"experience {step}"
+        after += f" ({step})" if again and step < len(tasks) else ""
         table.add_row("untrained" if step < 0 else after, *cells)
-    out.print(_text("accuracy on each task (columns), mean over seeds; just learned in bold"))
+    said = "accuracy on each task (columns), mean over seeds; just learned in bold"
+    out.print(_text(f"{said}; in brackets which experience it was" if again else said))
     out.print(table)
     names = [f"{task} {found['task_name'].values[task]}" for task in columns]
     out.print(_text("tasks   " + ", ".join(names), "dim"))

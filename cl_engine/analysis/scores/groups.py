@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cl_engine.analysis.discovery import fault
 from cl_engine.analysis.names import dotted, one_line
 from cl_engine.analysis.scores.measures import measured
+from cl_engine.results.log_file import fault
 from cl_engine.results.run import Run
 
 Array = np.ndarray
@@ -75,7 +75,7 @@ def groups_of(runs: Sequence[Run], measures: Sequence[str]) -> tuple[list[RunGro
             try:
                 found = measured(run, measures, runs)
             except Exception as error:  # of whatever kind: the other runs are compared
-                said.append(f"{stream}, {method}: left out, as {one_line(fault(run, error))}")
+                said.append(f"{stream}, {method}: left out, as {one_line(fault(run.path, error))}")
                 continue
             for k in new:
                 rows[_seeds(run)[k]] = {name: float(values[k]) for name, values in found.items()}

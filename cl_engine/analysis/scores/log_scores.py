@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,32 +14,43 @@ Array = np.ndarray
 WINDOW = 10  # tests in a row; De Lange et al. (2023) report windows of 10 and of 100 iterations
 
 
-def courses(run: Run) -> dict[int, Array]:
+def courses(run: Run, learning: bool = False) -> dict[int, Array]:
     """Return for each task learned the accuracies ``[P, S]`` on it since, midway and between experiences, in order.
 
-    The first is that right after it was learned. Tests in the middle of learning are there for the first tasks met, as many
-    as ``agenda.curve_tasks`` says, in logs from format 1.3.
+    The first is that right after it was learned; with ``learning`` those while it was learned go before it, and those while
+    it was learned again stand in their places. Tests of earlier tasks in the middle of learning are there for the first
+    tasks met, as many as ``agenda.curve_tasks`` says, in logs from format 1.3.
     """
     found, learned = run.results, run.learned
-    steps, seeds = found["evaluation_step"].values, found["seed"].values
+    steps = found["evaluation_step"].values
     total = found["n_total"].values
     values = np.divide(found["n_correct"].values, total, out=np.full(total.shape, np.nan), where=total > 0)
     points: dict[int, list[tuple[float, float, Array]]] = {}
-    for task in np.flatnonzero(learned >= 0):
+    for task in np.flatnonzero(learned >= 0).tolist():
         rows = np.flatnonzero((steps >= learned[task]) & np.isfinite(values[:, task]).all(axis=1))
-        points[int(task)] = [(float(steps[row]), np.inf, values[row, task]) for row in rows]
-    if "stability" in run.tables:
-        table = run.table("stability")
-        table = table[(table["n_total"] > 0) & (table["step"] < found.sizes["experience"])]
-        table = table.drop_duplicates(["step", "task", "batch", "seed"], keep="last")
-        wide = table.assign(accuracy=table["n_correct"] / table["n_total"]).pivot(
-            index=["step", "task", "batch"], columns="seed", values="accuracy"
-        )
-        for (step, task, batch), row in zip(wide.index, wide.reindex(columns=seeds).to_numpy(), strict=True):
-            if np.isfinite(row).all() and int(task) in points:
-                points[int(task)].append((float(step), float(batch), row))
+        points[task] = [(float(steps[row]), np.inf, values[row, task]) for row in rows]
+    for name in ("stability", "curves") if learning else ("stability",):
+        for step, task, batch, row in _midway(run, name):
+            if task in points:
+                points[task].append((step, batch, row))
     ordered = {task: sorted(held, key=lambda point: point[:2]) for task, held in points.items()}
     return {task: np.stack([point[2] for point in held]) for task, held in ordered.items() if held}
+
+
+def _midway(run: Run, name: str) -> Iterator[tuple[float, int, float, Array]]:
+    """Yield step, task, batch and accuracies ``[S]`` of the tests in a table of tests in the middle of learning."""
+    if not run.tables.get(name):
+        return
+    table = run.table(name)
+    table = table[(table["n_total"] > 0) & (table["step"] < run.results.sizes["experience"])]
+    table = table.drop_duplicates(["step", "task", "batch", "seed"], keep="last")
+    wide = table.assign(accuracy=table["n_correct"] / table["n_total"]).pivot(
+        index=["step", "task", "batch"], columns="seed", values="accuracy"
+    )
+    accuracies = wide.reindex(columns=run.results["seed"].values).to_numpy()
+    for (step, task, batch), row in zip(wide.index, accuracies, strict=True):
+        if np.isfinite(row).all():
+            yield float(step), int(task), float(batch), row
 
 
 def min_acc(run: Run) -> Score:
@@ -61,13 +72,13 @@ def wc_acc(run: Run) -> Score:
 
 
 def windowed_forgetting(run: Run, window: int = WINDOW) -> Score:
-    """Return WF^Δ by seed over the tasks tested midway, Δ counted in tests."""
-    return _score(run, stability.windowed_forgetting(_midway(run), window))
+    """Return WF^Δ by seed over the tasks followed from before their first batch, Δ counted in tests (`_followed`)."""
+    return _score(run, stability.windowed_forgetting(_followed(run), window))
 
 
 def windowed_plasticity(run: Run, window: int = WINDOW) -> Score:
-    """Return WP^Δ by seed over the tasks tested midway, Δ counted in tests."""
-    return _score(run, stability.windowed_plasticity(_midway(run), window))
+    """Return WP^Δ by seed over the tasks followed from before their first batch, Δ counted in tests (`_followed`)."""
+    return _score(run, stability.windowed_plasticity(_followed(run), window))
 
 
 def performance_maintenance(run: Run) -> Score:
@@ -119,11 +130,17 @@ def _earlier(run: Run) -> dict[int, Array]:
     return {task: course[1:] for task, course in courses(run).items() if task != last and task in tested}
 
 
-def _midway(run: Run) -> list[Array]:
-    """Return the courses of `_earlier`, each with the test right after learning."""
-    earlier = _earlier(run)
-    held = courses(run) if earlier else {}
-    return [held[task] for task in earlier]
+def _followed(run: Run) -> list[Array]:
+    """Return the courses, from before the first batch on, of tasks tested midway while they and later ones were learned.
+
+    These are the tasks of `_earlier` and the last one, which has none after it; none where no earlier task was followed.
+    """
+    earlier, learned = _earlier(run), run.learned
+    if not earlier and np.count_nonzero(learned >= 0) != 1:
+        return []
+    tested = {task for _, task, _, _ in _midway(run, "curves")}
+    held = courses(run, learning=True)
+    return [held[task] for task in (*earlier, int(np.argmax(learned))) if task in tested]
 
 
 def _against(run: Run, beside: Sequence[Run]) -> list[tuple[Array, Array]]:

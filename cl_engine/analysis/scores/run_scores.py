@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from cl_engine.analysis.discovery import fault
+from cl_engine.analysis.scores.statistics import sample_deviation
 from cl_engine.metrics import matrix_scores
 from cl_engine.metrics.catalogue import SCORES
+from cl_engine.results.log_file import MEMORY_RULE, fault
 from cl_engine.results.run import Run
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 Array = np.ndarray
 
@@ -64,7 +66,8 @@ class Summary:
         transfer: mean over tasks of R[j, j] less that of the ``independent`` run beside it; NaN without one.
         transfer_last: the same of the last task learned (Veniat et al. 2021).
         intransigence: mean over tasks of the ``joint`` run's R[j, j] less this run's; NaN without one.
-        memory: bytes one seed holds at the end; ``memory_parts`` by part.
+        memory: bytes one seed holds at the end; ``memory_parts`` by part, ``memory_apart`` those that do not count (None: the
+            log counts all of the state).
         size_efficiency: model size efficiency.
         training_flops: operations of all fits, one seed's; NaN in logs that do not have them.
         inference_flops: operations of answering one row of the last task, one seed's.
@@ -86,6 +89,7 @@ class Summary:
     intransigence: Score
     memory: float
     memory_parts: dict[str, int]
+    memory_apart: dict[str, int] | None
     size_efficiency: float
     training_flops: float
     inference_flops: float
@@ -96,10 +100,8 @@ class Summary:
 def interval(values: Array, axis: int = -1) -> Array:
     """Return half the width of the 95 % t interval of the mean along an axis; NaN with fewer than two values."""
     n = values.shape[axis]
-    if n < 2:
-        return np.full(np.delete(values.shape, axis), np.nan)
-    factor = stats.t.ppf(0.975, n - 1) / np.sqrt(n)
-    return np.asarray(factor * values.std(axis=axis, ddof=1))
+    factor = stats.t.ppf(0.975, n - 1) / np.sqrt(n) if n > 1 else np.nan
+    return np.asarray(factor * sample_deviation(values, axis))
 
 
 def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
@@ -128,15 +130,20 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
         transfer_last=Score(gain[int(np.argmax(learned))]) if met.any() else undefined,
         intransigence=Score(short[met].mean(axis=0)) if met.any() else undefined,
         memory=float(memory[-1].sum()) if len(memory) else float("nan"),
-        memory_parts={str(k): int(v) for k, v in zip(found["part"].values, memory[-1], strict=True)}
-        if len(memory)
-        else {},
+        memory_parts=_parts(found, "memory"),
+        memory_apart=_parts(found, "memory_apart") if MEMORY_RULE in run.attributes else None,
         size_efficiency=matrix_scores.model_size_efficiency(memory.sum(axis=1)),
         training_flops=_of_experiences(run, "training_flops").sum(),
         inference_flops=float([np.nan, *_of_experiences(run, "inference_flops")][-1]),
         seconds=sum(phases.values()),
         seconds_phases=phases,
     )
+
+
+def _parts(found: xr.Dataset, name: str) -> dict[str, int]:
+    """Return the bytes of the parts after the last experience, without those of which there are none."""
+    last = found[name].values[-1:].sum(axis=0)
+    return {str(part): int(held) for part, held in zip(found["part"].values, last, strict=True) if held}
 
 
 def summaries(runs: Sequence[Run]) -> tuple[list[Summary], list[str]]:
@@ -150,7 +157,7 @@ def summaries(runs: Sequence[Run]) -> tuple[list[Summary], list[str]]:
             summarised(run)
             sound.append(run)
         except Exception as error:
-            faults.append(fault(run, error))
+            faults.append(fault(run.path, error))
     return [summarised(run, sound) for run in sound], faults
 
 

@@ -10,9 +10,26 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
+from cl_engine.core.text import number
+
 Array = np.ndarray
 LEVEL, DRAWS = 0.95, 10_000
 FEW = 5  # with fewer values than this a percentile bootstrap is clearly too narrow
+
+
+def sample_deviation(values: Array, axis: int = -1) -> Array:
+    """Return the sample standard deviation along an axis (n − 1 in the denominator); NaN with fewer than two values."""
+    values = np.asarray(values, dtype=float)
+    if values.shape[axis] < 2:
+        return np.full(np.delete(values.shape, axis), np.nan)
+    return np.asarray(values.std(axis=axis, ddof=1))
+
+
+def mean_and_deviation(values: Array, digits: int = 3) -> str:
+    """Return the mean over seeds ``[S]`` and their sample deviation, as ``0.900 ± 0.012``; of one seed the mean alone."""
+    deviation = float(sample_deviation(values))
+    text = number(float(np.mean(values)), digits)
+    return f"{text} ± {deviation:.{digits}f}" if np.isfinite(deviation) else text
 
 
 def bootstrap(values: Array) -> tuple[float, float]:

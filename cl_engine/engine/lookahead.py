@@ -1,0 +1,88 @@
+"""A look ahead at a stream, before anything is learned: what would end the run in a later experience is refused now."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from cl_engine.data.stream import Data, Experience, Stream
+from cl_engine.errors import UsageError
+from cl_engine.events import EpochEnded
+from cl_engine.nn.mode import TooFewRows
+from cl_engine.strategy import Strategy
+from cl_engine.training.fit import no_rows
+
+SEEN = 1_000  # experiences at most
+
+
+def look_ahead(stream: Stream, strategy: Strategy) -> None:
+    """Refuse what cannot be learned, as far as the stream says beforehand which labels, and how many rows, come.
+
+    Raises:
+        UsageError: if labels are withheld that the strategy needs, or of tasks that there are not; naming the first
+            experience without rows, or one that leaves a single row for the last batch where the
+            strategy trains a net with batch normalisation, which cannot learn from it.
+    """
+    odd = [task for task in stream.unlabelled if task < 0 or (stream.n_tasks is not None and task >= stream.n_tasks)]
+    if odd:
+        raise UsageError(f"stream.unlabelled: there is no task {odd[0]} in a stream of {stream.n_tasks} tasks")
+    if stream.unlabelled and strategy.needs_labels:
+        raise UsageError(
+            f"the strategy '{strategy.name()}' learns from labels, and stream.unlabelled withholds those of tasks "
+            f"{stream.unlabelled}: leave it out, or choose a strategy that does without, such as compose"
+        )
+    rows = list(_known(stream))
+    if 0 in rows:
+        step = rows.index(0)
+        raise no_rows(stream.task_id(step), step)
+    train = strategy.train
+    if train.leftover != "keep" or not _normalises_batches(strategy):
+        return
+    for step, fitted in enumerate(strategy.fitted_rows(rows)):
+        if fitted % train.batch == 1 and _refuses_one_row(stream, strategy, first=step == 0):
+            raise TooFewRows(
+                f"train.batch: batch normalisation cannot learn from 1 row in a batch, and of the {fitted} rows at step {step} "
+                f"(task {stream.task_id(step)}) batches of {train.batch} leave one over: set train.leftover = 'merge' or "
+                "'drop', choose another train.batch, or another norm for the net"
+            )
+
+
+def _known(stream: Stream) -> Iterator[int]:
+    """Yield how many training rows each experience has, up to the first that does not say."""
+    steps = range(SEEN if stream.n_steps is None else min(SEEN, stream.n_steps))
+    for step in steps:
+        rows = stream.train_rows(step)
+        if rows is None:
+            return
+        yield rows
+
+
+def _normalises_batches(strategy: Strategy) -> bool:
+    net = strategy.net
+    return any(isinstance(net.owner(name), nn.modules.batchnorm._BatchNorm) for name in net.shapes)
+
+
+def _refuses_one_row(stream: Stream, strategy: Strategy, first: bool) -> bool:
+    """Return whether the strategy cannot train on one row, tried by a twin on blank rows, after others unless it is ``first``."""
+    twin = copy.copy(strategy)
+    twin.train = strategy.train.model_copy(update={"batch": 2, "epochs": 1})
+    twin.curve, twin.journal, twin.observer = type(strategy.curve)(), None, None
+    twin.state = twin.start()
+    try:
+        for step, rows in enumerate([1] if first else [2, 1]):
+            x = torch.zeros(rows, *stream.input_shape, device=stream.device)
+            data, none = (
+                Data(part, torch.zeros(len(part), dtype=torch.int64, device=part.device)) for part in (x, x[:0])
+            )
+            experience = Experience(step=step, task_id=step, train=data, validation=none, classes=1)
+            for event in twin.learning(experience):
+                if rows == 1 and isinstance(event, EpochEnded):
+                    return False
+    except TooFewRows:
+        return True
+    except Exception:  # blank rows may be too few for a strategy in other ways, of which nothing follows
+        return False
+    return False

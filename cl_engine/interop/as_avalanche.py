@@ -1,0 +1,99 @@
+"""Our strategies as Avalanche's: what makes one for a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from cl_engine.errors import UsageError
+from cl_engine.interop.avalanche_strategy import AvalancheStrategy
+from cl_engine.interop.benchmark_stream import Avalanche, from_avalanche
+from cl_engine.interop.lazy_import import quietly
+from cl_engine.interop.plain_modules import plain
+from cl_engine.nn.net import Net
+from cl_engine.options import checked
+from cl_engine.runs import plugins
+from cl_engine.strategy import Strategy
+from cl_engine.training.optimizers import Train
+
+with quietly():
+    from avalanche.training.plugins import EvaluationPlugin
+    from avalanche.training.plugins.evaluation import default_evaluator
+
+
+def as_avalanche(
+    strategy: str | Strategy,
+    *,
+    benchmark: Any,
+    net: Mapping[str, Any] | Callable[[], nn.Module] | None = None,
+    train: Mapping[str, Any] | None = None,
+    evaluator: EvaluationPlugin | Callable[[], EvaluationPlugin] | None = default_evaluator,
+    plugins: Sequence[Any] = (),
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    eval_mb_size: int = 512,
+    eval_every: int = -1,
+    stream: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> AvalancheStrategy:
+    """Return one of our strategies as an Avalanche strategy: ``train(experience)``, ``eval(stream)``.
+
+    Args:
+        strategy: a name of ``list strategies``, ``module:Class``, or a strategy with one seed, which brings its net.
+        benchmark: the Avalanche benchmark it is to learn.
+        net: the table ``[net]`` of a scenario, ``{"name": "mlp", "hidden": [64]}``, or what builds a module; heads of
+            Avalanche's that grow with classes or tasks are one head of all outputs then.
+        train: the table ``[train]``, ``{"epochs": 1, "lr": 0.05}``.
+        evaluator: Avalanche's, with metrics and loggers.
+        plugins: Avalanche's plug-ins, of those that look, stop training or go back to the best weights; a schedule of
+            the learning rate is made of the learner's ``optimizer`` and put first into its ``plugins``.
+        seed: what all randomness is derived from.
+        device: where it computes.
+        eval_mb_size: rows a batch in evaluation.
+        eval_every: how often Avalanche evaluates while training: as in its own strategies.
+        stream: options of the benchmark as our stream, ``{"random_transforms": "eval"}``.
+        options: those of the strategy.
+
+    Raises:
+        UsageError: for whatever is unknown or does not fit.
+    """
+    found = from_avalanche(benchmark, device, **(stream or {}))
+    if found.setting == "class" and found.outputs != len(set().union(*found.classes)):
+        raise UsageError("stream.setting: the classes of all experiences have the same names; use 'task' or 'domain'")
+    if isinstance(strategy, str):
+        if net is None:
+            raise UsageError(
+                "net is missing: give a table, as {'name': 'mlp', 'hidden': [64]}, or what builds a module"
+            )
+        strategy = _made(strategy, found, net, checked(Train, train or {}, "train"), seed, options)
+    elif net is not None or train is not None or options:
+        raise UsageError("a strategy that is given whole brings its net, its training and its options")
+    if len(strategy.seeds) != 1:
+        raise UsageError(f"inside Avalanche a strategy has one seed, found {strategy.seeds}")
+    with quietly():
+        return AvalancheStrategy(
+            strategy, found, evaluator=evaluator, plugins=plugins, eval_mb_size=eval_mb_size, eval_every=eval_every
+        )
+
+
+def _made(name: str, stream: Avalanche, net: Any, train: Train, seed: int, options: dict[str, Any]) -> Strategy:
+    build: Callable[[], nn.Module] = partial(_plain, net, stream.outputs)
+    if isinstance(net, Mapping):
+        table = dict(net)
+        if "name" not in table:
+            raise UsageError("net.name is missing: give a table, as {'name': 'mlp', 'hidden': [64]}")
+        build = plugins.net_builder(table.pop("name"), table, stream.input_shape, stream.outputs)
+    kind = plugins.load("strategies", name)
+    ours = Net(build, stream.input_shape, pad_value=stream.pad_value, device=stream.device)
+    shown = train.shown(stream.augmentation)
+    made: Strategy = kind(ours, seeds=(seed,), setting=stream.setting, train=shown, **options)
+    return made
+
+
+def _plain(build: Callable[[], nn.Module], outputs: int) -> nn.Module:
+    with quietly():
+        return plain(build(), outputs)

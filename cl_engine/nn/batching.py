@@ -1,0 +1,58 @@
+"""A trial of `torch.vmap`: whether it runs a net for several seeds at once, and as each alone."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Collection, Mapping
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from cl_engine.core.torch_defaults import torch_defaults
+
+LOG = logging.getLogger("cl_engine")
+
+Call = Callable[[dict[str, Tensor], Tensor, bool], Tensor]
+
+
+def runs_batched(call: Call, params: Mapping[str, Tensor], learned: Collection[str], x: Tensor) -> bool:
+    """Return whether `torch.vmap` trains and answers two seeds of a net as each alone; says so once where it does not.
+
+    Args:
+        call: returns logits ``[N, C]`` for one seed's weights and inputs ``[N, …]``, in training or not.
+        params: weights ``{name: [2, …]}``.
+        learned: names of those that gradients reach.
+        x: inputs ``[2, N, …]``.
+    """
+    try:
+        # operations that vmap has no rule for are looped over, of which torch warns: seeds in turn are faster
+        with warnings.catch_warnings(), _disable_current_modes(), torch_defaults():
+            warnings.simplefilter("error")
+            same = _as_alone(call, params, learned, x)
+        why = "answers are others"
+    except Exception as error:  # a module of somebody else's may fail in any way
+        same, why = False, (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    if not same:
+        LOG.info("seeds of this net run in turn, because torch.vmap cannot run them as one: %s", why)
+    return same
+
+
+def _as_alone(call: Call, params: Mapping[str, Tensor], learned: Collection[str], x: Tensor) -> bool:
+    found: list[list[Tensor]] = []
+    for together in (True, False):
+        own = {name: tensor.clone().requires_grad_(name in learned) for name, tensor in params.items()}
+        if together:
+            logits = torch.vmap(lambda one, rows: call(one, rows, True))(own, x)
+        else:
+            logits = torch.stack([call({name: t[s] for name, t in own.items()}, x[s], True) for s in range(2)])
+        gradients = torch.autograd.grad(
+            logits.square().sum(), [own[name] for name in learned], allow_unused=True, materialize_grads=True
+        )
+        found.append([logits.detach(), *gradients])
+    with torch.inference_mode():
+        answers = torch.vmap(lambda one: call(one, x[0], False))(dict(params))
+        alone = torch.stack([call({name: t[s] for name, t in params.items()}, x[0], False) for s in range(2)])
+    pairs = [*zip(*found, strict=True), (answers, alone)]
+    return all(torch.allclose(one, other, rtol=1e-3, atol=1e-5) for one, other in pairs)

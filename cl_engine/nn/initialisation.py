@@ -1,0 +1,43 @@
+"""Random weights that a freshly built net starts from, where they are not to be torch's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from cl_engine.errors import unknown
+
+Init = Literal["default", "kaiming", "xavier", "orthogonal"]
+DRAWN: Mapping[str, Callable[..., Any]] = {
+    "kaiming": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "xavier": nn.init.xavier_normal_,
+    "orthogonal": nn.init.orthogonal_,
+}
+
+
+def initialised(module: nn.Module, init: str) -> nn.Module:
+    """Draw the weights of linear and convolution layers anew, set their biases to 0, and return the module.
+
+    Args:
+        module: a freshly built net; what is not a linear or convolution layer stays as it is.
+        init: ``kaiming`` (normal, for ReLU: He et al. 2015), ``xavier`` (normal: Glorot & Bengio 2010), ``orthogonal``
+            (Saxe et al. 2014), or ``default``: nothing is done, weights are as torch draws them.
+
+    Raises:
+        UsageError: if there is no initialisation of this name.
+    """
+    if init == "default":
+        return module
+    if init not in DRAWN:
+        raise unknown("net.init", init, ["default", *DRAWN])
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
+                DRAWN[init](layer.weight)
+                if layer.bias is not None:
+                    layer.bias.zero_()
+    return module

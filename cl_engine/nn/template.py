@@ -1,0 +1,110 @@
+"""The module that a net runs all weights through, and a second one without its head; both are tried out here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cl_engine.core import rng
+from cl_engine.errors import UsageError
+from cl_engine.nn.building import Builder
+from cl_engine.nn.fast_linear import quick
+from cl_engine.nn.head import head_names, take_off
+from cl_engine.nn.trial import refusal, traits_of
+
+
+class Template:
+    """A module in evaluation mode whose own weights are never used, with all that a net has to know of it.
+
+    >>> Template(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (1, 2, 2), torch.device("cpu")).width
+    4
+
+    Attributes:
+        build: builds such a module, with the weights that the global generators give it.
+        device: where it is.
+        module: the module.
+        body: another, which gives what the head would read.
+        head_names: the names of the head's weight and bias in the module, and ours for them.
+        traits: what trial runs showed.
+        width: number of features the head reads.
+        frozen: weights that do not learn because the module itself says so (``requires_grad = False``).
+        tied: whether a tensor has several names in the module.
+    """
+
+    def __init__(self, build: Callable[[], nn.Module], input_shape: tuple[int, ...], device: torch.device) -> None:
+        """Build the module and try it out.
+
+        Raises:
+            UsageError: in a sentence, if it cannot serve as a net for inputs of this shape.
+        """
+        self.device = device
+        self.build = Builder(build, input_shape)
+        self.module, self.body = self._two()
+        self.traits = traits_of(self.module, input_shape, device)
+        if self.traits.carried:
+            self.build = Builder(build, input_shape, buffers=self.traits.carried)
+            self.module, self.body = self._two()
+            self.traits = traits_of(self.module, input_shape, device)
+        self.frozen = frozenset(name for name, weight in self.module.named_parameters() if not weight.requires_grad)
+        self.head_names = head_names(self.module, self.traits.head)
+        head = next(iter(self.head_names)).rpartition(".")[0]
+        self.width = self._tried_without_head(head, input_shape)
+        every, once = (
+            [*self.module.named_parameters(remove_duplicate=each), *self.module.named_buffers(remove_duplicate=each)]
+            for each in (False, True)
+        )
+        self.tied = len(once) < len(every)
+
+    def _two(self) -> tuple[nn.Module, nn.Module]:
+        """Return two modules with the same weights that share nothing."""
+        built = []
+        for _ in range(2):
+            with rng.ambient(0, "template"):
+                built.append(self.build())
+        module, other = built
+        if {*module.modules()} & {*other.modules()}:  # the builder hands out what it has
+            module, other = copy.deepcopy(module), copy.deepcopy(other)
+        others = _tensors(other)
+        for name, tensor in _tensors(module).items():
+            if name not in others or not _same(tensor, others[name]):
+                raise UsageError(
+                    f"net.name: the net's '{name}' is another each time it is built, though the global generators are "
+                    "seeded: draw first weights from torch's, NumPy's or Python's own, and leave none unset"
+                )
+        return quick(module.to(self.device)), quick(other.to(self.device))
+
+    def _tried_without_head(self, head: str, input_shape: tuple[int, ...]) -> int:
+        """Take the head off the body, and return how many features it gives, from which the head must make the logits."""
+        for part in (self.module, self.body):
+            part.eval().requires_grad_(False)
+        take_off(self.body, head)
+        x = torch.rand(2, *input_shape, generator=rng.tensors(0, "trial")).to(self.device)
+        outputs = []
+        for part in (self.module, self.body):
+            with torch.no_grad(), rng.ambient(0, "trial", device=self.device):
+                try:
+                    outputs.append(part(x.clone()))
+                except Exception as error:  # a module of somebody else's may fail in any way
+                    raise refusal(error, input_shape) from None
+        logits, features = outputs
+        layer: Any = self.module.get_submodule(head)
+        plain = isinstance(features, Tensor) and features.ndim == 2 and features.shape[1] == layer.in_features
+        if not plain or not torch.allclose(F.linear(features, layer.weight, layer.bias), logits, rtol=1e-4, atol=1e-5):
+            raise UsageError(
+                f"net.name: the net's last Linear layer does not give its output ('{head}'): end the net with a plain "
+                "nn.Linear that reads features [N, width]"
+            )
+        return int(features.shape[1])
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool(((one == other) | (one.isnan() & other.isnan())).all())

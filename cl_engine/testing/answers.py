@@ -1,0 +1,156 @@
+"""The contract of a strategy's answers, and what every class of tests of a strategy begins with."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from cl_engine.data.stream import Data
+from cl_engine.experiment import Experiment
+from cl_engine.runs import plugins
+from cl_engine.runs.scenario import Scenario
+from cl_engine.strategy import Strategy
+from cl_engine.testing import small
+from cl_engine.testing.walking import after_each_task, answers, contents, different, told
+
+
+class StrategyUnderTest:
+    """Names the strategy that a class of tests is about, and what it is tested on.
+
+    >>> class Replayed(StrategyUnderTest):
+    ...     strategy = "replay"
+    >>> Replayed().experiment(**{"stream.n": 2}).resolved["stream"]["n"]
+    2
+
+    Attributes:
+        strategy: the strategy's name, or ``module:Class``.
+        options: its options, and others by dotted name (``{"train.lr": 0.1}``).
+        scenario: the scenario it runs; small tasks of digits unless another is given, by name, file or `Scenario`.
+    """
+
+    strategy: ClassVar[str]
+    options: ClassVar[Mapping[str, Any]] = {}
+    scenario: ClassVar[str | Path | Scenario] = small.scenario()
+
+    def experiment(self, seeds: tuple[int, ...] = (0, 1), /, **overrides: Any) -> Experiment:
+        """Return the experiment under test, with changes."""
+        return Experiment.of(self.scenario, self.strategy, seeds, **{**self.options, **overrides})
+
+    @classmethod
+    def kind(cls) -> type[Strategy]:
+        """Return the class under test."""
+        found: type[Strategy] = plugins.load("strategies", cls.strategy)
+        return found
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        """Run what depends on the setting in each setting that the strategy can serve."""
+        if "setting" in metafunc.fixturenames:
+            metafunc.parametrize("setting", self.kind().settings)
+
+    @pytest.fixture(autouse=True)
+    def _same_global_random_state(self) -> Iterator[None]:
+        _read(type(self))  # type: ignore[arg-type]  # classes can be hashed
+        before = _global_random_states()
+        yield
+        drawn = [f"{name}'s" for name, state in _global_random_states().items() if state != before[name]]
+        assert not drawn, (
+            f"{self.strategy} drew from {' and '.join(drawn)} global generator: draw from "
+            "cl_engine.core.rng.tensors(seed, purpose, step), so that a seed's numbers depend on nothing else"
+        )
+
+
+class AnswersContract(StrategyUnderTest):
+    """Holds a strategy to what is promised of its answers: a part of `StrategyContract`.
+
+    >>> issubclass(AnswersContract, StrategyUnderTest)
+    True
+    """
+
+    def test_answers_are_finite_logits_for_every_seed_also_for_tasks_not_yet_met(self, setting: str) -> None:
+        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting})):
+            for task in range(stream.n_tasks or 3):
+                logits = answers(stream, strategy, task)
+                wanted = (len(strategy.seeds), len(stream.test(task)), stream.outputs)
+                assert logits.shape == wanted, (
+                    f"predict returned logits of shape {tuple(logits.shape)} on task {task}; [seeds, rows, outputs] = "
+                    f"{wanted} are wanted, also for a task not yet met"
+                )
+                assert logits.isfinite().all(), f"predict returned numbers that are not finite on task {task}"
+
+    def test_predicting_changes_nothing_and_gives_the_same_again(self, setting: str) -> None:
+        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting})):
+            before = contents(strategy.state)
+            for task in range(stream.n_tasks or 3):
+                x, asked = stream.test(task).x, told(stream, task)
+                rows = x.clone()
+                first, again = strategy.predict(x, asked), strategy.predict(x, asked)
+                assert torch.equal(first, again), (
+                    "predict gives other answers when it is asked again: it must draw nothing"
+                )
+                assert torch.equal(x, rows), "predict changed the rows it was asked about: it must work on a copy"
+            changed = different(before, contents(strategy.state))
+            assert not changed, f"predict changed the state ({', '.join(changed)}): only learn may"
+
+    def test_rows_in_another_order_get_the_same_answers_in_that_order(self, setting: str) -> None:
+        *_, (stream, strategy) = after_each_task(self.experiment(**{"stream.setting": setting, "stream.n": 2}))
+        if strategy.order_matters:
+            return
+        for task in range(2):
+            x = stream.test(task).x
+            moved = Data(x, torch.arange(len(x), device=x.device)).shuffled()
+            torch.testing.assert_close(
+                strategy.predict(moved.x, told(stream, task)),
+                answers(stream, strategy, task)[:, moved.y],
+                msg=lambda text: (
+                    f"predict gives rows other answers in another order: where an option says so, order_matters must be True: "
+                    f"{text}"
+                ),
+            )
+
+    def test_the_same_fingerprint_promises_the_same_answers(self, setting: str) -> None:
+        seen: dict[tuple[int, int], torch.Tensor] = {}
+        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting, "stream.revisit": [0]})):
+            for task in range(stream.n_tasks or 3):
+                fingerprint = strategy.fingerprint(told(stream, task))
+                if fingerprint is None:
+                    continue
+                logits = answers(stream, strategy, task)
+                assert torch.equal(seen.setdefault((task, fingerprint), logits), logits), (
+                    f"fingerprint({task}) is the same as before and the answers are not: it must change with every part of "
+                    "the state that predict reads (Bank.writes counts), or be None"
+                )
+
+    def test_a_rowwise_strategy_answers_a_row_the_same_whatever_is_beside_it(self, setting: str) -> None:
+        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting})):
+            if setting == "task" or not strategy.rowwise:
+                continue
+            parts = [stream.test(task).x for task in range(stream.n_tasks or 3)]
+            apart = torch.cat([strategy.predict(x, None) for x in parts], dim=1)
+            torch.testing.assert_close(
+                strategy.predict(torch.cat(parts), None),
+                apart,
+                msg=lambda text: f"rowwise is True, and rows are answered otherwise beside other rows: {text}",
+            )
+
+
+@functools.cache
+def _read(tests: type[StrategyUnderTest]) -> None:
+    """Read the data once, and so import what that takes: some libraries draw random numbers when they are imported."""
+    tests().experiment().stream()
+
+
+def _global_random_states() -> dict[str, object]:
+    """Return what the generators hold that code draws from where it is given none."""
+    numpys = np.random.get_state(legacy=False)["state"]  # noqa: NPY002  the one to be left alone
+    return {
+        "torch": torch.get_rng_state().tolist(),
+        "NumPy": (numpys["key"].tolist(), numpys["pos"]),
+        "Python": random.getstate(),
+    }
