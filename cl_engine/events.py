@@ -2,7 +2,7 @@
 
 Every event carries the ``step`` of the stream it belongs to (−1 before the first). Durations take no part in equality:
 two runs of the same experiment yield equal events. Per-seed numbers are tuples with one entry a seed; of a seed that was
-stopped they are NaN, or `NOT_MEASURED` where they are counts.
+stopped they are NaN.
 """
 
 from __future__ import annotations
@@ -14,20 +14,12 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-Seconds = float
-NOT_MEASURED = -1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """A fact about the run.
-
-    >>> event = Event(step=3)
-    >>> event.step
-    3
-    """
-
-    step: int
+from cl_engine.event import NOT_MEASURED as NOT_MEASURED
+from cl_engine.event import Event as Event
+from cl_engine.event import Seconds as Seconds
+from cl_engine.event import StrategyEvent as StrategyEvent
+from cl_engine.event import TaskTested as TaskTested
+from cl_engine.event import counts as counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +47,21 @@ class TaskStarted(Event):
 
     task_id: int
     rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuessScored(Event):
+    """Score on a task's test rows of the one answer that suits its training labels best (`Target.guess`).
+
+    Told when a task arrives for the first time, in streams that ask for more than classes: a score is held against it.
+
+    >>> event = GuessScored(step=3, task_id=2, score=0.1)
+    >>> event.score
+    0.1
+    """
+
+    task_id: int
+    score: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,36 +112,30 @@ class NotFinite(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CurvePoint(Event):
-    """Test accuracy of the task being learned, measured in the middle of learning it, after ``batch`` batches.
+class CurvePoint(TaskTested):
+    """Score of the task being learned, measured in the middle of learning it, after ``batch`` batches.
 
-    >>> event = CurvePoint(step=3, task_id=2, batch=10, epoch=1, n_correct=(45, 44), n_total=50, seconds=0.1)
+    >>> event = CurvePoint(step=3, task_id=2, batch=10, epoch=1, **counts((45, 44), 50), seconds=0.1)
     >>> event.n_total
     50
     """
 
-    task_id: int
     batch: int
     epoch: int
-    n_correct: tuple[int, ...]
-    n_total: int
     seconds: Seconds = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EarlierTaskTested(Event):
-    """Test accuracy of a task learned before, measured in the middle of learning another, after ``batch`` batches.
+class EarlierTaskTested(TaskTested):
+    """Score of a task learned before, measured in the middle of learning another, after ``batch`` batches.
 
-    >>> event = EarlierTaskTested(step=3, task_id=2, batch=10, epoch=1, n_correct=(45, 44), n_total=50, seconds=0.1)
+    >>> event = EarlierTaskTested(step=3, task_id=2, batch=10, epoch=1, **counts((45, 44), 50), seconds=0.1)
     >>> event.n_total
     50
     """
 
-    task_id: int
     batch: int
     epoch: int
-    n_correct: tuple[int, ...]
-    n_total: int
     seconds: Seconds = field(compare=False)
 
 
@@ -156,42 +157,40 @@ class TaskLearned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluated(Event):
+class Evaluated(TaskTested):
     """A task was tested; ``evaluation`` is the row of R.
 
-    >>> event = Evaluated(step=3, evaluation=4, task_id=2, n_correct=(45, 44), n_total=50)
+    >>> event = Evaluated(step=3, evaluation=4, task_id=2, **counts((45, 44), 50))
     >>> event.n_total
     50
     """
 
     evaluation: int
-    task_id: int
-    n_correct: tuple[int, ...]
-    n_total: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoresReused(Event):
-    """Tasks whose answers cannot have changed and are not tested again: cells of a row of R with the counts of the last tests.
+    """Tasks whose answers cannot have changed and are not tested again: cells of a row of R as they were in the last tests.
 
-    There may be thousands of them after every task, so that they are arrays: ``task_ids [n]``, ``n_correct [n, S]``,
-    ``n_total [n]``.
+    There may be thousands of them after every task, so that they are arrays: ``task_ids [n]``, ``score [n, S]`` and
+    ``sums [n, S, K]``, K the greatest number of sums of any of the tasks.
 
-    >>> event = ScoresReused(step=3, evaluation=4, task_ids=np.array([0]), n_correct=np.array([[45, 44]]), n_total=np.array([50]))
-    >>> event.n_total
-    array([50])
+    >>> sums = np.array([[[45.0, 50.0]]])
+    >>> event = ScoresReused(step=3, evaluation=4, task_ids=np.array([0]), score=np.array([[0.9]]), sums=sums)
+    >>> event.score
+    array([[0.9]])
     """
 
     evaluation: int
     task_ids: np.ndarray
-    n_correct: np.ndarray
-    n_total: np.ndarray
+    score: np.ndarray
+    sums: np.ndarray
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ScoresReused):
             return NotImplemented
         pairs = [(getattr(self, fact.name), getattr(other, fact.name)) for fact in fields(self)]
-        return all(np.array_equal(one, two) for one, two in pairs)
+        return all(np.array_equal(one, two, equal_nan=True) for one, two in pairs)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -253,19 +252,6 @@ class StreamEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StrategyEvent(Event):
-    """Base of the events of strategies: a subclass adds named numbers, or tuples with one number for each seed.
-
-    Two names mean something of their own: ``part``, a string, says what part of the net the numbers are about, and
-    ``seconds`` (a field with ``compare=False``) how long it took.
-
-    >>> event = StrategyEvent(step=3)
-    >>> event.step
-    3
-    """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SeedStopped(StrategyEvent):
     """A loss was NaN or infinite at the end of an epoch; ``stopped`` is 1 for the seeds that end because of it.
 
@@ -286,9 +272,8 @@ def cells(event: Event) -> Iterator[Evaluated]:
         yield event
     elif isinstance(event, ScoresReused):
         where = {"step": event.step, "evaluation": event.evaluation}
-        columns = (event.task_ids.tolist(), event.n_correct.tolist(), event.n_total.tolist())
-        for task, right, total in zip(*columns, strict=True):
-            yield Evaluated(**where, task_id=task, n_correct=tuple(right), n_total=total)
+        for task, score, sums in zip(event.task_ids.tolist(), event.score.tolist(), event.sums.tolist(), strict=True):
+            yield Evaluated(**where, task_id=task, score=tuple(score), sums=tuple(map(tuple, sums)))
 
 
 def __getattr__(name: str) -> type[Event]:

@@ -6,6 +6,7 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -174,6 +175,26 @@ class Stream(Configured):
     def target(self, task_id: int) -> Target:
         """Return what a task asks for: by default one class a row."""
         return Classes.of(classes=self.outputs)
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """The targets that there are in the stream, each once; of one without end that of its first task."""
+        found: dict[str, Target] = {}
+        if type(self).target is Stream.target:
+            return (self.target(0),)
+        for target in map(self.target, range(self.n_tasks or 1)):
+            found.setdefault(target.key, target)
+        return tuple(found.values())
+
+    @property
+    def only_accuracy(self) -> bool:
+        """Whether all tasks are measured by accuracy."""
+        return all(target.measure.name == "accuracy" for target in self.targets)
+
+    @property
+    def most_sums(self) -> int:
+        """The greatest number of sums that a task's measure is a function of."""
+        return max(len(target.sum_names) for target in self.targets)
 
     def describe(self) -> dict[str, str | int]:
         """Return what a reader of the log should know about the data beyond the options."""

@@ -8,29 +8,26 @@ from dataclasses import fields, replace
 from typing import Any
 
 from cl_engine.events import (
-    NOT_MEASURED,
-    CurvePoint,
-    EarlierTaskTested,
     EpochEnded,
-    Evaluated,
     Event,
     ScoresReused,
     SeedStopped,
     StrategyEvent,
+    TaskTested,
 )
 
 
 def without_seeds(event: Event, stopped: Collection[int]) -> Event:
-    """Return the event with nothing in the places of the seeds stopped: `NOT_MEASURED` for counts, NaN for all else."""
+    """Return the event with nothing in the places of the seeds stopped: NaN."""
     if not stopped:
         return event
-    if isinstance(event, CurvePoint | EarlierTaskTested | Evaluated):
-        right = tuple(NOT_MEASURED if k in stopped else count for k, count in enumerate(event.n_correct))
-        return replace(event, n_correct=right)
+    if isinstance(event, TaskTested):
+        sums = tuple((math.nan,) * len(own) if k in stopped else own for k, own in enumerate(event.sums))
+        return replace(event, score=_nothing(event.score, stopped), sums=sums)
     if isinstance(event, ScoresReused):
-        counts = event.n_correct.copy()
-        counts[:, list(stopped)] = NOT_MEASURED
-        return replace(event, n_correct=counts)
+        score, more = event.score.copy(), event.sums.copy()
+        score[:, list(stopped)] = more[:, list(stopped)] = math.nan
+        return replace(event, score=score, sums=more)
     if isinstance(event, EpochEnded):
         return replace(event, loss=_nothing(event.loss, stopped))
     if isinstance(event, StrategyEvent) and not isinstance(event, SeedStopped):

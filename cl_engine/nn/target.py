@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -72,6 +73,11 @@ class Target(Configured, ABC):
     def name(cls) -> str:
         """Return the name of the target: that of its file."""
         return cls.__module__.rsplit(".", 1)[-1]
+
+    @property
+    def key(self) -> str:
+        """Name and options as JSON: equal for targets that ask the same."""
+        return json.dumps({"target": self.name(), **self.options()}, sort_keys=True)
 
     @property
     @abstractmethod

@@ -1,0 +1,73 @@
+"""What events of a run are made from: the base of all, of those that tell of tests, and of those of strategies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Seconds = float
+NOT_MEASURED = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A fact about the run.
+
+    >>> event = Event(step=3)
+    >>> event.step
+    3
+    """
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyEvent(Event):
+    """Base of the events of strategies: a subclass adds named numbers, or tuples with one number for each seed.
+
+    Two names mean something of their own: ``part``, a string, says what part of the net the numbers are about, and
+    ``seconds`` (a field with ``compare=False``) how long it took.
+
+    >>> event = StrategyEvent(step=3)
+    >>> event.step
+    3
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskTested(Event):
+    """Base of the events that tell how a task's test rows were answered, by seed.
+
+    ``sums`` are the sums over the rows that the measure of the task's target is a function of (`cl_engine.nn.target`), and
+    ``score`` is that measure. Where it is accuracy, the sums are the rows answered correctly and all rows.
+
+    >>> event = TaskTested(step=3, task_id=2, **counts((45, 44), 50))
+    >>> event.score, event.n_correct, event.n_total
+    ((0.9, 0.88), (45, 44), 50)
+    """
+
+    task_id: int
+    score: tuple[float, ...]
+    sums: tuple[tuple[float, ...], ...]
+
+    @property
+    def n_correct(self) -> tuple[int, ...]:
+        """Rows answered correctly, where the measure is accuracy; `NOT_MEASURED` for seeds that were stopped."""
+        return tuple(NOT_MEASURED if math.isnan(right) else int(right) for right, _ in self.sums)
+
+    @property
+    def n_total(self) -> int:
+        """Rows tested, where the measure is accuracy."""
+        return next((int(rows) for _, rows in self.sums if not math.isnan(rows)), 0)
+
+
+def counts(n_correct: Sequence[int], n_total: int) -> dict[str, Any]:
+    """Return score and sums of rows answered correctly, by seed, of as many rows tested.
+
+    >>> counts((45,), 50)
+    {'score': (0.9,), 'sums': ((45, 50),)}
+    """
+    score = tuple(right / n_total if n_total else math.nan for right in n_correct)
+    return {"score": score, "sums": tuple((right, n_total) for right in n_correct)}
