@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from cl_engine.event import NOT_MEASURED as NOT_MEASURED
-from cl_engine.event import Event as Event
-from cl_engine.event import Seconds as Seconds
-from cl_engine.event import StrategyEvent as StrategyEvent
-from cl_engine.event import TaskTested as TaskTested
-from cl_engine.event import counts as counts
+from cl_engine.core.event import NOT_MEASURED as NOT_MEASURED
+from cl_engine.core.event import Event as Event
+from cl_engine.core.event import Seconds as Seconds
+from cl_engine.core.event import StrategyEvent as StrategyEvent
+from cl_engine.core.event import TaskTested as TaskTested
+from cl_engine.core.event import counts as counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, NoReturn, Unpack
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.core.state import State
@@ -17,7 +16,9 @@ from cl_engine.data.stream import Experience, Setting
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.nn.net import Net
+from cl_engine.nn.target import Target
 from cl_engine.options import Configured
+from cl_engine.targets.classes import Classes
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import Curve, FitJob, FitOptions
 from cl_engine.training.fit_observer import FitObserver
@@ -70,6 +71,8 @@ class Strategy(Configured, ABC):
         setting: ``task``, ``domain`` or ``class``: what is told at test time, and which labels there are.
         train: the training options of the scenario.
         n_tasks: number of tasks of the stream, where the engine knows it; None: it does not, or the stream has no end.
+        target: what the task being learned asks for.
+        targets: says what a task asks for; None: all ask for classes, as many as the net has outputs.
         needs_labels: whether every experience must come with labels.
         rowwise: whether, where the task is not told, the answer to a row does not depend on the rows beside it; the rows of
             several tasks are then tested in one pass.
@@ -104,6 +107,8 @@ class Strategy(Configured, ABC):
         self.train.augmentation.check(net.input_shape)
         self.curve = Curve()
         self.n_tasks: int | None = None
+        self.target: Target = Classes.of(classes=net.outputs)
+        self.targets: Callable[[int], Target] | None = None
         self.journal: FitProgress | None = None  # of the experience being learned, where the engine keeps one
         self.observer: FitObserver | None = None  # of every fit, where something follows them batch by batch
         self.state: State = {}
@@ -124,7 +129,14 @@ class Strategy(Configured, ABC):
 
     @abstractmethod
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
-        """Return logits ``[S, N, C]`` for inputs ``[N, …]``; ``task_id`` None: the task is not told."""
+        """Return outputs ``[S, N, O]`` for inputs ``[N, …]``; ``[S, N, O, h, w]`` of a net whose head is read at places.
+
+        ``task_id`` None: the task is not told.
+        """
+
+    def check_targets(self, targets: Sequence[Target]) -> None:
+        """Raise a `UsageError` if the method has no meaning for what tasks of the stream ask for; the default serves all."""
+        return
 
     def fingerprint(self, task_id: int | None) -> int | None:
         """Return a number that says which answers this task would get now; None: unknown.
@@ -162,8 +174,8 @@ class Strategy(Configured, ABC):
         return self.net.one(params, x)
 
     def loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor) -> Tensor:
-        """Return the loss of one seed on a batch; the default is the cross-entropy of `logits`."""
-        return F.cross_entropy(self.logits(params, frozen, x), y)
+        """Return the loss of one seed on a batch; the default is that of what the task asks for, by `logits`."""
+        return self.target.loss(self.logits(params, frozen, x), y)
 
     def fit(
         self, params: Tree, loss: Callable[..., Tensor], experience: Experience, **options: Unpack[FitOptions]
@@ -188,6 +200,7 @@ class Strategy(Configured, ABC):
             step=experience.step,
             task_id=experience.task_id,
             logits=self.logits,
+            target=self.target,
             curve=self.curve if index == 0 else Curve(),
             index=index,
             rng_key=experience.key,
@@ -200,7 +213,12 @@ class Strategy(Configured, ABC):
     def learning(self, experience: Experience) -> Learning:
         """Run `learn`; called by the engine, and by nobody else. Fits are counted anew for every experience."""
         self._fits = 0
+        self.target = self.target_of(experience.task_id)
         yield from self.learn(experience)
+
+    def target_of(self, task_id: int) -> Target:
+        """Return what a task asks for."""
+        return Classes.of(classes=self.net.outputs) if self.targets is None else self.targets(task_id)
 
     def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
         """Return how many rows are fitted together at each experience, given how many come; as far as it can be said."""

@@ -56,7 +56,7 @@ def signalled_at(monkeypatch: pytest.MonkeyPatch, where: str, number: int, nth: 
     ("strategy", "where", "nth"),
     [
         ("finetune", "cl_engine.training.seed_group:SeedGroup.step", 10),
-        ("finetune", "cl_engine.engine.evaluator:n_correct", 7),
+        ("finetune", "cl_engine.engine.evaluator:Evaluator.sums", 7),
         ("finetune", "cl_engine.loggers.recorder:Recorder._write", 2),
         ("finetune", "cl_engine.checkpoints.file:save_file", 2),
         ("skill_recall", "cl_engine.recall.consolidation:_Group._step", 5),

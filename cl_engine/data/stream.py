@@ -172,6 +172,11 @@ class Stream(Configured):
     def test(self, task_id: int) -> Data:
         """Return the test rows of a task, in any order: a strategy is given them `Data.shuffled`."""
 
+    @property
+    def asks_classes(self) -> bool:
+        """Whether the stream knows no targets of its own: all tasks ask for one of as many classes as the net has outputs."""
+        return type(self).target is Stream.target
+
     def target(self, task_id: int) -> Target:
         """Return what a task asks for: by default one class a row."""
         return Classes.of(classes=self.outputs)
@@ -180,7 +185,7 @@ class Stream(Configured):
     def targets(self) -> tuple[Target, ...]:
         """The targets that there are in the stream, each once; of one without end that of its first task."""
         found: dict[str, Target] = {}
-        if type(self).target is Stream.target:
+        if self.asks_classes:
             return (self.target(0),)
         for target in map(self.target, range(self.n_tasks or 1)):
             found.setdefault(target.key, target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,22 +19,23 @@ from cl_engine.strategy import Strategy
 
 TEST_CACHE_BYTES = 512 * 2**20
 ROWS_TOGETHER = 2048
+ROWS_OF_PLACES = 256
 SPOT_CHECKS = 0.01  # share of the scores held to be unchanged
 
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """The result of testing tasks ``[n]``: right answers ``[n, S]`` among rows ``[n]``.
+    """The result of testing tasks ``[n]``: scores ``[n, S]``, and the sums ``[n, S, K]`` that they are functions of.
 
     ``reused``: as in the tests before, since the answers cannot have changed.
 
-    >>> TestResult(np.array([0]), np.array([[45, 44]]), np.array([50])).n_correct / 50
+    >>> TestResult(np.array([0]), np.array([[0.9, 0.88]]), np.array([[[45, 50], [44, 50]]])).score
     array([[0.9 , 0.88]])
     """
 
     task_ids: np.ndarray
-    n_correct: np.ndarray
-    n_total: np.ndarray
+    score: np.ndarray
+    sums: np.ndarray
     reused: bool = False
 
 
@@ -50,12 +51,14 @@ class Evaluator:
     >>> experiment = Experiment.of(small.scenario(), "finetune")
     >>> stream = experiment.stream()
     >>> evaluator = Evaluator(stream, experiment.build_strategy(stream))
-    >>> [result.n_total.tolist() for result in evaluator.untrained([0])]
-    [[50]]
+    >>> [result.sums[0, 0, 1] for result in evaluator.untrained([0])]
+    [np.float64(50.0)]
     """
 
     def __init__(self, stream: Stream, strategy: Strategy, spot_checks: float | None = None) -> None:
         self.stream, self.strategy, self.spot_checks = stream, strategy, spot_checks
+        if not stream.asks_classes:
+            strategy.targets = stream.target
         self._untrained: Strategy | None = None
         self._tests: OrderedDict[int, Data] = OrderedDict()
         self._cached = 0
@@ -107,12 +110,12 @@ class Evaluator:
         self._spot_checks(tasks, holds, step, known)
         for start, end in _stretches(holds):
             if holds[start]:
-                yield TestResult(tasks[start:end], *known.counts(tasks[start:end]), reused=True)
+                yield TestResult(tasks[start:end], *known.results(tasks[start:end]), reused=True)
                 continue
             for task, fingerprint in zip(task_ids[start:end], fingerprints[start:end], strict=True):
                 answered = self._measured(self.strategy, task)
                 if fingerprint is not None:
-                    known.note(task, fingerprint, answered.n_correct[0], int(answered.n_total[0]))
+                    known.note(task, fingerprint, answered.score[0], answered.sums[0])
                     self._here.add(task)
                 yield answered
 
@@ -127,15 +130,26 @@ class Evaluator:
                 continue
             x = torch.cat([test.x for _, test in waiting]) if len(waiting) > 1 else waiting[0][1].x
             parts = self.strategy.predict(x, None).split([len(test) for _, test in waiting], dim=1)
-            right = [n_correct(logits, test) for (_, test), logits in zip(waiting, parts, strict=True)]
-            tasks, tests = zip(*waiting, strict=True)
-            yield TestResult(np.array(tasks), np.array(right), np.array([len(test) for test in tests]))
+            for (task_id, test), outputs in zip(waiting, parts, strict=True):
+                yield self._result(task_id, self.strategy.target_of(task_id).sums_by_seed(outputs, test.y))
             waiting, rows = [], 0
 
     def _measured(self, learner: Strategy, task: int) -> TestResult:
-        test = self.test(task)
-        right = n_correct(learner.predict(test.x, self.told(task)), test)
-        return TestResult(np.array([task]), np.array([right]), np.array([len(test)]))
+        return self._result(task, self.sums(task, lambda x: learner.predict(x, self.told(task))))
+
+    def _result(self, task: int, sums: np.ndarray) -> TestResult:
+        return TestResult(np.array([task]), self.strategy.target_of(task).score(sums)[None], sums[None])
+
+    def sums(self, task: int, predict: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """Return the sums ``[S, K]`` over a task's test rows, for the outputs that ``predict`` gives for inputs.
+
+        Answers at places are many numbers a row, and are asked for and summed up some rows at a time.
+        """
+        test, target = self.test(task), self.strategy.target_of(task)
+        at_once = ROWS_OF_PLACES if target.places and self.stream.setting == "task" else max(1, len(test))
+        parts = zip(test.x.split(at_once), test.y.split(at_once), strict=True)
+        found: np.ndarray = np.sum([target.sums_by_seed(predict(x), y) for x, y in parts], axis=0)
+        return found
 
     def _forget(self, tasks: set[int]) -> None:
         """Drop the rows of tasks that are not tested as their scores hold, which they mostly do for good."""
@@ -152,19 +166,23 @@ class Evaluator:
             drawn = np.sort(drawn[np.argsort(draws[drawn])][: max(1, np.count_nonzero(~holds))])
         chosen: list[int] = tasks[drawn].tolist()
         for task in chosen:
-            self._check(task, step, known.counts(np.array([task]))[0][0].tolist())
+            self._check(task, step, *(last[0] for last in known.results(np.array([task]))))
 
-    def _check(self, task: int, step: int, last: list[int]) -> None:
+    def _check(self, task: int, step: int, last: np.ndarray, sums: np.ndarray) -> None:
         answered = self._measured(self.strategy, task)
-        now = answered.n_correct[0].tolist()
-        if now == last:
+        now = answered.sums[0]
+        differ = np.flatnonzero((now != sums[:, : now.shape[1]]).any(axis=1))
+        if not len(differ):
             return
-        pairs = zip(self.strategy.seeds, last, now, strict=True)
-        seed, before, after = next(pair for pair in pairs if pair[1] != pair[2])
+        place, measure = int(differ[0]), self.strategy.target_of(task).measure
+        told = f"reaches {measure.name} {answered.score[0, place]:.6g}", f"{last[place]:.6g}"
+        if measure.name == "accuracy":
+            (right, rows), before = now[place], sums[place, 0]
+            told = f"answers {right:.0f} of {rows:.0f} test rows correctly", f"{before:.0f}"
         raise RunFailed(
-            f"the strategy '{self.strategy.name()}' gives task {task} the fingerprint of before, but at step {step} answers "
-            f"{after} of {answered.n_total[0]} test rows correctly (seed {seed}), not {before}: its `fingerprint` leaves out "
-            "something that `predict` depends on"
+            f"the strategy '{self.strategy.name()}' gives task {task} the fingerprint of before, but at step {step} {told[0]} "
+            f"(seed {self.strategy.seeds[place]}), not {told[1]}: its `fingerprint` leaves out something that `predict` "
+            "depends on"
         )
 
 
@@ -172,12 +190,6 @@ def _stretches(values: np.ndarray) -> Iterator[tuple[int, int]]:
     """Yield where the longest stretches of equal values begin and end."""
     if len(values):
         yield from pairwise([0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)])
-
-
-@torch.inference_mode()
-def n_correct(logits: Tensor, test: Data) -> tuple[int, ...]:
-    """Return how many rows each seed answers correctly, for logits ``[S, N, C]``."""
-    return tuple((logits.argmax(dim=-1) == test.y).sum(dim=-1).tolist())
 
 
 def _bytes(data: Data) -> int:

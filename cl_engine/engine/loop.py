@@ -5,22 +5,26 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from cl_engine import events
 from cl_engine.checkpoints.store import Store
 from cl_engine.core.state import Memory, check_state
 from cl_engine.core.torch_defaults import under_torch_defaults
+from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.engine.agenda import Evaluate, Item, Learn
 from cl_engine.engine.checkpointer import Checkpointer
-from cl_engine.engine.evaluator import Evaluator, TestResult, n_correct
+from cl_engine.engine.evaluator import Evaluator, TestResult
 from cl_engine.engine.stopped_seeds import without_seeds
 from cl_engine.errors import RunFailed
-from cl_engine.events import CurvePoint, EarlierTaskTested, Event, NotFinite, ScoresReused
+from cl_engine.events import CurvePoint, EarlierTaskTested, Event, GuessScored, NotFinite, ScoresReused
 from cl_engine.metrics.running import Ledger
 from cl_engine.nn.flops import Flops
 from cl_engine.strategy import Strategy
@@ -119,6 +123,7 @@ class _Simulation:
         task = experience.task_id
         journal = self.strategy.journal = self.checkpointer.journal(item.step)
         yield events.TaskStarted(step=item.step, task_id=task, rows=len(experience.train))
+        yield from self._guess(experience)
         began = time.perf_counter() - (journal.seconds if journal else 0.0)
         for event in self.strategy.learning(experience):
             if isinstance(event, TrainingProbe):
@@ -151,6 +156,16 @@ class _Simulation:
     @cached_property
     def _memory(self) -> Memory:
         return Memory(self.strategy.drawn().state)
+
+    def _guess(self, experience: Experience) -> Iterator[Event]:
+        """Tell what a guess comes to, where a task that asks for something else than classes arrives for the first time."""
+        task = experience.task_id
+        if self.stream.only_accuracy or self.ledger.met(task) or not experience.labelled:
+            return
+        guess = self.strategy.target_of(task).guess(experience.train.y)
+        places = () if guess.ndim < 2 else guess.shape[1:]
+        sums = self.evaluator.sums(task, lambda x: guess.expand(1, len(x), len(guess), *places))
+        yield GuessScored(step=experience.step, task_id=task, score=self._scored(task, sums)[0][0])
 
     def _stop(self, event: NotFinite) -> Iterator[Event]:
         """Go on without the seeds whose loss is not finite."""
@@ -185,17 +200,20 @@ class _Simulation:
 
     def _curve_point(self, event: TrainingProbe, task: int) -> CurvePoint:
         began = time.perf_counter()
-        test = self.evaluator.test(task)
-        right = n_correct(event.predict(test.x), test)
+        score, sums = self._scored(task, self.evaluator.sums(task, event.predict))
         return CurvePoint(
             step=event.step,
             task_id=task,
             batch=event.batch,
             epoch=event.epoch,
-            n_correct=right,
-            n_total=len(test),
+            score=score,
+            sums=sums,
             seconds=time.perf_counter() - began,
         )
+
+    def _scored(self, task: int, sums: np.ndarray) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+        """Return score and sums of a task by seed, as events tell them."""
+        return tuple(self.strategy.target_of(task).score(sums).tolist()), tuple(map(tuple, sums.tolist()))
 
     def _earlier(self, event: TrainingProbe, task: int) -> Iterator[EarlierTaskTested]:
         """Test the first tasks met with the weights as they are now, where the strategy can say what they answer."""
@@ -204,34 +222,41 @@ class _Simulation:
         params = event.params() if met else {}
         for other in met:
             began = time.perf_counter()
-            test, told = self.evaluator.test(other), self.evaluator.told(other)
-            logits = self.strategy.predict_midway(params, test.x, told)
-            if logits is None:
+            told = self.evaluator.told(other)
+            if self.strategy.predict_midway(params, self.evaluator.test(other).x[:1], told) is None:
                 return
+            predict = partial(self._answered_midway, params, told)
+            score, sums = self._scored(other, self.evaluator.sums(other, predict))
             yield EarlierTaskTested(
                 step=event.step,
                 task_id=other,
                 batch=event.batch,
                 epoch=event.epoch,
-                n_correct=n_correct(logits, test),
-                n_total=len(test),
+                score=score,
+                sums=sums,
                 seconds=time.perf_counter() - began,
             )
+
+    def _answered_midway(self, params: Tree, told: int | None, x: Tensor) -> Tensor:
+        found = self.strategy.predict_midway(params, x, told)
+        assert found is not None  # it was asked for one row before
+        return found
 
     def _evaluate(self, item: Evaluate) -> Iterator[Event]:
         began = time.perf_counter()
         row = self.ledger.row(item.step)
         for answered in self._answers(item):
-            self.ledger.put(answered.task_ids, answered.n_correct, answered.n_total)
+            self.ledger.put(answered.task_ids, answered.score)
             held = ScoresReused(
                 step=item.step,
                 evaluation=row,
                 task_ids=answered.task_ids,
-                n_correct=answered.n_correct,
-                n_total=answered.n_total,
+                score=answered.score,
+                sums=answered.sums,
             )
             yield from [held] if answered.reused else events.cells(held)
-        scores = {name: tuple(values.tolist()) for name, values in self.ledger.scores().items()}
+        measure_of = None if self.stream.only_accuracy else lambda task: self.strategy.target_of(task).measure
+        scores = {name: tuple(values.tolist()) for name, values in self.ledger.scores(measure_of).items()}
         yield events.Scored(step=item.step, evaluation=row, seconds=time.perf_counter() - began, **scores)
 
     def _answers(self, item: Evaluate) -> Iterator[TestResult]:

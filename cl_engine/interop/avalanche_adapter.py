@@ -17,6 +17,7 @@ from cl_engine.events import EpochEnded, Progress
 from cl_engine.interop.open_options import opened
 from cl_engine.interop.recipe import NEEDS_NO_TASK, WITH_MASKS, Heads, Recipe
 from cl_engine.nn.net import Net
+from cl_engine.nn.target import Target
 from cl_engine.options import checked, option
 from cl_engine.runs.signals import Stopped
 from cl_engine.strategy import Learning, Strategy
@@ -37,7 +38,7 @@ class AvalancheAdapter(Strategy):
     'EWC'
     """
 
-    target: ClassVar[str] = ""
+    avalanche_class: ClassVar[str] = ""
 
     heads: Literal["auto", "one", "per task"] = option(
         "auto", "one head for all tasks, or one for each; auto: one for each where the task is told"
@@ -60,11 +61,11 @@ class AvalancheAdapter(Strategy):
         """
         self.arguments: dict[str, Any] = {}
         super().__init__(net, seeds=seeds, setting=setting, train=train, **options)
-        if not self.target:
+        if not self.avalanche_class:
             raise UsageError("which of Avalanche's strategies? Say avalanche:EWC, avalanche:Replay, …")
-        several = setting == "task" and self.target not in WITH_MASKS | NEEDS_NO_TASK
+        several = setting == "task" and self.avalanche_class not in WITH_MASKS | NEEDS_NO_TASK
         heads: Heads = ("per task" if several else "one") if self.heads == "auto" else self.heads
-        self.recipe = Recipe(self.target, self.arguments, net, self.train, setting, heads, self.plugins)
+        self.recipe = Recipe(self.avalanche_class, self.arguments, net, self.train, setting, heads, self.plugins)
         self.recipe.check()
         # strategies restored for predicting, and those that learned last, with the state that each belongs to
         self._twins: list[Any] = []
@@ -79,7 +80,7 @@ class AvalancheAdapter(Strategy):
     @classmethod
     def name(cls) -> str:
         """Return the name on the command line."""
-        return f"avalanche:{cls.target}"
+        return f"avalanche:{cls.avalanche_class}"
 
     def configure(self, options: Mapping[str, Any], where: str = "") -> None:
         """Check and set our options; what is left over becomes ``arguments`` of Avalanche's class."""
@@ -91,6 +92,12 @@ class AvalancheAdapter(Strategy):
     def options(self) -> dict[str, Any]:
         """Return our options in force, and the arguments of Avalanche's class."""
         return {**super().options(), **self.arguments}
+
+    def check_targets(self, targets: Sequence[Target]) -> None:
+        """Raise a `UsageError` if a task asks for something else than classes."""
+        odd = next((target for target in targets if target.name() != "classes"), None)
+        if odd is not None:
+            raise UsageError(f"{self.name()} learns classes alone, and a task of the stream asks for {odd.name()}")
 
     def start(self) -> State:
         """Return what the strategies hold as they are made."""
@@ -281,5 +288,5 @@ def named(rest: str) -> type[AvalancheAdapter]:
     return type(
         rest.rpartition(":")[2],
         (AvalancheAdapter,),
-        {"target": rest, "__module__": __name__, "__doc__": AvalancheAdapter.__doc__},
+        {"avalanche_class": rest, "__module__": __name__, "__doc__": AvalancheAdapter.__doc__},
     )

@@ -6,8 +6,9 @@ definitions are those of `metrics`, which computes them from the whole matrix; a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,28 +18,51 @@ from cl_engine.metrics.catalogue import SCORES
 Row = np.ndarray
 
 
+class Direction(Protocol):
+    """Measures as far as a ledger asks them: whether more is better.
+
+    >>> from cl_engine.nn.target import Measure
+    >>> Measure("mean_angle", "degree", higher=False).higher
+    False
+    """
+
+    @property
+    def higher(self) -> bool:
+        """Whether more is better."""
+
+
 class ScoreCache:
     """Keeps the last tests of tasks whose answers have a fingerprint; they hold while it stays the same.
 
     >>> cache = ScoreCache(seeds=2)
-    >>> cache.note(0, 7, [45, 44], 50)
+    >>> cache.note(0, 7, np.array([0.9, 0.88]), np.array([[45, 50], [44, 50]]))
     >>> cache.hold(np.array([0]), [7])
     array([ True])
     """
 
-    def __init__(self, seeds: int, rows: np.ndarray | None = None) -> None:
-        """Start from ``rows [n, 3 + S]``: the task, its fingerprint, the rows tested, and the right answers by seed."""
-        self._rows = np.full(
-            (0, 3 + seeds), -1, dtype=np.int64
-        )  # that of a task at its place; its number, −1: not known
-        if rows is not None and len(rows):
-            self._reach(int(rows[:, 0].max()))
-            self._rows[rows[:, 0]] = rows
+    def __init__(self, seeds: int) -> None:
+        """Know nothing yet; each test has as many ``seeds``."""
+        self._keys = np.full((0, 2), -1, dtype=np.int64)  # at a task's place its number, −1: not known, and fingerprint
+        self._score = np.full((0, seeds), np.nan)
+        self._sums = np.full((0, seeds, 2), np.nan)
 
-    @property
-    def rows(self) -> np.ndarray:
-        """What was last noted of each task, ``[n, 3 + S]``."""
-        return self._rows[self._rows[:, 0] >= 0]
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what was last noted of each task: ``keys [n, 2]``, ``score [n, S]`` and ``sums [n, S, K]``."""
+        there = self._keys[:, 0] >= 0
+        return {"keys": self._keys[there], "score": self._score[there], "sums": self._sums[there]}
+
+    def restore(self, state: Mapping[str, np.ndarray] | np.ndarray) -> None:
+        """Take up what `state` returned, or, before log format 2.0, rows ``[n, 3 + S]``: task, fingerprint, rows, right."""
+        if isinstance(state, Mapping):
+            keys, score, sums = (np.asarray(state[name]) for name in ("keys", "score", "sums"))
+        else:
+            keys, right, rows = state[:, :2], state[:, 3:].astype(float), state[:, 2:3].astype(float)
+            sums = np.stack([right, np.broadcast_to(rows, right.shape)], axis=2)
+            score = right / rows
+        if len(keys):
+            self._reach(int(keys[:, 0].max()))
+            self._widen(sums.shape[2])
+            self._keys[keys[:, 0]], self._score[keys[:, 0]], self._sums[keys[:, 0]] = keys, score, sums
 
     def hold(self, task_ids: np.ndarray, fingerprints: Sequence[int | None]) -> np.ndarray:
         """Return for which tasks the last test had this fingerprint, ``[n]``."""
@@ -47,34 +71,44 @@ class ScoreCache:
             there = np.array([fingerprint is not None for fingerprint in fingerprints], dtype=bool)
         now = _integers([fingerprint or 0 for fingerprint in fingerprints])
         self._reach(int(task_ids.max(initial=-1)))
-        rows = self._rows[task_ids, :2]
+        rows = self._keys[task_ids]
         holds: np.ndarray = there & (rows[:, 0] >= 0) & (rows[:, 1] == now)
         return holds
 
-    def note(self, task_id: int, fingerprint: int, n_correct: Sequence[int], n_total: int) -> None:
-        """Take in a test."""
+    def note(self, task_id: int, fingerprint: int, score: np.ndarray, sums: np.ndarray) -> None:
+        """Take in a test: score ``[S]`` and sums ``[S, K]``."""
         self._reach(task_id)
-        self._rows[task_id] = _integers([task_id, fingerprint, n_total, *n_correct])
+        self._widen(sums.shape[1])
+        self._keys[task_id], self._score[task_id] = _integers([task_id, fingerprint]), score
+        self._sums[task_id] = np.nan
+        self._sums[task_id, :, : sums.shape[1]] = sums
 
-    def counts(self, task_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the right answers ``[n, S]`` and the rows tested ``[n]`` of the last tests of these tasks."""
-        rows = self._rows[task_ids]
-        return rows[:, 3:], rows[:, 2]
+    def results(self, task_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores ``[n, S]`` and sums ``[n, S, K]`` of the last tests of these tasks; NaN behind a task's last sum."""
+        return self._score[task_ids], self._sums[task_ids]
 
     def _reach(self, task_id: int) -> None:
-        missing = task_id + 1 - len(self._rows)
+        missing = task_id + 1 - len(self._keys)
         if missing > 0:
-            room = max(missing, len(self._rows) // 4)
-            self._rows = np.concatenate([self._rows, np.full((room, self._rows.shape[1]), -1, dtype=np.int64)])
+            room = max(missing, len(self._keys) // 4)
+            self._keys = np.concatenate([self._keys, np.full((room, 2), -1, dtype=np.int64)])
+            self._score, self._sums = (
+                np.concatenate([held, np.full((room, *held.shape[1:]), np.nan)]) for held in (self._score, self._sums)
+            )
+
+    def _widen(self, sums: int) -> None:
+        more = sums - self._sums.shape[2]
+        if more > 0:
+            self._sums = np.pad(self._sums, ((0, 0), (0, 0), (0, more)), constant_values=np.nan)
 
 
 class Ledger:
-    """Keeps for each task when it was first learned, and its accuracy untrained, just before, just after, and at best.
+    """Keeps for each task when it was first learned, and its score untrained, just before, just after, and at best.
 
     >>> ledger = Ledger(seeds=1)
     >>> ledger.learned(0, 0); ledger.row(0)
     0
-    >>> ledger.put(np.array([0]), np.array([[45]]), np.array([50]))
+    >>> ledger.put(np.array([0]), np.array([[0.9]]))
     >>> float(ledger.scores()["acc"][0])
     0.9
     """
@@ -106,37 +140,57 @@ class Ledger:
         self._table["now"][:] = np.nan
         return step + 1 if self.from_untrained else step
 
-    def put(self, task_ids: np.ndarray, n_correct: np.ndarray, n_total: np.ndarray) -> None:
-        """Enter cells of the open row, of different tasks ``[n]``: right answers ``[n, S]`` of rows ``[n]`` or ``[n, S]``."""
+    def met(self, task_id: int) -> bool:
+        """Return whether a task has been learned."""
+        return task_id < len(self.first_learned) and bool(self.first_learned[task_id] >= 0)
+
+    def put(self, task_ids: np.ndarray, score: np.ndarray) -> None:
+        """Enter cells of the open row: scores ``[n, S]`` of different tasks ``[n]``."""
         self._reach(int(task_ids.max()))
-        total = np.where(n_total > 0, n_total, np.nan)
-        accuracy = n_correct / total.reshape(len(total), -1)
-        accuracy[:, list(self.stopped)] = np.nan
+        score = np.array(score, dtype=float)
+        score[:, list(self.stopped)] = np.nan
         table, first = self._table, self.first_learned[task_ids]
-        table["now"][task_ids] = accuracy
+        table["now"][task_ids] = score
         if self.step < 0:
-            table["untrained"][task_ids] = accuracy
+            table["untrained"][task_ids] = score
             return
         new, own = first < 0, first == self.step
-        table["before"][task_ids[new]], self.before_at[task_ids[new]] = accuracy[new], self.step
-        table["after"][task_ids[own]] = accuracy[own]
+        table["before"][task_ids[new]], self.before_at[task_ids[new]] = score[new], self.step
+        table["after"][task_ids[own]] = score[own]
 
-    def scores(self) -> dict[str, Row]:
-        """Close the open row and return ``{"acc", "bwt", "fwt", "forgetting"}: [S]``; NaN where not defined or measured."""
-        table = self._table
+    def scores(self, measure_of: Callable[[int], Direction] | None = None) -> dict[str, Row]:
+        """Close the open row and return ``{"acc", "bwt", "fwt", "forgetting"}: [S]``; NaN where not defined or measured.
+
+        ``measure_of`` says what a task is measured by; None: all by one of which more is better. Where tasks met differ in
+        it, a mean over them would mean nothing, and all are NaN.
+        """
+        table, better = self._table, 1.0  # or −1: less is better
+        if measure_of is not None:
+            known = {measure_of(int(task)) for task in np.flatnonzero(self.first_learned >= 0)}
+            better = math.nan if len(known) > 1 else 1.0 if all(measure.higher for measure in known) else -1.0
         first = self.first_learned
         met = (first >= 0) & (first <= self.step)
         old = met & (first < self.step)
         late = met & (first > 0)
         result = {
-            "acc": _mean(table["now"][met]),
-            "bwt": _mean(table["now"][old] - table["after"][old]),
-            "fwt": _mean(table["before"][late] - table["untrained"][late]),
-            "forgetting": _mean(table["best"][old] - table["now"][old]),
+            "acc": _mean(table["now"][met]) * abs(better),
+            "bwt": _mean(table["now"][old] - table["after"][old]) * better,
+            "fwt": _mean(table["before"][late] - table["untrained"][late]) * better,
+            "forgetting": _mean(table["best"][old] - table["now"][old]) * better,
         }
         if self.step >= 0:
-            table["best"] = np.fmax(table["best"], table["now"])
+            table["best"] = self._best(measure_of)
         return {name: result[name] for name in SCORES}
+
+    def _best(self, measure_of: Callable[[int], Direction] | None) -> np.ndarray:
+        """Return the best score of each task so far, by the direction of its measure."""
+        best, now = self._table["best"], self._table["now"]
+        found: np.ndarray = np.fmax(best, now)
+        if measure_of is not None:
+            tested = np.flatnonzero(np.isfinite(now).any(axis=1)).tolist()
+            less = [task for task in tested if not measure_of(task).higher]
+            found[less] = np.fmin(best[less], now[less])
+        return found
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the ledger: arrays and lists."""
@@ -146,7 +200,7 @@ class Ledger:
             "stopped": sorted(self.stopped),
             "first_learned": self.first_learned.copy(),
             "before_at": self.before_at.copy(),
-            "measured": self.known.rows,
+            "measured": self.known.state(),
             **{name: values.copy() for name, values in self._table.items()},
         }
 
@@ -159,7 +213,7 @@ class Ledger:
             np.array(state[name], dtype=np.int64) for name in ("first_learned", "before_at")
         )
         ledger.stopped = set(state.get("stopped", ()))
-        ledger.known = ScoreCache(ledger.seeds, np.asarray(state["measured"]))
+        ledger.known.restore(state["measured"])
         ledger._table = {name: np.array(state[name]) for name in cls.ARRAYS}
         return ledger
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,8 +14,9 @@ from cl_engine.events import Event
 from cl_engine.modules.division import division
 from cl_engine.modules.events import NOBODY, ModuleAdded, PathChosen, PathStep, SourceScored
 from cl_engine.modules.library import Library
-from cl_engine.modules.transferability import neighbours_among
+from cl_engine.modules.transferability import compared, neighbours_among, pooled
 from cl_engine.nn.net import Net, Params
+from cl_engine.nn.target import Target, quality
 
 
 class Growth:
@@ -23,7 +24,8 @@ class Growth:
 
     >>> from cl_engine.runs.plugins import net_builder
     >>> net = Net(net_builder("mlp", {"hidden": [6, 5]}, (1, 2, 2), 3), (1, 2, 2))
-    >>> Growth(net, [0, 1]).depths
+    >>> from cl_engine.targets.classes import Classes
+    >>> Growth(net, [0, 1], lambda task_id: Classes.of(classes=3)).depths
     3
 
     Attributes:
@@ -31,8 +33,9 @@ class Growth:
         depths: number of modules on a path, the head among them.
     """
 
-    def __init__(self, net: Net, seeds: Sequence[int]) -> None:
-        self._net, self._seeds = net, list(seeds)
+    def __init__(self, net: Net, seeds: Sequence[int], target_of: Callable[[int], Target]) -> None:
+        """Grow over modules of this net; ``target_of`` says what a task asks for."""
+        self._net, self._seeds, self._target_of = net, list(seeds), target_of
         self.parts = division(net)
         self.library = Library(net, self.parts)
         self.depths = self.library.depths
@@ -85,12 +88,13 @@ class Growth:
         """
         scores: list[tuple[float, ...]] = []
         train, validation = experience.train.spread(rows), experience.validation.spread(rows)
+        known, wanted = (compared(self._target_of(experience.task_id), part.y) for part in (train, validation))
         for task in range(len(state["paths"])):
             params = self.net_of(state, task)
             pairs = zip(
                 self._net.all_features(params, train.x), self._net.all_features(params, validation.x), strict=True
             )
-            scores.append(tuple(neighbours_among(f, train.y, g, validation.y, k=k) for f, g in pairs))
+            scores.append(tuple(neighbours_among(pooled(f), known, pooled(g), wanted, k=k) for f, g in pairs))
             yield SourceScored(step=experience.step, task_id=experience.task_id, source=task, score=scores[-1])
         by_seed = zip(*scores, strict=True) if scores else [()] * len(self._seeds)
         return [sorted(range(len(own)), key=lambda task, own=own: -own[task]) for own in by_seed]  # type: ignore[misc]
@@ -100,13 +104,14 @@ class Growth:
         return torch.stack([state["paths"].rows[seed, task] for seed, task in enumerate(tasks)])
 
     def same_outputs(self, state: State, tasks: Sequence[int], experience: Experience) -> bool:
-        """Return whether all these tasks have as many classes as the experience, so that their heads would fit it."""
-        return all(int(state["classes"][0, task]) == experience.classes for task in tasks)
+        """Return whether all these tasks ask for the same as the experience, so that their heads would fit it."""
+        wanted = experience.classes, self._target_of(experience.task_id).key
+        return all((int(state["classes"][0, task]), self._target_of(task).key) == wanted for task in tasks)
 
     def accuracy(self, params: Params, experience: Experience) -> Tensor:
-        """Return the accuracy on validation rows, ``[S]``."""
+        """Return the score on validation rows, ``[S]``, more of which is better: accuracy of classes."""
         rows = experience.validation
-        return (self._net.all(params, rows.x).argmax(dim=-1) == rows.y).float().mean(dim=-1)
+        return quality(self._target_of(experience.task_id), self._net.all(params, rows.x), rows.y)
 
     def keep(
         self,

@@ -52,7 +52,12 @@ def refined(orders: Orders, order: Tensor, score: Callable[[Tensor], Tensor], sw
 def beside(rows: Sequence[Tensor]) -> Tensor:
     """Return rows of several tasks ``[N, …]`` beside each other, ``[most, tasks, …]``, those of shorter ones again."""
     longest = max(map(len, rows))
-    return torch.stack([own[torch.arange(longest, device=own.device) % len(own)] for own in rows], dim=1)
+    return torch.stack([repeated(own, longest) for own in rows], dim=1)
+
+
+def repeated(rows: Tensor, count: int) -> Tensor:
+    """Return as many rows, those there are from the start again where they are too few."""
+    return rows[torch.arange(count, device=rows.device) % len(rows)]
 
 
 def best_of(tried: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cl_engine.nn.target import Target
+
 Proxy = Literal["knn", "linear", "leep", "h_score"]
+OF_CLASSES = ("leep", "h_score")  # those that tell of nothing else
 ROWS_AT_ONCE = 1024
 
 
@@ -21,7 +24,8 @@ def transferability_score(
         proxy: which proxy; the functions below.
         features: what the net's head would read, ``[N, d]``.
         logits: what its own head says, ``[N, Z]``; read by ``leep`` alone.
-        labels: labels of the task, ``[N]``, from 0.
+        labels: labels of the task, ``[N]``, from 0; or vectors ``[N, D]`` (`compared`), of which the share of variance that is
+            explained tells.
         k: neighbours that vote, for ``knn``.
         cosine: ``knn`` compares directions instead of distances.
     """
@@ -35,28 +39,38 @@ def transferability_score(
 def nearest_neighbours(features: Tensor, labels: Tensor, *, k: int = 1, cosine: bool = False) -> float:
     """Return the leave-one-out accuracy of k nearest neighbours, the mean over classes (Puigcerver et al. 2021).
 
-    A row is never its own neighbour. Of classes with as many votes, that of the nearest neighbour among them wins.
+    A row is never its own neighbour. Of classes with as many votes, that of the nearest neighbour among them wins. Of
+    vectors it is the mean of the neighbours' that counts, and the share of variance it explains.
     """
     features = F.normalize(features, dim=1) if cosine else features
     k = min(k, len(features) - 1)
     if k < 1:
         return 0.0
-    classes, found = int(labels.max()) + 1, []
+    classes, found = (0 if labels.ndim > 1 else int(labels.max()) + 1), []
     for start in range(0, len(features), ROWS_AT_ONCE):
         part = features[start : start + ROWS_AT_ONCE]
         distance = torch.cdist(part, features, compute_mode="donot_use_mm_for_euclid_dist")
         distance[torch.arange(len(part)), torch.arange(start, start + len(part))] = torch.inf
-        votes = F.one_hot(labels[distance.topk(k, largest=False).indices], classes).double()
+        nearest = labels[distance.topk(k, largest=False).indices]
+        if not classes:
+            found.append(nearest.mean(dim=1))
+            continue
+        votes = F.one_hot(nearest, classes).double()
         # a vote of a nearer neighbour counts a little more: it decides between equals
         weights = 1 - torch.arange(k, dtype=torch.float64, device=features.device) * (1e-3 / k)
         found.append((votes * weights.reshape(1, k, 1)).sum(dim=1).argmax(dim=1))
-    return _balanced(torch.cat(found), labels)
+    return _balanced(torch.cat(found), labels) if classes else explained(torch.cat(found), labels)
 
 
 def neighbours_among(known: Tensor, labels: Tensor, asked: Tensor, right: Tensor, *, k: int) -> float:
-    """Return the accuracy on ``asked [M, d]`` of k nearest neighbours among ``known [N, d]`` (Veniat et al. 2021, §4)."""
+    """Return the accuracy on ``asked [M, d]`` of k nearest neighbours among ``known [N, d]`` (Veniat et al. 2021, §4).
+
+    Where labels are vectors, the share of variance that the mean of the neighbours explains.
+    """
     distance = torch.cdist(asked, known, compute_mode="donot_use_mm_for_euclid_dist")
     nearest = labels[distance.topk(min(k, len(known)), largest=False).indices]
+    if labels.ndim > 1:
+        return explained(nearest.mean(dim=1), right)
     return float((nearest.mode(dim=1).values == right).float().mean())
 
 
@@ -70,12 +84,13 @@ def linear_probe(features: Tensor, labels: Tensor, ridge: float = 1e-2) -> float
     x = torch.cat(
         [(x - x.mean(dim=0)) / x.std(dim=0).clamp_min(1e-8), torch.ones(len(x), 1, dtype=x.dtype).to(x)], dim=1
     )
-    y = 2.0 * F.one_hot(labels, int(labels.max()) + 1).to(x) - 1
+    of_vectors = labels.ndim > 1
+    y = labels.to(x) if of_vectors else 2.0 * F.one_hot(labels, int(labels.max()) + 1).to(x) - 1
     gram = x.T @ x + ridge * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     back = torch.linalg.solve(gram, x.T)
     leverage = (x * back.T).sum(dim=1, keepdim=True).clamp_max(1 - 1e-9)
     left_out = (x @ (back @ y) - leverage * y) / (1 - leverage)
-    return _balanced(left_out.argmax(dim=1), labels)
+    return explained(left_out, y) if of_vectors else _balanced(left_out.argmax(dim=1), labels)
 
 
 def leep(logits: Tensor, labels: Tensor) -> float:
@@ -95,6 +110,22 @@ def h_score(features: Tensor, labels: Tensor) -> float:
     expected = means[labels]
     covariance, between = x.T @ x / len(x), expected.T @ expected / len(x)
     return float(torch.trace(torch.linalg.pinv(covariance, hermitian=True, rtol=1e-8) @ between))
+
+
+def pooled(features: Tensor) -> Tensor:
+    """Return features ``[N, width]``: of maps ``[N, width, h, w]`` the mean over their places."""
+    return features.flatten(2).mean(dim=2) if features.ndim > 2 else features
+
+
+def compared(target: Target, y: Tensor) -> Tensor:
+    """Return labels as proxies compare them: class numbers ``[N]`` as they are, all else as vectors ``[N, D]``."""
+    return y if y.ndim == 1 and not y.is_floating_point() else target.vectors(y)
+
+
+def explained(found: Tensor, wanted: Tensor) -> float:
+    """Return 1 less the squared error of vectors ``[N, D]`` over their variance."""
+    off = (found - wanted).square().sum()
+    return float(1 - off / (wanted - wanted.mean(dim=0)).square().sum().clamp_min(1e-12))
 
 
 def _balanced(found: Tensor, labels: Tensor) -> float:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.core.bank import Bank
@@ -14,6 +13,7 @@ from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
+from cl_engine.nn.target import Target
 from cl_engine.nn.task_heads import empty_heads, head_of, mixed_logits, row_of
 
 
@@ -29,6 +29,7 @@ class Learner(Protocol):
     seeds: list[int]
     setting: Any
     state: State
+    target: Target
 
 
 class SharedNet:
@@ -122,8 +123,16 @@ class SharedNet:
         return mixed_logits(self._learner.net, params["net"], params["heads"], x, t)
 
     def task_loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-        """Return the cross-entropy of `task_logits`."""
-        return F.cross_entropy(self.task_logits(params, frozen, x, t), y)
+        """Return the loss of what the task being learned asks for, of `task_logits`."""
+        return self.loss_of(self._learner.target)(params, frozen, x, y, t)
+
+    def loss_of(self, target: Target) -> Callable[..., Tensor]:
+        """Return the loss of rows of tasks that ask for this, given as `task_loss` is given them."""
+
+        def loss(params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+            return target.loss(self.task_logits(params, frozen, x, t), y)
+
+        return loss
 
     def logits_at(self, place: int) -> Callable[[Tree, Tree | None, Tensor], Tensor]:
         """Return `task_logits` for rows that are all of the task at this place, to be tested with while learning."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -125,15 +126,35 @@ class Target(Configured, ABC):
         """Return what outputs ``[N, O, …]`` say, in the form of labels."""
         return outputs[:, : self.outputs]
 
+    def vectors(self, y: Tensor) -> Tensor:
+        """Return labels as vectors ``[N, D]``, near each other where answers would be: what neighbours are averaged over."""
+        return y.flatten(1).float()
+
+    @torch.inference_mode()
+    def sums_by_seed(self, outputs: Tensor, y: Tensor) -> np.ndarray:
+        """Return the sums over rows of every seed ``[S, K]``, for outputs ``[S, N, O, …]`` and labels ``[N, …]``."""
+        return np.stack([self.sums(own, y).cpu().numpy() for own in outputs])
+
     def fault(self, y: np.ndarray) -> str:
         """Return what is wrong with labels ``[N, …]``, as the rest of a sentence about them; empty: nothing."""
         return ""
 
 
+def quality(target: Target, outputs: Tensor, y: Tensor) -> Tensor:
+    """Return the measure of every seed's answers ``[S]``, turned so that more is better; −∞ where it is not defined."""
+    found = target.score(target.sums_by_seed(outputs, y)) * (1 if target.measure.higher else -1)
+    return torch.from_numpy(np.where(np.isnan(found), -np.inf, found)).to(outputs.device, torch.float32)
+
+
 def of_rows(outputs: Tensor, count: int) -> Tensor:
     """Return the first ``count`` outputs a row ``[N, count]``, averaged over the places of maps."""
-    own = outputs[:, :count]
+    own = outputs if outputs.shape[1] == count else outputs[:, :count]
     return own.flatten(2).mean(dim=2) if own.ndim > 2 else own
+
+
+def pooled(maps: Tensor) -> Tensor:
+    """Return maps ``[N, C, H, W]`` as vectors ``[N, D]``: the means of at most eight by eight parts."""
+    return F.adaptive_avg_pool2d(maps.float(), (min(8, maps.shape[2]), min(8, maps.shape[3]))).flatten(1)
 
 
 def at_places(outputs: Tensor, count: int, size: tuple[int, ...]) -> Tensor:

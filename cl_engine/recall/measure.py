@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cl_engine.data.stream import Experience
 from cl_engine.nn.net import Net, Params
+from cl_engine.nn.target import Target, quality
 from cl_engine.recall.manifest import Manifest
 from cl_engine.recall.sketch import Sketches
 from cl_engine.recall.stop import Probe, agreement
@@ -51,17 +52,17 @@ def nearness_to_originals(
     return numbers
 
 
-def probing(net: Net, manifest: Manifest, rest: Params, experience: Experience) -> Probe:
-    """Return a function that measures the accuracy of weights ``[G, P]`` on rows of an experience, with ``rest`` beside them.
+def probing(net: Net, manifest: Manifest, rest: Params, experience: Experience, target: Target) -> Probe:
+    """Return a function that scores weights ``[G, P]`` on rows of an experience, with ``rest`` beside them; more is better.
 
     Validation rows, or training rows (evenly from all classes) where the scenario sets none aside.
     """
     data = experience.validation if len(experience.validation) else experience.train
     rows = data.spread(PROBE_ROWS)
 
-    def accuracy(members: Sequence[int], vector: Tensor) -> Tensor:
+    def score(members: Sequence[int], vector: Tensor) -> Tensor:
         own = {name: tensor[list(members)] for name, tensor in rest.items()}
         logits = net.all(manifest.params(vector, own), rows.x)
-        return (logits.argmax(dim=-1) == rows.y).to(torch.float32).mean(dim=1)
+        return quality(target, logits, rows.y)
 
-    return accuracy
+    return score

@@ -7,7 +7,6 @@ from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.core import rng
@@ -20,10 +19,11 @@ from cl_engine.events import Event
 from cl_engine.masks.norms import TaskNorms
 from cl_engine.modules.events import OrderTried, SourceScored
 from cl_engine.modules.pools import Mix, Orders
-from cl_engine.modules.reordering import beside, best_of, certainty, order_events, refined
-from cl_engine.modules.transferability import nearest_neighbours
+from cl_engine.modules.reordering import beside, best_of, certainty, order_events, refined, repeated
+from cl_engine.modules.transferability import compared, nearest_neighbours, pooled
 from cl_engine.nn.head import HEAD
 from cl_engine.nn.net import Params
+from cl_engine.nn.target import quality
 from cl_engine.nn.task_heads import empty_heads, head_for, row_of
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
@@ -99,7 +99,7 @@ class Compose(Strategy):
                 order = yield from self._nearest(experience)
             params = {"orders": {"0": order}, "own": {"0": own}}
             frozen = {"shared": self.state.get("shared", {}), "blocks": self.state["blocks"]}
-            rows = (experience.train.x.unsqueeze(1), experience.train.y.unsqueeze(1))
+            rows = (experience.train.x.unsqueeze(1), experience.train.y)
             fitted = yield from self._fitted(params, experience, rows, frozen)
             if "own" in fitted:
                 self._keep(task, fitted["orders"]["0"], fitted["own"]["0"])
@@ -178,30 +178,29 @@ class Compose(Strategy):
             **own.get("head", {}),
         }
 
-    def _answered(
-        self, params: Tree, frozen: Tree | None, key: str, x: Tensor, temperature: Scalar, hard: Scalar
-    ) -> Tensor:
-        """Return logits of one seed for rows of one task, with blocks in shares."""
+    def _answered(self, params: Tree, frozen: Tree | None, key: str, x: Tensor, *how: Scalar) -> Tensor:
+        """Return logits of one seed for rows of one task, with blocks in shares: given temperature, and whether hard."""
         tree = {**(frozen or {}), **params}
         own = tree.get("own", {}).get(key, {})
-        shares = self._orders.chances(tree["orders"][key], temperature, hard)
+        shares = self._orders.chances(tree["orders"][key], *how)
         blocks, hooks = self._orders.mixed(tree["blocks"], shares, self.mix)
         whole = {**tree.get("shared", {}), **blocks, **own.get("norms", {}), **own.get("head", {})}
         learns = "shared" in params or "norms" in params.get("own", {}).get(key, {})
         return self.net.one(whole, x, statistics=learns, hooks=hooks)
 
-    def _loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, *cooling: Tensor) -> Tensor:
-        """Return the mean loss over tasks: inputs ``[N, tasks, …]`` and labels ``[N, tasks]``."""
-        temperature, entropy, hard = cooling
+    def _loss(self, params: Tree, frozen: Tree | None, x: Tensor, *rest: Tensor) -> Tensor:
+        """Return the mean loss over tasks: inputs ``[N, tasks, …]``, then labels ``[N, …]`` of each, then how cold it is."""
+        *labels, temperature, entropy, hard = rest
         losses = []
-        for place, key in enumerate(sorted(params["orders"], key=int)):
+        for place, (key, y) in enumerate(zip(sorted(params["orders"], key=int), labels, strict=True)):
             logits = self._answered(params, frozen, key, x[:, place], temperature, hard)
             shares = self._orders.chances(params["orders"][key], temperature)
-            losses.append(F.cross_entropy(logits, y[:, place]) + entropy * self._orders.entropy(shares))
+            asked = self.target if len(labels) == 1 else self.target_of(int(key))
+            losses.append(asked.loss(logits, y) + entropy * self._orders.entropy(shares))
         return torch.stack(losses).mean()
 
     def _fitted(
-        self, params: Tree, experience: Experience, rows: tuple[Tensor, Tensor], frozen: Tree | None = None
+        self, params: Tree, experience: Experience, rows: tuple[Tensor, ...], frozen: Tree | None = None
     ) -> Generator[Event, None, Tree]:
         """Fit orders, norms and heads and, unless frozen, what is shared; shares get colder on the way."""
         epochs = self.train.epochs
@@ -209,8 +208,8 @@ class Compose(Strategy):
         return (yield from self.fit(params, self._loss, experience, frozen=frozen, rows=rows, **how))
 
     def _order_train(self, epochs: int) -> Train:
-        how = {"optimizer": "adam", "lr": self.order_lr, "momentum": 0.0, "weight_decay": 0.0}
-        return self.train.model_copy(update={**how, "epochs": epochs})
+        how = {"optimizer": "adam", "lr": self.order_lr, "momentum": 0.0, "weight_decay": 0.0, "epochs": epochs}
+        return self.train.model_copy(update=how)
 
     def _cooling(self, epochs: int, epoch: int, batch: int, batches: int) -> Sequence[float]:
         """Return temperature, weight of the entropy, and whether the likeliest blocks are used alone."""
@@ -223,14 +222,15 @@ class Compose(Strategy):
         new = {"x": experience.train.x.unsqueeze(0), "y": experience.train.y.unsqueeze(0)}
         data = self.state["data"] = {**self.state.get("data", {}), f"{experience.task_id}": new}
         tasks = sorted(int(task) for task in data)
-        x, y = (beside([data[f"{task}"][name][0] for task in tasks]) for name in ("x", "y"))
+        x = beside([data[f"{task}"]["x"][0] for task in tasks])
+        y = [repeated(data[f"{task}"]["y"][0], len(x)) for task in tasks]
         params = {
             "orders": {f"{task}": self._first_order(task) for task in tasks},
             "own": {f"{task}": self._own(task) for task in tasks},
             "shared": self.state.get("shared", {}),
             "blocks": self.state["blocks"],
         }
-        fitted = yield from self._fitted(params, experience, (x, y))
+        fitted = yield from self._fitted(params, experience, (x, *y))
         self.state["shared"], self.state["blocks"] = fitted.get("shared", {}), fitted["blocks"]
         for task in tasks:
             self._keep(task, fitted["orders"][f"{task}"], fitted.get("own", {}).get(f"{task}", {}))
@@ -246,11 +246,10 @@ class Compose(Strategy):
                 score = tuple(self._accuracy(self._own(task), rows, self._order(task)).tolist())
             else:
                 features = self.net.all_features(self._hard(self._order(task), self._own(task)), rows.x)
-                score = tuple(nearest_neighbours(of_seed, rows.y) for of_seed in features)
+                score = tuple(nearest_neighbours(pooled(own), compared(self.target, rows.y)) for own in features)
             scores.append(score)
             yield SourceScored(step=experience.step, task_id=experience.task_id, source=task, score=score)
-        best = torch.tensor(scores).argmax(dim=0).tolist()
-        orders = self.state["orders"].rows
+        orders, best = self.state["orders"].rows, torch.tensor(scores).argmax(dim=0).tolist()
         return self._orders.opened(torch.stack([orders[seed, task] for seed, task in enumerate(best)]))
 
     def _adapted(self, experience: Experience) -> Learning:
@@ -290,11 +289,12 @@ class Compose(Strategy):
         """Return what answers without labels are judged by, and the entropy of the shares."""
         temperature, entropy, hard = cooling
         shares = self._orders.chances(params["orders"]["0"], temperature)
-        answered = self._answered(params, frozen, "0", x, temperature, hard)
-        return entropy * self._orders.entropy(shares) - certainty(answered)
+        return entropy * self._orders.entropy(shares) - certainty(
+            self._answered(params, frozen, "0", x, temperature, hard)
+        )
 
     def _certainty(self, own: Tree, rows: Data, order: Tensor) -> Tensor:
         return certainty(self.net.all(self._hard(order, own), rows.x))
 
     def _accuracy(self, own: Tree, rows: Data, order: Tensor) -> Tensor:
-        return (self.net.all(self._hard(order, own), rows.x).argmax(dim=-1) == rows.y).float().mean(dim=-1)
+        return quality(self.target, self.net.all(self._hard(order, own), rows.x), rows.y)

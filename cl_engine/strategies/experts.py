@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -14,11 +15,13 @@ from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
+from cl_engine.errors import UsageError
 from cl_engine.events import StrategyEvent
 from cl_engine.modules.adapters import Adapters
-from cl_engine.modules.transferability import Proxy, transferability_score
+from cl_engine.modules.transferability import OF_CLASSES, Proxy, compared, pooled, transferability_score
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
+from cl_engine.nn.target import Target
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.grid import Grid, fit_best
@@ -96,6 +99,13 @@ class Experts(Strategy):
             },
         }
 
+    def check_targets(self, targets: Sequence[Target]) -> None:
+        odd = next((target for target in targets if target.name() != "classes"), None)
+        if odd is not None and self.proxy in OF_CLASSES:
+            raise UsageError(
+                f"strategy.proxy: '{self.proxy}' tells of classes alone, and a task asks for {odd.name()}: use knn or linear"
+            )
+
     def learn(self, experience: Experience) -> Learning:
         task = experience.task_id
         if task < self._count():
@@ -163,10 +173,10 @@ class Experts(Strategy):
     def _promises(self, expert: int, experience: Experience) -> list[float]:
         """Return what an expert promises for the task, by seed, on rows spread over the training rows."""
         rows, tree = experience.train.spread(self.rows), self._whole(self._expert(expert))
-        features = self.net.over_seeds(self._features, tree, rows.x)
+        features, labels = self.net.over_seeds(self._features, tree, rows.x), compared(self.target, rows.y)
         logits = self.net.over_seeds(lambda p, x: self.logits(p["own"], p.get("body"), x), tree, rows.x)
         return [
-            transferability_score(self.proxy, of_seed, said, rows.y, k=self.k, cosine=self.cosine)
+            transferability_score(self.proxy, pooled(of_seed), said, labels, k=self.k, cosine=self.cosine)
             for of_seed, said in zip(features, logits, strict=True)
         ]
 

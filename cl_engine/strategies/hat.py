@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.core import rng
@@ -114,7 +113,7 @@ class Hat(Strategy):
         gates = self._gate(params["embedding"]["row"], s)
         free = 1 - frozen["used"]
         penalty = (gates * free).sum() / free.sum().clamp_min(1e-12)
-        loss: Tensor = F.cross_entropy(self._answer(params, frozen, x, gates), y) + self.sparsity * penalty
+        loss: Tensor = self.target.loss(self._answer(params, frozen, x, gates), y) + self.sparsity * penalty
         return loss
 
     def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from cl_engine.core.state import State
 from cl_engine.data.stream import Experience
 from cl_engine.nn.shared_net import SharedNet
 from cl_engine.strategy import Learning, Strategy
+from cl_engine.training.fit_job import RowsBeside
+from cl_engine.training.rehearsal import group_name, group_of, groups_in
 
 
 class Joint(Strategy):
@@ -34,10 +36,14 @@ class Joint(Strategy):
         return self.shared.start()
 
     def learn(self, experience: Experience) -> Learning:
-        x, y, t = self._remember(experience)
-        tasks = torch.arange(int(t.max()) + 1, device=t.device)
+        self._remember(experience)
+        kept = {group: self._rows(name) for group, name in groups_in(self.state, "data").items()}
+        own = kept.pop(group_of(self.target_of, experience.task_id))
+        last = max(int(t.max()) for *_, t in (own, *kept.values()))
+        tasks = torch.arange(last + 1, device=own[2].device)
         params, logits = self.shared.of_tasks(tasks, fresh=True), self.shared.logits_at(experience.task_id)
-        trained = yield from self.fit(params, self.shared.task_loss, experience, rows=(x, y, t), logits=logits)
+        beside = [RowsBeside(rows, self.shared.loss_of(self.target_of(group))) for group, rows in kept.items()]
+        trained = yield from self.fit(params, self.shared.task_loss, experience, rows=own, beside=beside, logits=logits)
         self.shared.keep_tasks(tasks, trained)
 
     def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
@@ -46,13 +52,16 @@ class Joint(Strategy):
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self.shared.params(task_id), x)
 
-    def _remember(self, experience: Experience) -> tuple[Tensor, Tensor, Tensor]:
-        """Add the rows of an experience to the data kept, shared by the seeds; return all of them."""
-        x, y = experience.train.x, experience.train.y
-        new = {"x": x, "y": y, "t": torch.full_like(y, experience.task_id)}
-        kept = self.state.get("data")
-        data = {name: rows.unsqueeze(0) for name, rows in new.items()}
-        if kept is not None:
-            data = {name: torch.cat([kept[name], rows], dim=1) for name, rows in data.items()}
-        self.state["data"] = data
+    def _remember(self, experience: Experience) -> None:
+        """Add the rows of an experience to those kept, shared by the seeds, of tasks that ask for the same."""
+        x, y, task = experience.train.x, experience.train.y, experience.task_id
+        new = {"x": x, "y": y, "t": torch.full((len(y),), task, dtype=torch.int64, device=y.device)}
+        name = group_name("data", group_of(self.target_of, task))
+        data, kept = {part: rows.unsqueeze(0) for part, rows in new.items()}, self.state.get(name)
+        self.state[name] = (
+            data if kept is None else {part: torch.cat([kept[part], rows], dim=1) for part, rows in data.items()}
+        )
+
+    def _rows(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        data = self.state[name]
         return data["x"][0], data["y"][0], data["t"][0]

@@ -116,7 +116,7 @@ class Mntdp(Strategy):
 
     @cached_property
     def _growth(self) -> Growth:
-        return Growth(self.net, self.seeds)
+        return Growth(self.net, self.seeds, self.target_of)
 
     def _trials(self, experience: Experience, ranked: list[list[int]]) -> list[Trial]:
         """Return the paths to be tried, those that reuse most first; all new ones last, and once."""

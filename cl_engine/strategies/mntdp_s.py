@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.core import rng
@@ -105,7 +104,7 @@ class MntdpS(Strategy):
     def loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor) -> Tensor:
         # a path without anything new has no gradient: let there be one, of zero
         nothing: Tensor = 0.0 * params["new"][HEAD_BIAS].sum()
-        return F.cross_entropy(self.logits(params, frozen, x), y) + nothing
+        return self.target.loss(self.logits(params, frozen, x), y) + nothing
 
     def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
         return ()  # where the stream sets no validation rows aside, this strategy does
@@ -118,7 +117,7 @@ class MntdpS(Strategy):
 
     @cached_property
     def _growth(self) -> Growth:
-        return Growth(self.net, self.seeds)
+        return Growth(self.net, self.seeds, self.target_of)
 
     def _searched(
         self, old: Params, fresh: Params, experience: Experience
@@ -171,11 +170,11 @@ class MntdpS(Strategy):
         chances = log_chances.exp()
         sampled = torch.searchsorted(chances.detach().cumsum(dim=0), draws[:3]).clamp_max(last).tolist()
         taken, one, other = sampled[0], sampled[len(sampled) // 2], sampled[-1]
-        loss = F.cross_entropy(self._along(taken, frozen["old"], params["new"], x[:half]), y[:half])
+        loss = self.target.loss(self._along(taken, frozen["old"], params["new"], x[:half]), y[:half])
         asked_x, asked_y = (x[half:], y[half:]) if len(x) > half else (x, y)
         with torch.no_grad():
             costs = [
-                F.cross_entropy(self._along(path, frozen["old"], params["new"], asked_x, training=False), asked_y)
+                self.target.loss(self._along(path, frozen["old"], params["new"], asked_x, training=False), asked_y)
                 + self.size_cost * self._share_new(path)
                 for path in (one, other)
             ]

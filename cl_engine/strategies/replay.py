@@ -19,8 +19,9 @@ from cl_engine.nn.shared_net import SharedNet
 from cl_engine.nn.task_heads import head_of
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
+from cl_engine.training.fit_job import RowsBeside
 from cl_engine.training.optimizers import NOT_ELEMENTWISE
-from cl_engine.training.rehearsal import balanced, reservoir
+from cl_engine.training.rehearsal import balanced, group_name, group_of, groups_in, reservoir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Replay(Strategy):
     """Experience replay: every batch is joined by as many rows from a memory of past tasks (Chaudhry et al., 2019).
 
     The memory has a fixed size and is filled by reservoir sampling, or class by class in equal shares. Each seed keeps
-    rows of its own choice.
+    rows of its own choice. Where tasks ask for different things, memory and rehearsed rows are divided evenly among these.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "replay", **{"samples": 200})
@@ -60,32 +61,40 @@ class Replay(Strategy):
         return {**self.shared.start(), "memory": {"seen": 0}}
 
     def learn(self, experience: Experience) -> Learning:
-        x, y, memory = experience.train.x, experience.train.y, self.state["memory"]
-        t = torch.full_like(y, experience.task_id)
-        remembered = memory["t"] if "t" in memory else t.new_empty(len(self.seeds), 0)
-        tasks = self._answered_with(remembered, experience.task_id)
-        places, place = torch.searchsorted(tasks, remembered), int(torch.searchsorted(tasks, experience.task_id))
+        x, y, task = experience.train.x, experience.train.y, experience.task_id
+        t = torch.full((len(y),), task, dtype=torch.int64, device=y.device)
+        group, held = group_of(self.target_of, task), groups_in(self.state, "memory")
+        kept = {g: self.state[name] for g, name in held.items() if "x" in self.state[name]}
+        remembered = torch.cat([t.new_empty(len(self.seeds), 0), *(memory["t"] for memory in kept.values())], dim=1)
+        tasks = self._answered_with(remembered, task)
+        place = int(torch.searchsorted(tasks, task))
         params = self.shared.of_tasks(tasks)
-        own = torch.zeros(len(self.seeds), len(tasks), dtype=torch.bool, device=t.device).scatter_(1, places, True)
+        own = torch.zeros(len(self.seeds), len(tasks), dtype=torch.bool, device=t.device)
+        own.scatter_(1, torch.searchsorted(tasks, remembered), True)
         own[:, place] = True
         self._fitted = tasks.tolist(), own, params.get("heads")
+        rows = {g: (m["x"], m["y"], torch.searchsorted(tasks, m["t"])) for g, m in kept.items()}
+        share = max(1, self.train.batch // max(1, len(rows)))
         trained = yield from self.fit(
             params,
             self.shared.task_loss,
             experience,
             rows=(x, y, torch.full_like(t, place)),
-            rehearsal=(memory["x"], memory["y"], places) if "x" in memory else None,
+            rehearsal=rows.pop(group, None),
+            rehearsal_batch=share,
+            beside=[RowsBeside(more, self.shared.loss_of(self.target_of(g)), share) for g, more in rows.items()],
             logits=self.shared.logits_at(place),
         )
         if "heads" in trained:
             trained["heads"] = self._own(trained["heads"])
         self.shared.keep_tasks(tasks, trained)
-        self._remember(experience.step, x, y, t)
-        of_this = (self.state["memory"]["t"] == experience.task_id).sum(dim=1)
+        self._remember(experience.step, group, {"x": x, "y": y, "t": t})
+        held = groups_in(self.state, "memory")
+        of_this = (self.state[held[group]]["t"] == task).sum(dim=1)
         yield MemoryUpdated(
             step=experience.step,
-            task_id=experience.task_id,
-            rows=self.state["memory"]["y"].shape[1],
+            task_id=task,
+            rows=sum(self.state[name]["t"].shape[1] for name in held.values() if "t" in self.state[name]),
             of_this_task=tuple(of_this.tolist()),
         )
 
@@ -119,23 +128,46 @@ class Replay(Strategy):
         _, own, before = self._fitted
         return heads if before is None else torch.where(own[..., None, None], heads, before)
 
-    def _remember(self, step: int, x: Tensor, y: Tensor, t: Tensor) -> None:
-        memory, new = self.state["memory"], {"x": x, "y": y, "t": t}
-        held = memory["y"].shape[1] if "y" in memory else 0
-        row_bytes = x[0].numel() * x.element_size() + y.element_size() + t.element_size()
-        room = self.samples if self.bytes is None else max(1, self.bytes // row_bytes)
+    def _remember(self, step: int, group: int, new: dict[str, Tensor]) -> None:
+        """Take rows into the memory, which is divided evenly among what tasks ask for."""
+        name, known = group_name("memory", group), groups_in(self.state, "memory").values()
+        others = [other for other in known if other != name and "x" in self.state[other]]
+        for other in others:
+            self.state[other] = self._thinned(step, self.state[other], len(others) + 1)
+        memory, y = self._thinned(step, self.state.get(name, {"seen": 0}), len(others) + 1), new["y"]
+        held, room = memory["y"].shape[1] if "y" in memory else 0, self._room(new, len(others) + 1)
         kept: list[dict[str, Tensor]] = []
         for s, seed in enumerate(self.seeds):
             draw = rng.arrays(seed, "memory", step)
-            every = {name: torch.cat([memory[name][s], rows]) if held else rows for name, rows in new.items()}
+            every = {part: torch.cat([memory[part][s], rows]) if held else rows for part, rows in new.items()}
             if self.selection == "reservoir":
                 index = reservoir(held, memory["seen"], len(y), room, draw)
             else:
-                groups = np.unique(
-                    torch.stack([every["t"], every["y"]], dim=1).cpu().numpy(), axis=0, return_inverse=True
-                )
+                labels = (
+                    every["y"] if y.ndim == 1 else torch.zeros_like(every["t"])
+                )  # a class each, where there are any
+                groups = np.unique(torch.stack([every["t"], labels], dim=1).cpu().numpy(), axis=0, return_inverse=True)
                 index = balanced(groups[1], room, draw)
             chosen = torch.from_numpy(index).to(y.device)
-            kept.append({name: rows.index_select(0, chosen) for name, rows in every.items()})
-        stacked = {name: torch.stack([one[name] for one in kept]) for name in new}
-        self.state["memory"] = {**stacked, "seen": memory["seen"] + len(y)}
+            kept.append({part: rows.index_select(0, chosen) for part, rows in every.items()})
+        stacked = {part: torch.stack([one[part] for one in kept]) for part in new}
+        self.state[name] = {**stacked, "seen": memory["seen"] + len(y)}
+
+    def _room(self, rows: dict[str, Tensor], groups: int) -> int:
+        """Return how many rows such as these one of so many groups may hold."""
+        each = sum(part[0].numel() * part.element_size() for part in rows.values())
+        return max(1, (self.samples if self.bytes is None else self.bytes // each) // groups)
+
+    def _thinned(self, step: int, memory: State, groups: int) -> State:
+        """Return a group's memory with no more rows than it may hold beside others, drawn evenly from those there are."""
+        if "x" not in memory:
+            return memory
+        rows = {part: memory[part] for part in ("x", "y", "t")}
+        held, room = memory["t"].shape[1], self._room({part: own[0] for part, own in rows.items()}, groups)
+        if held <= room:
+            return memory
+        kept = [torch.from_numpy(rng.arrays(seed, "thinned", step).permutation(held)[:room]) for seed in self.seeds]
+        return {
+            **{part: torch.stack([own[s][index] for s, index in enumerate(kept)]) for part, own in rows.items()},
+            "seen": memory["seen"],
+        }

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.core import rng
@@ -100,7 +99,7 @@ class SkillRecall(Strategy):
         )
 
     def loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor) -> Tensor:
-        loss = F.cross_entropy(self.logits(params, frozen, x), y)
+        loss = super().loss(params, frozen, x, y)
         if frozen is None:
             return loss
         away = [(params[e.name] - frozen[e.name]).square().sum() for e in self.manifest.inside]
@@ -205,7 +204,7 @@ class SkillRecall(Strategy):
         old = [row for row in keeper.moving(state) if row not in rows]
         targets = torch.cat([recalled(keeper, state, old), new], dim=1)
         rest = {entry.name: self._beside(entry.name)[experience.task_id] for entry in self.manifest.outside}
-        probe = probing(self.net, self.manifest, rest, experience)
+        probe = probing(self.net, self.manifest, rest, experience, self.target)
         everyone = range(len(self.seeds))
         newest = tasks.index(experience.task_id)
         original = probe(everyone, new[:, newest] + centre)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -14,6 +15,7 @@ from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
+from cl_engine.errors import UsageError
 from cl_engine.masks.events import TaskInferred
 from cl_engine.masks.layout import Layout, maskable
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
@@ -22,6 +24,7 @@ from cl_engine.masks.superposition import inferred
 from cl_engine.masks.thresholds import erdos_renyi_density, for_scores, straight_through, top_share
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Params
+from cl_engine.nn.target import Target
 from cl_engine.nn.task_heads import empty_heads, head_for, row_of
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
@@ -89,6 +92,14 @@ class SupSup(Strategy):
             **({"heads": empty_heads(self.net, seeds)} if self.heads == "trained" else {}),
             **self._norms.start(seeds),
         }
+
+    def check_targets(self, targets: Sequence[Target]) -> None:
+        odd = next((target for target in targets if target.name() != "classes"), None)
+        if odd is not None and self.setting != "task":
+            raise UsageError(
+                f"supsup infers the task from the entropy of answers about classes, and a task asks for {odd.name()}: use "
+                "stream.setting = 'task'"
+            )
 
     def learn(self, experience: Experience) -> Learning:
         task, state = experience.task_id, self.state

@@ -157,8 +157,8 @@ class Views(Stream):
             }
         target = cls.of(**options)
         labels = self._asked[kind][2]
-        for half, y in () if labels is None else (("training", labels.train), ("test", labels.test)):
-            fault = target.fault(y)
+        for half, given in () if labels is None else (("training", labels.train), ("test", labels.test)):
+            fault = target.fault(given)
             if fault:
                 raise UsageError(f"source '{self.source}': of its {half} labels '{self.views[kind]}' {fault}")
         return target

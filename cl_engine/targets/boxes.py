@@ -90,6 +90,13 @@ class Boxes(Target):
         boxes, right, wrong = sums[..., 0], sums[..., 1 : 1 + BINS], sums[..., 1 + BINS :]
         return {"ap_50": average_precision(right, wrong, boxes)}
 
+    def vectors(self, y: Tensor) -> Tensor:
+        rows, columns = ((torch.arange(8, device=y.device) + 0.5) * side / 8 for side in self.size)
+        left, top, right, bottom = (side[:, :, None, None] for side in y[..., :4].unbind(-1))
+        across, down = columns[None, None, None], rows[None, None, :, None]
+        inside = (across >= left) & (across < right) & (down >= top) & (down < bottom)
+        return inside.any(dim=1).flatten(1).float()
+
     def guess(self, y: Tensor) -> Tensor:
         real = y[..., 2] > y[..., 0]
         width, height = ((y[..., at + 2] - y[..., at])[real].float().mean() / 2 for at in (0, 1))

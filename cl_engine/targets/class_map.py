@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.metrics.sums import overlap_scores
-from cl_engine.nn.target import Measure, Target, at_places
+from cl_engine.nn.target import Measure, Target, at_places, pooled
 from cl_engine.options import option
 
 UNLABELLED = 255  # as in the masks of Pascal VOC and Cityscapes
@@ -55,6 +55,11 @@ class ClassMap(Target):
     def scores(self, sums: np.ndarray) -> dict[str, np.ndarray]:
         both, answered, labelled = np.split(sums, 3, axis=-1)
         return overlap_scores(both, answered, labelled)
+
+    def vectors(self, y: Tensor) -> Tensor:
+        labelled = y != UNLABELLED
+        one_hot = F.one_hot(torch.where(labelled, y, 0).long(), self.classes) * labelled.unsqueeze(-1)
+        return pooled(one_hot.movedim(-1, 1))
 
     def guess(self, y: Tensor) -> Tensor:
         return torch.bincount(y[y != UNLABELLED].long(), minlength=self.classes).float()

@@ -32,12 +32,24 @@ class Classes(Target):
     def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(of_rows(outputs, self.classes), y, reduction="none")
 
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(of_rows(outputs, self.classes), y)
+
     def sums(self, outputs: Tensor, y: Tensor) -> Tensor:
         right = (self.answers(outputs) == y).sum()
         return torch.stack([right, torch.full_like(right, len(y))]).double()
 
+    @torch.inference_mode()
+    def sums_by_seed(self, outputs: Tensor, y: Tensor) -> np.ndarray:
+        own = outputs if outputs.shape[2] == self.classes else outputs[:, :, : self.classes]
+        right = ((own.flatten(3).mean(dim=3) if own.ndim > 3 else own).argmax(dim=2) == y).sum(dim=1)
+        return np.stack([right.cpu().numpy(), np.full(len(right), len(y))], axis=1).astype(float)
+
     def scores(self, sums: np.ndarray) -> dict[str, np.ndarray]:
         return {"accuracy": ratio(sums[..., 0], sums[..., 1])}
+
+    def vectors(self, y: Tensor) -> Tensor:
+        return F.one_hot(y, self.classes).float()
 
     def guess(self, y: Tensor) -> Tensor:
         return torch.bincount(y, minlength=self.classes).float()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.metrics.sums import number_scores, ratio
-from cl_engine.nn.target import Measure, Target, at_places
+from cl_engine.nn.target import Measure, Target, at_places, pooled
 from cl_engine.options import option
 
 Kind = Literal["plain", "depth", "normals"]
@@ -76,6 +76,9 @@ class NumberMap(Target):
         plain = number_scores(sums[..., :1], sums[..., 1 + (self.kind != "plain") :])
         own = {} if self.kind == "plain" else {self.measure.name: ratio(sums[..., 1], sums[..., 0])}
         return own | plain
+
+    def vectors(self, y: Tensor) -> Tensor:
+        return pooled(torch.where(self._known(y).unsqueeze(1), self._scaled(y.float()), 0.0))
 
     def guess(self, y: Tensor) -> Tensor:
         mean = torch.nanmean(y.float(), dim=(0, 2, 3)).reshape(1, -1, 1, 1)

@@ -48,6 +48,9 @@ class Numbers(Target):
     def scores(self, sums: np.ndarray) -> dict[str, np.ndarray]:
         return number_scores(sums[..., :1], sums[..., 1:])
 
+    def vectors(self, y: Tensor) -> Tensor:
+        return self._scaled(y.float())
+
     def guess(self, y: Tensor) -> Tensor:
         return self._scaled(y.double().mean(dim=0)).float()
 

@@ -15,7 +15,7 @@ from cl_engine.core.tree import Path, leaves_with_path
 from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
-from cl_engine.events import Event, Progress, TaskLearned
+from cl_engine.events import Event, Progress, TaskLearned, TaskTested
 from cl_engine.experiment import Experiment
 from cl_engine.strategy import Strategy
 
@@ -65,9 +65,11 @@ def traced(event: Event) -> list[list[Any]]:
     """Return an event's exact facts: kind and integers, but not what rounding may change from machine to machine."""
     if isinstance(event, Progress):
         return []
-    inexact = {"n_correct", "loss", "acc", "bwt", "fwt", "forgetting"}
+    inexact = {"score", "sums", "loss", "acc", "bwt", "fwt", "forgetting"}
     names = [f.name for f in fields(event) if f.compare and f.name not in inexact]
     values = {name: getattr(event, name) for name in names}
+    if isinstance(event, TaskTested) and all(len(own) == 2 for own in event.sums):
+        values["n_total"] = event.n_total
     exact = {name: value for name, value in values.items() if not _holds_floats(value)}
     return [[type(event).__name__, {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in exact.items()}]]
 

@@ -81,13 +81,13 @@ class BestFit:
     ({'w': tensor([1.])}, tensor([0.8000]))
 
     Attributes:
-        accuracy: on validation rows, ``[S]``.
+        accuracy: on validation rows, ``[S]``; of tasks that do not ask for classes the score, turned so that more is better.
         params: its weights, a tree of tensors ``[S, …]``.
         points: its weights while it was learned, by number of batches.
     """
 
     def __init__(self, seeds: int, device: torch.device) -> None:
-        self.accuracy = torch.full((seeds,), -1.0, device=device)
+        self.accuracy = torch.full((seeds,), -torch.inf, device=device)
         self.params: Tree = {}
         self.points: dict[int, Tree] = {}
 

@@ -86,7 +86,7 @@ def _groups(job: FitJob) -> list[SeedGroup]:
 
 def _epochs(job: FitJob, record: FitRecord, pool: WorkerPool, first: int) -> Iterator[Event]:
     """Learn epoch after epoch, from the ``first`` on."""
-    batches = job.train.batches(len(job.rows[0]))
+    batches = job.train.batches(job.learned)
     breath = time.perf_counter()
 
     def tested(batch: int) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from cl_engine.core.tree import Tree
 from cl_engine.events import Event
 from cl_engine.nn.net import Net
+from cl_engine.nn.target import Target
 from cl_engine.training.early_stopping import Plateau
 from cl_engine.training.fit_observer import FitObserver
 from cl_engine.training.fit_progress import FitRecord
@@ -60,6 +61,28 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class RowsBeside:
+    """Rows that a fit learns beside its own, with a loss of their own: of tasks that ask for something else.
+
+    Every batch has of them the share that it has of the fit's own rows; or, where they are rehearsed, as many as are said,
+    drawn with replacement. The loss of a batch is that of all its rows, each group's weighted by its number of them.
+
+    >>> import torch
+    >>> RowsBeside((torch.zeros(3, 4), torch.zeros(3)), lambda params, frozen, x, y: x.sum()).rehearsed is None
+    True
+
+    Attributes:
+        rows: tensors ``[N, …]``, the same for all seeds; ``[S, M, …]`` where they are rehearsed.
+        loss: ``loss(params, frozen, *batch) -> scalar`` for one seed.
+        rehearsed: how many are in a batch; None: all rows are learned once an epoch.
+    """
+
+    rows: Rows
+    loss: Loss
+    rehearsed: int | None = None
+
+
+@dataclass(frozen=True)
 class FitJob:
     """One fit: the weights to train, the rows to train them on, the options, and what randomness is derived from.
 
@@ -79,16 +102,18 @@ class FitJob:
         frozen: tree of tensors ``[S, …]`` handed to the loss and never changed; or None.
         rehearsal: tensors ``[S, M, …]``, drawn from with replacement: ``rehearsal_batch`` rows join every batch
             (None: as many as are in a batch).
+        beside: rows of tasks that ask for something else, which are learned beside these.
         overrides: other training options for parts of ``params``, by top-level key.
         logits: ``logits(params, frozen, x) -> [N, C]`` for one seed, to be tested with; None: no curve.
+        target: what the validation rows ask for; None: classes.
         index: number of the fit within its experience.
         rng_key: number that, with the seed and the group, all randomness is derived from; None: the step.
         shuffle_group: fits of the same group see the rows in the same order; None: the index.
         loss_inputs: given epoch, batch within it and batches of it, returns numbers handed to the loss after the rows.
         validation: inputs and labels ``(x [M, …], y [M])`` that decide, after every epoch, which weights are kept: those of
-            the epoch of greatest accuracy, the first if several are equal; None: those after the last epoch.
-        judge: what decides on the validation rows: the greatest accuracy, or the least loss, with the loss inputs of the last
-            batch of an epoch.
+            the epoch of the best score, the first if several are equal; None: those after the last epoch.
+        judge: what decides on the validation rows: the best score (accuracy of classes), or the least loss, with the loss
+            inputs of the last batch of an epoch.
         keep_best: whether the weights that were best on the validation rows are returned; False: those after the last epoch.
         patience: epochs without a better one after which a seed stops; None: it never does.
         plateau: how the learning rate follows the validation rows, for each seed by itself; None: it does not.
@@ -112,8 +137,10 @@ class FitJob:
     frozen: Tree | None = None
     rehearsal: Rows | None = None
     rehearsal_batch: int | None = None
+    beside: Sequence[RowsBeside] = ()
     overrides: Mapping[str, Train] = field(default_factory=dict)
     logits: Callable[..., Tensor] | None = None
+    target: Target | None = None
     curve: Curve = Curve()
     index: int = 0
     rng_key: int | None = None
@@ -139,6 +166,17 @@ class FitJob:
             return 0
         return self.train.batch if self.rehearsal_batch is None else self.rehearsal_batch
 
+    @property
+    def learned(self) -> int:
+        """Number of rows that an epoch goes over, those rehearsed not counted."""
+        return len(self.rows[0]) + sum(len(more.rows[0]) for more in self.beside if more.rehearsed is None)
+
+    def places(self, rows: int, batch: int, batches: int) -> slice:
+        """Return where, in the order of an epoch of as many rows of a group, those of a batch are."""
+        if not self.beside:
+            return self.train.places(batch, rows)
+        return slice(rows * batch // batches, rows * (batch + 1) // batches)
+
 
 class FitOptions(TypedDict, total=False):
     """Fields of a `FitJob` that a strategy may set when it calls `Strategy.fit`.
@@ -149,6 +187,8 @@ class FitOptions(TypedDict, total=False):
     rows: Rows
     frozen: Tree | None
     rehearsal: Rows | None
+    rehearsal_batch: int | None
+    beside: Sequence[RowsBeside]
     overrides: Mapping[str, Train]
     logits: Callable[..., Tensor]
     train: Train

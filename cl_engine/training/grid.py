@@ -18,6 +18,7 @@ from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Data, Experience
 from cl_engine.events import Event, Seconds, StrategyEvent
 from cl_engine.nn.net import Net
+from cl_engine.nn.target import Target, quality
 from cl_engine.options import OptionGroup, option
 from cl_engine.training.candidate_fit import BestFit, fit_candidates, points_of
 from cl_engine.training.fit_job import Curve
@@ -60,7 +61,7 @@ class Grid(OptionGroup):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridPointTried(StrategyEvent):
-    """A task was learned with one rate and decay: what the best epoch reached on validation rows, by seed.
+    """A task was learned with one rate and decay: what the best epoch reached on validation rows, by seed (more is better).
 
     ``flops`` are the operations of training, one seed's.
 
@@ -89,6 +90,7 @@ class Fitter(Protocol):
     seeds: list[int]
     train: Train
     curve: Curve
+    target: Target
 
     @property
     def fit(self) -> Callable[..., Generator[Event, None, Tree]]:
@@ -139,15 +141,15 @@ def fit_best(
             shuffle_group=0,
         )
         fitted = yield from fit_candidates(fitting, 1)
-        accuracy = (answers(fitted.params, rows.x).argmax(dim=-1) == rows.y).float().mean(dim=-1)
+        score = quality(strategy.target, answers(fitted.params, rows.x), rows.y)
         points = points_of(strategy.curve, per_epoch, strategy.train.epochs, fitted.moments, fitted.params)
-        best.offer(fitted.params, accuracy, points)
+        best.offer(fitted.params, score, points)
         yield GridPointTried(
             step=experience.step,
             task_id=experience.task_id,
             lr=lr,
             weight_decay=decay,
-            validation=tuple(accuracy.tolist()),
+            validation=tuple(score.tolist()),
             flops=fitted.flops,
             seconds=time.perf_counter() - began,
         )
@@ -156,7 +158,7 @@ def fit_best(
 
 
 def divided(experience: Experience, share: float) -> Experience:
-    """Return the experience with some of its training rows as validation rows, the same share of each class.
+    """Return the experience with some of its training rows as validation rows, the same share of each class if there are any.
 
     One that has validation rows is returned as it is.
     """
@@ -166,8 +168,9 @@ def divided(experience: Experience, share: float) -> Experience:
     draw = rng.tensors(0, "aside", experience.key)
     shuffled = torch.randperm(len(train), generator=draw).to(train.y.device)
     aside = torch.zeros(len(train), dtype=torch.bool, device=train.y.device)
-    for label in train.y.unique():
-        rows = shuffled[train.y[shuffled] == label]
+    groups = train.y if train.y.ndim == 1 and not train.y.is_floating_point() else torch.zeros_like(shuffled)
+    for label in groups.unique():
+        rows = shuffled[groups[shuffled] == label]
         aside[rows[: max(1, round(share * len(rows)))]] = True
     resample = train.resample
     kept = Data(train.x[~aside], train.y[~aside], None if resample is None else lambda number: resample(number)[~aside])

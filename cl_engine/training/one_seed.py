@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -25,16 +27,19 @@ class OneSeed(SeedGroup):
         self._number = number
         super().__init__(job, [job.seeds[number]])
 
-    def _part(self, leaf: Tensor) -> Tensor:
+    def part(self, leaf: Tensor) -> Tensor:
         return leaf[min(self._number, len(leaf) - 1)]
+
+    def of_each(self, loss: Callable[..., Tensor], tensors: int) -> Callable[..., Tensor]:
+        return loss
 
     def _placed(self, leaf: Tensor) -> Tensor:
         return self.job.net.laid_out(leaf)
 
-    def _pick(self, rows: Tensor, index: Tensor) -> Tensor:
+    def pick(self, rows: Tensor, index: Tensor) -> Tensor:
         return rows.index_select(0, index[0])
 
-    def _pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
+    def pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
         return rows.index_select(0, index[0])
 
     def _own_rows(self, of_each: list[Tensor]) -> Tensor:

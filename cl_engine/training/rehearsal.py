@@ -1,10 +1,35 @@
-"""Selection of the rows that a rehearsal memory of fixed size keeps: indices only, so that seeds can choose differently."""
+"""Rows of past tasks: in groups of tasks that ask for the same, and which of them a memory of fixed size keeps.
+
+What is kept is chosen by index, so that seeds can choose differently.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 
+from cl_engine.nn.target import Target
+
 Index = np.ndarray
+
+
+def group_of(target_of: Callable[[int], Target], task_id: int) -> int:
+    """Return the group that a task's rows are kept in: the first task that asks for the same."""
+    wanted = target_of(task_id).key
+    return next(task for task in range(task_id + 1) if target_of(task).key == wanted)
+
+
+def group_name(part: str, group: int) -> str:
+    """Return the name in a state of a group's rows: that of the ``part`` alone for those of the first task."""
+    return f"{part}_{group}" if group else part
+
+
+def groups_in(state: Mapping[str, Any], part: str) -> dict[int, str]:
+    """Return the groups whose rows a state has in a ``part``, and their names there."""
+    names = [name for name in state if name == part or name.removeprefix(f"{part}_").isdecimal()]
+    return dict(sorted((int(name.removeprefix(part).removeprefix("_") or 0), name) for name in names))
 
 
 def reservoir(held: int, seen: int, new: int, room: int, draw: np.random.Generator) -> Index:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
@@ -15,14 +16,18 @@ from cl_engine.core import rng
 from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
 from cl_engine.errors import RunFailed
 from cl_engine.nn.flops import Flops
+from cl_engine.nn.target import quality
+from cl_engine.targets.classes import Classes
 from cl_engine.training import cuda_graphs
 from cl_engine.training.early_stopping import EarlyStopping
 from cl_engine.training.fit_job import FitJob
 from cl_engine.training.fit_observer import FitObserver, tell
-from cl_engine.training.optimizers import clip_gradients, optimizer_state, optimizers_for, restore_optimizer
+from cl_engine.training.group_beside import GroupBeside
+from cl_engine.training.group_state import GroupState
+from cl_engine.training.optimizers import clip_gradients, optimizers_for
 
 
-class SeedGroup(ABC):
+class SeedGroup(GroupState, ABC):
     """The seeds of a fit that take their steps together: one (`OneSeed`), or all of them (`VmappedSeeds`).
 
     >>> SeedGroup.__abstractmethods__ >= {"logits", "whole"}
@@ -45,15 +50,15 @@ class SeedGroup(ABC):
         device = job.net.device
         # bytes stay bytes: they are made ready batch by batch, in the cache
         self.rows = tuple(rows.to(device) for rows in job.rows)
-        pairs = {path: self._placed(self._part(leaf).detach().clone()) for path, leaf in leaves_with_path(job.params)}
+        pairs = {path: self._placed(self.part(leaf).detach().clone()) for path, leaf in leaves_with_path(job.params)}
         weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_held(path[-1])}
         for leaf in weights.values():
             leaf.requires_grad_(True)
         self.weights = weights
         self.params = unflatten(pairs)
-        self.frozen = None if job.frozen is None else tree_map(lambda leaf: self._placed(self._part(leaf)), job.frozen)
+        self.frozen = None if job.frozen is None else tree_map(lambda leaf: self._placed(self.part(leaf)), job.frozen)
         self.untouched = _versions(self.frozen)
-        self.rehearsal = None if job.rehearsal is None else tuple(self._part(rows).to(device) for rows in job.rehearsal)
+        self.rehearsal = None if job.rehearsal is None else tuple(self.part(rows).to(device) for rows in job.rehearsal)
         self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
         self.early_stopping = EarlyStopping(len(seeds), job.patience, job.plateau, self.optimizers)
         self.flops = math.nan
@@ -61,29 +66,34 @@ class SeedGroup(ABC):
         self.pad_value = job.net.pad_value(job.rows[0].dtype) if self.augmentation else None
         half = job.train.precision == "bfloat16"
         self.precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
-        self.loss = job.loss
+        self.loss = self.of_each(job.loss, len(self.rows))
+        self.beside = [GroupBeside(self, more, number) for number, more in enumerate(job.beside)]
         self.total = torch.zeros(len(seeds), device=device)  # of the losses of an epoch
         self.replay = self._replay()
 
     @abstractmethod
-    def _part(self, leaf: Tensor) -> Tensor:
+    def part(self, leaf: Tensor) -> Tensor:
         """Return this group's part of a tensor ``[S, …]`` of the job."""
+
+    @abstractmethod
+    def of_each(self, loss: Callable[..., Tensor], tensors: int) -> Callable[..., Tensor]:
+        """Return the loss of each seed, given that of one, for batches of as many tensors."""
 
     @abstractmethod
     def _placed(self, leaf: Tensor) -> Tensor:
         """Return a weight in the layout in memory that steps are fastest with."""
 
     @abstractmethod
-    def _pick(self, rows: Tensor, index: Tensor) -> Tensor:
+    def pick(self, rows: Tensor, index: Tensor) -> Tensor:
         """Return the rows ``[S, B, …]`` or ``[B, …]`` with these indices ``[S, B]`` of rows that all seeds share."""
 
     @abstractmethod
-    def _pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
+    def pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
         """Return the same of rows that each seed has its own of."""
 
     @abstractmethod
     def _own_rows(self, of_each: list[Tensor]) -> Tensor:
-        """Return rows of each seed as `_pick_own` takes them."""
+        """Return rows of each seed as `pick_own` takes them."""
 
     @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
@@ -104,12 +114,12 @@ class SeedGroup(ABC):
         """Draw the order of the rows, and the rehearsed rows of every batch."""
         self.epoch, self.batches, self.at = epoch, batches, 0
         device, rows = self.job.net.device, len(self.rows[0])
-        orders = [torch.randperm(rows, generator=self._generator(seed, "order", epoch)) for seed in self.seeds]
+        orders = [torch.randperm(rows, generator=self.generator(seed, "order", epoch)) for seed in self.seeds]
         self.order = torch.stack(orders).to(device)
         if self.rehearsal is not None:
             size, held = (batches, self.job.rehearsed), self.rehearsal[0].shape[self.rows_axis]
             drawn = [
-                torch.randint(held, size, generator=self._generator(seed, "rehearsal", epoch)) for seed in self.seeds
+                torch.randint(held, size, generator=self.generator(seed, "rehearsal", epoch)) for seed in self.seeds
             ]
             self.drawn = torch.stack(drawn).to(device)
         if self.job.resample is not None:
@@ -120,9 +130,11 @@ class SeedGroup(ABC):
         if self.augmentation:
             every = rows + batches * self.job.rehearsed  # those rehearsed come after the rows of the experience
             changes = [
-                self.augmentation.draw(every, self._generator(seed, "augmentation", epoch)) for seed in self.seeds
+                self.augmentation.draw(every, self.generator(seed, "augmentation", epoch)) for seed in self.seeds
             ]
             self.changes = torch.stack(changes).to(device)
+        for more in self.beside:
+            more.start_epoch(epoch, batches)
         self.total.zero_()
 
     def advance(self, until: int, seconds: float) -> int:
@@ -138,7 +150,7 @@ class SeedGroup(ABC):
 
     def step(self, epoch: int, batch: int) -> None:
         """Take one step of every optimiser on one batch."""
-        index = self.order[:, self.job.train.places(batch, len(self.rows[0]))]
+        index = self.order[:, self.job.places(len(self.rows[0]), batch, self.batches)]
         drawn = () if self.rehearsal is None else (self.drawn[:, batch],)
         if self.replay is None:
             self._step(index, *drawn, epoch=epoch, batch=batch)
@@ -149,10 +161,10 @@ class SeedGroup(ABC):
         """Take a step on rows with these indices ``[S, B]``, and rehearsed ones; of a replayed step they are all that changes."""
         job = self.job
         x, *others = self.rows
-        first = self._pick(x, index) if job.resample is None else self._pick_own(self.shown, index)
-        rows = [job.net.prepare(first), *(self._pick(rows, index) for rows in others)]
+        first = self.pick(x, index) if job.resample is None else self.pick_own(self.shown, index)
+        rows = [job.net.prepare(first), *(self.pick(rows, index) for rows in others)]
         if self.rehearsal is not None and drawn is not None:
-            x, *others = (self._pick_own(rows, drawn) for rows in self.rehearsal)
+            x, *others = (self.pick_own(rows, drawn) for rows in self.rehearsal)
             again = (job.net.prepare(x), *others)
             rows = [torch.cat(pair, dim=self.rows_axis) for pair in zip(rows, again, strict=True)]
         if self.augmentation:
@@ -166,13 +178,13 @@ class SeedGroup(ABC):
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.batch_begins, *shown)
         with counted, noise, job.net.training(), self.precision:
-            losses = self.loss(self.params, self.frozen, *rows, *self._numbers(epoch, batch))
+            losses, taken = self._losses(rows, index.shape[1], epoch, batch)
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.batch_answered, self._answer(shown[0]), losses.detach())
         with counted:
             losses.sum().backward()
         if isinstance(counted, Flops):
-            self.flops = counted.total / len(self.seeds) * job.train.learned(len(self.rows[0])) / index.shape[1]
+            self.flops = counted.total / len(self.seeds) * job.train.learned(job.learned) / taken
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.gradients_known)
         if job.clip is not None:
@@ -183,70 +195,53 @@ class SeedGroup(ABC):
         if job.project is not None:
             with torch.no_grad():
                 job.project(self.params)
-        self.total += losses.detach() * index.shape[1]
+        self.total += losses.detach() * taken
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.batch_ends)
+
+    def _losses(self, rows: list[Tensor], taken: int, epoch: int, batch: int) -> tuple[Tensor, int]:
+        """Return the loss of each seed on a batch, with what is learned beside its rows, and of how many rows it tells."""
+        numbers = self._numbers(epoch, batch)
+        if not self.beside:
+            return self.loss(self.params, self.frozen, *rows, *numbers), taken
+        own = len(rows[1].movedim(self.rows_axis, 0))
+        parts = [(self.loss(self.params, self.frozen, *rows, *numbers) if own else None, own)]
+        parts += [more.losses(batch, self.batches) for more in self.beside]
+        every = sum(count for _, count in parts)
+        return torch.stack([loss * (count / every) for loss, count in parts if loss is not None]).sum(dim=0), every
 
     def end_epoch(self) -> list[float]:
         """Return the mean loss of each seed."""
         for schedule in self.schedules:
             schedule.step()
-        rows = self.job.train.learned(len(self.rows[0]))
+        rows = self.job.train.learned(self.job.learned)
         return [float(value) / rows for value in self.total.tolist()]
 
     def validate(self) -> None:
         """Test on the validation rows, if there are any, and keep the weights of the seeds that have never been better."""
         if self.job.validation is not None and not self.early_stopping.enough:
             x, y = (rows.to(self.job.net.device) for rows in self.job.validation)
-            accurate = self.job.judge == "accuracy"
-            score = (self.logits(x).argmax(dim=-1) == y).float().mean(dim=-1) if accurate else self._less_loss(x, y)
-            self.early_stopping.look(score, self.whole())
+            self.early_stopping.look(
+                self._score(x, y) if self.job.judge == "accuracy" else -self._loss_on(x, y), self.whole()
+            )
+
+    def _score(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the score of each seed on rows ``[S]``, more of which is better."""
+        return quality(self.job.target or Classes.of(classes=self.job.net.outputs), self.logits(x), y)
 
     @torch.no_grad()
-    def _less_loss(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return minus the loss ``[S]`` on rows, with the numbers of the last batch of an epoch."""
+    def _loss_on(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the loss ``[S]`` on rows, with the numbers of the last batch of an epoch."""
         total, net, numbers = torch.zeros_like(self.total), self.job.net, self._numbers(self.epoch, self.batches - 1)
         for index in torch.arange(len(y), device=y.device).split(self.job.train.batch):
             own = index.expand(len(self.seeds), -1)
-            rows = (net.laid_out(net.prepare(self._pick(x, own))), self._pick(y, own))
-            total -= self.loss(self.params, self.frozen, *rows, *numbers) * len(index)
+            rows = (net.laid_out(net.prepare(self.pick(x, own))), self.pick(y, own))
+            total += self.loss(self.params, self.frozen, *rows, *numbers) * len(index)
         return total / len(y)
 
     def stopped_early(self) -> bool:
         """Return whether every seed has had enough."""
         return self.early_stopping.enough
-
-    def state(self) -> Tree:
-        """Return all that the group is at the end of an epoch, as a checkpoint keeps it."""
-        return {
-            "params": tree_map(lambda leaf: leaf.detach().clone(memory_format=torch.contiguous_format), self.params),
-            "optimizers": {
-                str(k): optimizer_state(optimizer, self.weights) for k, optimizer in enumerate(self.optimizers)
-            },
-            "passes": [schedule.last_epoch for schedule in self.schedules],
-            "best": self.early_stopping.state(),
-            "flops": self.flops,
-        }
-
-    def restore(self, state: Tree) -> None:
-        """Resume from what `state` returned, of a group of the same job."""
-        saved = dict(leaves_with_path(state["params"]))
-        with torch.no_grad():
-            for path, leaf in leaves_with_path(self.params):
-                leaf.copy_(saved[path])
-        for k, optimizer in enumerate(self.optimizers):
-            restore_optimizer(optimizer, self.weights, state["optimizers"][str(k)])
-        for schedule, epochs in zip(self.schedules, state["passes"], strict=True):
-            schedule.load_state_dict({**schedule.state_dict(), "last_epoch": epochs, "_step_count": epochs + 1})
-        self.early_stopping.restore(state["best"])
-        self.flops = state["flops"]
-        if self.replay is not None:
-            self.replay.forget()
-
-    def fits(self, state: Tree) -> bool:
-        """Return whether a state is one of a group of the same job with the same number of seeds."""
-        mine, theirs = dict(leaves_with_path(self.params)), dict(leaves_with_path(state["params"]))
-        return {p: t.shape for p, t in mine.items()} == {p: t.shape for p, t in theirs.items()}
 
     def result(self) -> Tree:
         """Return the trained tree, with the axis of seeds in front."""
@@ -255,10 +250,10 @@ class SeedGroup(ABC):
     def _replay(self) -> cuda_graphs.Replay | None:
         """Return what records steps and replays them, where there is nothing in a step but what can be recorded."""
         job, device = self.job, self.job.net.device
-        steps = job.train.epochs * job.train.batches(len(job.rows[0]))
+        steps = job.train.epochs * job.train.batches(job.learned)
         drawn_anew = job.net.stochastic or self.augmentation or job.resample is not None or job.loss_inputs(0, 0, 1)
         observed = job.observer is not None  # by code that a replay would not call
-        if drawn_anew or observed or not cuda_graphs.worthwhile(self.optimizers, device, steps):
+        if drawn_anew or observed or self.beside or not cuda_graphs.worthwhile(self.optimizers, device, steps):
             return None
         return cuda_graphs.Replay(self._step, self._touched, self._rates, device)
 
@@ -292,7 +287,8 @@ class SeedGroup(ABC):
         with torch.no_grad(), self.precision, self.job.net.evaluating():
             return self.job.logits(self.params, self.frozen, x)  # type: ignore[misc]
 
-    def _generator(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
+    def generator(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
+        """Return what a seed draws with in an epoch, for one purpose."""
         return rng.tensors(seed, purpose, *self.rng_key, epoch)
 
 

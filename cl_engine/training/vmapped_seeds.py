@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,25 +23,26 @@ class VmappedSeeds(SeedGroup):
     rows_axis = 1
 
     def __init__(self, job: FitJob) -> None:
-        super().__init__(job, list(job.seeds))
         # what the seeds share is not batched
-        self._frozen_axes: Any = None
+        self._frozen_axes: Any = None if job.frozen is None else tree_map(_axis, job.frozen)
+        super().__init__(job, list(job.seeds))
         if self.frozen is not None:
-            self._frozen_axes = tree_map(lambda leaf: 0 if len(leaf) > 1 else None, self.frozen)
             self.frozen = tree_map(lambda leaf: leaf if len(leaf) > 1 else leaf[0], self.frozen)
-        numbers = [None] * len(job.loss_inputs(0, 0, 1))
-        self.loss = torch.vmap(job.loss, in_dims=(0, self._frozen_axes, *[0] * len(self.rows), *numbers))
 
-    def _part(self, leaf: Tensor) -> Tensor:
+    def part(self, leaf: Tensor) -> Tensor:
         return leaf
+
+    def of_each(self, loss: Callable[..., Tensor], tensors: int) -> Callable[..., Tensor]:
+        numbers = [None] * len(self.job.loss_inputs(0, 0, 1))
+        return torch.vmap(loss, in_dims=(0, self._frozen_axes, *[0] * tensors, *numbers))
 
     def _placed(self, leaf: Tensor) -> Tensor:
         return leaf
 
-    def _pick(self, rows: Tensor, index: Tensor) -> Tensor:
+    def pick(self, rows: Tensor, index: Tensor) -> Tensor:
         return rows[index]
 
-    def _pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
+    def pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
         return torch.stack([own.index_select(0, i) for own, i in zip(rows, index, strict=True)])
 
     def _own_rows(self, of_each: list[Tensor]) -> Tensor:
@@ -57,3 +59,7 @@ class VmappedSeeds(SeedGroup):
     def whole(self) -> Tree:
         """Return the tree as it is now, tensors ``[S, …]``."""
         return tree_map(lambda leaf: leaf.detach(), self.params)
+
+
+def _axis(leaf: Tensor) -> int | None:
+    return 0 if len(leaf) > 1 else None

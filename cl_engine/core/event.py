@@ -55,12 +55,12 @@ class TaskTested(Event):
     @property
     def n_correct(self) -> tuple[int, ...]:
         """Rows answered correctly, where the measure is accuracy; `NOT_MEASURED` for seeds that were stopped."""
-        return tuple(NOT_MEASURED if math.isnan(right) else int(right) for right, _ in self.sums)
+        return tuple(NOT_MEASURED if math.isnan(own[0]) else int(own[0]) for own in self.sums)
 
     @property
     def n_total(self) -> int:
         """Rows tested, where the measure is accuracy."""
-        return next((int(rows) for _, rows in self.sums if not math.isnan(rows)), 0)
+        return next((int(own[1]) for own in self.sums if not math.isnan(own[1])), 0)
 
 
 def counts(n_correct: Sequence[int], n_total: int) -> dict[str, Any]:

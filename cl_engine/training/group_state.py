@@ -1,0 +1,61 @@
+"""What a seed group is at the end of an epoch, as a checkpoint keeps it and a resumed fit begins with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from cl_engine.core.tree import Path, Tree, leaves_with_path, tree_map
+from cl_engine.training import cuda_graphs
+from cl_engine.training.early_stopping import EarlyStopping
+from cl_engine.training.optimizers import optimizer_state, restore_optimizer
+
+
+class GroupState:
+    """The part of a seed group that outlives its process: what it trains, and what its optimisers remember.
+
+    >>> sorted(name for name in vars(GroupState) if name[0] != "_")
+    ['fits', 'restore', 'state']
+    """
+
+    params: Tree
+    weights: Mapping[Path, Tensor]
+    optimizers: list[torch.optim.Optimizer]
+    schedules: Sequence[torch.optim.lr_scheduler.LRScheduler]
+    early_stopping: EarlyStopping
+    flops: float
+    replay: cuda_graphs.Replay | None
+
+    def state(self) -> Tree:
+        """Return all that the group is at the end of an epoch."""
+        return {
+            "params": tree_map(lambda leaf: leaf.detach().clone(memory_format=torch.contiguous_format), self.params),
+            "optimizers": {
+                str(k): optimizer_state(optimizer, self.weights) for k, optimizer in enumerate(self.optimizers)
+            },
+            "passes": [schedule.last_epoch for schedule in self.schedules],
+            "best": self.early_stopping.state(),
+            "flops": self.flops,
+        }
+
+    def restore(self, state: Tree) -> None:
+        """Resume from what `state` returned, of a group of the same job."""
+        saved = dict(leaves_with_path(state["params"]))
+        with torch.no_grad():
+            for path, leaf in leaves_with_path(self.params):
+                leaf.copy_(saved[path])
+        for k, optimizer in enumerate(self.optimizers):
+            restore_optimizer(optimizer, self.weights, state["optimizers"][str(k)])
+        for schedule, epochs in zip(self.schedules, state["passes"], strict=True):
+            schedule.load_state_dict({**schedule.state_dict(), "last_epoch": epochs, "_step_count": epochs + 1})
+        self.early_stopping.restore(state["best"])
+        self.flops = state["flops"]
+        if self.replay is not None:
+            self.replay.forget()
+
+    def fits(self, state: Tree) -> bool:
+        """Return whether a state is one of a group of the same job with the same number of seeds."""
+        mine, theirs = dict(leaves_with_path(self.params)), dict(leaves_with_path(state["params"]))
+        return {p: t.shape for p, t in mine.items()} == {p: t.shape for p, t in theirs.items()}
