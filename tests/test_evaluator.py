@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.data.stream import Data
+from cl_engine.engine import loop
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.evaluator import Evaluator
 from cl_engine.engine.loop import simulate

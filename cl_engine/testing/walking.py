@@ -15,7 +15,7 @@ from cl_engine.core.tree import Path, leaves_with_path
 from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
-from cl_engine.events import Event, Progress, TaskLearned, TaskTested
+from cl_engine.events import Event, Progress, ScoresReused, TaskLearned, TaskTested
 from cl_engine.experiment import Experiment
 from cl_engine.strategy import Strategy
 
@@ -70,6 +70,8 @@ def traced(event: Event) -> list[list[Any]]:
     values = {name: getattr(event, name) for name in names}
     if isinstance(event, TaskTested) and all(len(own) == 2 for own in event.sums):
         values["n_total"] = event.n_total
+    if isinstance(event, ScoresReused) and event.sums.shape[2] == 2:
+        values["n_total"] = event.sums[:, 0, 1].astype(int)
     exact = {name: value for name, value in values.items() if not _holds_floats(value)}
     return [[type(event).__name__, {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in exact.items()}]]
 
