@@ -97,7 +97,8 @@ def apply_head(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ``[N, O]``, or ``[N, O, h, w]``.
     """
     if features.ndim > 2:
-        return (weight @ features.flatten(2) + bias.unsqueeze(-1)).unflatten(2, features.shape[2:])
+        logits = weight @ features.flatten(2) + bias.unsqueeze(-1)
+        return logits.reshape(*logits.shape[:2], *features.shape[2:])
     if weight.ndim > 2:
         return torch.einsum("nw,ncw->nc", features, weight) + bias
     return F.linear(features, weight, bias)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -110,9 +110,8 @@ class Net:
 
     @cached_property
     def _batched(self) -> bool:
-        x = example((2, 2, *self.input_shape), self.vocabulary, self.device)
         learned = [name for name in self.shapes if not self.is_held(name)]
-        return runs_batched(self.one, self.init((0, 1)), learned, x)
+        return runs_batched(self.one, self.init((0, 1)), learned, self.example(2, 2))
 
     def check_outputs(self, outputs: int) -> None:
         """Raise a `UsageError` if the net has fewer outputs than tasks ask for."""
@@ -173,9 +172,9 @@ class Net:
         """The name of the head in the module."""
         return next(iter(self._rename)).rsplit(".", 1)[0]
 
-    def example(self, rows: int) -> Tensor:
-        """Return inputs ``[rows, …]`` as `prepare` leaves them, always the same, to look at what the net gives for such."""
-        return example((rows, *self.input_shape), self.vocabulary, self.device)
+    def example(self, *rows: int) -> Tensor:
+        """Return inputs ``[*rows, …]`` as `prepare` leaves them, always the same, to look at what the net gives for such."""
+        return example((*rows, *self.input_shape), self.vocabulary, self.device)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Return inputs as float32, whole numbers scaled by mean and standard deviation, floats and tokens as they are."""
@@ -261,12 +260,11 @@ class Net:
     def over_seeds(self, function: Callable[[Any, Tensor], Tensor], params: dict[str, Any], x: Tensor) -> Tensor:
         """Return ``function(params, x)`` of every seed, ``[S, N, …]``, without gradients, a bounded number of rows at a time.
 
-        ``params`` is a tree of tensors ``[S, …]``; the function is given that of one seed, and inputs as `prepare` leaves
-        them.
+        ``params`` is a tree of tensors ``[S, …]``; the function is given one seed's, and inputs as `prepare` leaves them.
         """
         seeds = len(next(leaf for _, leaf in leaves_with_path(params)))
         together, chunks = self.side_by_side(seeds), []
-        each = [] if together else [tree_map(lambda leaf, s=s: self.laid_out(leaf[s]), params) for s in range(seeds)]
+        each = [] if together else [tree_map(partial(self._own, s), params) for s in range(seeds)]
         for part in self.chunks(x):
             ready = self.laid_out(self.prepare(part))
             if together:
@@ -290,6 +288,9 @@ class Net:
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         named = {self._rename.get(name, name): tensor.detach() for name, tensor in tensors.items()}
         return {**named, HEAD_WEIGHT: named[HEAD_WEIGHT].flatten(1)}
+
+    def _own(self, seed: int, leaf: Tensor) -> Tensor:
+        return self.laid_out(leaf[seed])
 
     def _original(self, name: str) -> str:
         return self._back.get(name, name)

@@ -100,7 +100,7 @@ class Template:
                 f"net.name: the net's last {which} does not give its output ('{head}'): end the net with a plain "
                 "nn.Linear that reads features [N, width], or with a 1×1 nn.Conv2d that reads maps [N, width, h, w]"
             )
-        return weight.shape[1]
+        return int(weight.shape[1])
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

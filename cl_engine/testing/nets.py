@@ -37,8 +37,8 @@ class NetContract:
 
     def make(self) -> Net:
         """Return the net under test."""
-        options, asked = dict(self.options), {"places": self.places, "vocabulary": self.vocabulary}
-        build = plugins.net_builder(self.net, options, self.input_shape, self.outputs, **asked)
+        asked: dict[str, Any] = {"places": self.places, "vocabulary": self.vocabulary}
+        build = plugins.net_builder(self.net, dict(self.options), self.input_shape, self.outputs, **asked)
         return Net(build, self.input_shape, vocabulary=self.vocabulary)
 
     def inputs(self, rows: int) -> torch.Tensor:
