@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from cl_engine.core.torch_defaults import torch_defaults
 from cl_engine.data.digest import Digest
 from cl_engine.data.stream import Stream
@@ -23,7 +21,7 @@ from cl_engine.engine.lookahead import look_ahead
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
-from cl_engine.nn.net import Net
+from cl_engine.nn.net import Net, Params
 from cl_engine.options import checked, unsaid
 from cl_engine.runs import determinism, plugins, process_memory
 from cl_engine.runs.data_root import DataRoot, default_data_root
@@ -151,17 +149,13 @@ class Experiment:
             return Backbone()
         load = _sources(data_root).load
         options = BackboneOptions(**self.resolved["backbone"])
-        return backbone_of(options, stream, partial(self._builder, stream), self.resolved["net"], load)
+        return backbone_of(options, stream, partial(self._net, stream), self.resolved["net"], load)
 
     @torch_defaults()
     def build_strategy(self, stream: Stream, backbone: Backbone | None = None) -> Strategy:
         """Build the strategy with the net that fits the stream, starting from ``backbone`` (left out: as it is found)."""
         backbone = self.backbone(stream) if backbone is None else backbone
-        options = BackboneOptions(**self.resolved["backbone"]) if "backbone" in self.resolved else None
-        scale: Any = scaling(options, stream)
-        build = self._builder(stream, stream.outputs)
-        net = Net(build, stream.input_shape, device=stream.device, pretrained=backbone.params, **scale)
-        net.check_outputs(stream.outputs)
+        net = self._net(stream, stream.outputs, backbone.params)
         kind: Any = plugins.load("strategies", self.strategy)
         train = Train(**self.resolved["train"]).shown(stream.augmentation)
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
@@ -174,9 +168,21 @@ class Experiment:
         warnings.warn("Experiment.learner is now build_strategy", DeprecationWarning, stacklevel=2)
         return self.build_strategy(stream, backbone)
 
-    def _builder(self, stream: Stream, outputs: int) -> Callable[[], nn.Module]:
-        options = dict(self.resolved["net"])
-        return plugins.net_builder(options.pop("name"), options, stream.input_shape, outputs)
+    def _net(self, stream: Stream, outputs: int, pretrained: Params | None = None) -> Net:
+        """Return the net that fits the stream, of so many outputs, at each place where one of its targets asks for that."""
+        options, shape, vocabulary = dict(self.resolved["net"]), stream.input_shape, stream.vocabulary
+        name, places = options.pop("name"), any(target.places for target in stream.targets)
+        build = plugins.net_builder(name, options, shape, outputs, places=places, vocabulary=vocabulary)
+        backbone = BackboneOptions(**self.resolved["backbone"]) if "backbone" in self.resolved else None
+        how: Any = {**scaling(backbone, stream), "pretrained": pretrained, "vocabulary": vocabulary}
+        net = Net(build, shape, device=stream.device, **how)
+        net.check_outputs(outputs)
+        if places and not net.places:
+            raise UsageError(
+                f"net.name: '{name}' answers once a row, and tasks of this stream ask for answers at places: use unet, deeplab, "
+                "or a net that ends in a 1×1 convolution"
+            )
+        return net
 
     def _digests(self, sources: DataRoot, stream: Stream, backbone: Backbone) -> dict[str, Digest]:
         """Return what tells the data and weights that are learned from apart from others, by where they are from."""

@@ -246,6 +246,38 @@ class HeadFirst(nn.Module):
         return self.out(F.relu(self.a(x.flatten(1))))
 
 
+class ConvHead(nn.Module):
+    """Answers are averaged over places after the head: no other than a head that reads the averages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(1, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x).mean((2, 3))
+
+
+def fully_convolutional() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(1, HIDDEN, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(HIDDEN, 6, 1), nn.ReLU()),
+        nn.Conv2d(6, CLASSES, 1),
+    )
+
+
+class Segmenter(nn.Module):
+    """A backbone and a classifier, as torchvision's nets for segmentation have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(1, HIDDEN, 3, 2, 1), nn.BatchNorm2d(HIDDEN), nn.ReLU())
+        self.gate = nn.Linear(HIDDEN, HIDDEN)
+        self.classifier = nn.Sequential(nn.Conv2d(HIDDEN, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, CLASSES, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.backbone(x)
+        return self.classifier(maps * self.gate(maps.mean((2, 3))).sigmoid()[..., None, None])
+
+
 def spectral() -> nn.Module:
     return parametrizations.spectral_norm(nn.Linear(HIDDEN, HIDDEN))
 
@@ -291,6 +323,13 @@ SERVE: dict[str, Callable[[], nn.Module]] = {
     "hooked": Hooked,
     "head_alone": lambda: nn.Sequential(nn.Flatten(), nn.Linear(IN, CLASSES)),
     "head_first": HeadFirst,
+    "conv_head": ConvHead,
+}
+
+AT_PLACES: dict[str, Callable[[], nn.Module]] = {
+    "fully_convolutional": fully_convolutional,
+    "segmenter": Segmenter,
+    "convolution_alone": lambda: nn.Sequential(nn.Conv2d(1, CLASSES, 1)),
 }
 
 
@@ -316,13 +355,25 @@ class LogSoftmax(Plain):
         return super().forward(x).log_softmax(1)
 
 
-class ConvHead(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Conv2d(1, CLASSES, 1)
+class RectifiedHead(ConvHead):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.head(x)).mean((2, 3))
+
+
+class Upsampled(Segmenter):
+    """Brings its answers to the size of the image after its head, as torchvision's do."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(x).mean((2, 3))
+        return F.interpolate(super().forward(x), size=x.shape[2:], mode="bilinear", align_corners=False)
+
+
+class ChannelsLast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.movedim(1, -1))
 
 
 class Cosine(nn.Linear):
@@ -437,7 +488,22 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "two_outs": (TwoOuts, "returns a tuple in training mode"),
     "two_inputs": (TwoInputs, "it must take inputs \\[N, …\\] alone"),
     "log_softmax": (LogSoftmax, "last Linear layer does not give its output"),
-    "conv_head": (ConvHead, "no nn.Linear inside"),
+    "rectified_head": (
+        RectifiedHead,
+        "last 1×1 convolution does not give its output .*a 1×1 nn.Conv2d that reads maps",
+    ),
+    "upsampled": (
+        Upsampled,
+        r"returns maps of shape \(2, 5, 8, 8\) for 2 rows that no 1×1 nn.Conv2d inside gives: end the net",
+    ),
+    "wide_head": (lambda: nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 5, 3)), "end the net with its head, a 1×1"),
+    "strided_head": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 1, 2)), "no nn.Linear inside"),
+    "linear_at_places": (ChannelsLast, "end the net with its head, a 1×1 nn.Conv2d"),
+    "conv_head_without_bias": (lambda: nn.Sequential(nn.Conv2d(1, 5, 1, bias=False)), "has no bias"),
+    "conv_head_norm": (
+        lambda: nn.Sequential(parametrizations.weight_norm(nn.Conv2d(1, 5, 1))),
+        "is computed from other tensors, .*a plain 1×1 nn.Conv2d",
+    ),
     "cosine_head": (CosineHead, "end the net with a plain nn.Linear"),
     "head_norm": (HeadNorm, "is computed from other tensors"),
     "tied_head": (TiedHead, "shares its weight with 'table.weight'"),

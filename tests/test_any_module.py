@@ -87,8 +87,8 @@ def test_a_module_that_cannot_serve_is_refused_in_a_sentence_before_the_first_st
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_a_net_with_fewer_outputs_than_classes_is_refused():
-    with pytest.raises(UsageError, match=r"net\.name: the net has 5 outputs, fewer than the 6 classes"):
+def test_a_net_with_fewer_outputs_than_tasks_ask_for_is_refused():
+    with pytest.raises(UsageError, match=r"net\.name: the net has 5 outputs, and tasks ask for 6"):
         net_of("plain").check_outputs(6)
 
 

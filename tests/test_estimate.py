@@ -171,5 +171,5 @@ def two_outputs() -> torch.nn.Module:
 
 def test_a_net_with_fewer_outputs_than_there_are_labels_is_refused_before_the_first_step(tiny: Tiny):
     experiment = tiny("finetune", **{"net.name": "tests.test_estimate:two_outputs"})
-    with pytest.raises(UsageError, match="the net has 2 outputs, fewer than the 10 classes"):
+    with pytest.raises(UsageError, match="the net has 2 outputs, and tasks ask for 10"):
         experiment.build_strategy(experiment.stream())

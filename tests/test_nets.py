@@ -24,8 +24,15 @@ def net(name: str, shape: tuple[int, ...] = SHAPE, outputs: int = 10, **options:
     return Net(plugins.net_builder(name, options, shape, outputs), shape, mean=[10.0], std=[20.0])
 
 
+AT_PLACES = [name for name in plugins.names("nets") if name not in ("mlp", "transformer")]
+TOKENS: dict[str, Any] = {"input_shape": (12,), "vocabulary": 30}
+
 for name in plugins.names("nets"):
-    globals()[f"Test_{name}"] = type(f"Test_{name}", (NetContract,), {"net": name})
+    own = {"net": name, **(TOKENS if name == "transformer" else {})}
+    globals()[f"Test_{name}"] = type(f"Test_{name}", (NetContract,), own)
+    if name in AT_PLACES:  # in pictures that are not square, so that no one takes height for width
+        own = {"net": name, "input_shape": (2, 24, 28), "outputs": 5, "places": True}
+        globals()[f"Test_{name}_at_places"] = type(f"Test_{name}_at_places", (NetContract,), own)
 
 
 @pytest.mark.parametrize(

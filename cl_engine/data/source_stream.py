@@ -52,7 +52,7 @@ class SourceStream(Stream):
         self.configure(options, "stream")
         self.device = torch.device(device)
         self.arrays = arrays
-        self.mean, self.std = arrays.mean, arrays.std
+        self.mean, self.std, self.vocabulary = arrays.mean, arrays.std, arrays.vocabulary
         self.input_shape = tuple(arrays.train_x.shape[1:])
         self.n_tasks = self.n if self.n is not None else self.all_tasks()
         self._order = sequence(self.revisit, self.n_tasks)

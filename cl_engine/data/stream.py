@@ -24,6 +24,7 @@ from cl_engine.targets.classes import Classes
 
 Setting = Literal["task", "domain", "class"]
 PAD_VALUE: tuple[float, ...] = (0.0,)
+VOCABULARY: int | None = None
 Shape = Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=3, max_length=3)]
 
 
@@ -107,7 +108,8 @@ class Stream(Configured):
 
     A kind of stream sets ``n_tasks``, ``n_steps`` (None: without end), ``input_shape``, ``outputs``, ``mean`` and
     ``std``, and answers `task_id`, `__getitem__` and `test`. It keeps no experience alive that it has given out. One whose
-    training images are to be shown at random sets ``augmentation``, and ``pad_value`` (a channel each) where they are float32.
+    training images are to be shown at random sets ``augmentation``, and ``pad_value`` (a channel each) where they are float32;
+    one whose inputs are int64 tokens sets ``vocabulary``, their number.
 
     >>> from cl_engine.testing.small import images
     >>> from cl_engine.streams.permuted import Permuted
@@ -129,6 +131,7 @@ class Stream(Configured):
     device: torch.device
     pad_value = PAD_VALUE  # without annotations, for what has one and a value is an option
     augmentation = Augmentation()
+    vocabulary = VOCABULARY
     seed = 0  # likewise: of all that is drawn for the stream, as the order of test rows
 
     @classmethod

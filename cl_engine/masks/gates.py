@@ -54,6 +54,7 @@ class Gates:
             for name, tensor in net.init([0]).items()
         }
         x = torch.linspace(0, 1, 2 * math.prod(input_shape), device=net.device).reshape(2, *input_shape)
+        x = x if net.vocabulary is None else net.example(2)
         open_gates = {places[layer]: torch.ones(units[layer], device=net.device) for layer in layers}
         reads: dict[str, str | None] = dict.fromkeys(layers)
         for layer in layers:

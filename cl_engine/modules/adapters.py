@@ -40,8 +40,7 @@ class Adapters:
             return on_units(look)
 
         params = {name: tensor[0] for name, tensor in net.init([0]).items()}
-        x = torch.zeros(2, *net.input_shape, device=net.device)
-        net.one(params, x, False, hooks={layer: seen(layer) for layer in ends(net)})
+        net.one(params, net.example(2), False, hooks={layer: seen(layer) for layer in ends(net)})
 
     def start(self, seeds: Sequence[int]) -> Params:
         """Return adapters that change nothing yet, ``{name: [S, …]}``."""

@@ -36,11 +36,14 @@ class Alexnet(Architecture):
             layers[f"conv{number}"] = nn.Conv2d(channels, maps, kernel)
             layers |= {f"relu{number}": nn.ReLU(), f"drop{number}": nn.Dropout(drop), f"pool{number}": nn.MaxPool2d(2)}
             channels, height, width = maps, (height - kernel + 1) // 2, (width - kernel + 1) // 2
+        if self.places:
+            layers["head"] = self.head_of(channels, outputs)
+            return nn.Sequential(layers)
         layers["flatten"] = nn.Flatten()
         inside = channels * height * width
         for number in (3, 4):
             layers[f"linear{number}"] = nn.Linear(inside, self.width)
             layers |= {f"relu{number}": nn.ReLU(), f"drop{number}": nn.Dropout(late)}
             inside = self.width
-        layers["head"] = nn.Linear(inside, outputs)
+        layers["head"] = self.head_of(inside, outputs)
         return nn.Sequential(layers)

@@ -60,10 +60,10 @@ class _Isometric(nn.Module):
         self.stem = nn.Conv2d(channels, how.width, how.patch, how.patch)
         self.steps = nn.Sequential(*[_Step(how.width, how.kernel, how.norm) for _ in range(how.steps)])
         self.last = _normalisation(how.norm, how.width)
-        self.head = nn.Linear(how.width, outputs)
+        self.head, self.places = how.head_of(how.width, outputs), how.places
         steps = [f"steps.{number}" for number in range(how.steps)]
         self.stages = (("stem",), *((step,) for step in steps[:-1]), (steps[-1], "last"))
 
     def forward(self, x: Tensor) -> Tensor:
         maps = self.last(self.steps(self.stem(x)))
-        return self.head(F.adaptive_avg_pool2d(maps, 1).flatten(1))  # type: ignore[no-any-return]
+        return self.head(maps if self.places else F.adaptive_avg_pool2d(maps, 1).flatten(1))  # type: ignore[no-any-return]

@@ -20,9 +20,11 @@ class LenetDropout(Architecture):
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         channels, height, width = input_shape
         flat = 20 * ((((height - 4) // 2) - 4) // 2) * ((((width - 4) // 2) - 4) // 2)
-        return nn.Sequential(
+        maps = (
             *(nn.Conv2d(channels, 10, 5), nn.MaxPool2d(2), nn.ReLU()),
-            *(nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()),
-            *(nn.Linear(flat, 50), nn.ReLU(), nn.Dropout()),
-            nn.Linear(50, outputs),
+            *(nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU()),
         )
+        if self.places:
+            return nn.Sequential(*maps, self.head_of(20, outputs))
+        hidden = nn.Flatten(), nn.Linear(flat, 50), nn.ReLU(), nn.Dropout()
+        return nn.Sequential(*maps, *hidden, self.head_of(50, outputs))

@@ -32,7 +32,7 @@ class ModularResnet(Architecture):
             raise UsageError(
                 f"net.name: 'modular_resnet' needs images of 8 × 8 or more, found {height} × {width}: see stream.shape"
             )
-        return _ModularResnet(channels, self.width, outputs, self.split_last)
+        return _ModularResnet(channels, outputs, self)
 
 
 class _Block(nn.Module):
@@ -54,15 +54,17 @@ class _Block(nn.Module):
 class _ModularResnet(nn.Module):
     """What is cut into modules at ``stages``."""
 
-    def __init__(self, channels: int, width: int, outputs: int, split_last: bool) -> None:
+    def __init__(self, channels: int, outputs: int, how: ModularResnet) -> None:
         super().__init__()
+        width = how.width
         self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         strides = [one for stride in STRIDES for one in (stride, 1)]
         self.blocks = nn.Sequential(*[_Block(width, width, stride) for stride in strides])
-        self.head = nn.Linear(width, outputs)
+        self.head, self.places = how.head_of(width, outputs), how.places
         pairs = [("blocks.0", "blocks.1"), ("blocks.2", "blocks.3"), ("blocks.4", "blocks.5")]
-        last = [("blocks.6",), ("blocks.7",)] if split_last else [("blocks.6", "blocks.7")]
+        last = [("blocks.6",), ("blocks.7",)] if how.split_last else [("blocks.6", "blocks.7")]
         self.stages = (("stem",), *pairs, *last)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(F.adaptive_avg_pool2d(self.blocks(self.stem(x)), 1).flatten(1))  # type: ignore[no-any-return]
+        maps = self.blocks(self.stem(x))
+        return self.head(maps if self.places else F.adaptive_avg_pool2d(maps, 1).flatten(1))  # type: ignore[no-any-return]

@@ -26,7 +26,7 @@ class Resnet18(Architecture):
     groups: int = option(4, "groups of group normalisation; must divide the width", ge=1)
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-        return _ResNet(input_shape[0], self.width, outputs, self.norm, self.groups)
+        return _ResNet(input_shape[0], outputs, self)
 
 
 def _normalisation(norm: Norm, channels: int, groups: int) -> nn.Module:
@@ -54,8 +54,9 @@ class _Block(nn.Module):
 
 
 class _ResNet(nn.Module):
-    def __init__(self, channels: int, width: int, outputs: int, norm: Norm, groups: int) -> None:
+    def __init__(self, channels: int, outputs: int, how: Resnet18) -> None:
         super().__init__()
+        width, norm, groups = how.width, how.norm, how.groups
         self.stem = nn.Sequential(
             nn.Conv2d(channels, width, 3, 1, 1, bias=norm == "none"), _normalisation(norm, width, groups), nn.ReLU()
         )
@@ -66,8 +67,8 @@ class _ResNet(nn.Module):
                 blocks.append(_Block(inside, outside, 2 if first and stage else 1, norm, groups))
                 inside = outside
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(inside, outputs)
+        self.head, self.places = how.head_of(inside, outputs), how.places
 
     def forward(self, x: Tensor) -> Tensor:
         maps = self.blocks(self.stem(x))
-        return self.head(F.adaptive_avg_pool2d(maps, 1).flatten(1))  # type: ignore[no-any-return]
+        return self.head(maps if self.places else F.adaptive_avg_pool2d(maps, 1).flatten(1))  # type: ignore[no-any-return]

@@ -40,6 +40,8 @@ class SmallCnn(Architecture):
                 layers[f"pool{number}"] = nn.MaxPool2d(2)
                 height, width = height // 2, width // 2
             channels = self.width
-        layers["flatten"] = nn.Flatten()
-        layers["head"] = nn.Linear(self.width * height * width, outputs)
+        if not self.places:
+            layers["flatten"] = nn.Flatten()
+            channels *= height * width
+        layers["head"] = self.head_of(channels, outputs)
         return nn.Sequential(layers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +11,13 @@ from torch import Tensor, nn
 class Builder:
     """Builds a module that is complete: a dry run gives lazy layers their sizes, and named attributes become buffers.
 
-    >>> Builder(lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), (1, 2, 2))()[1].weight.shape
+    >>> Builder(lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), torch.rand(2, 1, 2, 2))()[1].weight.shape
     torch.Size([3, 4])
     """
 
-    def __init__(
-        self, build: Callable[[], nn.Module], input_shape: Sequence[int], buffers: Collection[str] = ()
-    ) -> None:
-        """Build what ``build`` returns; ``buffers`` names tensors that the module keeps as plain attributes."""
-        self._build, self._shape, self._buffers = build, tuple(input_shape), buffers
+    def __init__(self, build: Callable[[], nn.Module], x: Tensor, buffers: Collection[str] = ()) -> None:
+        """Build what ``build`` returns for inputs like ``x``; ``buffers`` names what the module keeps as plain attributes."""
+        self._build, self._blank, self._buffers = build, torch.zeros_like(x, device="cpu"), buffers
 
     def __call__(self) -> nn.Module:
         """Return the module."""
@@ -27,7 +25,7 @@ class Builder:
         if any(nn.parameter.is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
             modes = [(part, part.training) for part in module.modules()]
             with torch.no_grad():
-                module.eval()(torch.zeros(2, *self._shape))
+                module.eval()(self._blank)
             for part, mode in modes:
                 part.training = mode
         for name in self._buffers:

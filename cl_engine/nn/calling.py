@@ -18,7 +18,7 @@ class Caller:
     """Runs one module of a template, whole or without its head, as a function of tensors by the module's own names.
 
     >>> import torch
-    >>> template = Template(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (1, 2, 2), torch.device("cpu"))
+    >>> template = Template(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(2, 1, 2, 2))
     >>> Caller(template, template.module)(dict(template.module.named_parameters()), torch.zeros(5, 1, 2, 2), False).shape
     torch.Size([5, 3])
     """

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, apply_head
 from cl_engine.nn.net import Net, Params
 
 KEPT_BYTES = 512 * 2**20
@@ -33,10 +33,11 @@ class FrozenFeatures:
         self._frozen: list[Tensor] = []  # what they were computed with
 
     def logits(self, params: Params, x: Tensor) -> Tensor:
-        """Return logits ``[S, N, C]``; of ``params``, all but the head is frozen."""
-        features = self._of(params, x)
-        bias = params[HEAD_BIAS].unsqueeze(1)
-        return torch.baddbmm(bias, features, params[HEAD_WEIGHT].transpose(1, 2))
+        """Return logits ``[S, N, C]``, or ``[S, N, C, h, w]``; of ``params``, all but the head is frozen."""
+        features, weight, bias = self._of(params, x), params[HEAD_WEIGHT], params[HEAD_BIAS]
+        if self.net.places:
+            return torch.vmap(apply_head)(features, weight, bias)
+        return torch.baddbmm(bias.unsqueeze(1), features, weight.transpose(1, 2))
 
     def _of(self, params: Params, x: Tensor) -> Tensor:
         frozen = [tensor for name, tensor in params.items() if name not in (HEAD_WEIGHT, HEAD_BIAS)]

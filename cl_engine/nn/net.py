@@ -15,27 +15,27 @@ from cl_engine.core import rng
 from cl_engine.core.torch_defaults import torch_defaults
 from cl_engine.core.tree import leaves_with_path, tree_map
 from cl_engine.errors import UsageError
-from cl_engine.nn.batching import runs_batched
+from cl_engine.nn.batching import batching_pays, runs_batched
 from cl_engine.nn.calling import Caller
-from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, reads_places
 from cl_engine.nn.hooks import Hook, gating
 from cl_engine.nn.memory_format import channels_last
 from cl_engine.nn.template import Template
+from cl_engine.nn.trial import example
 from cl_engine.nn.weights import fitting
 
 Params = dict[str, Tensor]
 ROWS_AT_ONCE = 2048
 IMAGES_AT_ONCE = 128  # of a convolutional net on a CPU, whose intermediate maps then stay in the cache
-VMAP_BELOW = 20_000  # weights, for each seed that runs beside the others …
-VMAP_IN_ALL = 2_000_000  # … and of all seeds together: more do not stay in the cache
 
 
 class Net:
     """A network without weights of its own: they are handed to it, ``{name: [S, …]}``, or ``{name: […]}`` for one seed.
 
-    Any ``nn.Module`` serves, unchanged. The ``nn.Linear`` that gives its output is the head (its names become
-    ``head.weight`` and ``head.bias``), whatever comes before it gives the features. Buffers (BatchNorm statistics) travel
-    among the weights under their own names; `is_buffer` tells them apart.
+    Any ``nn.Module`` serves, unchanged. The ``nn.Linear``, or 1×1 ``nn.Conv2d``, that gives its output is the head (its names
+    become ``head.weight [O, width]`` and ``head.bias [O]``), whatever comes before it gives the features. Buffers (BatchNorm
+    statistics) travel among the weights under their own names; `is_buffer` tells them apart. A head that is a convolution
+    is read at each place: logits and features ``[N, O]`` and ``[N, width]`` are then ``[N, O, h, w]`` and ``[N, width, h, w]``.
 
     >>> net = Net(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (1, 2, 2))
     >>> net.all(net.init([0, 1]), torch.zeros(5, 1, 2, 2)).shape
@@ -47,7 +47,9 @@ class Net:
         dtypes: type of each.
         input_shape: shape of an input, the axis of rows not counted.
         frozen: names of the weights that the module itself has frozen (``requires_grad = False``).
+        vocabulary: number of tokens, where inputs are int64 tokens; None: they are not.
         outputs: number of logits.
+        places: whether the head is read at each place of a map.
         width: number of features the head reads.
         pretrained: what every seed starts from in place of random weights, ``{name: […]}``: the scenario's backbone.
         parameters: number of weights of one seed, buffers not counted.
@@ -65,59 +67,57 @@ class Net:
         pad_value: Sequence[float] = (0.0,),
         device: torch.device | str = "cpu",
         pretrained: Mapping[str, Tensor] | None = None,
+        vocabulary: int | None = None,
     ) -> None:
         """Wrap what ``build`` returns; ``mean`` and ``std`` (a channel each, in stored units) scale uint8 inputs.
 
         ``pad_value`` (a channel each) is what float32 images are padded with where that is asked for.
         ``pretrained`` holds weights and buffers ``{name: […]}``, by the module's names or ours, that every seed starts
-        from in place of random ones; the head stays random.
+        from in place of random ones; the head stays random. ``vocabulary`` says how many int64 tokens the inputs are of.
 
         Raises:
             UsageError: if the module cannot serve (`cl_engine.nn.trial`), or does not have the pretrained tensors.
         """
-        self.device, self.input_shape = torch.device(device), tuple(input_shape)
+        self.device, self.input_shape, self.vocabulary = torch.device(device), tuple(input_shape), vocabulary
         self._mean, self._std, self._black = (self._channels(values, input_shape) for values in (mean, std, pad_value))
-        template = Template(build, self.input_shape, self.device)
+        template = Template(build, self.example(2))
         self._build, self._module, self._traits = template.build, template.module, template.traits
         self._whole, self._body = Caller(template, template.module), Caller(template, template.body)
         self._rename = template.head_names
         self._back = {ours: theirs for theirs, ours in self._rename.items()}
         self.outputs, self.width, self.stochastic = self._traits.outputs, template.width, self._traits.stochastic
+        self.places, self._kernel = self._traits.places, reads_places(self._module.get_submodule(self.head))
         self._training = False
         self._buffers = frozenset(name for name, _ in self._module.named_buffers())
         self.frozen = frozenset(self._rename.get(name, name) for name in template.frozen)
-        tensors = {**dict(self._module.named_parameters()), **dict(self._module.named_buffers())}
-        self.shapes = {self._rename.get(name, name): tuple(tensor.shape) for name, tensor in tensors.items()}
-        self.dtypes = {self._rename.get(name, name): tensor.dtype for name, tensor in tensors.items()}
+        tensors = self._named(self._module)
+        self.shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        self.dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
         self.layers = [name for name, _ in self._module.named_modules()]
         self.pretrained = self._adopted(pretrained or {}, tensors)
         self._convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in self._module.modules())
         self.parameters = sum(tensor.numel() for tensor in self._module.parameters())
 
     def side_by_side(self, seeds: int) -> bool:
-        """Return whether this many seeds run faster as one vmap than in turn.
+        """Return whether this many seeds run faster as one vmap than in turn (`batching_pays`).
 
-        Measured on two CPU cores: small fully connected nets gain, convolutions and large nets lose. Nets with dropout
-        or running statistics never run as one, so that a seed's numbers do not depend on the others; nor do nets that
-        `torch.vmap` cannot run, which is tried out.
+        Nets with dropout or running statistics never run as one, so that a seed's numbers do not depend on the others; nor
+        do nets that `torch.vmap` cannot run, which is tried out.
         """
         if seeds == 1 or self.stochastic or self._traits.noisy or self._buffers:
             return False
-        small = self.parameters < VMAP_BELOW * seeds and self.parameters * seeds < VMAP_IN_ALL
-        faster = self.device.type == "cuda" or (seeds >= 3 and small and not self._convolves)
-        return faster and self._batched
+        return batching_pays(self.parameters, seeds, self._convolves, self.device) and self._batched
 
     @cached_property
     def _batched(self) -> bool:
-        x = torch.rand(2, 2, *self.input_shape, generator=rng.tensors(0, "trial")).to(self.device)
         learned = [name for name in self.shapes if not self.is_held(name)]
-        return runs_batched(self.one, self.init((0, 1)), learned, x)
+        return runs_batched(self.one, self.init((0, 1)), learned, self.example(2, 2))
 
-    def check_outputs(self, classes: int) -> None:
-        """Raise a `UsageError` if the net has fewer outputs than there are classes."""
-        if self.outputs < classes:
+    def check_outputs(self, outputs: int) -> None:
+        """Raise a `UsageError` if the net has fewer outputs than tasks ask for."""
+        if self.outputs < outputs:
             why = "build it with as many as its builder is told, as num_classes or outputs"
-            raise UsageError(f"net.name: the net has {self.outputs} outputs, fewer than the {classes} classes: {why}")
+            raise UsageError(f"net.name: the net has {self.outputs} outputs, and tasks ask for {outputs}: {why}")
 
     def is_buffer(self, name: str) -> bool:
         """Return whether ``name`` is a buffer of the module (BatchNorm statistics), which no gradient reaches."""
@@ -147,8 +147,7 @@ class Net:
         for seed in seeds:
             with rng.ambient(seed, "init"):
                 module = self._build()
-            tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-            named = {self._rename.get(name, name): tensor.detach() for name, tensor in tensors.items()}
+            named = self._named(module)
             drawn.append({name: self.pretrained.get(name, tensor.to(self.device)) for name, tensor in named.items()})
         return {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
 
@@ -173,9 +172,13 @@ class Net:
         """The name of the head in the module."""
         return next(iter(self._rename)).rsplit(".", 1)[0]
 
+    def example(self, *rows: int) -> Tensor:
+        """Return inputs ``[*rows, …]`` as `prepare` leaves them, always the same, to look at what the net gives for such."""
+        return example((*rows, *self.input_shape), self.vocabulary, self.device)
+
     def prepare(self, x: Tensor) -> Tensor:
-        """Return inputs as float32, whole numbers scaled by mean and standard deviation, floats as they are."""
-        if x.dtype == torch.float32:
+        """Return inputs as float32, whole numbers scaled by mean and standard deviation, floats and tokens as they are."""
+        if x.dtype == torch.float32 or (self.vocabulary is not None and x.dtype == torch.int64):
             return x
         ready = x.to(torch.float32)
         return ready if x.is_floating_point() else ready.sub_(self._mean).div_(self._std)
@@ -186,7 +189,7 @@ class Net:
 
     def chunks(self, x: Tensor) -> Sequence[Tensor]:
         """Return inputs ``[N, …]`` in pieces of as many rows as are answered at once."""
-        few = self._convolves and self.device.type == "cpu"
+        few = self._convolves and (self.device.type == "cpu" or self.places)
         pieces: Sequence[Tensor] = x.split(IMAGES_AT_ONCE if few else ROWS_AT_ONCE)
         return pieces
 
@@ -204,7 +207,7 @@ class Net:
         gates: Mapping[str, Tensor] | None = None,
         hooks: Mapping[str, Hook] | None = None,
     ) -> Tensor:
-        """Return logits ``[N, C]`` of one seed's weights.
+        """Return logits ``[N, C]``, or ``[N, C, h, w]`` where the head is read at places, of one seed's weights.
 
         Args:
             params: ``{name: […]}``.
@@ -216,23 +219,23 @@ class Net:
             hooks: functions of layer, inputs and output whose result takes the output's place, by the layer's name.
         """
         hooks = {**{layer: gating(gate) for layer, gate in (gates or {}).items()}, **(hooks or {})}
-        return self._called(self._whole, params, x, training, statistics, hooks)
+        return self._called(self._whole, params, x, training, statistics=statistics, hooks=hooks)
 
     def features(
         self, params: Params, x: Tensor, training: bool | None = None, *, hooks: Mapping[str, Hook] | None = None
     ) -> Tensor:
-        """Return what the head would read, ``[N, width]``, for one seed's weights; ``hooks`` as for `one`."""
+        """Return what the head would read, ``[N, width]`` or ``[N, width, h, w]``, of one seed; ``hooks`` as for `one`."""
         return self._called(self._body, params, x, training, hooks=hooks)
 
     def all(self, params: Params, x: Tensor, gates: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Return logits ``[S, N, C]`` of every seed, in evaluation mode, a bounded number of rows at a time."""
+        """Return logits ``[S, N, C, …]`` of every seed, in evaluation mode, a bounded number of rows at a time."""
         if not gates:
             return self.over_seeds(lambda p, part: self.one(p, part, False), params, x)
         both = {"params": params, "gates": dict(gates)}
         return self.over_seeds(lambda p, part: self.one(p["params"], part, False, gates=p["gates"]), both, x)
 
     def all_features(self, params: Params, x: Tensor) -> Tensor:
-        """Return features ``[S, N, width]`` of every seed, in evaluation mode."""
+        """Return features ``[S, N, width, …]`` of every seed, in evaluation mode."""
         return self.over_seeds(lambda p, part: self.features(p, part, False), params, x)
 
     @contextmanager
@@ -257,8 +260,7 @@ class Net:
     def over_seeds(self, function: Callable[[Any, Tensor], Tensor], params: dict[str, Any], x: Tensor) -> Tensor:
         """Return ``function(params, x)`` of every seed, ``[S, N, …]``, without gradients, a bounded number of rows at a time.
 
-        ``params`` is a tree of tensors ``[S, …]``; the function is given that of one seed, and inputs as `prepare` leaves
-        them.
+        ``params`` is a tree of tensors ``[S, …]``; the function is given one seed's, and inputs as `prepare` leaves them.
         """
         seeds = len(next(leaf for _, leaf in leaves_with_path(params)))
         together, chunks = self.side_by_side(seeds), []
@@ -271,23 +273,21 @@ class Net:
                 chunks.append(torch.stack([function(own, ready) for own in each]))
         return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)
 
-    def _called(
-        self,
-        caller: Caller,
-        params: Params,
-        x: Tensor,
-        training: bool | None,
-        statistics: bool | Collection[str] = True,
-        hooks: Mapping[str, Hook] | None = None,
-    ) -> Tensor:
+    def _called(self, caller: Caller, params: Params, x: Tensor, training: bool | None, **how: Any) -> Tensor:
         own = {self._original(name): tensor for name, tensor in params.items()}
+        if self._kernel and HEAD_WEIGHT in params:
+            own[self._original(HEAD_WEIGHT)] = params[HEAD_WEIGHT][..., None, None]
         mode = self._training if training is None else training
-        return caller(own, self.prepare(x), mode, statistics, hooks, drawing=self._training)
+        return caller(own, self.prepare(x), mode, drawing=self._training, **how)
 
     def _adopted(self, pretrained: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Params:
-        both = pretrained, tensors
-        found, wanted = ({self._rename.get(name, name): tensor for name, tensor in named.items()} for named in both)
-        return fitting(found, wanted, ignored=(HEAD_WEIGHT, HEAD_BIAS)) if pretrained else {}
+        found = {self._rename.get(name, name): tensor for name, tensor in pretrained.items()}
+        return fitting(found, tensors, ignored=(HEAD_WEIGHT, HEAD_BIAS)) if pretrained else {}
+
+    def _named(self, module: nn.Module) -> Params:
+        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        named = {self._rename.get(name, name): tensor.detach() for name, tensor in tensors.items()}
+        return {**named, HEAD_WEIGHT: named[HEAD_WEIGHT].flatten(1)}
 
     def _own(self, seed: int, leaf: Tensor) -> Tensor:
         return self.laid_out(leaf[seed])

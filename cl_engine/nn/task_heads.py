@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.core.bank import Bank
-from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, apply_head
 from cl_engine.nn.net import Net, Params
 
 
@@ -35,11 +35,11 @@ def head_for(heads: Bank, task_id: int, base: Mapping[str, Tensor]) -> Params:
 
 
 def mixed_logits(net: Net, params: Params, heads: Tensor, x: Tensor, task_ids: Tensor) -> Tensor:
-    """Return logits ``[N, C]`` of one seed for rows of several tasks, each under its own head.
+    """Return logits ``[N, C]``, or ``[N, C, h, w]``, of one seed for rows of several tasks, each under its own head.
 
     ``heads`` is ``[T, C, width + 1]``, ``task_ids [N]`` says which head a row belongs to.
     """
     features = net.features(params, x)
     # not heads[task_ids]: its gradient is summed by several threads in no fixed order
     chosen = heads.index_select(0, task_ids)
-    return torch.einsum("nw,ncw->nc", features, chosen[..., :-1]) + chosen[..., -1]
+    return apply_head(features, chosen[..., :-1], chosen[..., -1])

@@ -7,21 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_engine.core import rng
 from cl_engine.errors import UsageError
 from cl_engine.nn.building import Builder
 from cl_engine.nn.fast_linear import quick
-from cl_engine.nn.head import head_names, take_off
+from cl_engine.nn.head import apply_head, head_names, kind_of, take_off
 from cl_engine.nn.trial import refusal, traits_of
 
 
 class Template:
     """A module in evaluation mode whose own weights are never used, with all that a net has to know of it.
 
-    >>> Template(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (1, 2, 2), torch.device("cpu")).width
+    >>> Template(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(2, 1, 2, 2)).width
     4
 
     Attributes:
@@ -36,24 +35,24 @@ class Template:
         tied: whether a tensor has several names in the module.
     """
 
-    def __init__(self, build: Callable[[], nn.Module], input_shape: tuple[int, ...], device: torch.device) -> None:
-        """Build the module and try it out.
+    def __init__(self, build: Callable[[], nn.Module], x: Tensor) -> None:
+        """Build the module and try it out on the rows ``x [2, …]``.
 
         Raises:
-            UsageError: in a sentence, if it cannot serve as a net for inputs of this shape.
+            UsageError: in a sentence, if it cannot serve as a net for such inputs.
         """
-        self.device = device
-        self.build = Builder(build, input_shape)
+        self.device = x.device
+        self.build = Builder(build, x)
         self.module, self.body = self._two()
-        self.traits = traits_of(self.module, input_shape, device)
+        self.traits = traits_of(self.module, x)
         if self.traits.carried:
-            self.build = Builder(build, input_shape, buffers=self.traits.carried)
+            self.build = Builder(build, x, buffers=self.traits.carried)
             self.module, self.body = self._two()
-            self.traits = traits_of(self.module, input_shape, device)
+            self.traits = traits_of(self.module, x)
         self.frozen = frozenset(name for name, weight in self.module.named_parameters() if not weight.requires_grad)
         self.head_names = head_names(self.module, self.traits.head)
         head = next(iter(self.head_names)).rpartition(".")[0]
-        self.width = self._tried_without_head(head, input_shape)
+        self.width = self._tried_without_head(head, x)
         every, once = (
             [*self.module.named_parameters(remove_duplicate=each), *self.module.named_buffers(remove_duplicate=each)]
             for each in (False, True)
@@ -78,28 +77,30 @@ class Template:
                 )
         return quick(module.to(self.device)), quick(other.to(self.device))
 
-    def _tried_without_head(self, head: str, input_shape: tuple[int, ...]) -> int:
+    def _tried_without_head(self, head: str, x: Tensor) -> int:
         """Take the head off the body, and return how many features it gives, from which the head must make the logits."""
         for part in (self.module, self.body):
             part.eval().requires_grad_(False)
         take_off(self.body, head)
-        x = torch.rand(2, *input_shape, generator=rng.tensors(0, "trial")).to(self.device)
         outputs = []
         for part in (self.module, self.body):
             with torch.no_grad(), rng.ambient(0, "trial", device=self.device):
                 try:
                     outputs.append(part(x.clone()))
                 except Exception as error:  # a module of somebody else's may fail in any way
-                    raise refusal(error, input_shape) from None
+                    raise refusal(error, x.shape[1:]) from None
         logits, features = outputs
         layer: Any = self.module.get_submodule(head)
-        plain = isinstance(features, Tensor) and features.ndim == 2 and features.shape[1] == layer.in_features
-        if not plain or not torch.allclose(F.linear(features, layer.weight, layer.bias), logits, rtol=1e-4, atol=1e-5):
+        weight = layer.weight.flatten(1)
+        plain = isinstance(features, Tensor) and features.ndim == logits.ndim and features.shape[1] == weight.shape[1]
+        again = apply_head(features, weight, layer.bias) if plain else features
+        if not plain or again.shape != logits.shape or not torch.allclose(again, logits, rtol=1e-4, atol=1e-5):
+            which = "1×1 convolution" if kind_of(layer) != "nn.Linear" else "Linear layer"
             raise UsageError(
-                f"net.name: the net's last Linear layer does not give its output ('{head}'): end the net with a plain "
-                "nn.Linear that reads features [N, width]"
+                f"net.name: the net's last {which} does not give its output ('{head}'): end the net with a plain "
+                "nn.Linear that reads features [N, width], or with a 1×1 nn.Conv2d that reads maps [N, width, h, w]"
             )
-        return int(features.shape[1])
+        return int(weight.shape[1])
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

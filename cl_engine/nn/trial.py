@@ -13,7 +13,7 @@ from torch.func import functional_call
 from cl_engine.core import rng
 from cl_engine.errors import UsageError, is_out_of_memory
 from cl_engine.nn.building import plain_tensors
-from cl_engine.nn.head import linear_layers
+from cl_engine.nn.head import possible_heads, reads_places
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,13 @@ class Traits:
     """What trial runs showed of a module; names are the module's own.
 
     >>> from cl_engine.nn.building import Builder
-    >>> traits_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout()), (1, 2, 2), torch.device("cpu")).stochastic
+    >>> traits_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout()), torch.rand(2, 1, 2, 2)).stochastic
     True
 
     Attributes:
-        head: the last ``nn.Linear`` whose output is the module's; None: there is none.
+        head: the last layer that can be a head and whose output is the module's; None: there is none.
         outputs: number of logits.
+        places: whether there are as many at each place of a map.
         stochastic: whether training draws random numbers, from any global generator.
         noisy: whether answering draws random numbers too.
         changes_inputs: whether inputs are written over.
@@ -48,6 +49,7 @@ class Traits:
 
     head: str | None
     outputs: int
+    places: bool
     stochastic: bool
     noisy: bool
     changes_inputs: bool
@@ -57,13 +59,23 @@ class Traits:
     carried: tuple[str, ...]
 
 
-def traits_of(module: nn.Module, shape: Sequence[int], device: torch.device) -> Traits:
-    """Run the module in training and in evaluation, on a few rows, and return what was seen.
+def example(shape: Sequence[int], vocabulary: int | None, device: torch.device) -> Tensor:
+    """Return inputs ``[*shape]`` to try a module with: from 0 to 1, or tokens, the greatest of the vocabulary among them."""
+    generator = rng.tensors(0, "trial")
+    if vocabulary is None:
+        return torch.rand(*shape, generator=generator).to(device)
+    drawn = torch.randint(vocabulary, tuple(shape), generator=generator)
+    drawn[..., 0] = vocabulary - 1
+    return drawn.to(device)
+
+
+def traits_of(module: nn.Module, x: Tensor) -> Traits:
+    """Run the module in training and in evaluation, on the rows ``x [2, …]``, and return what was seen.
 
     Raises:
-        UsageError: in a sentence, if the module cannot serve as a net for inputs ``[N, *shape]``.
+        UsageError: in a sentence, if the module cannot serve as a net for such inputs.
     """
-    return _Trial(module, shape, device).traits()
+    return _Trial(module, x).traits()
 
 
 def refusal(error: Exception, shape: Sequence[int], training: bool = False) -> Exception:
@@ -80,10 +92,10 @@ def refusal(error: Exception, shape: Sequence[int], training: bool = False) -> E
 
 
 class _Trial:
-    def __init__(self, module: nn.Module, shape: Sequence[int], device: torch.device) -> None:
+    def __init__(self, module: nn.Module, x: Tensor) -> None:
         _refuse_wrapped(module)
-        self.linear = linear_layers(module)
-        self.module, self.shape, self.device = module, tuple(shape), device
+        self.possible = possible_heads(module)
+        self.module, self.x, self.shape, self.device = module, x, tuple(x.shape[1:]), x.device
         self.tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         self.learned = [name for name, weight in module.named_parameters() if weight.requires_grad]
         odd = next((name for name in self.learned if self.tensors[name].dtype != torch.float32), None)
@@ -92,7 +104,6 @@ class _Trial:
                 f"net.name: the net's weight '{odd}' is {_kind(self.tensors[odd])}, and weights that learn must be "
                 "float32: leave them so (train.precision = 'bfloat16' computes with less)"
             )
-        self.x = torch.rand(2, *self.shape, generator=rng.tensors(0, "trial")).to(device)
         self.head: str | None = None
 
     def traits(self) -> Traits:
@@ -109,6 +120,7 @@ class _Trial:
         return Traits(
             head=self.head,
             outputs=first.logits.shape[1],
+            places=first.logits.ndim > 2,
             stochastic=learning.drew,
             noisy=first.drew,
             changes_inputs=first.changed_inputs or learning.changed_inputs,
@@ -129,7 +141,7 @@ class _Trial:
             self.module.get_submodule(name).register_forward_hook(
                 lambda part, inputs, output, name=name: seen.append((name, output))
             )
-            for name in self.linear
+            for name in self.possible
         ]
         try:
             with rng.ambient(0, "trial", device=self.device):
@@ -141,9 +153,9 @@ class _Trial:
         finally:
             for hook in hooks:
                 hook.remove()
-        self._check_logits(logits, rows, training)
         ends = [name for name, output in seen if output is logits]
         self.head = "head" if "head" in ends else ends[-1] if ends else None
+        self._check_logits(logits, rows, training)
         assigned = frozenset(name for name, tensor in given.items() if own[name] is not tensor)
         for name in assigned:
             self._check_assigned(name, own[name])
@@ -153,12 +165,20 @@ class _Trial:
     def _check_logits(self, logits: Any, rows: int, training: bool) -> None:
         if not isinstance(logits, Tensor):
             found = f"a {type(logits).__name__}"
-        elif logits.ndim != 2 or len(logits) != rows or logits.dtype != torch.float32:
+        elif logits.ndim not in (2, 4) or len(logits) != rows or logits.dtype != torch.float32:
             found = f"{_kind(logits)} of shape {tuple(logits.shape)} for {rows} rows"
+        elif logits.ndim == 4 and not (self.head and reads_places(self.module.get_submodule(self.head))):
+            raise UsageError(
+                f"net.name: the net returns maps of shape {tuple(logits.shape)} for {rows} rows that no 1×1 nn.Conv2d inside "
+                "gives: end the net with its head, a 1×1 nn.Conv2d; answers are brought to the labels' size without the net"
+            )
         else:
             return
         mode = " in training mode" if training else ""
-        raise UsageError(f"net.name: the net returns {found}{mode}: let it return logits [N, classes], float32, alone")
+        raise UsageError(
+            f"net.name: the net returns {found}{mode}: let it return logits [N, classes], or [N, classes, h, w] of a 1×1 "
+            "nn.Conv2d, float32, alone"
+        )
 
     def _check_assigned(self, name: str, tensor: Tensor | None) -> None:
         before = self.tensors[name]

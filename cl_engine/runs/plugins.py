@@ -136,25 +136,48 @@ def source(name: str) -> Source:
 
 
 def net_builder(
-    name: str, options: dict[str, Any], input_shape: tuple[int, ...], outputs: int
+    name: str,
+    options: dict[str, Any],
+    input_shape: tuple[int, ...],
+    outputs: int,
+    *,
+    places: bool = False,
+    vocabulary: int | None = None,
 ) -> Callable[[], nn.Module]:
     """Return a function that builds a freshly initialised net.
 
     ``name`` is that of a plug-in, or ``module:factory`` for any callable that returns an ``nn.Module``. Such a factory
-    is given the options, and, if its parameters are so called, ``input_shape`` and ``num_classes`` (or ``outputs``). The
-    option ``init`` (`cl_engine.nn.initialisation`) holds for any net; a factory that has one of its own gets it.
+    is given the options, and, if its parameters are so called, ``input_shape``, ``num_classes`` (or ``outputs``), ``places``
+    and ``vocabulary``. The option ``init`` (`cl_engine.nn.initialisation`) holds for any net; a factory that has one of its
+    own gets it. ``places`` says that answers are asked for at places, ``vocabulary`` how many tokens inputs are of.
+
+    Raises:
+        UsageError: if there is no such net, or its options are unknown, out of bounds, or too few for the tokens.
     """
     if ":" not in name or (inspect.isclass(found := attribute("the net", name)) and issubclass(found, Architecture)):
         architecture: Architecture = load("nets", name)()
+        if "vocabulary" in architecture.Options.model_fields:
+            options = {**options, "vocabulary": _tokens(options.get("vocabulary"), vocabulary)}
         architecture.configure(options, "net")
+        architecture.places = places
         return lambda: _built(name, input_shape, lambda: architecture.build(input_shape, outputs), architecture.init)
     known = _parameters(name, found)
-    given = {"input_shape": input_shape, "num_classes": outputs, "outputs": outputs}
+    given = {"input_shape": input_shape, "num_classes": outputs, "outputs": outputs, "places": places}
+    given |= {} if vocabulary is None else {"vocabulary": vocabulary}
     if name.startswith("torchvision.models:"):  # their factories hand it on as one of **kwargs
         known = {**known, "num_classes": inspect.Parameter("num_classes", inspect.Parameter.KEYWORD_ONLY)}
     arguments = {**{key: value for key, value in given.items() if key in known}, **options}
     init = "default" if "init" in known else arguments.pop("init", "default")
     return lambda: _built(name, input_shape, lambda: found(**arguments), init)
+
+
+def _tokens(chosen: Any, vocabulary: int | None) -> Any:
+    """Return the number of tokens that a net is built for: what was chosen, or all there are."""
+    if isinstance(chosen, int) and vocabulary is not None and chosen < vocabulary:
+        raise UsageError(
+            f"net.vocabulary: found {chosen}, and inputs are of {vocabulary} tokens: leave it out, or say more"
+        )
+    return vocabulary if chosen is None else chosen
 
 
 def _built(name: str, input_shape: tuple[int, ...], build: Callable[[], nn.Module], init: str) -> nn.Module:

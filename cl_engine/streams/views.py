@@ -67,7 +67,8 @@ class Views(Stream):
         if self.n is not None and self.n > len(self.views):
             raise UsageError(f"stream.n: found {self.n}, and there are {len(self.views)} views")
         self.device, arrays = torch.device(device), data.load(self.source)
-        self.mean, self.std, self._about = arrays.mean, arrays.std, arrays.about
+        self.mean, self.std, self.vocabulary = arrays.mean, arrays.std, arrays.vocabulary
+        self._about = arrays.about
         self.input_shape = tuple(arrays.train_x.shape[1:])
         self.n_tasks = len(self.views) if self.n is None else self.n
         self._kinds = ordered(self.task_order, self.n_tasks, self.seed)

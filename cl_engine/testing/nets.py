@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, apply_head
 from cl_engine.nn.net import Net
 from cl_engine.runs import plugins
 
@@ -24,33 +24,44 @@ class NetContract:
         options: its options.
         input_shape: the shape of an input, without the axis of rows.
         outputs: number of logits.
+        places: whether it is built for answers at places.
+        vocabulary: number of tokens, where inputs are tokens.
     """
 
     net: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
     input_shape: ClassVar[tuple[int, ...]] = (3, 32, 32)
     outputs: ClassVar[int] = 10
+    places: ClassVar[bool] = False
+    vocabulary: ClassVar[int | None] = None
 
     def make(self) -> Net:
         """Return the net under test."""
-        build = plugins.net_builder(self.net, dict(self.options), self.input_shape, self.outputs)
-        return Net(build, self.input_shape)
+        asked: dict[str, Any] = {"places": self.places, "vocabulary": self.vocabulary}
+        build = plugins.net_builder(self.net, dict(self.options), self.input_shape, self.outputs, **asked)
+        return Net(build, self.input_shape, vocabulary=self.vocabulary)
 
     def inputs(self, rows: int) -> torch.Tensor:
         """Return random inputs, the same every time."""
-        return torch.randn(rows, *self.input_shape, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        if self.vocabulary is not None:
+            return torch.randint(self.vocabulary, (rows, *self.input_shape), generator=generator)
+        return torch.randn(rows, *self.input_shape, generator=generator)
 
     def test_it_gives_logits_and_its_head_reads_the_features(self) -> None:
         net, x = self.make(), self.inputs(5)
         params = net.init([3, 4])
         logits, features = net.all(params, x), net.all_features(params, x)
-        assert logits.shape == (2, 5, self.outputs), (
-            f"logits have shape {tuple(logits.shape)}, not (2, 5, {self.outputs})"
+        assert net.places or not self.places, "answers are asked for at places, and the net gives one a row"
+        assert logits.ndim == (5 if net.places else 3), f"logits have shape {tuple(logits.shape)}"
+        at = tuple(logits.shape[3:])
+        assert logits.shape[:3] == (2, 5, self.outputs), (
+            f"logits have shape {tuple(logits.shape)}, not {(2, 5, self.outputs, *at)}"
         )
-        assert features.shape == (2, 5, net.width), (
-            f"features have shape {tuple(features.shape)}, not (2, 5, {net.width})"
+        assert features.shape == (2, 5, net.width, *at), (
+            f"features have shape {tuple(features.shape)}, not {(2, 5, net.width, *at)}"
         )
-        again = torch.einsum("snw,scw->snc", features, params[HEAD_WEIGHT]) + params[HEAD_BIAS].unsqueeze(1)
+        again = torch.vmap(apply_head)(features, params[HEAD_WEIGHT], params[HEAD_BIAS])
         torch.testing.assert_close(logits, again, msg=lambda text: f"the head does not read the features: {text}")
 
     def test_a_seed_is_initialised_the_same_whatever_is_beside_it(self) -> None:

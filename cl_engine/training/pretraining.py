@@ -19,7 +19,7 @@ from filelock import FileLock
 from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from cl_engine.core.files import kept_in, replace, user_cache
 from cl_engine.data.digest import checksum
@@ -30,6 +30,7 @@ from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
+from cl_engine.nn.target import of_rows
 from cl_engine.options import STRICT, option
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import FitJob
@@ -93,7 +94,7 @@ def checked_backbone(options: BackboneOptions, net: str) -> None:
 def backbone_of(
     options: BackboneOptions,
     stream: Stream,
-    build: Callable[[int], Callable[[], nn.Module]],
+    build: Callable[[int], Net],
     net: Mapping[str, Any],
     load: Callable[[str], Arrays],
 ) -> Backbone:
@@ -102,7 +103,7 @@ def backbone_of(
     Args:
         options: the table ``[backbone]``.
         stream: what the nets are for: shape and scaling of inputs, device.
-        build: given a number of outputs, returns what builds the net.
+        build: given a number of outputs, returns the net.
         net: name and options of the net.
         load: returns the arrays of a source.
 
@@ -140,7 +141,7 @@ def cache() -> Path:
 def _pretrained(
     options: BackboneOptions,
     stream: Stream,
-    build: Callable[[int], Callable[[], nn.Module]],
+    build: Callable[[int], Net],
     net: Mapping[str, Any],
     arrays: Arrays,
 ) -> Backbone:
@@ -150,6 +151,9 @@ def _pretrained(
         raise UsageError(
             f"backbone.classes must be different classes of '{options.source}', 0 to {arrays.classes - 1}, found {classes}"
         )
+    if arrays.vocabulary is not None and arrays.vocabulary != stream.vocabulary:
+        found, wanted = f"are of {arrays.vocabulary} tokens", f"{stream.vocabulary or 'no'} tokens"
+        raise UsageError(f"backbone.source: the inputs of '{options.source}' {found}, the stream's of {wanted}")
     train_x, train_y = _rows(arrays.train_x, arrays.train_y, classes, options.samples_per_class, stream)
     test_x, test_y = _rows(arrays.test_x, arrays.test_y, classes, None, stream)
     content = hashlib.blake2b(train_x.cpu().numpy().tobytes() + train_y.cpu().numpy().tobytes(), digest_size=16)
@@ -163,17 +167,19 @@ def _pretrained(
         "inputs": [*stream.input_shape, *stream.mean, *stream.std],
         "data": content.hexdigest(),
     }
+    if any(target.places for target in stream.targets):  # such a net may be another
+        asked["places"] = True
+    if stream.vocabulary is not None:
+        asked["vocabulary"] = stream.vocabulary
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     path = cache() / f"{key}.safetensors"
     if not path.exists():  # a cache that others fill may be one that can only be read
         # whoever comes second finds it trained
         with kept_in(path.parent, "CL_CACHE"), FileLock(path.with_suffix(".lock")):
             if not path.exists():
-                scale: Any = scaling(None, stream)
-                whole = Net(build(len(classes)), stream.input_shape, device=stream.device, **scale)
-                whole.check_outputs(len(classes))
+                whole = build(len(classes))
                 params = _trained(whole, options, train_x, train_y)
-                right = whole.all(params, test_x)[0].argmax(-1) == test_y
+                right = of_rows(whole.all(params, test_x)[0], whole.outputs).argmax(-1) == test_y
                 about = {"accuracy": f"{right.double().mean().item():.4f}", "rows": str(len(train_y))}
                 tensors = {name: tensor[0].cpu().contiguous() for name, tensor in params.items()}
                 part = path.with_suffix(".part")
@@ -215,7 +221,7 @@ def _rows(x: np.ndarray, y: np.ndarray, classes: list[int], limit: int | None, s
 
 def _trained(net: Net, options: BackboneOptions, x: Tensor, y: Tensor) -> Params:
     def loss(params: Params, frozen: None, x: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(net.one(params, x), y)
+        return F.cross_entropy(of_rows(net.one(params, x), net.outputs), y)
 
     params = net.init([options.seed])
     job = FitJob(
