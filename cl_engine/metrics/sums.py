@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
+CONSTANT = 1e-12  # of the mean square: less variance is rounding
+
+
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Return ``part / whole``, NaN where the whole is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -14,7 +17,7 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def number_scores(count: np.ndarray, sums: np.ndarray) -> dict[str, np.ndarray]:
     """Return scores of ``D`` numbers a row or place, the mean over the numbers, ``[…]`` each.
 
-    Explained variance is 1 − Var(y − ŷ) / Var(y) (as scikit-learn's); NaN where labels do not vary.
+    Explained variance is 1 − Var(y − ŷ) / Var(y) (as scikit-learn's), its mean over the numbers that vary; NaN where none does.
 
     Args:
         count: rows or places, ``[…, 1]``.
@@ -22,8 +25,10 @@ def number_scores(count: np.ndarray, sums: np.ndarray) -> dict[str, np.ndarray]:
     """
     y, squared_y, error, squared_error, absolute_error = (ratio(part, count) for part in np.split(sums, 5, axis=-1))
     spread, missed = squared_y - y**2, squared_error - error**2
+    varies = spread > CONSTANT * squared_y
+    share = ratio(missed, np.where(varies, spread, 0))
     return {
-        "explained_variance": (1 - ratio(missed, np.maximum(spread, 0))).mean(axis=-1),
+        "explained_variance": 1 - ratio(np.where(varies, share, 0).sum(axis=-1), varies.sum(axis=-1)),
         "rmse": np.sqrt(squared_error.mean(axis=-1)),
         "mae": absolute_error.mean(axis=-1),
     }
