@@ -19,6 +19,7 @@ class OwnStrategyContract(StrategyContract):
     """What strategies of this project are held to besides."""
 
     scenario = TINY
+    views = TINY.with_name("views.toml")
 
     def test_the_trace_of_events_is_the_one_on_file(self, setting: str):
         trace = [line for event in walk(self.experiment(**{"stream.setting": setting}))[2] for line in traced(event)]

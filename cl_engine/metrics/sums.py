@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-
 CONSTANT = 1e-12  # of the mean square: less variance is rounding
 
 

@@ -56,3 +56,22 @@ def images(classes: int = 6, train: int = 8, test: int = 4) -> Arrays:
     train_y, test_y = (np.tile(np.arange(classes), count) for count in (train, test))
     train_x, test_x = (draw.integers(0, 256, (len(y), 1, 5, 5), dtype=np.uint8) for y in (train_y, test_y))
     return Arrays(train_x, train_y, test_x, test_y, classes)
+
+
+def views() -> Scenario:
+    """Return a scenario of five questions about the same pictures, one of each kind of target."""
+    return Scenario.of(
+        "views",
+        {
+            "stream": {
+                "name": "views",
+                "source": "scenes?size=32&rows=40&test_rows=20",
+                "labelled": 12,
+                "test_rows": 6,
+                "views": ["shape", "segmentation", "depth", "vanishing", "boxes"],
+            },
+            "net": {"name": "unet", "width": 4, "stages": 3},
+            "train": {"epochs": 1, "batch": 6, "optimizer": "adam", "lr": 0.01},
+            "agenda": {"evaluate_ahead": 0},
+        },
+    )

@@ -21,6 +21,7 @@ from cl_engine.testing import small
 from cl_engine.testing.answers import AnswersContract
 from cl_engine.testing.logs import assert_same_facts, facts
 from cl_engine.testing.memory import MemoryContract
+from cl_engine.testing.targets import TargetsContract
 from cl_engine.testing.walking import after_each_task, answers, contents, different, traced, walk
 
 SETTINGS = ("task", "domain", "class")
@@ -34,7 +35,7 @@ class Cut(BaseException):
     """
 
 
-class StrategyContract(AnswersContract, MemoryContract):
+class StrategyContract(AnswersContract, TargetsContract, MemoryContract):
     """Holds a strategy to all that the engine's own are held to; each failure says what is broken and how to mend it.
 
     >>> class TestL2(StrategyContract):

@@ -1,0 +1,81 @@
+"""The contract of a strategy on tasks that ask for different things: a class, numbers, classes and numbers at places, boxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from cl_engine.checkpoints.file import load
+from cl_engine.checkpoints.store import Store
+from cl_engine.core.state import check_state
+from cl_engine.errors import UsageError
+from cl_engine.experiment import Experiment
+from cl_engine.runs.scenario import Scenario
+from cl_engine.strategy import Strategy
+from cl_engine.testing import small
+from cl_engine.testing.answers import StrategyUnderTest
+from cl_engine.testing.walking import after_each_task, answers, contents, different
+
+
+class TargetsContract(StrategyUnderTest):
+    """Holds a strategy to what is promised on tasks of every kind: a part of `StrategyContract`.
+
+    >>> issubclass(TargetsContract, StrategyUnderTest)
+    True
+
+    Attributes:
+        views: the scenario it runs: five questions about the same pictures.
+    """
+
+    views: ClassVar[str | Path | Scenario] = small.views()
+
+    def asked(self, seeds: tuple[int, ...] = (0, 1), /, **overrides: Any) -> Experiment:
+        """Return the experiment under test; skip where the strategy says, in a sentence, that its method has no meaning there."""
+        experiment = Experiment.of(self.views, self.strategy, seeds, **{**self.options, **overrides})
+        try:
+            experiment.build_strategy(experiment.stream())
+        except UsageError as error:
+            if self.kind().check_targets is Strategy.check_targets:
+                raise
+            pytest.skip(str(error))
+        return experiment
+
+    def test_tasks_of_every_kind_are_learned_and_answered_and_what_is_saved_answers_the_same(
+        self, tmp_path: Path
+    ) -> None:
+        store, seen = Store(tmp_path / "state"), dict[tuple[int, int], torch.Tensor]()
+        experiment = self.asked(**{"stream.revisit": [0]})
+        for stream, strategy in after_each_task(experiment):
+            check_state(strategy.state, len(strategy.seeds), self.strategy)
+            store.save(strategy.state)
+            another = experiment.build_strategy(stream)
+            another.targets = strategy.targets
+            another.state = load(tmp_path / "state")
+            changed = different(contents(strategy.state), contents(another.state))
+            assert not changed, f"what is loaded is not what was saved: {', '.join(changed)}"
+            for task in range(stream.n_tasks or 3):
+                outputs, target = answers(stream, strategy, task), stream.target(task)
+                asked = stream.name_of(task)
+                assert outputs.shape[:3] == (len(strategy.seeds), len(stream.test(task)), stream.outputs), asked
+                assert outputs.isfinite().all(), f"predict returned numbers that are not finite about {asked}"
+                sums = target.sums_by_seed(outputs, stream.test(task).y)
+                assert sums.shape == (len(strategy.seeds), len(target.sum_names)), asked
+                assert torch.equal(outputs, answers(stream, another, task)), (
+                    f"answers about {asked} need more than the state"
+                )
+                fingerprint = strategy.fingerprint(task)
+                if fingerprint is not None:
+                    assert torch.equal(seen.setdefault((task, fingerprint), outputs), outputs), (
+                        f"fingerprint({task}) is the same as before and the answers about {asked} are not"
+                    )
+
+    def test_a_seed_learns_tasks_of_every_kind_alone_as_beside_others(self) -> None:
+        def learned(*seeds: int) -> list[torch.Tensor]:
+            *_, (stream, strategy) = after_each_task(self.asked(seeds))
+            return [answers(stream, strategy, task) for task in range(stream.n_tasks or 3)]
+
+        for one, several in zip(learned(7), learned(3, 7), strict=True):
+            torch.testing.assert_close(one[0], several[1], rtol=1e-3, atol=1e-3)
