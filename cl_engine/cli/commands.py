@@ -110,9 +110,22 @@ def demo(out: Path, fresh: bool) -> None:
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
-def show(run: Path) -> None:
-    """Print the accuracy matrix and the scores of a RUN: its folder or its log.h5."""
-    _show(run)
+@click.option(
+    "--predictions", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture of answers there."
+)
+@click.option("--task", type=int, help="The task that they are about; left out: the one learned last.")
+@click.option("--data-root", type=arguments.FOLDER, help="Where its data are.")
+def show(run: Path, predictions: Path | None, task: int | None, data_root: Path | None) -> None:
+    """Print the matrix of scores and what follows from it of a RUN: its folder or its log.h5.
+
+    With --predictions FILE.png it draws answers beside the truth instead, of some test rows of a task.
+    """
+    if predictions is None:
+        _show(run)
+        return
+    from cl_engine.cli.predictions import draw_predictions
+
+    draw_predictions(run, task, predictions, data_root)
 
 
 @main.command()

@@ -52,12 +52,14 @@ class Target(Configured, ABC):
 
     Attributes:
         places: whether the head is read at each place of a map.
+        measured_at_places: whether labels are maps too.
         measure: the score that R holds.
         outputs: number of outputs of the head.
         sum_names: names of the sums.
     """
 
     places: ClassVar[bool] = False
+    measured_at_places: ClassVar[bool] = False
 
     @classmethod
     def of(cls, **options: Any) -> Self:
@@ -125,6 +127,11 @@ class Target(Configured, ABC):
     def answers(self, outputs: Tensor) -> Tensor:
         """Return what outputs ``[N, O, …]`` say, in the form of labels."""
         return outputs[:, : self.outputs]
+
+    def answers_at(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return `answers`, where they are at places at the size of labels ``y [N, …, H, W]``."""
+        maps = self.places and outputs.ndim > 2 and y.ndim > 2 and self.measured_at_places
+        return self.answers(at_places(outputs, self.outputs, tuple(y.shape[-2:])) if maps else outputs)
 
     def vectors(self, y: Tensor) -> Tensor:
         """Return labels as vectors ``[N, D]``, near each other where answers would be: what neighbours are averaged over."""

@@ -26,7 +26,7 @@ class ClassMap(Target):
     {'mean_iou': np.float64(1.0), 'pixel_accuracy': np.float64(1.0)}
     """
 
-    places = True
+    places = measured_at_places = True
     classes: int = option(..., "number of classes", ge=2, le=UNLABELLED)
 
     measure = Measure("mean_iou")

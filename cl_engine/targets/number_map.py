@@ -34,7 +34,7 @@ class NumberMap(Target):
     np.float64(1.0)
     """
 
-    places = True
+    places = measured_at_places = True
     channels: int = option(..., "numbers at each place", ge=1)
     kind: Kind = option("plain", "what they are: decides on loss and measure")
     mean: list[float] = option([0.0], "what an output of 0 stands for, one for all channels or one each")
