@@ -14,8 +14,10 @@ from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Data, Experience
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
+from cl_engine.interop.recipe import Recipe
 from cl_engine.masks.gates import Gates
 from cl_engine.modules.adapters import Adapters
+from cl_engine.modules.division import division
 from cl_engine.nn.batching import runs_batched
 from cl_engine.nn.feature_cache import FrozenFeatures
 from cl_engine.nn.flops import Flops
@@ -201,6 +203,20 @@ def test_a_backbone_is_trained_for_the_net_that_it_is_for(tmp_path: Path, monkey
     assert found[0] != found[1]
 
 
+def test_a_backbone_of_other_tokens_than_the_streams_is_refused(tmp_path: Path):
+    path = experiment(tmp_path, 'name = "transformer"', "phrases?rows=60&test_rows=20", '["classes", "words"]')
+    made = Experiment.of(path, "finetune", **{"backbone.source": "digits"})
+    with pytest.raises(
+        UsageError, match=r"^backbone\.source: the inputs of 'digits' are of no tokens, the stream's of \d+"
+    ):
+        made.backbone(made.stream())
+
+
+def test_a_strategy_of_avalanche_refuses_a_net_of_places():
+    with pytest.raises(UsageError, match=r"^avalanche:Naive takes one answer a row"):
+        Recipe("Naive", {}, at_places("segmenter"), Train(), "class", "one").check()
+
+
 # Tokens.
 
 
@@ -243,6 +259,12 @@ def test_what_looks_at_a_net_of_tokens_shows_it_tokens():
     assert net.example(2).max() == 29
     assert Adapters(net, bottleneck=2).channels == {"table": 8, "hidden": 6}
     assert Gates.of(net, (7,)).layers == ["hidden"]
+
+
+def test_a_transformer_is_cut_into_modules_layer_by_layer_and_adapted_after_each():
+    net = tokens_net("transformer", layers=3, width=8)
+    assert len(division(net)) == 5
+    assert Adapters(net, bottleneck=2).channels == {"tokens": 8, "layers.0": 8, "layers.1": 8, "norm": 8}
 
 
 def test_a_net_has_the_vocabulary_of_the_stream_unless_a_greater_one_is_chosen(tmp_path: Path):
