@@ -162,9 +162,16 @@ class Wide(Architecture):
 
 @pytest.mark.parametrize(
     ("name", "options", "modules"),
-    [("modular_resnet", {}, 6), ("modular_resnet", {"split_last": True}, 7), ("alexnet", {}, 6), ("small_cnn", {}, 5)],
+    [
+        ("unet", {}, 8),
+        ("deeplab", {}, 6),
+        ("modular_resnet", {}, 6),
+        ("modular_resnet", {"split_last": True}, 7),
+        ("alexnet", {}, 6),
+        ("small_cnn", {}, 5),
+    ],
 )
-def test_the_nets_of_module_composition_have_the_published_number_of_modules(
+def test_nets_are_cut_into_modules_stage_by_stage_those_of_module_composition_as_published(
     name: str, options: dict[str, Any], modules: int
 ):
     assert len(division(net(name, **options))) == modules

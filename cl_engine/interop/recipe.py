@@ -81,8 +81,10 @@ class Recipe:
 
         Raises:
             UsageError: for a class that does not exist, an argument that it does not have or that is missing, a
-                setting that it cannot serve, or a plug-in that cannot be made.
+                setting or a net of places that it cannot serve, or a plug-in that cannot be made.
         """
+        if self.net.places:
+            raise UsageError(f"avalanche:{self.target} takes one answer a row: choose a net that ends in nn.Linear")
         name = self.strategy_class.__name__
         if name in NEEDS_TASK and self.setting != "task":
             raise UsageError(f"avalanche:{name} must be told the task: use stream.setting = 'task'")

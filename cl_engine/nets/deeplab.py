@@ -33,6 +33,8 @@ class Deeplab(Architecture):
 
 
 class _Deeplab(nn.Module):
+    """What is cut into modules at ``stages``."""
+
     def __init__(self, channels: int, outputs: int, how: Deeplab) -> None:
         super().__init__()
         self.encoder = Encoder(how.encoder, channels, how.width, 4, how.norm, dilated=1)
@@ -54,6 +56,8 @@ class _Deeplab(nn.Module):
             nn.Conv2d(together, how.context, 1, bias=bias), normalisation(how.norm, how.context), nn.ReLU()
         )
         self.head = nn.Conv2d(how.context, outputs, 1)
+        blocks = range(len(self.encoder.widths))
+        self.stages = (*((f"encoder.blocks.{k}",) for k in blocks), ("context", "whole", "mix"))
 
     def forward(self, x: Tensor) -> Tensor:
         maps = self.encoder(x)[-1]

@@ -69,6 +69,8 @@ class _Layer(nn.Module):
 
 
 class _Transformer(nn.Module):
+    """What is cut into modules at ``stages``."""
+
     def __init__(self, vocabulary: int, length: int, outputs: int, how: Transformer) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, how.width)
@@ -76,6 +78,8 @@ class _Transformer(nn.Module):
         self.layers = nn.ModuleList([_Layer(how) for _ in range(how.layers)])
         self.norm = nn.LayerNorm(how.width)
         self.head = nn.Linear(how.width, outputs)
+        *first, last = (f"layers.{k}" for k in range(how.layers))
+        self.stages = (("places", "tokens"), *((layer,) for layer in first), (last, "norm"))
         nn.init.normal_(self.tokens.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -42,6 +42,8 @@ class _Unet(nn.Module):
             [block(deep + wide, wide, 1, how.norm) for wide, deep in zip(widths[-2::-1], widths[:0:-1], strict=True)]
         )
         self.head = nn.Conv2d(widths[0], outputs, 1)
+        deep, up = range(len(widths)), range(len(widths) - 1)
+        self.stages = (*((f"encoder.blocks.{k}",) for k in deep), *((f"decoder.{k}",) for k in up))
 
     def forward(self, x: Tensor) -> Tensor:
         *skipped, deepest = self.encoder(x)

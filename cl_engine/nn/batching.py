@@ -33,7 +33,7 @@ def runs_batched(call: Call, params: Mapping[str, Tensor], learned: Collection[s
     """Return whether `torch.vmap` trains and answers two seeds of a net as each alone; says so once where it does not.
 
     Args:
-        call: returns logits ``[N, C]`` for one seed's weights and inputs ``[N, …]``, in training or not.
+        call: returns logits ``[N, C, …]`` for one seed's weights and inputs ``[N, …]``, in training or not.
         params: weights ``{name: [2, …]}``.
         learned: names of those that gradients reach.
         x: inputs ``[2, N, …]``.
@@ -59,8 +59,9 @@ def _as_alone(call: Call, params: Mapping[str, Tensor], learned: Collection[str]
             logits = torch.vmap(lambda one, rows: call(one, rows, True))(own, x)
         else:
             logits = torch.stack([call({name: t[s] for name, t in own.items()}, x[s], True) for s in range(2)])
+        places = logits.shape[3:].numel()  # each adds to the gradient, and to its rounding
         gradients = torch.autograd.grad(
-            logits.square().sum(), [own[name] for name in learned], allow_unused=True, materialize_grads=True
+            logits.square().sum() / places, [own[name] for name in learned], allow_unused=True, materialize_grads=True
         )
         found.append([logits.detach(), *gradients])
     with torch.inference_mode():

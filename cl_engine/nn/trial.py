@@ -30,7 +30,6 @@ class _Answer:
 class Traits:
     """What trial runs showed of a module; names are the module's own.
 
-    >>> from cl_engine.nn.building import Builder
     >>> traits_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout()), torch.rand(2, 1, 2, 2)).stochastic
     True
 

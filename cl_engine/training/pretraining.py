@@ -151,9 +151,9 @@ def _pretrained(
         raise UsageError(
             f"backbone.classes must be different classes of '{options.source}', 0 to {arrays.classes - 1}, found {classes}"
         )
-    if arrays.vocabulary is not None and arrays.vocabulary != stream.vocabulary:
-        found, wanted = f"are of {arrays.vocabulary} tokens", f"{stream.vocabulary or 'no'} tokens"
-        raise UsageError(f"backbone.source: the inputs of '{options.source}' {found}, the stream's of {wanted}")
+    if arrays.vocabulary != stream.vocabulary:
+        found, wanted = (f"{count or 'no'} tokens" for count in (arrays.vocabulary, stream.vocabulary))
+        raise UsageError(f"backbone.source: the inputs of '{options.source}' are of {found}, the stream's of {wanted}")
     train_x, train_y = _rows(arrays.train_x, arrays.train_y, classes, options.samples_per_class, stream)
     test_x, test_y = _rows(arrays.test_x, arrays.test_y, classes, None, stream)
     content = hashlib.blake2b(train_x.cpu().numpy().tobytes() + train_y.cpu().numpy().tobytes(), digest_size=16)
