@@ -24,7 +24,8 @@ from cl_engine.analysis.plots.style import rendered
 from cl_engine.analysis.plots.svg import inline, shared
 from cl_engine.analysis.report.page import write_report
 from cl_engine.analysis.report.terminal import print_comparison, print_run
-from cl_engine.analysis.scores.run_scores import interval, recomputed, reference, summarised
+from cl_engine.analysis.scores.references import reference
+from cl_engine.analysis.scores.run_scores import interval, recomputed, summarised
 from cl_engine.core import files
 from cl_engine.core.text import clean, duration, number, size, with_interval
 from cl_engine.errors import UsageError

@@ -176,7 +176,7 @@ def test_rows_not_asked_for_take_no_room(tiny: Tiny, tmp_path: Path):
     ("change", "sentence"),
     [
         (lambda file: file.attrs.update({"format": "other"}), "its format is 'other'"),
-        (lambda file: file.attrs.update({"format_version": "2.0"}), "format version '2.0'; this program reads up to 1"),
+        (lambda file: file.attrs.update({"format_version": "3.0"}), "format version '3.0'; this program reads up to 2"),
         (lambda file: file.attrs.__delitem__("format"), "is not the log of a cl-engine run"),
     ],
 )

@@ -25,6 +25,7 @@ from cl_engine.export import frames
 from cl_engine.export.registry import exported
 from cl_engine.loggers.recorder import Recorder
 from cl_engine.results.run import Run, open_run
+from cl_engine.targets.classes import Classes
 
 OPTIONS = {"stream": {"name": "any"}, "net": {}, "train": {}, "strategy": {}}
 AGENDA = {"curve_epochs": 0, "curve_batches": 3}
@@ -34,9 +35,14 @@ class Anything:
     """A stream whose tasks have names."""
 
     n_tasks: int | None = None
+    only_accuracy = True
+    most_sums = 2
 
     def name_of(self, task_id: int) -> str:
         return f"task {task_id}"
+
+    def target(self, task_id: int) -> Classes:
+        return Classes.of(classes=2)
 
 
 def odd_log(folder: Path, number: int, scenario: str = "odd", strategy: str = "any") -> Path:
@@ -54,8 +60,7 @@ def odd_log(folder: Path, number: int, scenario: str = "odd", strategy: str = "a
 
     def counts() -> dict[str, object]:
         missing = draw.random() < 0.1
-        right = [events.NOT_MEASURED if missing else draw.randint(0, 10) for _ in seeds]
-        return {"n_correct": tuple(right), "n_total": 10}
+        return events.counts([np.nan if missing else draw.randint(0, 10) for _ in seeds], 10)
 
     def test(step: int) -> None:
         nonlocal row
@@ -190,7 +195,7 @@ def test_tests_of_some_tasks_alone_are_shown_and_said_to_give_no_score(
     recorder.begin(attributes, {"experiment": json.dumps(experiment)})
     for step in range(2):
         recorder(events.TaskLearned(step=step, task_id=step, memory={}, seconds=0.1))
-    recorder(events.Evaluated(step=1, evaluation=0, task_id=0, n_correct=(3,), n_total=4))
+    recorder(events.Evaluated(step=1, evaluation=0, task_id=0, **events.counts((3,), 4)))
     undefined = dict.fromkeys(("acc", "bwt", "fwt", "forgetting"), (np.nan,))
     recorder(events.Scored(step=1, evaluation=0, seconds=0.1, **undefined))
     recorder.publish("finished")
@@ -217,7 +222,7 @@ def test_a_row_that_a_run_was_broken_off_in_says_which_experience_it_was_tested_
         return Recorder(folder, [0], Anything())  # type: ignore[arg-type]
 
     def cell(step: int, evaluation: int, task: int) -> events.Evaluated:
-        return events.Evaluated(step=step, evaluation=evaluation, task_id=task, n_correct=(3,), n_total=4)
+        return events.Evaluated(step=step, evaluation=evaluation, task_id=task, **events.counts((3,), 4))
 
     begun = recorder(tmp_path / "run")
     attributes = {"run_id": "0" * 32, "strategy": "any", "scenario": "odd"}
@@ -248,7 +253,7 @@ def test_rows_after_a_task_that_returned_are_told_apart(tmp_path: Path, capsys: 
     )
     for step, task in enumerate((0, 1, 0)):
         recorder(events.TaskLearned(step=step, task_id=task, memory={}, seconds=0.1))
-        recorder(events.Evaluated(step=step, evaluation=step, task_id=0, n_correct=(3,), n_total=4))
+        recorder(events.Evaluated(step=step, evaluation=step, task_id=0, **events.counts((3,), 4)))
         scores = dict.fromkeys(("acc", "bwt", "fwt", "forgetting"), (0.75,))
         recorder(events.Scored(step=step, evaluation=step, seconds=0.1, **scores))
     recorder.publish("finished")

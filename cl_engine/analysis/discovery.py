@@ -38,7 +38,7 @@ def checked(run: Run) -> Run:
         UsageError: if they cannot: the file was damaged, or something else wrote it.
     """
     try:
-        _ = run.results["accuracy"][-1:].values
+        _ = run.results["score"][-1:].values
         for table in ("experiences", "epochs", "curves", "events"):
             run.table(table)
         _ = (dotted(run.experiment["options"]), run.experiment["seeds"], run.strategy, run.scenario, run.status)

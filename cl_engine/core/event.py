@@ -63,7 +63,7 @@ class TaskTested(Event):
         return next((int(own[1]) for own in self.sums if not math.isnan(own[1])), 0)
 
 
-def counts(n_correct: Sequence[int], n_total: int) -> dict[str, Any]:
+def counts(n_correct: Sequence[float], n_total: int) -> dict[str, Any]:
     """Return score and sums of rows answered correctly, by seed, of as many rows tested.
 
     >>> counts((45,), 50)

@@ -52,7 +52,7 @@ def export(run: Run, folder: Path) -> None:
 
 def _blocks(run: Run, seed: int, names: list[str]) -> Iterator[tuple[str, list[Row]]]:
     found, midway = run.results.sel(seed=seed), learning_points(run)
-    steps, tasks, values = found["evaluation_step"].values, found["experience_task"].values, found["accuracy"].values
+    steps, tasks, values = found["evaluation_step"].values, found["experience_task"].values, found["score"].values
     for e in np.argsort(steps, kind="stable"):
         step = int(steps[e])
         if 0 <= step < len(tasks):

@@ -21,7 +21,7 @@ def over_experiences(run: Run, seed: int) -> Iterator[tuple[int, dict[str, float
     found = run.results.sel(seed=seed)
     steps, names = found["evaluation_step"].values, [one_line(str(name)) for name in found["task_name"].values]
     tasks = np.unique(np.linspace(0, len(names) - 1, min(TASKS, len(names))).round().astype(int))
-    values, memory, seconds = found["accuracy"].values, found["memory"].values, found["seconds"].values
+    values, memory, seconds = found["score"].values, found["memory"].values, found["seconds"].values
     scores = {name: found[name].values for name in SCORES}
     for e in np.argsort(steps, kind="stable"):
         step = int(steps[e])

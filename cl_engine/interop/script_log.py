@@ -18,10 +18,25 @@ from cl_engine import events
 from cl_engine.errors import UsageError
 from cl_engine.loggers.recorder import AT_MOST, Recorder
 from cl_engine.loggers.tables import grow
+from cl_engine.nn.target import Target
 from cl_engine.results.log_file import LOG_NAME
 from cl_engine.runs.run_folder import RunFolder
+from cl_engine.targets.classes import Classes
 
 DIMENSIONS = ("evaluation", "experience", "task")
+
+
+class SomeClasses(Classes):
+    """Classes whose number is not known.
+
+    >>> SomeClasses.of(classes=1).key
+    '{"target": "classes"}'
+    """
+
+    @property
+    def key(self) -> str:
+        """The name alone."""
+        return json.dumps({"target": "classes"})
 
 
 class ScriptStream:
@@ -33,6 +48,8 @@ class ScriptStream:
 
     n_tasks: int | None = None
     n_steps: int | None = None
+    only_accuracy = True
+    most_sums = 2
 
     def __init__(self, names: list[str], device: torch.device | None = None) -> None:
         self.names, self.device = names, device or torch.device("cpu")
@@ -40,6 +57,10 @@ class ScriptStream:
     def describe(self) -> dict[str, str | int]:
         """Return what is said of the data."""
         return {"benchmark": "of an Avalanche script", "avalanche": version("avalanche-lib")}
+
+    def target(self, task_id: int) -> Target:
+        """Return what a task asks for: classes, of which a script does not say how many there are."""
+        return SomeClasses.of(classes=1)
 
     def name_of(self, task_id: int) -> str:
         """Return the name of a task."""

@@ -54,11 +54,12 @@ class Rows:
         self._ledger.row(step)
         tasks = sorted(self._cells)
         right, total = (np.array([self._cells[task][k] for task in tasks]) for k in (0, 1))
-        self._ledger.put(np.array(tasks), right[:, None], total)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self._ledger.put(np.array(tasks), (right / total)[:, None])
         scores: dict[str, Any] = {name: tuple(values.tolist()) for name, values in self._ledger.scores().items()}
         where: dict[str, Any] = {"step": step, "evaluation": self.count - 1}
         told: list[events.Event] = [
-            events.Evaluated(**where, task_id=task, n_correct=(right,), n_total=total)
+            events.Evaluated(**where, task_id=task, **events.counts((right,), total))
             for task, (right, total) in sorted(cells.items())
         ]
         return [*told, events.Scored(**where, seconds=self._seconds, **scores)]
@@ -244,7 +245,7 @@ class Records:
         for task, (right, total) in sorted(cells.items()):
             if task in self._met:
                 kind = events.CurvePoint if task == now.task else events.EarlierTaskTested
-                self.told.append(kind(task_id=task, n_correct=(right,), n_total=total, **where))
+                self.told.append(kind(task_id=task, **events.counts((right,), total), **where))
         batches, before, spent = now.last or (-1, {}, 0.0)
         if batches != now.batches:
             before, spent = {}, 0.0

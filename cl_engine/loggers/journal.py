@@ -19,7 +19,7 @@ Block = tuple[dict[str, Any], np.ndarray]
 
 
 class Journal:
-    """Blocks that are appended to one file, each a JSON text and an array of integers ``[n, columns]``.
+    """Blocks that are appended to one file, each a JSON text and an array of numbers ``[n, columns]``.
 
     The first block says which log it goes on from. A block that is not whole, and all after it, count as not written.
 
@@ -66,8 +66,9 @@ class Journal:
 
 
 def _block(lists: Mapping[str, Any], numbers: np.ndarray) -> bytes:
-    text = json.dumps({**lists, "columns": numbers.shape[1]}, default=lambda number: number.item()).encode()
-    content = np.ascontiguousarray(numbers, dtype="<i8").tobytes()
+    kind = "<f8" if numbers.dtype.kind == "f" else "<i8"
+    text = json.dumps({**lists, "columns": numbers.shape[1], "type": kind}, default=lambda one: one.item()).encode()
+    content = np.ascontiguousarray(numbers, dtype=kind).tobytes()
     lengths = LENGTHS.pack(SIGN, len(text), len(content))
     return lengths + SUM.pack(zlib.crc32(lengths + text + content)) + text + content
 
@@ -84,4 +85,5 @@ def _read(file: BinaryIO) -> Block | None:
     if zlib.crc32(lengths + text + content) != crc32:
         return None
     lists: dict[str, Any] = json.loads(text)
-    return lists, np.frombuffer(content, dtype="<i8").reshape(-1, lists.pop("columns"))
+    kind = lists.pop("type", "<i8")  # journals begun before format 2.0 do not say
+    return lists, np.frombuffer(content, dtype=kind).reshape(-1, lists.pop("columns"))

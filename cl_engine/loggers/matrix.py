@@ -1,13 +1,15 @@
-"""R in a log: counts and accuracies of each row, its scores, and the cost of each experience.
+"""R in a log: sums and scores of each row, what follows from them, and the cost of each experience.
 
 Written in blocks of what was taken in since the last time.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import h5py
@@ -17,8 +19,8 @@ from cl_engine import events
 from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
 from cl_engine.loggers.journal import Block
-from cl_engine.loggers.tables import APART, CELLS, grow, scale, string, variable
-from cl_engine.metrics.catalogue import METRICS, SCORES
+from cl_engine.loggers.tables import APART, CELLS, COUNTS, grow
+from cl_engine.metrics.catalogue import SCORES
 
 ROWS_AT_ONCE = 64  # of R; as many as a chunk of the file can hold
 Scores = dict[str, tuple[float, ...]]
@@ -29,84 +31,51 @@ class Matrix:
     """Collects what the group ``results`` takes in between two flushes.
 
     >>> matrix = Matrix(seeds=1)
-    >>> matrix.cell(events.Evaluated(step=0, evaluation=0, task_id=0, n_correct=(45,), n_total=50))
+    >>> matrix.cell(events.Evaluated(step=0, evaluation=0, task_id=0, **events.counts((45,), 50)))
     >>> matrix.taken()[1].shape
-    (1, 4)
+    (1, 5)
     """
 
-    def __init__(self, seeds: int) -> None:
-        self.seeds = seeds
+    def __init__(self, seeds: int, sums: int = 2) -> None:
+        """Collect cells of so many seeds, and of so many sums each."""
+        self.seeds, self.sums = seeds, sums
         self.cells = 0  # not yet in the file
         self._named = 0
-        self._single: list[tuple[int, ...]] = []  # cells: evaluation, task, rows tested, right answers of each seed
-        self._blocks: list[np.ndarray] = []  # such cells, [n, 3 + S]
+        self._single: list[tuple[float, ...]] = []  # cells: evaluation, task, score of each seed, sums of each seed
+        self._blocks: list[np.ndarray] = []  # such cells, [n, 2 + S + S · K]
+        self._guesses: list[tuple[int, float]] = []  # task, score
         self._scored: list[tuple[int, int, Scores]] = []  # evaluation, step
         self._begun: dict[int, int] = {}  # the step of each evaluation that has not been scored
         self._memory: list[Held] = []
         self._seconds: list[tuple[int, str, float]] = []  # step, phase
 
-    @staticmethod
-    def create(group: h5py.Group, seeds: Sequence[int], phases: Sequence[str], tasks: int | None) -> None:
-        """Create the empty arrays, with the dimensions known so far."""
-        group.attrs.update({"NX_class": "NXdata", "signal": "accuracy"})
-        group.attrs.create("axes", ["evaluation", "task", "seed"], dtype=string)
-        evaluation = scale(group, "evaluation", "i4", "row of R", 0)
-        experience = scale(group, "experience", "i4", "experience: one arrival in the stream", 0)
-        task = scale(group, "task", "i4", "task", 0)
-        seed = scale(group, "seed", "i8", "seed of the learner", len(seeds))
-        seed[:] = seeds
-        scale(group, "part", "str", "part of the learner's state", 0)
-        phase = scale(group, "phase", "str", "phase of the run", len(phases))
-        phase[:] = list(phases)
-        step = variable(
-            group, "evaluation_step", "i4", "1", "experience learned last; -1: untrained", (evaluation,), (1024,)
-        )
-        step.attrs["flag_untrained"] = np.int32(-1)
-        variable(group, "experience_task", "i4", "1", "task of the experience", (experience,), (1024,))
-        variable(group, "task_name", "str", "1", "name of the task", (task,), (1024,))
-        wide = min(tasks or 256, 1024)
-        chunk = (max(1, min(64, 8192 // (wide * len(seeds)))), wide, len(seeds))
-        axes = (evaluation, task, seed)
-        variable(group, "n_correct", "i4", "1", "test rows answered correctly", axes, chunk)
-        variable(group, "n_total", "i4", "1", "test rows; 0: not measured", axes, chunk)
-        variable(group, "accuracy", "f4", "1", "R: accuracy on the task; NaN: not measured", axes, chunk)
-        for name in SCORES:
-            variable(group, name, "f8", "1", METRICS[name].meaning, (evaluation, seed), (1024, len(seeds)))
-        Matrix.create_memory(group, "memory", "bytes one seed holds, but for those apart")
-        Matrix.create_memory(
-            group, APART, "bytes that do not count: they follow from the seeds, or serve diagnostics alone"
-        )
-        variable(
-            group, "seconds", "f8", "s", "time spent, all seeds together", (experience, phase), (1024, len(phases))
-        )
-        grow(group, "task", tasks or 0)
-
-    @staticmethod
-    def create_memory(group: h5py.Group, name: str, meaning: str) -> None:
-        """Create an array of bytes by experience and part."""
-        variable(group, name, "i8", "byte", meaning, (group["experience"], group["part"]), (1024, 8))
-
     def cell(self, event: events.Evaluated) -> None:
         """Take in a cell of R."""
         self._begun[event.evaluation] = event.step
-        self._single.append((event.evaluation, event.task_id, event.n_total, *event.n_correct))
+        sums = chain.from_iterable((*own, *[math.nan] * (self.sums - len(own))) for own in event.sums)
+        self._single.append((event.evaluation, event.task_id, *event.score, *sums))
         self.cells += 1
         if len(self._single) == ROWS_AT_ONCE:  # an array takes a fifth of the memory of tuples
             self._close()
 
     def unchanged(self, event: events.ScoresReused) -> None:
         """Take in cells of R that are as they were."""
-        block = np.empty((len(event.task_ids), 3 + self.seeds), dtype=np.int64)
-        block[:, 0], block[:, 1], block[:, 2], block[:, 3:] = (
+        block = np.full((len(event.task_ids), self._width), np.nan)
+        scores, sums = self._parts(block)
+        block[:, 0], block[:, 1], scores[:], sums[:, :, : event.sums.shape[2]] = (
             event.evaluation,
             event.task_ids,
-            event.n_total,
-            event.n_correct,
+            event.score,
+            event.sums[:, :, : self.sums],
         )
         self._close()
         self._begun[event.evaluation] = event.step
         self._blocks.append(block)
         self.cells += len(block)
+
+    def guess(self, event: events.GuessScored) -> None:
+        """Take in what a guess comes to on a task."""
+        self._guesses.append((event.task_id, event.score))
 
     def scored(self, event: events.Scored) -> None:
         """Take in the scores of a row."""
@@ -128,7 +97,7 @@ class Matrix:
     def flush(self, group: h5py.Group, stream: Stream) -> None:
         """Write all that was taken in, in blocks: an array of HDF5 takes as long for a number as for a thousand."""
         cells = _last_of_each(self._taken_cells())
-        numbers, tasks = cells[:, 0], cells[:, 1]
+        numbers, tasks = cells[:, :2].astype(np.int64).T
         held = len(group["evaluation"])
         known = (*(number for number, *_ in self._scored), *self._begun)
         ends = [held, *(number + 1 for number in known), int(numbers.max(initial=-1)) + 1]
@@ -150,6 +119,9 @@ class Matrix:
         for stretch in np.split(cells[:new], np.flatnonzero((np.diff(cells[:new, :2], axis=0) != [0, 1]).any(1)) + 1):
             if len(stretch):
                 self._write_rows(group, stretch)
+        for task, score in self._guesses:
+            grow(group, "task", max(len(group["task"]), task + 1))
+            group["task_guess"][task] = score
         self._name_tasks(group, stream)
         steps = [held[0] for held in self._memory] + [step for step, *_ in self._seconds]
         grow(group, "experience", max([len(group["experience"]), *(step + 1 for step in steps)]))
@@ -162,21 +134,23 @@ class Matrix:
             for step, phase, seconds in self._seconds:
                 block[step - first, phases.index(phase)] = seconds
             group["seconds"][first : last + 1] = block
-        for written in (self._begun, self._scored, self._memory, self._seconds):
+        for written in (self._begun, self._scored, self._memory, self._seconds, self._guesses):
             written.clear()
         self.cells = 0
 
     def taken(self) -> Block:
-        """Return what was taken in, and keep it no longer: lists for JSON, and a row a cell ``[n, 3 + S]``."""
+        """Return what was taken in, and keep it no longer: lists for JSON, and a row a cell ``[n, 2 + S + S · K]``."""
         begun = list(self._begun.items())
         lists = {"begun": begun, "scored": self._scored, "memory": self._memory, "seconds": self._seconds}
-        self._begun, self._scored, self._memory, self._seconds = {}, [], [], []
+        lists["guesses"] = self._guesses
+        self._begun, self._scored, self._memory, self._seconds, self._guesses = {}, [], [], [], []
         return lists, self._taken_cells()
 
     def take_up(self, lists: dict[str, Any], cells: np.ndarray) -> None:
         """Take in again what `taken` returned."""
         self._close()
-        self._blocks.append(cells)
+        self._blocks.append(cells if cells.dtype.kind == "f" else _of_counts(cells))
+        self._guesses += lists.get("guesses", ())
         self._scored += lists["scored"]
         for number, *_ in lists["scored"]:
             self._begun.pop(number, None)
@@ -187,33 +161,51 @@ class Matrix:
     def _close(self) -> None:
         """Put single cells, if there are any, behind the blocks."""
         if self._single:
-            self._blocks.append(np.array(self._single, dtype=np.int64))
+            self._blocks.append(np.array(self._single, dtype=float))
             self._single.clear()
 
     def _taken_cells(self) -> np.ndarray:
         self._close()
         blocks, self._blocks = self._blocks, []
-        return np.concatenate(blocks) if blocks else np.zeros((0, 3 + self.seeds), dtype=np.int64)
+        return np.concatenate(blocks) if blocks else np.zeros((0, self._width))
+
+    @property
+    def _width(self) -> int:
+        return 2 + self.seeds * (1 + self.sums)
+
+    def _parts(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores ``[n, S]`` and sums ``[n, S, K]`` of cells, as views."""
+        return cells[:, 2 : 2 + self.seeds], cells[:, 2 + self.seeds :].reshape(len(cells), self.seeds, self.sums)
 
     def _write_rows(self, group: h5py.Group, cells: np.ndarray) -> None:
         """Write the smallest block of R that holds these cells; nothing else of it may be in the file."""
-        low, high = cells[:, :2].min(axis=0), cells[:, :2].max(axis=0) + 1
-        correct = np.zeros((*(high - low), self.seeds), "i4")
-        total = np.zeros_like(correct)
-        rows, tasks = (cells[:, :2] - low).T
-        total[rows, tasks], correct[rows, tasks] = cells[:, 2:3], cells[:, 3:]
-        missing = correct == events.NOT_MEASURED
-        total[missing] = correct[missing] = 0
-        with np.errstate(invalid="ignore"):
-            accuracy = (correct / total).astype("f4")
-        for name, values in zip(CELLS, (correct, total, accuracy), strict=True):
+        where = cells[:, :2].astype(np.int64)
+        low, high = where.min(axis=0), where.max(axis=0) + 1
+        rows, tasks = (where - low).T
+        scores, sums = (np.full((*(high - low), *part.shape[1:]), np.nan) for part in self._parts(cells))
+        scores[rows, tasks], sums[rows, tasks] = self._parts(cells)
+        if "n_correct" in group:
+            right, total = np.nan_to_num(sums).astype("i4").transpose(3, 0, 1, 2)
+            named: Any = zip(COUNTS, (right, total, scores.astype("f4")), strict=True)
+        else:
+            named = zip(CELLS, (scores.astype("f4"), sums), strict=True)
+        for name, values in named:
             group[name][low[0] : high[0], low[1] : high[1]] = values
 
     def _name_tasks(self, group: h5py.Group, stream: Stream) -> None:
-        names = group["task_name"]
-        if len(names) > self._named:
-            names[self._named :] = [encodable(stream.name_of(task)) for task in range(self._named, len(names))]
-            self._named = len(names)
+        if len(group["task"]) == self._named:
+            return
+        new = range(self._named, len(group["task"]))
+        targets = [stream.target(task) for task in new]
+        for name, values in (
+            ("task_name", [encodable(stream.name_of(task)) for task in new]),
+            ("task_measure", [target.measure.name for target in targets]),
+            ("task_unit", [target.measure.unit for target in targets]),
+            ("task_direction", [1 if target.measure.higher else -1 for target in targets]),
+            ("task_target", [encodable(target.key) for target in targets]),
+        ):
+            group[name][self._named :] = values
+        self._named = new.stop
 
     @staticmethod
     def _write_memory(group: h5py.Group, memory: Sequence[Held]) -> None:
@@ -236,6 +228,15 @@ def together(event: events.TaskLearned) -> events.TaskLearned:
     return replace(event, memory=dict(Counter(event.memory) + Counter(event.apart)), apart={})
 
 
+def _of_counts(cells: np.ndarray) -> np.ndarray:
+    """Return cells as they are kept, given some as journals had them before format 2.0: task, rows, right of each seed."""
+    right, total = cells[:, 3:].astype(float), cells[:, 2:3].astype(float)
+    right[cells[:, 3:] == events.NOT_MEASURED] = np.nan
+    sums = np.stack([right, np.where(np.isnan(right), np.nan, total)], axis=2)
+    with np.errstate(invalid="ignore"):
+        return np.concatenate([cells[:, :2], right / total, sums.reshape(len(cells), -1)], axis=1)
+
+
 def _runs(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """Yield the longest parts of a sequence whose first members are numbers that follow one another."""
     start = 0
@@ -247,7 +248,8 @@ def _runs(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 def _last_of_each(cells: np.ndarray) -> np.ndarray:
     """Return cells in the order of evaluation and task, of those that came twice the last."""
-    keys = (cells[:, 0] << 32) + cells[:, 1]
+    evaluations, tasks = cells[:, :2].astype(np.int64).T
+    keys = (evaluations << 32) + tasks
     if (np.diff(keys) > 0).all():  # as they mostly come
         return cells
     order = np.argsort(keys, kind="stable")

@@ -18,12 +18,14 @@ from cl_engine.core.files import need_room, replace
 from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
+from cl_engine.loggers.columns import CURVES, EPOCHS, EVENTS, EXPERIENCES, STABILITY
 from cl_engine.loggers.journal import Block, Journal
+from cl_engine.loggers.layout import create_memory, create_of_tasks, create_results
 from cl_engine.loggers.matrix import Matrix, together
-from cl_engine.loggers.tables import APART, Column, Table, describe, grow, string
+from cl_engine.loggers.tables import APART, Table, describe, grow, string
 from cl_engine.results.log_file import FORMAT, LOG_NAME, MEMORY_RULE
 
-FORMAT_VERSION = "1.5"
+FORMAT_VERSION = "2.0"
 WORKING, JOURNAL = ".log.working.h5", ".log.journal"
 FLUSHED = 4 * 2**20  # most bytes of rows and cells kept in memory
 PUBLISHED = 0.002  # share of the time that may go into publishing …
@@ -32,53 +34,6 @@ AT_MOST = 0.02  # … and never more than this share
 ROOM = 2**20  # bytes that one more save may take at most, beside its rows and cells
 OF_A_ROW, OF_A_CELL = 256, 32  # most bytes; those of a cell for each seed
 PHASES = ("learn", "evaluate", "save")
-
-EPOCHS = (
-    Column("step", "i4", "1", "experience being learned"),
-    Column("task", "i4", "1", "its task"),
-    Column("fit", "i4", "1", "number of the fit within the experience"),
-    Column("epoch", "i4", "1", "epoch: pass over the training rows, from 0"),
-    Column("seed", "i8", "1", "seed"),
-    Column("loss", "f4", "1", "mean training loss of the epoch"),
-    Column("seconds", "f8", "s", "duration of the epoch, all seeds together"),
-)
-EXPERIENCES = (
-    Column("step", "i4", "1", "experience"),
-    Column("task", "i4", "1", "its task"),
-    Column("rows", "i8", "1", "training rows"),
-    Column("memory", "i8", "byte", "bytes one seed holds after it"),
-    Column("training_flops", "f8", "1", "operations of the fits, those of one seed; NaN: not counted"),
-    Column("inference_flops", "f8", "1", "operations of answering one row of it, those of one seed; NaN: not counted"),
-    Column("seconds", "f8", "s", "duration of learning it, all seeds together"),
-)
-TESTED = (
-    Column("batch", "i8", "1", "batches learned so far"),
-    Column("epoch", "i4", "1", "epochs completed so far"),
-    Column("seed", "i8", "1", "seed"),
-    Column("n_correct", "i8", "1", "test rows answered correctly"),
-    Column("n_total", "i8", "1", "test rows"),
-    Column("seconds", "f8", "s", "duration of the test, all seeds together"),
-)
-CURVES = (
-    Column("step", "i4", "1", "experience being learned"),
-    Column("task", "i4", "1", "its task, the one tested"),
-    *TESTED,
-)
-STABILITY = (
-    Column("step", "i4", "1", "experience being learned"),
-    Column("task", "i4", "1", "the task tested, one learned before"),
-    *TESTED,
-)
-EVENTS = (
-    Column("event", "i8", "1", "number of the event: rows with the same number are one event"),
-    Column("step", "i4", "1", "experience"),
-    Column("kind", "str", "1", "kind of event"),
-    Column("name", "str", "1", "name of the number"),
-    Column("part", "str", "1", "what part of the net it is about; empty: the whole"),
-    Column("seed", "i8", "1", "seed the number belongs to; -1: all"),
-    Column("value", "f8", "1", "the number"),
-    Column("seconds", "f8", "s", "duration the event tells of; NaN: none"),
-)
 
 
 class Recorder:
@@ -107,7 +62,7 @@ class Recorder:
             "stability": Table("stability", STABILITY),
             "events": Table("events", EVENTS),
         }
-        self.matrix = Matrix(len(seeds))
+        self.matrix = Matrix(len(seeds), stream.most_sums)
         self.journal = Journal(folder / JOURNAL)
         self.journaled: list[Block] = []  # and not yet in the working file
         self.published, self.publishing = -math.inf, 0.0  # when it was last, and how long it took
@@ -129,13 +84,14 @@ class Recorder:
             group = file.create_group("environment")
             for name, text in environment.items():
                 describe(group.create_dataset(name, data=encodable(text), dtype=string), "1", name.replace("_", " "))
-            Matrix.create(file.create_group("results"), self.seeds, PHASES, self.stream.n_tasks)
+            create_results(file.create_group("results"), self.seeds, PHASES, self.stream)
             for table in self.tables.values():
                 table.create(file)
 
     def resume(self, step: int) -> None:
         """Go on from the published log and its journal, without the rows of experiences after ``step``."""
         shutil.copyfile(self.path, self.working)
+        self._complete()
         with h5py.File(self.working, "r", libver=("v110", "v110")) as file:
             since = self.journal.blocks(file.attrs["updated"])
         for lists, cells in since:
@@ -148,9 +104,7 @@ class Recorder:
             self._write("running")
         with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
             file.attrs["status"] = "running"
-            results, self.counts_all = file["results"], MEMORY_RULE not in file.attrs
-            if self.counts_all and APART not in results:
-                Matrix.create_memory(results, APART, "none: this log counts all that the state holds")
+            results = file["results"]
             if len(results["experience"]) <= step or (step >= 0 and step not in results["evaluation_step"][:]):
                 raise UsageError(
                     f"{self.path} and its journal end before experience {step}, which the checkpoint is of: they are damaged "
@@ -160,13 +114,23 @@ class Recorder:
             grow(results, "evaluation", kept)
             grow(results, "experience", step + 1)
             for table in self.tables.values():
-                if table.name in file:
-                    table.truncate(file, step)
-                else:  # begun before there was such a table
-                    table.create(file)
+                table.truncate(file, step)
             numbers = file["events/event"]
             self.next_event = int(numbers[-1]) + 1 if len(numbers) else 0
         self.publish("running")  # what follows is journaled from here
+
+    def _complete(self) -> None:
+        """Give the working file what logs of older formats do not have."""
+        with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
+            results, self.counts_all = file["results"], MEMORY_RULE not in file.attrs
+            if self.counts_all and APART not in results:
+                create_memory(results, APART, "none: this log counts all that the state holds")
+            create_of_tasks(results)
+            for table in self.tables.values():
+                if table.name in file:
+                    table.complete(file)
+                else:
+                    table.create(file)
 
     def __call__(self, event: events.Event) -> None:
         """Take in an event."""
@@ -182,10 +146,13 @@ class Recorder:
                     self._add("epochs", (*where, seed, loss, event.seconds))
             case events.CurvePoint() | events.EarlierTaskTested():
                 table = "curves" if isinstance(event, events.CurvePoint) else "stability"
-                for seed, right in zip(self.seeds, event.n_correct, strict=True):
+                accurate = self.stream.target(event.task_id).measure.name == "accuracy"
+                for seed, score, sums in zip(self.seeds, event.score, event.sums, strict=True):
                     point = (event.step, event.task_id, event.batch, event.epoch)
-                    counts = (right, event.n_total) if right != events.NOT_MEASURED else (0, 0)
-                    self._add(table, (*point, seed, *counts, event.seconds))
+                    counts = tuple(map(int, sums)) if accurate and not math.isnan(score) else (0, 0)
+                    self._add(table, (*point, seed, *counts, score, event.seconds))
+            case events.GuessScored():
+                self.matrix.guess(event)
             case events.TaskStarted():
                 self.training_rows, self.training_flops, self.saving_midway = event.rows, 0.0, 0.0
             case events.TaskLearned():

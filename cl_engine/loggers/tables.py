@@ -19,14 +19,23 @@ from cl_engine.metrics.catalogue import SCORES
 string = h5py.string_dtype()
 SMALL = {"compression": "gzip", "compression_opts": 4, "shuffle": True}  # a chunk that is hardly filled takes no room
 NUMBERS = {**SMALL, "fletcher32": True}
-CELLS = ("n_correct", "n_total", "accuracy")
+COUNTS = ("n_correct", "n_total", "accuracy")  # the cells where all measures are accuracy
+CELLS = ("score", "sums")  # where they are not
 APART = "memory_apart"
-OVER = {  # of the results: the arrays over a dimension, and which of their axes it is
-    "evaluation": {"evaluation_step": 0, **dict.fromkeys((*CELLS, *SCORES), 0)},
-    "experience": {"experience_task": 0, "memory": 0, APART: 0, "seconds": 0},
-    "task": {"task_name": 0, **dict.fromkeys(CELLS, 1)},
-    "part": {"memory": 1, APART: 1},
-}
+OF_TASKS = ("task_name", "task_measure", "task_unit", "task_direction", "task_target", "task_guess")
+
+
+def over(cells: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return for each dimension of the results the arrays over it, and which of their axes it is."""
+    return {
+        "evaluation": {"evaluation_step": 0, **dict.fromkeys((*cells, *SCORES), 0)},
+        "experience": {"experience_task": 0, "memory": 0, APART: 0, "seconds": 0},
+        "task": {**dict.fromkeys(OF_TASKS, 0), **dict.fromkeys(cells, 1)},
+        "part": {"memory": 1, APART: 1},
+    }
+
+
+OVER = {True: over(COUNTS), False: over(CELLS)}  # by whether all measures are accuracy
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,13 @@ class Table:
             text = column.kind == "str"
             group[column.name][held:] = list(map(encodable, values)) if text else np.asarray(values, column.kind)
         self.rows.clear()
+
+    def complete(self, file: h5py.File) -> None:
+        """Create the columns that the table of an older log lacks."""
+        group = file[self.name]
+        for column in self.columns:
+            if column.name not in group:
+                variable(group, column.name, column.kind, column.unit, column.meaning, (group["row"],), (4096,))
 
     def truncate(self, file: h5py.File, step: int) -> None:
         """Drop the rows of experiences after ``step``."""
@@ -137,7 +153,7 @@ def grow(group: h5py.Group, dimension: str, length: int, over: Mapping[str, int]
     axis.resize(length, axis=0)
     if length > held and axis.dtype.kind == "i":
         axis[held:] = np.arange(held, length)
-    for name, position in (OVER[dimension] if over is None else over).items():
+    for name, position in (OVER["n_correct" in group][dimension] if over is None else over).items():
         group[name].resize(length, axis=position)
 
 

@@ -79,6 +79,13 @@ METRICS = {
         ),
         Metric(name="transfer_last", title="transfer, last task", signed=True),
         Metric(
+            name="delta_m",
+            title="Δm",
+            meaning="mean over tasks of the last score less that of the run `independent`, relative to it, with its sign turned "
+            "where less is better (Maninis et al. 2019, eq. 3)",
+            signed=True,
+        ),
+        Metric(
             name="intransigence",
             title="intransigence",
             meaning="accuracy of the run `joint` right after each task less this run's, mean over tasks "

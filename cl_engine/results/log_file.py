@@ -15,7 +15,7 @@ import h5py
 from cl_engine.errors import UsageError
 from cl_engine.results.audit import audit, member, text
 
-FORMAT, MAJOR, LOG_NAME = "cl-engine-run", 1, "log.h5"
+FORMAT, MAJOR, LOG_NAME = "cl-engine-run", 2, "log.h5"
 MEMORY_RULE = "memory_counts"  # the attribute that says what counts as memory; without it, all of the state
 NEEDED = ("run_id", "strategy", "scenario", "status")
 MOST = 1000  # attributes of a log

@@ -16,14 +16,20 @@ from cl_engine.errors import UsageError
 from cl_engine.metrics.catalogue import SCORES
 from cl_engine.results.audit import audit, member, text
 from cl_engine.results.log_file import LOG_NAME, array, attributes_of, opened, searched, subgroup
+from cl_engine.results.measure_name import MeasureName
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-CELLS = {"n_correct": 0, "n_total": 0, "accuracy": np.nan}  # the large arrays, each with what stands where nothing is
-AXES: dict[str, tuple[str, ...]] = {
+# the large arrays, each with what stands where nothing is: counts where all measures are accuracy, otherwise sums
+CELLS = {"n_correct": 0, "n_total": 0, "accuracy": np.nan, "score": np.nan, "sums": np.nan}
+COUNTS, SUMS = ("n_correct", "n_total", "accuracy"), ("score", "sums")
+CELL_AXES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(CELLS, ("evaluation", "task", "seed")),
+    "sums": ("evaluation", "task", "seed", "sum"),
+}
+AXES: dict[str, tuple[str, ...]] = {
     "evaluation_step": ("evaluation",),
     **dict.fromkeys(SCORES, ("evaluation", "seed")),
     "memory": ("experience", "part"),
@@ -31,6 +37,8 @@ AXES: dict[str, tuple[str, ...]] = {
     "experience_task": ("experience",),
     "task_name": ("task",),
 }
+NEWER = {"task_measure": "accuracy", "task_unit": "1", "task_direction": 1, "task_guess": np.nan}  # than 2.0
+KNOWN = {**AXES, **CELL_AXES, **dict.fromkeys(NEWER, ("task",)), "sum": ("sum",)}
 # what readers of a table count on; newer columns are asked for
 COLUMNS: dict[str, tuple[str, ...]] = {
     "epochs": ("step", "task", "fit", "epoch", "seed", "loss", "seconds"),
@@ -120,7 +128,9 @@ class Run:
 
     @cached_property
     def results(self) -> xr.Dataset:
-        """The group ``results``, labelled: R, scores, memory and seconds; R stays on disk until it is asked for.
+        """The group ``results``, labelled: R (``score``), what follows from it, memory and seconds.
+
+        R stays on disk until it is asked for; where all measures are accuracy it is there as ``accuracy`` too, with its counts.
 
         Raises:
             UsageError: if its arrays do not fit each other.
@@ -133,10 +143,44 @@ class Run:
         for name, (axes, shape, dtype, attributes) in self._held.large.items():
             place = Place(self.path, self.attributes["run_id"], name, shape, CELLS[name])
             found[name] = xr.Variable(axes, lazily(OneRun(place, dtype)), attributes)
+        if "score" not in found:  # in logs of before format 2.0
+            found["score"] = found["accuracy"]
+        for name, value in NEWER.items():
+            kind = object if isinstance(value, str) else None
+            found.setdefault(name, xr.Variable("task", np.full(len(found["task"]), value, dtype=kind)))
         try:
             return xr.Dataset(found)
         except ValueError as error:
             raise UsageError(f"{self.path} is damaged: {error}") from None
+
+    @cached_property
+    def task_measures(self) -> list[MeasureName]:
+        """What each task is measured by, in the order of tasks."""
+        said = (self.results[f"task_{part}"].values.tolist() for part in ("measure", "unit", "direction"))
+        return [MeasureName(str(name), str(unit), higher=way >= 0) for name, unit, way in zip(*said, strict=True)]
+
+    def measure_of(self, task: int) -> MeasureName:
+        """Return what a task is measured by; one that was never tested has no place yet, and counts as the first."""
+        return self.task_measures[task] if task < len(self.task_measures) else self.measures[0]
+
+    @cached_property
+    def measures(self) -> list[MeasureName]:
+        """The measures that there are, in the order in which tasks first have them."""
+        return list(dict.fromkeys(self.task_measures)) or [MeasureName("accuracy")]
+
+    @property
+    def sign(self) -> int:
+        """1 where more of what R holds is better, −1 where less is; of several measures that of the first."""
+        return 1 if self.measures[0].higher else -1
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """R ``[E, T, S]``, float64: where there are counts as they give it, which is more than is stored of R."""
+        found = self.results
+        if "n_total" not in found:
+            return np.asarray(found["score"].values, dtype=float)
+        right, total = (np.asarray(found[name].values, dtype=float) for name in ("n_correct", "n_total"))
+        return np.asarray(np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0))
 
     def table(self, name: str) -> pd.DataFrame:
         """Return a flat table: ``epochs``, ``experiences``, ``curves``, ``events``; rows of when the run was opened.
@@ -153,6 +197,8 @@ class Run:
             group = subgroup(file, name)
             columns = {key: array(group, key, rows) for key in group if key != "row"}
             found = pd.DataFrame(columns)
+        if "n_total" in found and "score" not in found:  # before format 2.0
+            found["score"] = found["n_correct"] / found["n_total"].where(found["n_total"] > 0)
         odd = [
             key
             for key in COLUMNS.get(name, ())
@@ -220,9 +266,10 @@ def _held(log: h5py.File) -> Held:
     """Read what is small; all of it was audited."""
     results = subgroup(log, "results")
     small, large = {}, {}
-    for name in (*DIMENSIONS, *AXES, *(set(results) - set(DIMENSIONS) - set(AXES))):
+    cells = COUNTS if "n_correct" in results or "score" not in results else SUMS
+    for name in (*DIMENSIONS, *AXES, *cells, *(set(results) - set(DIMENSIONS) - set(AXES) - set(cells))):
         data = member(results, name)
-        axes = (name,) if name in DIMENSIONS else AXES.get(name) or tuple(_axis(dim) for dim in data.dims)
+        axes = (name,) if name in DIMENSIONS else KNOWN.get(name) or tuple(_axis(dim) for dim in data.dims)
         if len(axes) != data.ndim:
             raise UsageError(f"{log.filename} is damaged: results/{name} has {data.ndim} axes, not {len(axes)}")
         said = {key: text(data.attrs, key) for key in ("units", "long_name") if key in data.attrs}

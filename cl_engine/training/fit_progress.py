@@ -7,12 +7,14 @@ running is resumed from the end of an epoch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from cl_engine.core.event import NOT_MEASURED, counts
 from cl_engine.core.tree import Tree, tree_map
 from cl_engine.events import CurvePoint, EarlierTaskTested, EpochEnded, Event, NotFinite
 
@@ -131,4 +133,12 @@ def _listed(facts: list[Fact]) -> list[Any]:
 
 
 def _fact(kind: str, values: dict[str, Any]) -> Fact:
-    return FACTS[kind](**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    if "n_correct" in values:  # what a point of a learning curve was before log format 2.0
+        right, rows = (values[name] for name in ("n_correct", "n_total"))
+        values = {name: value for name, value in values.items() if name not in ("n_correct", "n_total")}
+        values |= counts([math.nan if count == NOT_MEASURED else count for count in right], rows)
+    return FACTS[kind](**{name: _tuples(value) for name, value in values.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -102,7 +102,7 @@ def snapshot(path: Path) -> Snapshot:
         for name, values in scores.items():
             values[steps[there]] = found[name][:].mean(axis=1)[there]
         whole = np.flatnonzero(there & np.isfinite(found["acc"][:]).any(axis=1))
-        row = found["accuracy"][whole[-1]].mean(axis=1) if len(whole) else np.full(len(found["task"]), np.nan)
+        row = found["score"][whole[-1]].mean(axis=1) if len(whole) else np.full(len(found["task"]), np.nan)
         seconds = np.nan_to_num(found["seconds"][-RECENT:]).sum(axis=1)
         saving = np.nan_to_num(found["seconds"][-RECENT:, -1]).max(initial=0.0)
         curve, curve_of = _curve(file, done)

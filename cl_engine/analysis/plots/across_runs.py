@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.plots.axes import byte_unit, line, log_axis, marks, seeds
 from cl_engine.analysis.plots.style import INK, colour, figure, legend, mark, plain, styled, titled, whole_numbers
-from cl_engine.analysis.scores.run_scores import Score, learning_curve, reference
+from cl_engine.analysis.scores.references import reference
+from cl_engine.analysis.scores.run_scores import Score, learning_curve
 from cl_engine.analysis.scores.statistics import front
 from cl_engine.core.text import duration, size
 from cl_engine.metrics import matrix_scores
@@ -126,7 +127,7 @@ def transfer(runs: Sequence[Run]) -> Figure | None:
         if other is None or other is run:
             continue
         own, alone = (
-            matrix_scores.diagonal(r.results["accuracy"].values, r.results["evaluation_step"].values, r.learned)
+            matrix_scores.diagonal(r.results["score"].values, r.results["evaluation_step"].values, r.learned)
             for r in (run, other)
         )
         shared = min(len(own), len(alone))

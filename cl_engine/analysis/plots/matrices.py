@@ -23,7 +23,7 @@ def matrix(run: Run) -> Figure:
     Of more than 160 tasks the means of neighbours are shown, and it says that too.
     """
     shown = _rows_to_show(run)
-    values = run.results["accuracy"].isel(evaluation=shown).mean("seed").values
+    values = run.results["score"].isel(evaluation=shown).mean("seed").values
     fig, axes = figure(side(values.shape[1]) + 1.5, _height(len(values)))
     said = [heat_map(fig, axes, values, 0, 1, "accuracy", written=".2f")]
     if len(shown) < run.results.sizes["evaluation"]:
@@ -76,7 +76,7 @@ def _tests(run: Run) -> tuple[np.ndarray, np.ndarray]:
     Those of all tasks met where there are two of them, since a test of a task or two shares no task with the one before.
     First of all stands the untrained learner, tested on each task when that came into view: one row of all such tests.
     """
-    accuracy, steps = run.results["accuracy"], run.results["evaluation_step"].values
+    accuracy, steps = run.results["score"], run.results["evaluation_step"].values
     learned, untrained = np.flatnonzero(steps >= 0), np.flatnonzero(steps < 0)
     full = learned[np.isfinite(run.results["acc"].values[learned]).any(axis=1)]
     rows = full if len(full) >= 2 else learned

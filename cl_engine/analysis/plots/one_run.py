@@ -22,7 +22,7 @@ from cl_engine.analysis.plots.style import (
     titled,
     whole_numbers,
 )
-from cl_engine.analysis.scores.run_scores import reference
+from cl_engine.analysis.scores.references import reference
 from cl_engine.results.run import Run
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def tasks_over_stream(run: Run) -> Figure:
     Of more than 12 tasks six are lines, and all of them a band (80 % of the tasks met, and the median one).
     """
     found = run.results
-    values, steps, learned = found["accuracy"].mean("seed").values, found["evaluation_step"].values, run.learned
+    values, steps, learned = found["score"].mean("seed").values, found["evaluation_step"].values, run.learned
     fig, axes = figure()
     tasks = np.flatnonzero(learned >= 0)
     if len(tasks) > MANY:

@@ -8,7 +8,8 @@ import numpy as np
 
 from cl_engine.analysis.names import one_line
 from cl_engine.analysis.plots.strategy_events import remarks_inside
-from cl_engine.analysis.scores.run_scores import Summary, reference
+from cl_engine.analysis.scores.references import reference
+from cl_engine.analysis.scores.run_scores import Summary
 from cl_engine.results.log_file import MEMORY_RULE, fault
 from cl_engine.results.run import Run
 

@@ -103,7 +103,7 @@ def _comparison(summaries: Sequence[Summary], between: str = " ") -> Table:
 
 def _print_matrix(out: Console, run: Run) -> None:
     found = run.results
-    matrix = found["accuracy"].mean("seed").values
+    matrix = found["score"].mean("seed").values
     full = np.flatnonzero(np.isfinite(found["acc"].values).any(axis=1) | (found["evaluation_step"].values < 0))
     rows = _chosen(np.arange(len(matrix)) if len(matrix) <= SHOWN or not len(full) else full)
     columns = _chosen(np.arange(matrix.shape[1]))

@@ -3,18 +3,18 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cl_engine.analysis.scores.run_scores import (
-        Score,
-        Summary,
-        curve_area,
-        interval,
-        lca,
-        learning_curve,
-        learning_points,
-        recomputed,
-        reference,
-        summarised,
-    )
+    from cl_engine.analysis.scores.references import reference
+from cl_engine.analysis.scores.run_scores import (
+    Score,
+    Summary,
+    curve_area,
+    interval,
+    lca,
+    learning_curve,
+    learning_points,
+    recomputed,
+    summarised,
+)
 
 __all__ = [
     "Score",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from cl_engine.analysis.scores.run_scores import Score, learning_points, reference
+from cl_engine.analysis.scores.references import reference
+from cl_engine.analysis.scores.run_scores import Score, learning_points
 from cl_engine.metrics import lifelong, stability
 from cl_engine.results.run import Run
 
@@ -15,7 +16,7 @@ WINDOW = 10  # tests in a row; De Lange et al. (2023) report windows of 10 and o
 
 
 def courses(run: Run, learning: bool = False) -> dict[int, Array]:
-    """Return for each task learned the accuracies ``[P, S]`` on it since, midway and between experiences, in order.
+    """Return for each task learned the scores ``[P, S]`` on it since, midway and between experiences, in order.
 
     The first is that right after it was learned; with ``learning`` those while it was learned go before it, and those while
     it was learned again stand in their places. Tests of earlier tasks in the middle of learning are there for the first
@@ -23,8 +24,7 @@ def courses(run: Run, learning: bool = False) -> dict[int, Array]:
     """
     found, learned = run.results, run.learned
     steps = found["evaluation_step"].values
-    total = found["n_total"].values
-    values = np.divide(found["n_correct"].values, total, out=np.full(total.shape, np.nan), where=total > 0)
+    values = run.scores
     points: dict[int, list[tuple[float, float, Array]]] = {}
     for task in np.flatnonzero(learned >= 0).tolist():
         rows = np.flatnonzero((steps >= learned[task]) & np.isfinite(values[:, task]).all(axis=1))
@@ -38,17 +38,15 @@ def courses(run: Run, learning: bool = False) -> dict[int, Array]:
 
 
 def _midway(run: Run, name: str) -> Iterator[tuple[float, int, float, Array]]:
-    """Yield step, task, batch and accuracies ``[S]`` of the tests in a table of tests in the middle of learning."""
+    """Yield step, task, batch and scores ``[S]`` of the tests in a table of tests in the middle of learning."""
     if not run.tables.get(name):
         return
     table = run.table(name)
-    table = table[(table["n_total"] > 0) & (table["step"] < run.results.sizes["experience"])]
+    table = table[table["score"].notna() & (table["step"] < run.results.sizes["experience"])]
     table = table.drop_duplicates(["step", "task", "batch", "seed"], keep="last")
-    wide = table.assign(accuracy=table["n_correct"] / table["n_total"]).pivot(
-        index=["step", "task", "batch"], columns="seed", values="accuracy"
-    )
-    accuracies = wide.reindex(columns=run.results["seed"].values).to_numpy()
-    for (step, task, batch), row in zip(wide.index, accuracies, strict=True):
+    wide = table.pivot(index=["step", "task", "batch"], columns="seed", values="score")
+    scores = wide.reindex(columns=run.results["seed"].values).to_numpy()
+    for (step, task, batch), row in zip(wide.index, scores, strict=True):
         if np.isfinite(row).all():
             yield float(step), int(task), float(batch), row
 
@@ -56,7 +54,7 @@ def _midway(run: Run, name: str) -> Iterator[tuple[float, int, float, Array]]:
 def min_acc(run: Run) -> Score:
     """Return min-ACC by seed over the tasks before the last that were tested midway; NaN where none was."""
     earlier = _earlier(run)
-    return _score(run, stability.min_acc(list(earlier.values())) if earlier else None)
+    return _score(run, run.sign * stability.min_acc(_better(run, earlier.values())) if earlier else None)
 
 
 def wc_acc(run: Run) -> Score:
@@ -68,30 +66,34 @@ def wc_acc(run: Run) -> Score:
     if not earlier or len(earlier) < np.count_nonzero(learned >= 0) - 1:
         return _score(run, None)
     last = courses(run).get(int(np.argmax(learned)))
-    return _score(run, None if last is None else stability.wc_acc(last[-1], list(earlier.values())))
+    if last is None:
+        return _score(run, None)
+    return _score(run, run.sign * stability.wc_acc(run.sign * last[-1], _better(run, earlier.values())))
 
 
 def windowed_forgetting(run: Run, window: int = WINDOW) -> Score:
     """Return WF^Δ by seed over the tasks followed from before their first batch, Δ counted in tests (`_followed`)."""
-    return _score(run, stability.windowed_forgetting(_followed(run), window))
+    return _score(run, stability.windowed_forgetting(_better(run, _followed(run)), window))
 
 
 def windowed_plasticity(run: Run, window: int = WINDOW) -> Score:
     """Return WP^Δ by seed over the tasks followed from before their first batch, Δ counted in tests (`_followed`)."""
-    return _score(run, stability.windowed_plasticity(_followed(run), window))
+    return _score(run, stability.windowed_plasticity(_better(run, _followed(run)), window))
 
 
 def performance_maintenance(run: Run) -> Score:
     """Return performance maintenance (`lifelong.performance_maintenance`) by seed."""
     found = run.results
-    values = (found["accuracy"].values, found["evaluation_step"].values, found["experience_task"].values)
+    values = (run.sign * found["score"].values, found["evaluation_step"].values, found["experience_task"].values)
     return _score(run, lifelong.performance_maintenance(*values))
 
 
 def remembering(run: Run) -> Score:
     """Return remembering (`lifelong.remembering`) by seed; NaN unless all tasks met were tested after every experience."""
     found = run.results
-    return _score(run, lifelong.remembering(found["accuracy"].values, found["evaluation_step"].values, run.learned))
+    return _score(
+        run, lifelong.remembering(run.sign * found["score"].values, found["evaluation_step"].values, run.learned)
+    )
 
 
 def relative_performance(run: Run, beside: Sequence[Run]) -> Score:
@@ -118,7 +120,12 @@ def sample_efficiency(run: Run, beside: Sequence[Run]) -> Score:
 def transfer_matrix(run: Run, normalised: bool = True) -> Array:
     """Return what learning each experience did to each task ``[experience, T, S]`` (`lifelong.transfer_matrix`)."""
     found = run.results
-    return lifelong.transfer_matrix(found["accuracy"].values, found["evaluation_step"].values, normalised)
+    return lifelong.transfer_matrix(run.sign * found["score"].values, found["evaluation_step"].values, normalised)
+
+
+def _better(run: Run, courses: Iterable[Array]) -> list[Array]:
+    """Return courses turned so that more is better."""
+    return [run.sign * course for course in courses]
 
 
 def _earlier(run: Run) -> dict[int, Array]:

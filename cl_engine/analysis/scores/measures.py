@@ -44,7 +44,8 @@ def _scores(field: str) -> Callable[[Summary, Sequence[Run]], Array]:
 
 VALUES: dict[str, Callable[[Summary, Sequence[Run]], Array]] = {
     **{
-        name: _scores(name) for name in (*SCORES, "learning_accuracy", "curve_area", "lca", "transfer", "intransigence")
+        name: _scores(name)
+        for name in (*SCORES, "learning_accuracy", "curve_area", "lca", "transfer", "intransigence", "delta_m")
     },
     "min_acc": _further(log_scores.min_acc),
     "wc_acc": _further(log_scores.wc_acc),

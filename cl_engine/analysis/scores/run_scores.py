@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
+from cl_engine.analysis.scores.references import delta_m, diagonal_beside
 from cl_engine.analysis.scores.statistics import sample_deviation
 from cl_engine.metrics import matrix_scores
 from cl_engine.metrics.catalogue import SCORES
@@ -65,6 +65,7 @@ class Summary:
         lca: LCA@β (Chaudhry et al. 2019), mean over experiences; β batches, as many as were tested after each; NaN with none.
         transfer: mean over tasks of R[j, j] less that of the ``independent`` run beside it; NaN without one.
         transfer_last: the same of the last task learned (Veniat et al. 2021).
+        delta_m: mean relative change of the last scores to those of ``independent``.
         intransigence: mean over tasks of the ``joint`` run's R[j, j] less this run's; NaN without one.
         memory: bytes one seed holds at the end; ``memory_parts`` by part, ``memory_apart`` those that do not count (None: the
             log counts all of the state).
@@ -87,6 +88,7 @@ class Summary:
     transfer: Score
     transfer_last: Score
     intransigence: Score
+    delta_m: Score
     memory: float
     memory_parts: dict[str, int]
     memory_apart: dict[str, int] | None
@@ -111,11 +113,11 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
     undefined = Score(np.full(seeds, np.nan))
     scores = {name: Score(final[name].values) if final is not None else undefined for name in SCORES}
     steps, learned = found["evaluation_step"].values, run.learned
-    own = matrix_scores.diagonal(found["accuracy"].values, steps, learned)
+    own = matrix_scores.diagonal(found["score"].values, steps, learned)
     met = learned >= 0
-    alone, joint = (_diagonal_beside(run, beside, strategy) for strategy in ("independent", "joint"))
-    gain = own - alone if alone is not None else np.full_like(own, np.nan)
-    short = joint - own if joint is not None else np.full_like(own, np.nan)
+    alone, joint = (diagonal_beside(run, beside, strategy) for strategy in ("independent", "joint"))
+    gain = run.sign * (own - alone) if alone is not None else np.full_like(own, np.nan)
+    short = run.sign * (joint - own) if joint is not None else np.full_like(own, np.nan)
     memory = found["memory"].values
     phases = {str(name): float(np.nansum(found["seconds"].sel(phase=name))) for name in found["phase"].values}
     return Summary(
@@ -129,6 +131,7 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
         transfer=Score(gain[met].mean(axis=0)) if met.any() else undefined,
         transfer_last=Score(gain[int(np.argmax(learned))]) if met.any() else undefined,
         intransigence=Score(short[met].mean(axis=0)) if met.any() else undefined,
+        delta_m=Score(delta_m(run, beside)),
         memory=float(memory[-1].sum()) if len(memory) else float("nan"),
         memory_parts=_parts(found, "memory"),
         memory_apart=_parts(found, "memory_apart") if MEMORY_RULE in run.attributes else None,
@@ -171,7 +174,7 @@ def learning_points(run: Run) -> dict[int, pd.DataFrame]:
     """Return for each experience tested midway its test accuracy: batches learned down, seeds across."""
     seeds = list(run.results["seed"].values)
     return {
-        int(step): rows.pivot(index="batch", columns="seed", values="accuracy").reindex(columns=seeds)
+        int(step): rows.pivot(index="batch", columns="seed", values="score").reindex(columns=seeds)
         for step, rows in _curves(run).groupby("step")
     }
 
@@ -200,20 +203,11 @@ def learning_curve(run: Run) -> tuple[str, Array, Array] | None:
     unit = "epoch" if run.experiment["options"]["agenda"].get("curve_epochs") else "batch"
     # after an epoch come the first batches of the next one: the end of the epoch is the earliest point with its number
     table = table.sort_values("batch").drop_duplicates(["step", unit, "seed"], keep="first")
-    wide = table.pivot(index=unit, columns=["step", "seed"], values="accuracy").sort_index().dropna()
+    wide = table.pivot(index=unit, columns=["step", "seed"], values="score").sort_index().dropna()
     if wide.empty:
         return None
     means = [wide.xs(seed, axis=1, level="seed").to_numpy().mean(axis=1) for seed in run.results["seed"].values]
     return ("epochs" if unit == "epoch" else "batches"), wide.index.to_numpy(), np.stack(means, axis=1)
-
-
-def reference(run: Run, beside: Sequence[Run], strategy: str) -> Run | None:
-    """Return the run of this strategy on the same stream with the same net, backbone and seeds, if it is there."""
-    for other in beside:
-        same = all(_about(other, key) == _about(run, key) for key in ("stream", "net", "backbone"))
-        if other.strategy == strategy and same and other.experiment["seeds"] == run.experiment["seeds"]:
-            return other
-    return None
 
 
 def recomputed(run: Run, rows: int = 64) -> dict[str, Array]:
@@ -232,26 +226,29 @@ def recomputed(run: Run, rows: int = 64) -> dict[str, Array]:
         results = subgroup(file, "results")
         for start in range(0, len(order), rows):
             span = slice(start, start + rows)
-            correct, total = (array(results, name, span) for name in ("n_correct", "n_total"))
-            for step, right, count in zip(order[start : start + rows], correct, total, strict=True):
+            if "n_total" in results:
+                right, total = (array(results, name, span) for name in ("n_correct", "n_total"))
+                values = np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0)
+            else:
+                values = array(results, "score", span).astype(float)
+            for step, row in zip(order[start : start + rows], values, strict=True):
                 while learned <= min(step, len(tasks) - 1):  # not all experiences are followed by a test
                     ledger.learned(learned, int(tasks[learned]))
                     learned += 1
                 ledger.row(int(step))
-                tested = np.flatnonzero(count.any(axis=1))
+                tested = np.flatnonzero(np.isfinite(row).any(axis=1))
                 if len(tested):
-                    ledger.put(tested, right[tested], count[tested])
-                for name, values in ledger.scores().items():
-                    scores[name].append(values)
+                    ledger.put(tested, row[tested])
+                for name, found_now in ledger.scores(run.measure_of).items():
+                    scores[name].append(found_now)
     return {name: np.array(values) for name, values in scores.items()}
 
 
 def _curves(run: Run) -> pd.DataFrame:
-    """Return the tests in the middle of learning, of experiences learned to the end, with ``accuracy``."""
+    """Return the tests in the middle of learning, of experiences learned to the end."""
     table = run.table("curves")
-    table = table[(table["n_total"] > 0) & (table["step"] < run.results.sizes["experience"])]
-    table = table.drop_duplicates(["step", "batch", "seed"], keep="last")
-    return table.assign(accuracy=table["n_correct"] / table["n_total"])
+    table = table[table["score"].notna() & (table["step"] < run.results.sizes["experience"])]
+    return table.drop_duplicates(["step", "batch", "seed"], keep="last")
 
 
 def _by_experience(run: Run) -> list[tuple[Array, Array]]:
@@ -261,7 +258,7 @@ def _by_experience(run: Run) -> list[tuple[Array, Array]]:
     table = table.assign(place=table["seed"].map(seeds)).sort_values(["step", "batch", "place"])
     # a test is of all seeds at once; what is not is no test of this run
     table = table[table.groupby(["step", "batch"])["place"].transform("count") == len(seeds)]
-    step, batch, accuracy = (table[name].to_numpy().reshape(-1, len(seeds)) for name in ("step", "batch", "accuracy"))
+    step, batch, accuracy = (table[name].to_numpy().reshape(-1, len(seeds)) for name in ("step", "batch", "score"))
     cuts = np.flatnonzero(np.diff(step[:, 0])) + 1
     if not len(step):
         return []
@@ -272,16 +269,3 @@ def _of_experiences(run: Run, column: str) -> Array:
     """Return a column of the table ``experiences``, NaN where a log is older than it."""
     table = run.table("experiences")
     return np.asarray(table[column].values if column in table else np.full(len(table), np.nan), dtype=float)
-
-
-def _about(run: Run, table: str) -> str:
-    return json.dumps(run.experiment["options"].get(table), sort_keys=True)
-
-
-def _diagonal_beside(run: Run, beside: Sequence[Run], strategy: str) -> Array | None:
-    other = reference(run, beside, strategy)
-    if other is None:
-        return None
-    found = other.results
-    diagonal = matrix_scores.diagonal(found["accuracy"].values, found["evaluation_step"].values, other.learned)
-    return diagonal if diagonal.shape[0] == run.results.sizes["task"] else None

@@ -1,0 +1,62 @@
+"""Runs that a run is held against: the one that learns each task alone, and the one that learns all together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from cl_engine.metrics import matrix_scores
+from cl_engine.results.run import Run
+
+Array = np.ndarray
+
+
+def reference(run: Run, beside: Sequence[Run], strategy: str) -> Run | None:
+    """Return the run of this strategy on the same stream with the same net, backbone and seeds, if it is there."""
+    for other in beside:
+        same = all(_about(other, key) == _about(run, key) for key in ("stream", "net", "backbone"))
+        same = same and other.measures == run.measures
+        if other.strategy == strategy and same and other.experiment["seeds"] == run.experiment["seeds"]:
+            return other
+    return None
+
+
+def delta_m(run: Run, beside: Sequence[Run]) -> Array:
+    """Return Δm by seed: how far the last scores on the tasks learned are from those of ``independent``, relative to these.
+
+    The mean over tasks of (M − M₀) / M₀, its sign turned where less is better (Maninis et al. 2019, eq. 3): the one number
+    across measures; 0.1 is ten percent better. NaN without a run of ``independent`` beside it.
+    """
+    alone = reference(run, beside, "independent")
+    pair = [_last_scores(one) for one in (run, alone)] if alone is not None else []
+    if not pair or pair[0].shape != pair[1].shape:
+        return np.full(run.results.sizes["seed"], np.nan)
+    way = np.array([1 if measure.higher else -1 for measure in run.task_measures])[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        changes = way * (pair[0] - pair[1]) / np.abs(pair[1])
+    return np.asarray(changes[run.learned >= 0].mean(axis=0))
+
+
+def _last_scores(run: Run) -> Array:
+    """Return the score on each task in the last test of it ``[T, S]``."""
+    values = run.scores
+    last = np.full(values.shape[1:], np.nan)
+    for row in values[np.argsort(run.results["evaluation_step"].values, kind="stable")]:
+        last = np.where(np.isfinite(row), row, last)
+    return last
+
+
+def _about(run: Run, table: str) -> str:
+    return json.dumps(run.experiment["options"].get(table), sort_keys=True)
+
+
+def diagonal_beside(run: Run, beside: Sequence[Run], strategy: str) -> Array | None:
+    """Return R[j, j] of the reference run of this strategy ``[T, S]``; None if there is none."""
+    other = reference(run, beside, strategy)
+    if other is None:
+        return None
+    found = other.results
+    diagonal = matrix_scores.diagonal(found["score"].values, found["evaluation_step"].values, other.learned)
+    return diagonal if diagonal.shape[0] == run.results.sizes["task"] else None

@@ -1,0 +1,53 @@
+"""The columns of a log's tables."""
+
+from __future__ import annotations
+
+from cl_engine.loggers.tables import Column
+
+EPOCHS = (
+    Column("step", "i4", "1", "experience being learned"),
+    Column("task", "i4", "1", "its task"),
+    Column("fit", "i4", "1", "number of the fit within the experience"),
+    Column("epoch", "i4", "1", "epoch: pass over the training rows, from 0"),
+    Column("seed", "i8", "1", "seed"),
+    Column("loss", "f4", "1", "mean training loss of the epoch"),
+    Column("seconds", "f8", "s", "duration of the epoch, all seeds together"),
+)
+EXPERIENCES = (
+    Column("step", "i4", "1", "experience"),
+    Column("task", "i4", "1", "its task"),
+    Column("rows", "i8", "1", "training rows"),
+    Column("memory", "i8", "byte", "bytes one seed holds after it"),
+    Column("training_flops", "f8", "1", "operations of the fits, those of one seed; NaN: not counted"),
+    Column("inference_flops", "f8", "1", "operations of answering one row of it, those of one seed; NaN: not counted"),
+    Column("seconds", "f8", "s", "duration of learning it, all seeds together"),
+)
+TESTED = (
+    Column("batch", "i8", "1", "batches learned so far"),
+    Column("epoch", "i4", "1", "epochs completed so far"),
+    Column("seed", "i8", "1", "seed"),
+    Column("n_correct", "i8", "1", "test rows answered correctly; 0 where the measure is not accuracy"),
+    Column("n_total", "i8", "1", "test rows; 0 where the measure is not accuracy"),
+    Column("score", "f8", "1", "score on the task, by its measure"),
+    Column("seconds", "f8", "s", "duration of the test, all seeds together"),
+)
+CURVES = (
+    Column("step", "i4", "1", "experience being learned"),
+    Column("task", "i4", "1", "its task, the one tested"),
+    *TESTED,
+)
+STABILITY = (
+    Column("step", "i4", "1", "experience being learned"),
+    Column("task", "i4", "1", "the task tested, one learned before"),
+    *TESTED,
+)
+EVENTS = (
+    Column("event", "i8", "1", "number of the event: rows with the same number are one event"),
+    Column("step", "i4", "1", "experience"),
+    Column("kind", "str", "1", "kind of event"),
+    Column("name", "str", "1", "name of the number"),
+    Column("part", "str", "1", "what part of the net it is about; empty: the whole"),
+    Column("seed", "i8", "1", "seed the number belongs to; -1: all"),
+    Column("value", "f8", "1", "the number"),
+    Column("seconds", "f8", "s", "duration the event tells of; NaN: none"),
+)

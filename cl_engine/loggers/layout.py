@@ -1,0 +1,72 @@
+"""The arrays of the group ``results``, as a log begins with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import h5py
+import numpy as np
+
+from cl_engine.data.stream import Stream
+from cl_engine.loggers.tables import APART, grow, scale, string, variable
+from cl_engine.metrics.catalogue import METRICS, SCORES
+
+
+def create_results(group: h5py.Group, seeds: Sequence[int], phases: Sequence[str], stream: Stream) -> None:
+    """Create the empty arrays, with the dimensions known so far."""
+    tasks = stream.n_tasks
+    group.attrs.update({"NX_class": "NXdata", "signal": "accuracy" if stream.only_accuracy else "score"})
+    group.attrs.create("axes", ["evaluation", "task", "seed"], dtype=string)
+    evaluation = scale(group, "evaluation", "i4", "row of R", 0)
+    experience = scale(group, "experience", "i4", "experience: one arrival in the stream", 0)
+    task = scale(group, "task", "i4", "task", 0)
+    seed = scale(group, "seed", "i8", "seed of the learner", len(seeds))
+    seed[:] = seeds
+    scale(group, "part", "str", "part of the learner's state", 0)
+    phase = scale(group, "phase", "str", "phase of the run", len(phases))
+    phase[:] = list(phases)
+    step = variable(
+        group, "evaluation_step", "i4", "1", "experience learned last; -1: untrained", (evaluation,), (1024,)
+    )
+    step.attrs["flag_untrained"] = np.int32(-1)
+    variable(group, "experience_task", "i4", "1", "task of the experience", (experience,), (1024,))
+    wide = min(tasks or 256, 1024)
+    chunk = (max(1, min(64, 8192 // (wide * len(seeds)))), wide, len(seeds))
+    axes = (evaluation, task, seed)
+    if stream.only_accuracy:
+        variable(group, "n_correct", "i4", "1", "test rows answered correctly", axes, chunk)
+        variable(group, "n_total", "i4", "1", "test rows; 0: not measured", axes, chunk)
+        variable(group, "accuracy", "f4", "1", "R: accuracy on the task; NaN: not measured", axes, chunk)
+    else:
+        variable(group, "score", "f4", "1", "R: score on the task, by task_measure; NaN: not measured", axes, chunk)
+        place = scale(group, "sum", "i4", "sum over test rows that scores are functions of", stream.most_sums)
+        of_sums = (max(1, 4096 // (len(seeds) * len(place))), 1, len(seeds), len(place))
+        variable(group, "sums", "f8", "1", "sums over the test rows; NaN: not measured", (*axes, place), of_sums)
+    create_of_tasks(group)
+    for name in SCORES:
+        variable(group, name, "f8", "1", METRICS[name].meaning, (evaluation, seed), (1024, len(seeds)))
+    create_memory(group, "memory", "bytes one seed holds, but for those apart")
+    create_memory(group, APART, "bytes that do not count: they follow from the seeds, or serve diagnostics alone")
+    variable(group, "seconds", "f8", "s", "time spent, all seeds together", (experience, phase), (1024, len(phases)))
+    grow(group, "task", tasks or 0)
+
+
+def create_of_tasks(group: h5py.Group) -> None:
+    """Create what a log says of each task, as far as it is not there, and R under the name of all scores."""
+    for name, kind, meaning in (
+        ("task_name", "str", "name of the task"),
+        ("task_measure", "str", "what the score of the task is"),
+        ("task_unit", "str", "unit of the score"),
+        ("task_direction", "i4", "1: more is better; -1: less is"),
+        ("task_target", "str", "what the task asks for: name and options, as JSON"),
+        ("task_guess", "f8", "score of the best answer that looks at no input; NaN: not told"),
+    ):
+        if name not in group:
+            variable(group, name, kind, "1", meaning, (group["task"],), (1024,))
+    if "score" not in group:
+        group["score"] = group["accuracy"]
+
+
+def create_memory(group: h5py.Group, name: str, meaning: str) -> None:
+    """Create an array of bytes by experience and part."""
+    variable(group, name, "i8", "byte", meaning, (group["experience"], group["part"]), (1024, 8))

@@ -1,0 +1,91 @@
+"""Runs whose tasks are measured by different things, taken apart: scores of one measure are never averaged with others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cl_engine.metrics.catalogue import SCORES
+from cl_engine.metrics.running import Ledger
+from cl_engine.results.measure_name import MeasureName
+from cl_engine.results.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+OF_TASKS = ("curves", "stability")  # tables with scores of tasks
+
+
+class RunOfMeasure(Run):
+    """A run as if its stream had the tasks of one measure alone: all that is said of runs can be said of it.
+
+    Its scenario is called by the measure too. Experiences are those of the whole run; to those of other tasks no column of R
+    belongs. ACC, BWT, FWT and forgetting are computed from R, by the measure's direction.
+
+    >>> issubclass(RunOfMeasure, Run)
+    True
+
+    Attributes:
+        whole: the run itself.
+        measure: the measure.
+    """
+
+    def __init__(self, whole: Run, measure: MeasureName) -> None:
+        self.whole, self.measure = whole, measure
+        named = {**whole.attributes, "scenario": f"{whole.attributes['scenario']}: {measure.title}"}
+        super().__init__(whole.path, named, whole._held)
+
+    @cached_property
+    def _own(self) -> np.ndarray:
+        """Numbers of the tasks of this measure."""
+        return np.flatnonzero([found == self.measure for found in self.whole.task_measures])
+
+    def _renumbered(self, tasks: np.ndarray) -> np.ndarray:
+        """Return the places of tasks among those of this measure; of others, one behind them all."""
+        places = np.full(max(int(tasks.max(initial=-1)), int(self._own.max(initial=-1))) + 1, len(self._own))
+        places[self._own] = np.arange(len(self._own))
+        found: np.ndarray = places[tasks]
+        return found
+
+    @cached_property
+    def results(self) -> xr.Dataset:
+        found = self.whole.results.isel(task=self._own)
+        tasks = self._renumbered(found["experience_task"].values)
+        found = found.assign(experience_task=("experience", tasks))
+        ledger, rows, learned = Ledger(found.sizes["seed"]), [], 0
+        for step, scores in zip(found["evaluation_step"].values.tolist(), found["score"].values, strict=True):
+            while learned <= min(step, len(tasks) - 1):
+                if tasks[learned] < len(self._own):
+                    ledger.learned(learned, int(tasks[learned]))
+                learned += 1
+            ledger.row(step)
+            tested = np.flatnonzero(np.isfinite(scores).any(axis=1))
+            if len(tested):
+                ledger.put(tested, scores[tested])
+            rows.append(ledger.scores(lambda task: self.measure))
+        return found.assign(
+            {
+                name: (("evaluation", "seed"), np.array([row[name] for row in rows]).reshape(len(rows), -1))
+                for name in SCORES
+            }
+        )
+
+    def table(self, name: str) -> pd.DataFrame:
+        table = self.whole.table(name)
+        if name not in OF_TASKS:
+            return table
+        table = table[table["task"].isin(self._own)]
+        return table.assign(task=self._renumbered(table["task"].to_numpy()))
+
+
+def by_measure(runs: Sequence[Run]) -> list[Run]:
+    """Return runs, those of several measures as one for each of them."""
+    return [
+        part
+        for run in runs
+        for part in ([run] if len(run.measures) < 2 else [RunOfMeasure(run, measure) for measure in run.measures])
+    ]
