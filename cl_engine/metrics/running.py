@@ -174,9 +174,9 @@ class Ledger:
         late = met & (first > 0)
         result = {
             "acc": _mean(table["now"][met]) * abs(better),
-            "bwt": _mean(table["now"][old] - table["after"][old]) * better,
-            "fwt": _mean(table["before"][late] - table["untrained"][late]) * better,
-            "forgetting": _mean(table["best"][old] - table["now"][old]) * better,
+            "bwt": _mean(table["now"][old] - table["after"][old]) * better + 0.0,  # no −0
+            "fwt": _mean(table["before"][late] - table["untrained"][late]) * better + 0.0,
+            "forgetting": _mean(table["best"][old] - table["now"][old]) * better + 0.0,
         }
         if self.step >= 0:
             table["best"] = self._best(measure_of)

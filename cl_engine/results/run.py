@@ -128,9 +128,9 @@ class Run:
 
     @cached_property
     def results(self) -> xr.Dataset:
-        """The group ``results``, labelled: R (``score``), what follows from it, memory and seconds.
+        """The group ``results``, labelled: R (``score``; ``accuracy`` and its counts), scores, memory and seconds.
 
-        R stays on disk until it is asked for; where all measures are accuracy it is there as ``accuracy`` too, with its counts.
+        R stays on disk until it is asked for.
 
         Raises:
             UsageError: if its arrays do not fit each other.

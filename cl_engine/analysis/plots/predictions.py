@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cl_engine.analysis.plots.style import figure, styled, titled
+from cl_engine.analysis.plots.style import figure, styled
 
 SIDE = 1.05  # inches of one picture
 WRITTEN = 4  # numbers of a row that are written at most
@@ -49,7 +49,7 @@ def predictions(
         axis.set(xticks=[], yticks=[])
     for axis, name in zip(axes[:, 0], ("shown", "truth", "answer"), strict=False):
         axis.set_ylabel("truth\nanswer" if target in ("classes", "numbers") else name, fontsize="small")
-    titled(fig, axes[0, 0], title, note)
+    fig.suptitle(f"{title}\n{note}", x=0.01, ha="left", fontsize="medium")
     return fig
 
 

@@ -15,10 +15,13 @@ from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
 from cl_engine.core.text import duration, number, size, with_interval
 from cl_engine.errors import UsageError
 from cl_engine.metrics.catalogue import METRICS
+from cl_engine.results.measure_name import MeasureName
+from cl_engine.results.of_measure import by_measure
 from cl_engine.results.run import Run
 
 APART = "not counted, as it follows from the seeds or serves diagnostics alone"
 OLDER = "all of the state, as logs counted before format 1.5"
+ROUNDING = 1e-9
 SHOWN = 12  # most rows and columns of the matrix
 NARROW = 100  # width where the output is no terminal
 
@@ -28,14 +31,16 @@ HEADS = "ACC: mean accuracy at the end. BWT, FWT: backward and forward transfer.
 
 def print_run(run: Run) -> None:
     """Print a run: its matrix, its scores by seed, its memory and its time."""
-    out, summary = _console(), summarised(run)
+    out, summary, parts = _console(), summarised(run), by_measure([run])
     steps = run.results.sizes["experience"]
     seeds = ", ".join(str(seed) for seed in run.results["seed"].values)
     head = f"{run.scenario}, {run.strategy}: {run.status}, {steps} experiences, seeds {seeds}"
     out.print(_text(head, "bold"))
     if run.tested:
         _print_matrix(out, run)
-    if run.final is not None:
+    if len(parts) > 1 and run.tested:
+        _print_by_measure(out, [summarised(part) for part in parts])
+    elif run.final is not None:
         _print_scores(out, summary)
     elif run.tested:
         out.print(_text("there are no scores: no test was of all tasks learned"))
@@ -51,6 +56,19 @@ def print_run(run: Run) -> None:
         out.print(_text(f"apart   {_sizes(summary.memory_apart)}: {APART}"))
     phases = ", ".join(f"{name} {duration(seconds)}" for name, seconds in summary.seconds_phases.items())
     out.print(_text(f"time    {duration(summary.seconds)} ({phases})"))
+
+
+def _print_by_measure(out: Console, summaries: Sequence[Summary]) -> None:
+    """Print the scores of each measure, mean over seeds: those of different measures are never averaged."""
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("mean over seeds", overflow="fold")
+    for name in ("tasks", *(METRICS[score].title for score in IN_SHORT)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for summary in summaries:
+        measure = summary.run.measures[0]
+        scores = (_interval(getattr(summary, name), METRICS[name].signed) for name in IN_SHORT)
+        table.add_row(_text(measure.title), str(summary.run.results.sizes["task"]), *scores)
+    out.print(table)
 
 
 def _sizes(parts: dict[str, int]) -> str:
@@ -73,25 +91,40 @@ def print_comparison(runs: Sequence[Run]) -> None:
     """
     if not runs:
         raise UsageError("a comparison needs at least one run")
-    summaries = sorted((summarised(run, runs) for run in runs), key=lambda s: -np.nan_to_num(s.acc.mean, nan=-1.0))
-    out = _console()
-    table = _comparison(summaries)
+    out, parts = _console(), by_measure(runs)
+    groups = [[part for part in parts if part.measures == [measure]] for measure in _measures(runs)]
+    for group in groups if len(groups) > 1 else [list(runs)]:
+        _print_group(out, group, sum(len(run.measures) > 1 for run in runs) > 1)
+    heads = HEADS if len(groups) < 2 else HEADS.replace("mean accuracy", "mean score")
+    out.print(_text(heads, "dim"))
+
+
+def _measures(runs: Sequence[Run]) -> list[MeasureName]:
+    return list(dict.fromkeys(measure for run in runs for measure in run.measures))
+
+
+def _print_group(out: Console, runs: Sequence[Run], across: bool) -> None:
+    """Print runs of one measure side by side; ``across``: with Δm, which tells of other measures too."""
+    order = runs[0].sign
+    summaries = [summarised(run, runs) for run in runs]
+    summaries.sort(key=lambda found: -np.nan_to_num(order * found.acc.mean, nan=-np.inf))
+    table = _comparison(summaries, across)
     if table.__rich_measure__(out, out.options).maximum > out.width:
-        table = _comparison(summaries, between="\n")  # a number is never cut: its interval goes below it
+        table = _comparison(summaries, across, between="\n")  # a number is never cut: its interval goes below it
     scenarios = ", ".join(dict.fromkeys(run.scenario for run in runs))
     counts = "/".join(map(str, sorted({summary.seeds for summary in summaries})))
     out.print(_text(f"{scenarios}, {counts} seed{'s' if counts != '1' else ''}", "bold"))
     out.print(table)
-    out.print(_text(HEADS, "dim"))
 
 
-def _comparison(summaries: Sequence[Summary], between: str = " ") -> Table:
+def _comparison(summaries: Sequence[Summary], across: bool = False, between: str = " ") -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("strategy", overflow="fold")
-    for name in (*IN_SHORT, "memory", "seconds"):
+    shown = (*IN_SHORT, *["delta_m"] * across)
+    for name in (*shown, "memory", "seconds"):
         table.add_column(METRICS[name].title, justify="right", no_wrap=True)
     for summary, name in zip(summaries, names_of([summary.run for summary in summaries]), strict=True):
-        scores = ((getattr(summary, score), METRICS[score].signed) for score in IN_SHORT)
+        scores = ((getattr(summary, score), METRICS[score].signed) for score in shown)
         table.add_row(
             _text(name),
             *(_interval(score, signed).replace(" ±", f"{between}±") for score, signed in scores),
@@ -109,8 +142,9 @@ def _print_matrix(out: Console, run: Run) -> None:
     columns = _chosen(np.arange(matrix.shape[1]))
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
     table.add_column("after", style="dim", no_wrap=True)
+    numbers = found["task"].values
     for task in columns:
-        table.add_column(str(task), justify="right", no_wrap=True)
+        table.add_column(str(numbers[task]), justify="right", no_wrap=True)
     learned, steps, tasks = run.learned, found["evaluation_step"].values, found["experience_task"].values
     again = len(np.unique(tasks)) < len(tasks)  # a task that returns is not told apart by its number alone
     for row in rows:
@@ -119,24 +153,41 @@ def _print_matrix(out: Console, run: Run) -> None:
             Text("·", style="dim")
             if np.isnan(matrix[row, task])
             else Text(
-                f"{matrix[row, task]:.3f}"[1:] if matrix[row, task] < 1 else "1.00",
+                _cell(matrix[row, task]),
                 style="bold" if learned[task] == step else ("" if 0 <= learned[task] < step else "dim"),
             )
             for task in columns
         ]
         # no task is known of an experience that was broken off while it was tested
-        after = f"task {int(tasks[step])}" if 0 <= step < len(tasks) else f"experience {step}"
+        known = 0 <= step < len(tasks) and tasks[step] < len(numbers)
+        after = f"task {int(numbers[tasks[step]])}" if known else f"experience {step}"
         after += f" ({step})" if again and step < len(tasks) else ""
         table.add_row("untrained" if step < 0 else after, *cells)
-    said = "accuracy on each task (columns), mean over seeds; just learned in bold"
+    what = run.measures[0].title if len(run.measures) == 1 else "score"
+    said = f"{what} on each task (columns), mean over seeds; just learned in bold"
     out.print(_text(f"{said}; in brackets which experience it was" if again else said))
     out.print(table)
-    names = [f"{task} {found['task_name'].values[task]}" for task in columns]
+    names = [f"{numbers[task]} {found['task_name'].values[task]}{_asked(run, task)}" for task in columns]
     out.print(_text("tasks   " + ", ".join(names), "dim"))
     if len(rows) < len(matrix) or len(columns) < matrix.shape[1]:
         out.print(
             _text(f"{len(rows)} of {len(matrix)} rows and {len(columns)} of {matrix.shape[1]} tasks are shown", "dim")
         )
+
+
+def _asked(run: Run, task: int) -> str:
+    """Return what a task is measured by, and what a guess comes to, where that does not go without saying."""
+    guess = float(run.results["task_guess"].values[task])
+    said = [run.measure_of(task).title] * (len(run.measures) > 1)
+    said += [f"a guess {0.0 if abs(guess) < ROUNDING else guess:.3g}"] * bool(np.isfinite(guess))
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _cell(score: float) -> str:
+    """Return a score as a cell of the matrix: three digits of a share, three figures of all else."""
+    if 0 <= score < 1:
+        return f"{score:.3f}"[1:]
+    return "1.00" if score == 1 else f"{score:#.3g}"
 
 
 def _print_scores(out: Console, summary: Summary) -> None:
