@@ -74,7 +74,7 @@ def open_run(path: str | Path) -> Run:
 
 def open_runs(*places: str | Path | Sequence[str | Path], strict: bool = False) -> xr.Dataset:
     """Open many logs as one dataset: see `cl_engine.results.dataset.open_runs`, whose arguments these are."""
-    from cl_engine.results.dataset import scanned  # imports xarray, which takes a second
+    from cl_engine.results.dataset import scanned  # imports xarray: a second
 
     return scanned(*searched(*places), strict)
 
@@ -157,7 +157,7 @@ class Run:
     def task_measures(self) -> list[MeasureName]:
         """What each task is measured by, in the order of tasks."""
         said = (self.results[f"task_{part}"].values.tolist() for part in ("measure", "unit", "direction"))
-        return [MeasureName(str(name), str(unit), higher=way >= 0) for name, unit, way in zip(*said, strict=True)]
+        return [MeasureName(str(name), str(unit), way >= 0) for name, unit, way in zip(*said, strict=True)]
 
     def measure_of(self, task: int) -> MeasureName:
         """Return what a task is measured by; one that was never tested has no place yet, and counts as the first."""
@@ -176,10 +176,9 @@ class Run:
     @cached_property
     def scores(self) -> np.ndarray:
         """R ``[E, T, S]``, float64: where there are counts as they give it, which is more than is stored of R."""
-        found = self.results
-        if "n_total" not in found:
-            return np.asarray(found["score"].values, dtype=float)
-        right, total = (np.asarray(found[name].values, dtype=float) for name in ("n_correct", "n_total"))
+        if "n_total" not in self.results:
+            return np.asarray(self.results["score"].values, dtype=float)
+        right, total = (np.asarray(self.results[name].values, dtype=float) for name in ("n_correct", "n_total"))
         return np.asarray(np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0))
 
     def table(self, name: str) -> pd.DataFrame:

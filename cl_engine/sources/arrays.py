@@ -1,4 +1,4 @@
-"""Arrays and tables of one's own."""
+"""Arrays and tables of one's own under the data root, as ``arrays/NAME``: NAME.npz, NAME.csv, or NAME/train.csv and test.csv."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LABEL = "label"
 
 
 class OwnArrays(Source):
-    """Arrays of one's own under the data root, as ``arrays/NAME``: NAME.npz, or the tables NAME.csv or NAME/train.csv, test.csv.
+    """Arrays and tables of one's own under the data root, as ``arrays/NAME``: NAME.npz, NAME.csv, or NAME/train.csv and test.csv.
 
     In a NumPy archive ``train_x, test_x`` are inputs ``[rows, …]`` (uint8 is scaled by mean and deviation, float32 is taken as
     it is, int64 are tokens, 0 the padding), ``train_y, test_y`` class numbers; any further pair ``train_NAME, test_NAME`` is a
