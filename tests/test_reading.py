@@ -238,7 +238,7 @@ def test_logs_in_a_bin_or_another_hidden_folder_are_no_runs(folder: Path, tmp_pa
     assert log_file.logs_in(tmp_path / ".Trash-1000") == [tmp_path / ".Trash-1000" / "run" / "log.h5"]
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "1.3"])
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.2", "1.3", "1.5"])
 def test_logs_of_every_older_version_are_read_summarised_compared_and_reported(version: str, tmp_path: Path):
     path = old_log(version, tmp_path / version)
     run = open_run(path)
@@ -266,8 +266,8 @@ def test_a_newer_minor_version_is_read_with_what_it_adds(tmp_path: Path):
 def test_a_newer_major_version_is_refused(tmp_path: Path):
     path = old_log("1.2", tmp_path)
     with h5py.File(path, "r+") as file:
-        file.attrs["format_version"] = "2.0"
-    with pytest.raises(UsageError, match=r"has format version '2\.0'; this program reads up to 1"):
+        file.attrs["format_version"] = "3.0"
+    with pytest.raises(UsageError, match=r"has format version '3\.0'; this program reads up to 2"):
         open_run(path)
 
 

@@ -186,7 +186,10 @@ class Stream(Configured):
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
-        """The targets that there are in the stream, each once; of one without end that of its first task."""
+        """The targets that there are in the stream, each once.
+
+        Of one without end that of its first task: where later tasks ask for what is measured otherwise, a stream says so here.
+        """
         found: dict[str, Target] = {}
         if self.asks_classes:
             return (self.target(0),)
@@ -196,8 +199,8 @@ class Stream(Configured):
 
     @property
     def only_accuracy(self) -> bool:
-        """Whether all tasks are measured by accuracy."""
-        return all(target.measure.name == "accuracy" for target in self.targets)
+        """Whether all tasks are measured by accuracy, from counts of rows."""
+        return all(target.counts_answers for target in self.targets)
 
     @property
     def most_sums(self) -> int:

@@ -141,6 +141,7 @@ class ScriptLog:
         """Drop what was written after the lengths were taken: the script does it again."""
         recorder = self._recorder
         shutil.copyfile(recorder.path, recorder.working)
+        recorder.complete()
         with h5py.File(recorder.working, "r+", libver=("v110", "v110")) as file:
             dimensions = {name: (file["results"], name, None) for name in DIMENSIONS}
             tables = {

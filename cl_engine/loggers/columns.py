@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import h5py
+import numpy as np
+
 from cl_engine.loggers.tables import Column
 
 EPOCHS = (
@@ -51,3 +57,15 @@ EVENTS = (
     Column("value", "f8", "1", "the number"),
     Column("seconds", "f8", "s", "duration the event tells of; NaN: none"),
 )
+
+
+def with_score(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row of a table of tests, given one as journals had them before format 2.0: without the score."""
+    *where, right, total, seconds = row
+    return (*where, right, total, right / total if total else math.nan, seconds)
+
+
+def fill_scores(group: h5py.Group) -> None:
+    """Fill the column of scores in a table of tests that did not have it: from the counts."""
+    right, total = group["n_correct"][:], group["n_total"][:]
+    group["score"][:] = np.divide(right, total, out=np.full(len(right), np.nan), where=total > 0)

@@ -52,7 +52,7 @@ class Matrix:
     def cell(self, event: events.Evaluated) -> None:
         """Take in a cell of R."""
         self._begun[event.evaluation] = event.step
-        sums = chain.from_iterable((*own, *[math.nan] * (self.sums - len(own))) for own in event.sums)
+        sums = chain.from_iterable((*own, *[math.nan] * (self.sums - len(own)))[: self.sums] for own in event.sums)
         self._single.append((event.evaluation, event.task_id, *event.score, *sums))
         self.cells += 1
         if len(self._single) == ROWS_AT_ONCE:  # an array takes a fifth of the memory of tuples
@@ -168,6 +168,11 @@ class Matrix:
         self._close()
         blocks, self._blocks = self._blocks, []
         return np.concatenate(blocks) if blocks else np.zeros((0, self._width))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the cells that are not yet in the file."""
+        return 8 * self._width * self.cells
 
     @property
     def _width(self) -> int:

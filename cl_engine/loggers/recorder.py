@@ -18,7 +18,7 @@ from cl_engine.core.files import need_room, replace
 from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
-from cl_engine.loggers.columns import CURVES, EPOCHS, EVENTS, EXPERIENCES, STABILITY
+from cl_engine.loggers.columns import CURVES, EPOCHS, EVENTS, EXPERIENCES, STABILITY, fill_scores, with_score
 from cl_engine.loggers.journal import Block, Journal
 from cl_engine.loggers.layout import create_memory, create_of_tasks, create_results
 from cl_engine.loggers.matrix import Matrix, together
@@ -32,7 +32,8 @@ PUBLISHED = 0.002  # share of the time that may go into publishing …
 LATEST = 60.0  # … but for a log that has been waiting for this many seconds …
 AT_MOST = 0.02  # … and never more than this share
 ROOM = 2**20  # bytes that one more save may take at most, beside its rows and cells
-OF_A_ROW, OF_A_CELL = 256, 32  # most bytes; those of a cell for each seed
+OF_A_ROW = 256  # most bytes
+OF_TESTS = ("curves", "stability")
 PHASES = ("learn", "evaluate", "save")
 
 
@@ -62,7 +63,7 @@ class Recorder:
             "stability": Table("stability", STABILITY),
             "events": Table("events", EVENTS),
         }
-        self.matrix = Matrix(len(seeds), stream.most_sums)
+        self.matrix, self.counted = Matrix(len(seeds), stream.most_sums), stream.only_accuracy
         self.journal = Journal(folder / JOURNAL)
         self.journaled: list[Block] = []  # and not yet in the working file
         self.published, self.publishing = -math.inf, 0.0  # when it was last, and how long it took
@@ -91,7 +92,7 @@ class Recorder:
     def resume(self, step: int) -> None:
         """Go on from the published log and its journal, without the rows of experiences after ``step``."""
         shutil.copyfile(self.path, self.working)
-        self._complete()
+        self.complete()
         with h5py.File(self.working, "r", libver=("v110", "v110")) as file:
             since = self.journal.blocks(file.attrs["updated"])
         for lists, cells in since:
@@ -119,7 +120,7 @@ class Recorder:
             self.next_event = int(numbers[-1]) + 1 if len(numbers) else 0
         self.publish("running")  # what follows is journaled from here
 
-    def _complete(self) -> None:
+    def complete(self) -> None:
         """Give the working file what logs of older formats do not have."""
         with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
             results, self.counts_all = file["results"], MEMORY_RULE not in file.attrs
@@ -127,10 +128,10 @@ class Recorder:
                 create_memory(results, APART, "none: this log counts all that the state holds")
             create_of_tasks(results)
             for table in self.tables.values():
-                if table.name in file:
-                    table.complete(file)
-                else:
+                if table.name not in file:
                     table.create(file)
+                elif table.complete(file) and table.name in OF_TESTS:
+                    fill_scores(file[table.name])
 
     def __call__(self, event: events.Event) -> None:
         """Take in an event."""
@@ -146,14 +147,15 @@ class Recorder:
                     self._add("epochs", (*where, seed, loss, event.seconds))
             case events.CurvePoint() | events.EarlierTaskTested():
                 table = "curves" if isinstance(event, events.CurvePoint) else "stability"
-                accurate = self.stream.target(event.task_id).measure.name == "accuracy"
+                counted = self.stream.target(event.task_id).counts_answers
                 for seed, score, sums in zip(self.seeds, event.score, event.sums, strict=True):
                     point = (event.step, event.task_id, event.batch, event.epoch)
-                    counts = tuple(map(int, sums)) if accurate and not math.isnan(score) else (0, 0)
+                    counts = tuple(map(int, sums)) if counted and not math.isnan(score) else (0, 0)
                     self._add(table, (*point, seed, *counts, score, event.seconds))
             case events.GuessScored():
                 self.matrix.guess(event)
             case events.TaskStarted():
+                self._check(event.task_id)
                 self.training_rows, self.training_flops, self.saving_midway = event.rows, 0.0, 0.0
             case events.TaskLearned():
                 event = together(event) if self.counts_all else event
@@ -204,6 +206,15 @@ class Recorder:
         """Throw the working file away; the published log, with its journal, is what remains."""
         self.working.unlink(missing_ok=True)
 
+    def _check(self, task: int) -> None:
+        """Refuse a task that the log has no arrays for: what a stream without end says of its targets may not be all."""
+        target = self.stream.target(task)
+        if len(target.sum_names) > self.matrix.sums or (self.counted and not target.counts_answers):
+            raise UsageError(
+                f"task {task} is measured by {target.measure.name} ({len(target.sum_names)} sums), which no target that the "
+                "stream's property `targets` names is: let it name all"
+            )
+
     def _strategy_event(self, event: events.StrategyEvent) -> None:
         # what takes no part in equality (durations) has a column of its own, so that logs of equal runs are equal but for it
         seconds = float(getattr(event, "seconds", math.nan))
@@ -240,7 +251,9 @@ class Recorder:
         for lists, cells in (*self.journaled, self._new()):
             self.matrix.take_up(lists, cells)
             for name, rows in lists["tables"].items():
-                self.tables[name].rows += map(tuple, rows)
+                table = self.tables[name]
+                older = name in OF_TESTS and len(rows[0]) < len(table.columns)
+                table.rows += map(with_score if older else tuple, rows)
         self.journaled.clear()
         self.updated, self.torn = _now(), True
         with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
@@ -257,7 +270,7 @@ class Recorder:
 
     def _kept(self) -> int:
         """Return the bytes that what the working file does not have yet takes."""
-        return OF_A_ROW * self.rows + OF_A_CELL * self.matrix.cells * len(self.seeds)
+        return OF_A_ROW * self.rows + self.matrix.bytes
 
     def _need_room(self) -> None:
         need_room(self.path.parent, ROOM + self._kept())

@@ -90,12 +90,13 @@ class Table:
             group[column.name][held:] = list(map(encodable, values)) if text else np.asarray(values, column.kind)
         self.rows.clear()
 
-    def complete(self, file: h5py.File) -> None:
-        """Create the columns that the table of an older log lacks."""
+    def complete(self, file: h5py.File) -> bool:
+        """Create the columns that the table of an older log lacks, and return whether there were any."""
         group = file[self.name]
-        for column in self.columns:
-            if column.name not in group:
-                variable(group, column.name, column.kind, column.unit, column.meaning, (group["row"],), (4096,))
+        missing = [column for column in self.columns if column.name not in group]
+        for column in missing:
+            variable(group, column.name, column.kind, column.unit, column.meaning, (group["row"],), (4096,))
+        return bool(missing)
 
     def truncate(self, file: h5py.File, step: int) -> None:
         """Drop the rows of experiences after ``step``."""

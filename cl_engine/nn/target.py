@@ -88,6 +88,11 @@ class Target(Configured, ABC):
         """The score that R holds."""
 
     @property
+    def counts_answers(self) -> bool:
+        """Whether the score is accuracy, and its sums are the rows answered correctly and all rows."""
+        return self.measure == Measure("accuracy") and self.sum_names == ("right", "all")
+
+    @property
     @abstractmethod
     def outputs(self) -> int:
         """Number of outputs of the head."""

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cl_engine.analysis.names import names_of, one_line
+from cl_engine.analysis.scores.references import delta_m
 from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
 from cl_engine.core.text import duration, number, size, with_interval
 from cl_engine.errors import UsageError
@@ -95,6 +96,7 @@ def print_comparison(runs: Sequence[Run]) -> None:
     groups = [[part for part in parts if part.measures == [measure]] for measure in _measures(runs)]
     for group in groups if len(groups) > 1 else [list(runs)]:
         _print_group(out, group, sum(len(run.measures) > 1 for run in runs) > 1)
+    _print_across(out, [run for run in runs if len(run.measures) > 1])
     heads = HEADS if len(groups) < 2 else HEADS.replace("mean accuracy", "mean score")
     out.print(_text(heads, "dim"))
 
@@ -114,6 +116,21 @@ def _print_group(out: Console, runs: Sequence[Run], across: bool) -> None:
     scenarios = ", ".join(dict.fromkeys(run.scenario for run in runs))
     counts = "/".join(map(str, sorted({summary.seeds for summary in summaries})))
     out.print(_text(f"{scenarios}, {counts} seed{'s' if counts != '1' else ''}", "bold"))
+    out.print(table)
+
+
+def _print_across(out: Console, runs: Sequence[Run]) -> None:
+    """Print Δm of runs of several measures over all tasks, the greatest first; nothing if ``independent`` is not among them."""
+    found = [(name, Score(delta_m(run, runs))) for name, run in zip(names_of(runs), runs, strict=True)]
+    if not any(np.isfinite(score.mean) for _, score in found):
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("strategy", overflow="fold")
+    table.add_column(METRICS["delta_m"].title, justify="right", no_wrap=True)
+    for name, score in sorted(found, key=lambda pair: -np.nan_to_num(pair[1].mean, nan=-np.inf)):
+        table.add_row(_text(name), _interval(score, signed=True))
+    scenarios = ", ".join(dict.fromkeys(run.scenario for run in runs))
+    out.print(_text(f"{scenarios}: all measures", "bold"))
     out.print(table)
 
 
@@ -137,14 +154,13 @@ def _comparison(summaries: Sequence[Summary], across: bool = False, between: str
 def _print_matrix(out: Console, run: Run) -> None:
     found = run.results
     matrix = found["score"].mean("seed").values
-    full = np.flatnonzero(np.isfinite(found["acc"].values).any(axis=1) | (found["evaluation_step"].values < 0))
+    full = np.flatnonzero(run.of_all_met | (found["evaluation_step"].values < 0))
     rows = _chosen(np.arange(len(matrix)) if len(matrix) <= SHOWN or not len(full) else full)
     columns = _chosen(np.arange(matrix.shape[1]))
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
     table.add_column("after", style="dim", no_wrap=True)
-    numbers = found["task"].values
     for task in columns:
-        table.add_column(str(numbers[task]), justify="right", no_wrap=True)
+        table.add_column(str(task), justify="right", no_wrap=True)
     learned, steps, tasks = run.learned, found["evaluation_step"].values, found["experience_task"].values
     again = len(np.unique(tasks)) < len(tasks)  # a task that returns is not told apart by its number alone
     for row in rows:
@@ -159,15 +175,14 @@ def _print_matrix(out: Console, run: Run) -> None:
             for task in columns
         ]
         # no task is known of an experience that was broken off while it was tested
-        known = 0 <= step < len(tasks) and tasks[step] < len(numbers)
-        after = f"task {int(numbers[tasks[step]])}" if known else f"experience {step}"
+        after = f"task {int(tasks[step])}" if 0 <= step < len(tasks) else f"experience {step}"
         after += f" ({step})" if again and step < len(tasks) else ""
         table.add_row("untrained" if step < 0 else after, *cells)
     what = run.measures[0].title if len(run.measures) == 1 else "score"
     said = f"{what} on each task (columns), mean over seeds; just learned in bold"
     out.print(_text(f"{said}; in brackets which experience it was" if again else said))
     out.print(table)
-    names = [f"{numbers[task]} {found['task_name'].values[task]}{_asked(run, task)}" for task in columns]
+    names = [f"{task} {found['task_name'].values[task]}{_asked(run, task)}" for task in columns]
     out.print(_text("tasks   " + ", ".join(names), "dim"))
     if len(rows) < len(matrix) or len(columns) < matrix.shape[1]:
         out.print(

@@ -89,21 +89,33 @@ def performance_maintenance(run: Run) -> Score:
 
 
 def remembering(run: Run) -> Score:
-    """Return remembering (`lifelong.remembering`) by seed; NaN unless all tasks met were tested after every experience."""
+    """Return remembering (`lifelong.remembering`) by seed; NaN unless all tasks met were tested after every experience.
+
+    NaN too where less is better: it is of shares, which errors are not.
+    """
+    if run.sign < 0:
+        return _score(run, None)
     found = run.results
-    return _score(
-        run, lifelong.remembering(run.sign * found["score"].values, found["evaluation_step"].values, run.learned)
-    )
+    return _score(run, lifelong.remembering(found["score"].values, found["evaluation_step"].values, run.learned))
 
 
 def relative_performance(run: Run, beside: Sequence[Run]) -> Score:
-    """Return performance relative to the ``independent`` run beside it, by seed, the mean over tasks tested midway in both."""
-    found = [lifelong.relative_performance(own, alone) for own, alone in _against(run, beside)]
+    """Return performance relative to the ``independent`` run beside it, by seed, the mean over tasks tested midway in both.
+
+    Where less is better it is the expert's over that of the run, so that 1 is as good and more is better.
+    """
+    pairs = _against(run, beside)
+    found = [lifelong.relative_performance(*(pair if run.sign > 0 else reversed(pair))) for pair in pairs]
     return _score(run, np.mean(found, axis=0) if found else None)
 
 
 def sample_efficiency(run: Run, beside: Sequence[Run]) -> Score:
-    """Return sample efficiency against the ``independent`` run beside it, by seed, the mean over tasks where it is defined."""
+    """Return sample efficiency against the ``independent`` run beside it, by seed, the mean over tasks where it is defined.
+
+    NaN where less is better: it is of curves that rise.
+    """
+    if run.sign < 0:
+        return _score(run, None)
     seeds = run.results.sizes["seed"]
     found = [
         [lifelong.sample_efficiency(own[:, s], alone[:, s]) for s in range(seeds)]
@@ -118,9 +130,9 @@ def sample_efficiency(run: Run, beside: Sequence[Run]) -> Score:
 
 
 def transfer_matrix(run: Run, normalised: bool = True) -> Array:
-    """Return what learning each experience did to each task ``[experience, T, S]`` (`lifelong.transfer_matrix`)."""
+    """Return what learning each experience did to each task ``[experience, T, S]`` (`lifelong.transfer_matrix`); > 0: good."""
     found = run.results
-    return lifelong.transfer_matrix(run.sign * found["score"].values, found["evaluation_step"].values, normalised)
+    return run.sign * lifelong.transfer_matrix(found["score"].values, found["evaluation_step"].values, normalised)
 
 
 def _better(run: Run, courses: Iterable[Array]) -> list[Array]:
