@@ -108,6 +108,7 @@ class Strategy(Configured, ABC):
         self.curve = Curve()
         self.n_tasks: int | None = None
         self.target: Target = Classes.of(classes=net.outputs)
+        self._classes = self.target
         self.targets: Callable[[int], Target] | None = None
         self.journal: FitProgress | None = None  # of the experience being learned, where the engine keeps one
         self.observer: FitObserver | None = None  # of every fit, where something follows them batch by batch
@@ -218,7 +219,7 @@ class Strategy(Configured, ABC):
 
     def target_of(self, task_id: int) -> Target:
         """Return what a task asks for."""
-        return Classes.of(classes=self.net.outputs) if self.targets is None else self.targets(task_id)
+        return self._classes if self.targets is None else self.targets(task_id)
 
     def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
         """Return how many rows are fitted together at each experience, given how many come; as far as it can be said."""
