@@ -114,7 +114,7 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
     scores = {name: Score(final[name].values) if final is not None else undefined for name in SCORES}
     steps, learned = found["evaluation_step"].values, run.learned
     own = matrix_scores.diagonal(found["score"].values, steps, learned)
-    met = learned >= 0
+    met = learned >= 0 if len(run.measures) == 1 else np.zeros(len(learned), dtype=bool)  # means are of one measure
     alone, joint = (diagonal_beside(run, beside, strategy) for strategy in ("independent", "joint"))
     gain = run.sign * (own - alone) if alone is not None else np.full_like(own, np.nan)
     short = run.sign * (joint - own) if joint is not None else np.full_like(own, np.nan)
@@ -166,7 +166,7 @@ def summaries(runs: Sequence[Run]) -> tuple[list[Summary], list[str]]:
 
 def curve_area(run: Run) -> Score:
     """Return the area under the learning curve by seed, the mean over the experiences tested midway."""
-    areas = [matrix_scores.learning_curve_area(accuracy, batches) for batches, accuracy in _by_experience(run)]
+    areas = [matrix_scores.learning_curve_area(scores, batches) for batches, scores in _by_experience(run)]
     return Score(np.mean(areas, axis=0) if areas else np.full(run.results.sizes["seed"], np.nan))
 
 
@@ -197,8 +197,10 @@ def learning_curve(run: Run) -> tuple[str, Array, Array] | None:
 
     The accuracy is the mean over all experiences learned, on the test rows of the task being learned. Experiences may
     differ in length; a point is there only if every one of them was tested at it, so that all points are means over
-    the same experiences. None if learning was not tested midway.
+    the same experiences. None if learning was not tested midway, or tasks are measured by different things.
     """
+    if len(run.measures) > 1:
+        return None
     table = _curves(run)
     unit = "epoch" if run.experiment["options"]["agenda"].get("curve_epochs") else "batch"
     # after an epoch come the first batches of the next one: the end of the epoch is the earliest point with its number
@@ -252,7 +254,12 @@ def _curves(run: Run) -> pd.DataFrame:
 
 
 def _by_experience(run: Run) -> list[tuple[Array, Array]]:
-    """Return for each experience tested midway after how many batches it was ``[P]``, and the accuracy ``[P, S]``."""
+    """Return for each experience tested midway after how many batches it was ``[P]``, and the scores ``[P, S]``.
+
+    They are for means over experiences: none where tasks are measured by different things.
+    """
+    if len(run.measures) > 1:
+        return []
     seeds = {int(seed): place for place, seed in enumerate(run.results["seed"].values)}
     table = _curves(run)
     table = table.assign(place=table["seed"].map(seeds)).sort_values(["step", "batch", "place"])
