@@ -339,6 +339,9 @@ def test_show_tells_of_measures_apart_and_of_all_by_delta_m(tmp_path: Path, caps
     across = shown.split("views: all measures")[1]
     delta = f"{summarised(run, [run, alone]).delta_m.mean:+.3f}"
     assert re.search(rf"finetune +{re.escape(delta)} ±", across)
+    none = logged(tmp_path / "none", R[::-1] * (np.arange(14) > 0)[:, None], "independent", Stream(asked))
+    print_comparison([run, none])
+    assert "no Δm where `independent` scores 0 on a task" in capsys.readouterr().out
 
 
 def test_the_log_of_a_script_of_before_scores_and_sums_is_gone_on_with(tmp_path: Path):
