@@ -45,7 +45,7 @@ ANY, TYPED = "any moment", "command line"
 # what is going on, and the function that does it; a strategy that never does is not killed there
 MOMENTS = {
     "learning": "cl_engine.training.seed_group:SeedGroup.step",
-    "testing": "cl_engine.engine.evaluator:n_correct",
+    "testing": "cl_engine.engine.evaluator:Evaluator.sums",
     "consolidating": "cl_engine.recall.consolidation:_Group._step",
     "writing the log": "cl_engine.loggers.tables:Table.flush",
     "copying the log": "shutil:copyfile",

@@ -213,7 +213,7 @@ class Strategy(Configured, ABC):
     def learning(self, experience: Experience) -> Learning:
         """Run `learn`; called by the engine, and by nobody else. Fits are counted anew for every experience."""
         self._fits = 0
-        self.target = self.target_of(experience.task_id)
+        self.target = experience.target or self.target_of(experience.task_id)
         yield from self.learn(experience)
 
     def target_of(self, task_id: int) -> Target:

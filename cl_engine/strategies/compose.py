@@ -99,7 +99,7 @@ class Compose(Strategy):
                 order = yield from self._nearest(experience)
             params = {"orders": {"0": order}, "own": {"0": own}}
             frozen = {"shared": self.state.get("shared", {}), "blocks": self.state["blocks"]}
-            rows = (experience.train.x.unsqueeze(1), experience.train.y)
+            rows = (experience.train.x.unsqueeze(1), experience.train.y.unsqueeze(1))
             fitted = yield from self._fitted(params, experience, rows, frozen)
             if "own" in fitted:
                 self._keep(task, fitted["orders"]["0"], fitted["own"]["0"])
@@ -189,14 +189,14 @@ class Compose(Strategy):
         return self.net.one(whole, x, statistics=learns, hooks=hooks)
 
     def _loss(self, params: Tree, frozen: Tree | None, x: Tensor, *rest: Tensor) -> Tensor:
-        """Return the mean loss over tasks: inputs ``[N, tasks, …]``, then labels ``[N, …]`` of each, then how cold it is."""
+        """Return the mean loss over tasks: inputs ``[N, tasks, …]``, labels ``[N, 1, …]`` of each, and how cold it is."""
         *labels, temperature, entropy, hard = rest
         losses = []
         for place, (key, y) in enumerate(zip(sorted(params["orders"], key=int), labels, strict=True)):
             logits = self._answered(params, frozen, key, x[:, place], temperature, hard)
             shares = self._orders.chances(params["orders"][key], temperature)
             asked = self.target if len(labels) == 1 else self.target_of(int(key))
-            losses.append(asked.loss(logits, y) + entropy * self._orders.entropy(shares))
+            losses.append(asked.loss(logits, y[:, 0]) + entropy * self._orders.entropy(shares))
         return torch.stack(losses).mean()
 
     def _fitted(
@@ -223,7 +223,7 @@ class Compose(Strategy):
         data = self.state["data"] = {**self.state.get("data", {}), f"{experience.task_id}": new}
         tasks = sorted(int(task) for task in data)
         x = beside([data[f"{task}"]["x"][0] for task in tasks])
-        y = [repeated(data[f"{task}"]["y"][0], len(x)) for task in tasks]
+        y = [repeated(data[f"{task}"]["y"][0], len(x)).unsqueeze(1) for task in tasks]
         params = {
             "orders": {f"{task}": self._first_order(task) for task in tasks},
             "own": {f"{task}": self._own(task) for task in tasks},
