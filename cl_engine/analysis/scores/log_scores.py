@@ -181,10 +181,8 @@ def _against(run: Run, beside: Sequence[Run]) -> list[tuple[Array, Array]]:
 
 
 def _score(run: Run, values: Array | None) -> Score:
-    """Return values by seed, NaN for None, and where tasks are measured by different things, which have no mean."""
+    """Return a score by seed; none is defined over tasks of several measures."""
     seeds = run.results.sizes["seed"]
-    return Score(
-        np.full(seeds, np.nan)
-        if values is None or len(run.measures) > 1
-        else np.broadcast_to(values, (seeds,)).astype(float)
-    )
+    if len(run.measures) > 1:
+        values = None
+    return Score(np.full(seeds, np.nan) if values is None else np.broadcast_to(values, (seeds,)).astype(float))

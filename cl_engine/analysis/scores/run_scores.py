@@ -107,14 +107,18 @@ def interval(values: Array, axis: int = -1) -> Array:
 
 
 def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
-    """Return the summary of a run; references for transfer are looked for among the runs beside it."""
-    found, final = run.results, run.final
+    """Return the summary of a run; references for transfer are looked for among the runs beside it.
+
+    Of a run of several measures, whose means over tasks would mean nothing, Δm and the costs alone are defined; its scores are
+    those of its parts (`cl_engine.results.of_measure.by_measure`).
+    """
+    found, final = run.results, run.final if len(run.measures) < 2 else None
     seeds = found.sizes["seed"]
     undefined = Score(np.full(seeds, np.nan))
     scores = {name: Score(final[name].values) if final is not None else undefined for name in SCORES}
     steps, learned = found["evaluation_step"].values, run.learned
     own = matrix_scores.diagonal(found["score"].values, steps, learned)
-    met = learned >= 0 if len(run.measures) == 1 else np.zeros(len(learned), dtype=bool)  # means are of one measure
+    met = (learned >= 0) & (len(run.measures) < 2)
     alone, joint = (diagonal_beside(run, beside, strategy) for strategy in ("independent", "joint"))
     gain = run.sign * (own - alone) if alone is not None else np.full_like(own, np.nan)
     short = run.sign * (joint - own) if joint is not None else np.full_like(own, np.nan)
@@ -166,7 +170,7 @@ def summaries(runs: Sequence[Run]) -> tuple[list[Summary], list[str]]:
 
 def curve_area(run: Run) -> Score:
     """Return the area under the learning curve by seed, the mean over the experiences tested midway."""
-    areas = [matrix_scores.learning_curve_area(scores, batches) for batches, scores in _by_experience(run)]
+    areas = [matrix_scores.learning_curve_area(accuracy, batches) for batches, accuracy in _by_experience(run)]
     return Score(np.mean(areas, axis=0) if areas else np.full(run.results.sizes["seed"], np.nan))
 
 
@@ -197,7 +201,7 @@ def learning_curve(run: Run) -> tuple[str, Array, Array] | None:
 
     The accuracy is the mean over all experiences learned, on the test rows of the task being learned. Experiences may
     differ in length; a point is there only if every one of them was tested at it, so that all points are means over
-    the same experiences. None if learning was not tested midway, or tasks are measured by different things.
+    the same experiences. None if learning was not tested midway, or by several measures.
     """
     if len(run.measures) > 1:
         return None
@@ -254,9 +258,9 @@ def _curves(run: Run) -> pd.DataFrame:
 
 
 def _by_experience(run: Run) -> list[tuple[Array, Array]]:
-    """Return for each experience tested midway after how many batches it was ``[P]``, and the scores ``[P, S]``.
+    """Return for each experience tested midway after how many batches it was ``[P]``, and the score ``[P, S]``.
 
-    They are for means over experiences: none where tasks are measured by different things.
+    None of a run of several measures: what is made of them are means over experiences.
     """
     if len(run.measures) > 1:
         return []
