@@ -17,11 +17,14 @@ import pytest
 from cl_engine import events
 from cl_engine.analysis.report.terminal import print_comparison, print_run
 from cl_engine.analysis.scores import log_scores
-from cl_engine.analysis.scores.run_scores import recomputed, summarised
+from cl_engine.analysis.scores.measures import MEASURES, measured
+from cl_engine.analysis.scores.run_scores import learning_curve, recomputed, summarised
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
+from cl_engine.interop.script_log import ScriptLog, ScriptStream
 from cl_engine.loggers import recorder
 from cl_engine.loggers.recorder import Recorder
+from cl_engine.loggers.tables import OF_TASKS
 from cl_engine.metrics import matrix_scores
 from cl_engine.nn.target import Target
 from cl_engine.results import lazy_arrays
@@ -42,6 +45,7 @@ SEEDS = [3, 5]
 ANGLE = NumberMap.of(channels=3, kind="normals")
 ASKED = (Classes.of(classes=4), ANGLE, ClassMap.of(classes=2), Boxes.of(size=[8, 8]), Numbers.of(numbers=1), ANGLE)
 ANGLES = [1, 5]  # tasks measured by the angle, of which less is better
+COSTS = ("memory", "seconds", "training_flops")
 SHORT = [0, 1, 2, 4]  # tasks of few sums
 
 
@@ -250,7 +254,9 @@ def test_the_scores_of_each_measure_are_those_of_its_tasks_alone_and_never_of_ot
     assert angle.table("curves")["task"].unique().tolist() == [0, 1]
 
 
-def test_a_whole_run_of_several_measures_has_no_mean_and_says_which_evaluation_was_its_last(tmp_path: Path):
+def test_a_whole_run_of_several_measures_has_no_mean_and_says_which_evaluation_was_its_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     R = scores()
     R[6, 2] = NAN  # the last evaluation lacks a task
     run = logged(tmp_path, R)
@@ -258,6 +264,15 @@ def test_a_whole_run_of_several_measures_has_no_mean_and_says_which_evaluation_w
     assert final is not None
     assert int(final["evaluation_step"]) == 4
     assert np.isnan(final["acc"].values).all()
+    monkeypatch.setitem(run.experiment["options"]["agenda"], "curve_batches", 1)
+    values = measured(run, [name for name in MEASURES if name not in COSTS], [run])
+    assert {name for name, of_seeds in values.items() if np.isfinite(of_seeds).any()} == set()
+    assert learning_curve(run) is None
+    ways = [measure.higher for measure in run.task_measures]
+    raw = np.diff(R, axis=0)[3]
+    np.testing.assert_allclose(
+        log_scores.transfer_matrix(run, normalised=False)[3], np.where(np.array(ways)[:, None], raw, -raw), atol=1e-5
+    )
 
 
 def falling() -> np.ndarray:
@@ -324,3 +339,38 @@ def test_show_tells_of_measures_apart_and_of_all_by_delta_m(tmp_path: Path, caps
     across = shown.split("views: all measures")[1]
     delta = f"{summarised(run, [run, alone]).delta_m.mean:+.3f}"
     assert re.search(rf"finetune +{re.escape(delta)} ±", across)
+    none = logged(tmp_path / "none", R[::-1] * (np.arange(14) > 0)[:, None], "independent", Stream(asked))
+    print_comparison([run, none])
+    assert "no Δm where `independent` scores 0 on a task" in capsys.readouterr().out
+
+
+def test_the_log_of_a_script_of_before_scores_and_sums_is_gone_on_with(tmp_path: Path):
+    experiment = json.dumps({"scenario": "s", "strategy": "Naive", "seeds": [0], "options": {"agenda": {}}})
+    stream = ScriptStream(["experience 0", "experience 1"])
+
+    def write(log: ScriptLog, step: int) -> None:
+        said: dict[str, Any] = {"step": step, "task_id": step, **events.counts((3 + step,), 4)}
+        log.write(events.CurvePoint(batch=1, epoch=0, seconds=0.1, **said))
+        log.write(events.TaskLearned(step=step, task_id=step, memory={}, seconds=0.1))
+        log.write(events.Evaluated(evaluation=step, **said))
+        log.write(
+            events.Scored(
+                step=step, evaluation=step, acc=(NAN,), bwt=(NAN,), fwt=(NAN,), forgetting=(NAN,), seconds=0.1
+            )
+        )
+
+    first = ScriptLog(tmp_path, experiment, stream)
+    write(first, 0)
+    lengths = first.lengths()
+    first.close("stopped")
+    with h5py.File(tmp_path / "log.h5", "r+") as file:
+        for name in ("results/score", "curves/score", *(f"results/{name}" for name in OF_TASKS if name != "task_name")):
+            del file[name]
+        file.attrs["format_version"] = "1.5"
+    again = ScriptLog(tmp_path, experiment, stream, lengths)
+    write(again, 1)
+    again.close("finished")
+    run = open_run(tmp_path)
+    assert run.table("curves")["score"].tolist() == [0.75, 1.0]
+    np.testing.assert_array_equal(run.results["score"].values[..., 0], [[0.75, NAN], [NAN, 1.0]])
+    assert run.results["task_measure"].values.tolist() == ["accuracy", "accuracy"]

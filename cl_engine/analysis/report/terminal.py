@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cl_engine.analysis.names import names_of, one_line
-from cl_engine.analysis.scores.references import delta_m
+from cl_engine.analysis.scores.references import delta_m, reference
 from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
 from cl_engine.core.text import duration, number, size, with_interval
 from cl_engine.errors import UsageError
@@ -122,7 +122,7 @@ def _print_group(out: Console, runs: Sequence[Run], across: bool) -> None:
 def _print_across(out: Console, runs: Sequence[Run]) -> None:
     """Print Δm of runs of several measures over all tasks, the greatest first; nothing if ``independent`` is not among them."""
     found = [(name, Score(delta_m(run, runs))) for name, run in zip(names_of(runs), runs, strict=True)]
-    if not any(np.isfinite(score.mean) for _, score in found):
+    if not any(reference(run, runs, "independent") for run in runs):
         return
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("strategy", overflow="fold")
@@ -132,6 +132,8 @@ def _print_across(out: Console, runs: Sequence[Run]) -> None:
     scenarios = ", ".join(dict.fromkeys(run.scenario for run in runs))
     out.print(_text(f"{scenarios}: all measures", "bold"))
     out.print(table)
+    if not all(np.isfinite(score.mean) for _, score in found):
+        out.print(_text("there is no Δm where `independent` scores 0 on a task, to which nothing is relative", "dim"))
 
 
 def _comparison(summaries: Sequence[Summary], across: bool = False, between: str = " ") -> Table:

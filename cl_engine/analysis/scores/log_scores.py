@@ -132,7 +132,10 @@ def sample_efficiency(run: Run, beside: Sequence[Run]) -> Score:
 def transfer_matrix(run: Run, normalised: bool = True) -> Array:
     """Return what learning each experience did to each task ``[experience, T, S]`` (`lifelong.transfer_matrix`); > 0: good."""
     found = run.results
-    return run.sign * lifelong.transfer_matrix(found["score"].values, found["evaluation_step"].values, normalised)
+    ways = np.array([1 if measure.higher else -1 for measure in run.task_measures])[:, None]
+    return np.asarray(
+        ways * lifelong.transfer_matrix(found["score"].values, found["evaluation_step"].values, normalised)
+    )
 
 
 def _better(run: Run, courses: Iterable[Array]) -> list[Array]:
@@ -178,5 +181,8 @@ def _against(run: Run, beside: Sequence[Run]) -> list[tuple[Array, Array]]:
 
 
 def _score(run: Run, values: Array | None) -> Score:
+    """Return a score by seed; none is defined over tasks of several measures."""
     seeds = run.results.sizes["seed"]
+    if len(run.measures) > 1:
+        values = None
     return Score(np.full(seeds, np.nan) if values is None else np.broadcast_to(values, (seeds,)).astype(float))
