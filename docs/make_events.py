@@ -99,7 +99,13 @@ def _arrays() -> Iterator[tuple[str, ...]]:
             for name, data in file["results"].items():
                 axes = [dim[0].name.rpartition("/")[2] for dim in data.dims if len(dim)]
                 kind = "str" if h5py.check_string_dtype(data.dtype) else data.dtype.str.lstrip("<|>")
-                row = f"`{name}`", ", ".join(axes) or "itself", f"`{kind}`", data.attrs["units"], data.attrs["long_name"]
+                row = (
+                    f"`{name}`",
+                    ", ".join(axes) or "itself",
+                    f"`{kind}`",
+                    data.attrs["units"],
+                    data.attrs["long_name"],
+                )
                 found.setdefault(name, row)
     yield from (found[name] for name in sorted(found))
 
