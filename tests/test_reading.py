@@ -266,8 +266,8 @@ def test_a_newer_minor_version_is_read_with_what_it_adds(tmp_path: Path):
 def test_a_newer_major_version_is_refused(tmp_path: Path):
     path = old_log("1.2", tmp_path)
     with h5py.File(path, "r+") as file:
-        file.attrs["format_version"] = "2.0"
-    with pytest.raises(UsageError, match=r"has format version '2\.0'; this program reads up to 1"):
+        file.attrs["format_version"] = "3.0"
+    with pytest.raises(UsageError, match=r"has format version '3\.0'; this program reads up to 2"):
         open_run(path)
 
 

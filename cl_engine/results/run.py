@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from cl_engine.errors import UsageError
-from cl_engine.metrics.catalogue import SCORES
-from cl_engine.results.audit import audit, member, text
+from cl_engine.results.audit import audit
+from cl_engine.results.held import CELLS, NEWER, Held, held
 from cl_engine.results.log_file import LOG_NAME, array, attributes_of, opened, searched, subgroup
 from cl_engine.results.measure_name import MeasureName
 
@@ -22,23 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-# the large arrays, each with what stands where nothing is: counts where all measures are accuracy, otherwise sums
-CELLS = {"n_correct": 0, "n_total": 0, "accuracy": np.nan, "score": np.nan, "sums": np.nan}
-COUNTS, SUMS = ("n_correct", "n_total", "accuracy"), ("score", "sums")
-CELL_AXES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(CELLS, ("evaluation", "task", "seed")),
-    "sums": ("evaluation", "task", "seed", "sum"),
-}
-AXES: dict[str, tuple[str, ...]] = {
-    "evaluation_step": ("evaluation",),
-    **dict.fromkeys(SCORES, ("evaluation", "seed")),
-    "memory": ("experience", "part"),
-    "seconds": ("experience", "phase"),
-    "experience_task": ("experience",),
-    "task_name": ("task",),
-}
-NEWER = {"task_measure": "accuracy", "task_unit": "1", "task_direction": 1, "task_guess": np.nan}  # than 2.0
-KNOWN = {**AXES, **CELL_AXES, **dict.fromkeys(NEWER, ("task",)), "sum": ("sum",)}
 # what readers of a table count on; newer columns are asked for
 COLUMNS: dict[str, tuple[str, ...]] = {
     "epochs": ("step", "task", "fit", "epoch", "seed", "loss", "seconds"),
@@ -48,7 +29,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "events": ("event", "step", "kind", "name", "seed", "value"),
 }
 NAMES = ("kind", "name")  # the columns of texts
-DIMENSIONS = ("evaluation", "experience", "task", "seed", "part", "phase")
 
 
 def open_run(path: str | Path) -> Run:
@@ -69,7 +49,7 @@ def open_run(path: str | Path) -> Run:
     with opened(file) as log:
         attributes = attributes_of(log)
         audit(log)
-        return Run(file, attributes, _held(log))
+        return Run(file, attributes, held(log))
 
 
 def open_runs(*places: str | Path | Sequence[str | Path], strict: bool = False) -> xr.Dataset:
@@ -77,26 +57,6 @@ def open_runs(*places: str | Path | Sequence[str | Path], strict: bool = False) 
     from cl_engine.results.dataset import scanned  # imports xarray, which takes a second
 
     return scanned(*searched(*places), strict)
-
-
-@dataclass(frozen=True)
-class Held:
-    """The part of a log that is read when it is opened.
-
-    >>> Held(small={}, large={}, environment={"python": "3.12"}, rows={"epochs": 4}).rows
-    {'epochs': 4}
-
-    Attributes:
-        small: the small arrays of ``results``: dimensions, data, attributes.
-        large: shape and type of the others, dimensions, and attributes.
-        environment: texts.
-        rows: the tables and their lengths.
-    """
-
-    small: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, Any]]]
-    large: dict[str, tuple[tuple[str, ...], tuple[int, ...], np.dtype[Any], dict[str, Any]]]
-    environment: dict[str, str]
-    rows: dict[str, int]
 
 
 class Run:
@@ -112,6 +72,7 @@ class Run:
     def __init__(self, path: Path, attributes: dict[str, str], held: Held) -> None:
         self.path, self.attributes = path, attributes
         self._held = held
+        self.parts: list[Run] | None = None  # one for each of several measures, once they are asked for
 
     @property
     def strategy(self) -> str:
@@ -250,52 +211,24 @@ class Run:
                 first[task] = step
         return first
 
+    @cached_property
+    def tests_of_all(self) -> np.ndarray:
+        """Which evaluations tested all tasks met ``[E]``; of several measures R tells it, as no score is over all of them."""
+        found = self.results
+        if len(self.measures) < 2:
+            return np.asarray(np.isfinite(found["acc"].values).any(axis=1))
+        steps, first = found["evaluation_step"].values[:, None], self.learned
+        met = (first >= 0) & (first <= steps)
+        tested = np.isfinite(found["score"].values).any(axis=2)
+        return np.asarray((tested | ~met).all(axis=1) & met.any(axis=1))
+
     @property
     def final(self) -> xr.Dataset | None:
         """The scores of the last evaluation that tested all tasks met; None if there is none yet."""
-        measured = np.flatnonzero(np.isfinite(self.results["acc"].values).any(axis=1))
+        measured = np.flatnonzero(self.tests_of_all)
         return self.results.isel(evaluation=int(measured[-1])) if len(measured) else None
 
     @property
     def tested(self) -> bool:
         """Whether a test after training was brought to its end, be it of some tasks only."""
         return bool((self.results["seconds"].sel(phase="evaluate") > 0).any())
-
-
-def _held(log: h5py.File) -> Held:
-    """Read what is small; all of it was audited."""
-    results = subgroup(log, "results")
-    small, large = {}, {}
-    cells = COUNTS if "n_correct" in results or "score" not in results else SUMS
-    for name in (*DIMENSIONS, *AXES, *cells, *(set(results) - set(DIMENSIONS) - set(AXES) - set(cells))):
-        data = member(results, name)
-        axes = (name,) if name in DIMENSIONS else KNOWN.get(name) or tuple(_axis(dim) for dim in data.dims)
-        if len(axes) != data.ndim:
-            raise UsageError(f"{log.filename} is damaged: results/{name} has {data.ndim} axes, not {len(axes)}")
-        said = {key: text(data.attrs, key) for key in ("units", "long_name") if key in data.attrs}
-        about = {key: value for key, value in said.items() if value is not None}
-        if name in CELLS:
-            large[name] = (axes, data.shape, data.dtype, about)
-        else:
-            small[name] = (axes, array(results, name), about)
-    arrivals = small["experience_task"][1]
-    tasks = len(small["task"][1]) + len(arrivals)  # those learned and not tested have a number and no place
-    if not np.issubdtype(arrivals.dtype, np.integer) or ((arrivals < 0) | (arrivals >= tasks)).any():
-        raise UsageError(f"{log.filename} is damaged: an experience is of a task that is none of its {tasks}")
-    environment = subgroup(log, "environment")
-    texts = {name: str(array(environment, name)) for name in environment}
-    rows = {}
-    for name in log:
-        group = member(log, name)
-        if not isinstance(group, h5py.Group) or "row" not in group:
-            continue
-        row = member(group, "row")
-        if not isinstance(row, h5py.Dataset) or row.ndim != 1:
-            raise UsageError(f"{log.filename} is damaged: {name}/row is no list of numbers")
-        rows[name] = len(row)
-    return Held(small, large, texts, rows)
-
-
-def _axis(dim: Any) -> str:
-    """Return the name of a dimension of an array that this version does not know."""
-    return str(dim[0].name).rpartition("/")[2] if len(dim) else "?"

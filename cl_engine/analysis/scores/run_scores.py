@@ -107,14 +107,18 @@ def interval(values: Array, axis: int = -1) -> Array:
 
 
 def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
-    """Return the summary of a run; references for transfer are looked for among the runs beside it."""
-    found, final = run.results, run.final
+    """Return the summary of a run; references for transfer are looked for among the runs beside it.
+
+    Of a run of several measures, whose means over tasks would mean nothing, Δm and the costs alone are defined; its scores are
+    those of its parts (`cl_engine.results.of_measure.by_measure`).
+    """
+    found, final = run.results, run.final if len(run.measures) < 2 else None
     seeds = found.sizes["seed"]
     undefined = Score(np.full(seeds, np.nan))
     scores = {name: Score(final[name].values) if final is not None else undefined for name in SCORES}
     steps, learned = found["evaluation_step"].values, run.learned
     own = matrix_scores.diagonal(found["score"].values, steps, learned)
-    met = learned >= 0
+    met = (learned >= 0) & (len(run.measures) < 2)
     alone, joint = (diagonal_beside(run, beside, strategy) for strategy in ("independent", "joint"))
     gain = run.sign * (own - alone) if alone is not None else np.full_like(own, np.nan)
     short = run.sign * (joint - own) if joint is not None else np.full_like(own, np.nan)
@@ -197,8 +201,10 @@ def learning_curve(run: Run) -> tuple[str, Array, Array] | None:
 
     The accuracy is the mean over all experiences learned, on the test rows of the task being learned. Experiences may
     differ in length; a point is there only if every one of them was tested at it, so that all points are means over
-    the same experiences. None if learning was not tested midway.
+    the same experiences. None if learning was not tested midway, or by several measures.
     """
+    if len(run.measures) > 1:
+        return None
     table = _curves(run)
     unit = "epoch" if run.experiment["options"]["agenda"].get("curve_epochs") else "batch"
     # after an epoch come the first batches of the next one: the end of the epoch is the earliest point with its number
@@ -252,7 +258,12 @@ def _curves(run: Run) -> pd.DataFrame:
 
 
 def _by_experience(run: Run) -> list[tuple[Array, Array]]:
-    """Return for each experience tested midway after how many batches it was ``[P]``, and the accuracy ``[P, S]``."""
+    """Return for each experience tested midway after how many batches it was ``[P]``, and the score ``[P, S]``.
+
+    None of a run of several measures: what is made of them are means over experiences.
+    """
+    if len(run.measures) > 1:
+        return []
     seeds = {int(seed): place for place, seed in enumerate(run.results["seed"].values)}
     table = _curves(run)
     table = table.assign(place=table["seed"].map(seeds)).sort_values(["step", "batch", "place"])
