@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from cl_engine.analysis.names import names_of, one_line
 from cl_engine.analysis.plots import across_runs, axes, matrices, one_run
+from cl_engine.analysis.plots.panels import ACCURACY
 from cl_engine.analysis.plots.style import COLOURS, DARK, FORMATS, INK, PAPER, colour, mark, plain, rendered, sized
 from cl_engine.analysis.scores.run_scores import curve_area, learning_curve, recomputed
 from cl_engine.analysis.scores.statistics import front
@@ -56,10 +57,11 @@ def renamed(run: Run, folder: Path, **attributes: str) -> Run:
 def curves_of(rows: list[tuple[int, int, int, int]], learned: int, epochs: int) -> Run:
     """Return a stand-in for a run of one seed, with tests of 10 rows: (step, batch, epoch, right)."""
     table = pd.DataFrame(rows, columns=["step", "batch", "epoch", "n_correct"]).assign(seed=0, n_total=10)
+    table = table.assign(score=table["n_correct"] / 10)
     sizes = SimpleNamespace(values=np.array([0]))
     results = type("Results", (), {"sizes": {"experience": learned}, "__getitem__": lambda self, key: sizes})()
     agenda = {"options": {"agenda": {"curve_epochs": epochs}}}
-    return cast(Run, SimpleNamespace(table=lambda name: table, results=results, experiment=agenda))
+    return cast(Run, SimpleNamespace(table=lambda name: table, results=results, experiment=agenda, measures=[ACCURACY]))
 
 
 def test_a_learning_curve_is_the_mean_over_experiences_of_any_length():

@@ -54,7 +54,11 @@ class Held:
 
 
 def held_of(log: h5py.File) -> Held:
-    """Read what is small; all of it was audited."""
+    """Read what is small of a log that was audited.
+
+    Raises:
+        UsageError: if its parts do not fit each other.
+    """
     results = subgroup(log, "results")
     small, large = {}, {}
     cells = COUNTS if "n_correct" in results or "score" not in results else SUMS

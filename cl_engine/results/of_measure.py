@@ -84,8 +84,20 @@ class RunOfMeasure(Run):
 
 def by_measure(runs: Sequence[Run]) -> list[Run]:
     """Return runs, those of several measures as one for each of them."""
-    return [
-        part
-        for run in runs
-        for part in ([run] if len(run.measures) < 2 else [RunOfMeasure(run, measure) for measure in run.measures])
-    ]
+    return [part for run in runs for part in taken_apart(run)]
+
+
+def taken_apart(run: Run) -> list[Run]:
+    """Return a run of several measures as one for each of them, always the same ones; any other as it is."""
+    if len(run.measures) < 2:
+        return [run]
+    run.parts = run.parts or [RunOfMeasure(run, measure) for measure in run.measures]
+    return run.parts
+
+
+def of_each_measure(runs: Sequence[Run]) -> dict[MeasureName, list[Run]]:
+    """Return runs by what they are measured by, in the order in which measures come first; of several ones, its parts."""
+    found: dict[MeasureName, list[Run]] = {}
+    for part in by_measure(runs):
+        found.setdefault(part.measures[0], []).append(part)
+    return found

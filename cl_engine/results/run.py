@@ -72,6 +72,7 @@ class Run:
     def __init__(self, path: Path, attributes: dict[str, str], held: Held) -> None:
         self.path, self.attributes = path, attributes
         self._held = held
+        self.parts: list[Run] | None = None  # one for each of several measures, once they are asked for
 
     @property
     def strategy(self) -> str:
@@ -210,19 +211,21 @@ class Run:
         return first
 
     @cached_property
-    def of_all_met(self) -> np.ndarray:
-        """Which evaluations tested all tasks met so far, and had met any; ``[E]``."""
-        if len(self.measures) == 1:  # told without reading R
-            return np.asarray(np.isfinite(self.results["acc"].values).any(axis=1))
-        met = (self.learned >= 0) & (self.learned <= self.results["evaluation_step"].values[:, None])
-        tested = np.isfinite(self.results["score"].values).any(axis=2)
-        return np.asarray(met.any(axis=1) & (tested | ~met).all(axis=1))
+    def tests_of_all(self) -> np.ndarray:
+        """Which evaluations tested all tasks met ``[E]``; of several measures R tells it, as no score is over all of them."""
+        found = self.results
+        if len(self.measures) < 2:
+            return np.asarray(np.isfinite(found["acc"].values).any(axis=1))
+        steps, first = found["evaluation_step"].values[:, None], self.learned
+        met = (first >= 0) & (first <= steps)
+        tested = np.isfinite(found["score"].values).any(axis=2)
+        return np.asarray((tested | ~met).all(axis=1) & met.any(axis=1))
 
     @property
     def final(self) -> xr.Dataset | None:
         """The scores of the last evaluation that tested all tasks met; None if there is none yet."""
-        rows = np.flatnonzero(self.of_all_met)
-        return self.results.isel(evaluation=int(rows[-1])) if len(rows) else None
+        measured = np.flatnonzero(self.tests_of_all)
+        return self.results.isel(evaluation=int(measured[-1])) if len(measured) else None
 
     @property
     def tested(self) -> bool:

@@ -10,34 +10,39 @@ from matplotlib.figure import Figure
 
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.plots.axes import byte_unit, line, log_axis, marks, seeds
+from cl_engine.analysis.plots.panels import ACCURACY, Panels, spread
 from cl_engine.analysis.plots.style import INK, colour, figure, legend, mark, plain, styled, titled, whole_numbers
-from cl_engine.analysis.scores.references import reference
+from cl_engine.analysis.scores.references import delta_m, reference
 from cl_engine.analysis.scores.run_scores import Score, learning_curve
 from cl_engine.analysis.scores.statistics import front
 from cl_engine.core.text import duration, size
 from cl_engine.metrics import matrix_scores
+from cl_engine.results.of_measure import of_each_measure
 from cl_engine.results.run import Run
 
+LEARNED = "experiences learned"
 LINES = 16  # most runs drawn as lines or bars; report and documentation say so
 
 
 @styled
 def accuracy_over_stream(runs: Sequence[Run]) -> Figure:
-    """Return ACC over the experiences, with its 95 % confidence band over seeds, several runs in one picture."""
-    fig, axes = _score_over_stream(runs, "acc")
-    axes.set(ylabel="ACC", ylim=(0, 1.02))
-    titled(fig, axes, "", f"Mean accuracy on the tasks met so far, {_said(runs)}")
-    return fig
+    """Return ACC over the experiences, with its 95 % confidence band over seeds, several runs in one picture.
+
+    Of runs of several measures it has a panel for each, as all pictures here of scores.
+    """
+    shown = _score_over_stream(runs, "acc")
+    shown.named(f"Mean {{}} on the tasks met so far, {_said(runs)}", LEARNED, "ACC")
+    return shown.fig
 
 
 @styled
 def forgetting_over_stream(runs: Sequence[Run]) -> Figure:
     """Return forgetting over the experiences, with its 95 % confidence band over seeds."""
-    fig, axes = _score_over_stream(runs, "forgetting")
-    axes.axhline(0, color=INK, linewidth=0.8)
-    axes.set(ylabel="forgetting")
-    titled(fig, axes, "", f"Forgetting of earlier tasks, {_said(runs)}")
-    return fig
+    shown = _score_over_stream(runs, "forgetting")
+    for axes in shown.of.values():
+        axes.axhline(0, color=INK, linewidth=0.8)
+    shown.named(f"Forgetting of earlier tasks, {_said(runs)}", LEARNED, "forgetting", levels=False)
+    return shown.fig
 
 
 @styled
@@ -59,21 +64,24 @@ def memory_of_runs(runs: Sequence[Run]) -> Figure:
 
 @styled
 def accuracy_against_memory(runs: Sequence[Run]) -> Figure:
-    """Return ACC at the end against the bytes one seed then holds, with the front of what no other run beats in both."""
-    fig, axes = _accuracy_against(runs, _memory)
+    """Return ACC at the end against the bytes one seed then holds, with the front of what no other run beats in both.
+
+    Of runs of several measures it is Δm.
+    """
+    fig, axes, worth = _accuracy_against(runs, _memory)
     log_axis(axes, "x", size)
     axes.set_xlabel("memory of one seed at the end (logarithmic)")
-    titled(fig, axes, "", f"Accuracy against memory at the end, {seeds(runs)}")
+    titled(fig, axes, "", f"{worth} against memory at the end, {seeds(runs)}")
     return fig
 
 
 @styled
 def accuracy_against_time(runs: Sequence[Run]) -> Figure:
-    """Return ACC at the end against the seconds of the run, with the front of what no other run beats in both."""
-    fig, axes = _accuracy_against(runs, lambda run: sum(_seconds(run).values()))
+    """Return ACC, or Δm, at the end against the seconds of the run, with the front of what no other run beats in both."""
+    fig, axes, worth = _accuracy_against(runs, lambda run: sum(_seconds(run).values()))
     log_axis(axes, "x", duration)
     axes.set_xlabel("time of the run, all seeds together (logarithmic)")
-    titled(fig, axes, "", f"Accuracy against time, {seeds(runs)}")
+    titled(fig, axes, "", f"{worth} against time, {seeds(runs)}")
     return fig
 
 
@@ -98,47 +106,50 @@ def seconds_of_runs(runs: Sequence[Run]) -> Figure:
 
 @styled
 def learning_curves(runs: Sequence[Run]) -> Figure | None:
-    """Return test accuracy while learning, the mean over experiences and seeds; None if it was not measured."""
-    fig, axes = figure()
-    units: set[str] = set()
+    """Return the test score while learning, the mean over experiences and seeds; None if it was not measured."""
+    shown, units = Panels(runs), set()
     for number, run, name in _first(runs):
-        curve = learning_curve(run)
-        if curve is None:
-            continue
-        unit, x, values = curve
-        line(axes, x, values, number, name)
-        units.add(unit)
-    axes.set(
-        xlabel=f"{' or '.join(sorted(units))} of an experience", ylabel="test accuracy on the task", ylim=(0, 1.02)
-    )
-    titled(fig, axes, "", f"Learning a task, mean over experiences, {_said(runs)}")
-    whole_numbers(axes)
-    legend(fig, axes)
-    return fig if units else None
+        for _, axes, part in shown.of_run(run):
+            curve = learning_curve(part)
+            if curve is None:
+                continue
+            unit, x, values = curve
+            line(axes, x, values, number, name)
+            whole_numbers(axes)
+            units.add(unit)
+    x_said = f"{' or '.join(sorted(units))} of an experience"
+    shown.named(f"Learning a task, mean over experiences, {_said(runs)}", x_said, "test accuracy on the task")
+    shown.legend()
+    return shown.fig if units else None
 
 
 @styled
 def transfer(runs: Sequence[Run]) -> Figure | None:
-    """Return R[j, j] less that of the ``independent`` run, a line a run; None where there is no such run."""
-    fig, axes = figure()
-    drawn = False
+    """Return R[j, j] less that of the ``independent`` run, a line a run; None where there is no such run.
+
+    Where less is better its sign is turned.
+    """
+    shown, drawn, parts = Panels(runs), False, of_each_measure(runs)
     for number, run, name in _first(runs):
-        other = reference(run, runs, "independent")
-        if other is None or other is run:
-            continue
-        own, alone = (
-            matrix_scores.diagonal(r.results["score"].values, r.results["evaluation_step"].values, r.learned)
-            for r in (run, other)
-        )
-        shared = min(len(own), len(alone))
-        line(axes, np.arange(shared), own[:shared] - alone[:shared], number, name)
-        drawn = True
-    axes.axhline(0, color=INK, linewidth=0.8)
-    axes.set(xlabel="task", ylabel="accuracy gained")
-    titled(fig, axes, "", f"Accuracy right after learning, against a net of its own, {_said(runs)}")
-    whole_numbers(axes)
-    legend(fig, axes)
-    return fig if drawn else None
+        for measure, axes, part in shown.of_run(run):
+            other = reference(part, parts[measure], "independent")
+            if other is None or other is part:
+                continue
+            own, alone = (
+                matrix_scores.diagonal(r.results["score"].values, r.results["evaluation_step"].values, r.learned)
+                for r in (part, other)
+            )
+            shared = min(len(own), len(alone))
+            gained = part.sign * (own[:shared] - alone[:shared])
+            line(axes, part.results["task"].values[:shared], gained, number, name)
+            drawn = True
+    for axes in shown.of.values():
+        axes.axhline(0, color=INK, linewidth=0.8)
+        whole_numbers(axes)
+    title = f"{{}} right after learning, against a net of its own, {_said(runs)}"
+    shown.named(title, "task", "accuracy gained", levels=False)
+    shown.legend()
+    return shown.fig if drawn else None
 
 
 def _first(runs: Sequence[Run]) -> list[tuple[int, Run, str]]:
@@ -151,16 +162,16 @@ def _said(runs: Sequence[Run]) -> str:
     return seeds(runs) + (f", first {LINES} of {len(runs)} runs" if len(runs) > LINES else "")
 
 
-def _score_over_stream(runs: Sequence[Run], score: str) -> tuple[Figure, Axes]:
-    fig, axes = figure()
+def _score_over_stream(runs: Sequence[Run], score: str) -> Panels:
+    shown = Panels(runs)
     for number, run, name in _first(runs):
-        steps, values = run.results["evaluation_step"].values, run.results[score].values
-        measured = np.isfinite(values).any(axis=1)
-        line(axes, steps[measured] + 1, values[measured], number, name)
-    axes.set_xlabel("experiences learned")
-    whole_numbers(axes)
-    legend(fig, axes)
-    return fig, axes
+        for _, axes, part in shown.of_run(run):
+            steps, values = part.results["evaluation_step"].values, part.results[score].values
+            measured = np.isfinite(values).any(axis=1)
+            line(axes, steps[measured] + 1, values[measured], number, name)
+            whole_numbers(axes)
+    shown.legend()
+    return shown
 
 
 def _seconds(run: Run) -> dict[str, float]:
@@ -174,20 +185,24 @@ def _memory(run: Run) -> float:
     return float(run.results["memory"].values[-1].sum())
 
 
-def _accuracy_against(runs: Sequence[Run], price: Callable[[Run], float]) -> tuple[Figure, Axes]:
+def _accuracy_against(runs: Sequence[Run], price: Callable[[Run], float]) -> tuple[Figure, Axes, str]:
     """Draw a point a run, its 95 % confidence over seeds, and the stairs along the runs that are not dominated.
 
-    Of many runs those of one strategy look the same.
+    Of many runs those of one strategy look the same. What is drawn against the price is returned: ``Accuracy``, the name of
+    another measure, or ``Δm`` across several.
     """
     fig, axes = figure()
-    points = []
+    points, measures = [], list(dict.fromkeys(measure for run in runs for measure in run.measures))
+    way = runs[0].sign if len(measures) == 1 else 1
     names = names_of(runs) if len(runs) <= LINES else [run.strategy for run in runs]
     kinds = list(dict.fromkeys(names))
     for run, name in zip(runs, names, strict=True):
         if run.final is None:
             continue
-        acc, number = Score(run.final["acc"].values), kinds.index(name)
-        half, mean, paid = acc.half_width, acc.mean, price(run)
+        worth, number = Score(run.final["acc"].values if len(measures) == 1 else delta_m(run, runs)), kinds.index(name)
+        half, mean, paid = worth.half_width, worth.mean, price(run)
+        if not np.isfinite(mean):
+            continue
         axes.errorbar(
             [paid],
             [mean],
@@ -200,11 +215,16 @@ def _accuracy_against(runs: Sequence[Run], price: Callable[[Run], float]) -> tup
         )
         points.append((paid, mean))
     paid_, means = np.array(sorted(set(points)), dtype=float).reshape(-1, 2).T
-    best = front(means, paid_)
+    best = front(way * means, paid_)
     if best.sum() > 1:
         axes.step(
             paid_[best], means[best], where="post", color=INK, linewidth=0.9, linestyle=":", label="front", zorder=1
         )
-    axes.set(ylabel="ACC", ylim=(0, 1.02))
     legend(fig, axes)
-    return fig, axes
+    if len(measures) > 1:
+        axes.set_ylabel("Δm")
+        return fig, axes, "Δm"
+    axes.set_ylabel("ACC" if measures == [ACCURACY] else measures[0].title)
+    if spread(measures[0], means) == (0.0, 1.0):
+        axes.set_ylim(0, 1.02)
+    return fig, axes, "Accuracy" if measures == [ACCURACY] else measures[0].name

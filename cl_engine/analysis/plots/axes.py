@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -99,11 +100,13 @@ def heat_map(
     label: str,
     colours: str = "viridis",
     written: str = "",
+    cells: np.ndarray | None = None,
 ) -> str:
     """Draw numbers ``[rows, columns]`` as colours from ``low`` to ``high``, nothing where they are NaN.
 
-    Few cells have their numbers written in, in the format ``written``. Of more than 160 along a side the means of
-    neighbours are drawn: then what was averaged is returned as a half sentence, to be said on an axis.
+    Few cells have their numbers written in, in the format ``written``, or those of ``cells`` in two or three figures. Of
+    more than 160 along a side the means of neighbours are drawn: then what was averaged is returned as a half
+    sentence, to be said on an axis.
     """
     rows, columns = values.shape
     shown, by_row, by_column = _averaged(values)
@@ -119,8 +122,8 @@ def heat_map(
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    if written and not many:
-        _write(axes, values, shades, scale, written)
+    if (written or cells is not None) and not many:
+        _write(axes, values, shades, scale, values if cells is None else cells, written)
     bar = fig.colorbar(image, ax=axes, fraction=0.05, pad=0.02, label=label)
     bar.outline.set_visible(False)
     return f"means of {by_row} × {by_column} cells" if by_row * by_column > 1 else ""
@@ -156,10 +159,12 @@ def _averaged(values: np.ndarray) -> tuple[np.ndarray, int, int]:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan), by_row, by_column
 
 
-def _write(axes: Axes, values: np.ndarray, shades: Colormap, scale: Normalize, form: str) -> None:
+def _write(axes: Axes, values: np.ndarray, shades: Colormap, scale: Normalize, cells: np.ndarray, form: str) -> None:
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            text = f"{value:{form}}".replace("0.", ".", 1)
-            text = "0" if text in ("+0", "-0") else text
+            number = float(cells[row, column])
+            own = form or (".2f" if abs(number) < 1 else ".1f" if abs(number) < 10 else ".3g")
+            text = re.sub(r"^([+-]?)0\.", r"\1.", f"{number:{own}}")
+            text = {"+0": "0", "-0": "0", "-.00": ".00"}.get(text, text)
             ink = ink_on(shades(scale(value)))
             axes.text(column, row, text, ha="center", va="center", color=ink, fontsize="small")

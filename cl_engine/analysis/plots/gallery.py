@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.plots import across_runs, matrices, modules, one_run, strategy_events
 from cl_engine.analysis.plots.style import FORMATS, SIZES, rendered, sized
+from cl_engine.analysis.scores.references import delta_m
 from cl_engine.core.files import put
 from cl_engine.errors import unknown
 from cl_engine.results.run import Run
@@ -42,7 +43,10 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
     tested = [run for run in runs if run.final is not None]
     if not tested:
         return []
-    front = "Up and to the left is better; dotted: the front of what no other run beats in both."
+    less = any(not measure.higher for measure in tested[0].measures) and len(tested[0].measures) == 1
+    front = (
+        f"{'Down' if less else 'Up'} and to the left is better; dotted: the front of what no other run beats in both."
+    )
     drawn = [
         Picture(
             "accuracy",
@@ -69,7 +73,9 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
                 lambda: across_runs.memory_of_runs(tested),
             ),
         ]
-    placed = [run for run in tested if np.isfinite(run.final["acc"].values).all()]  # type: ignore[index]
+    several = len({measure for run in tested for measure in run.measures}) > 1
+    worth = [delta_m(run, tested) if several else run.final["acc"].values for run in tested]  # type: ignore[index]
+    placed = [run for run, of_run in zip(tested, worth, strict=True) if np.isfinite(of_run).all()]
     if len(tested) > 1 and placed:  # of a seed that was stopped there is no accuracy at the end
         drawn += [
             Picture("accuracy-memory", front, lambda: across_runs.accuracy_against_memory(placed)),

@@ -1,4 +1,4 @@
-"""Pictures with a task along each side: accuracy, and which task helped which."""
+"""Pictures with a task along each side: scores, and which task helped which."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cl_engine.analysis.plots.axes import heat_map, numbered, seeds, side
+from cl_engine.analysis.plots.panels import ACCURACY, spread
 from cl_engine.analysis.plots.style import figure, styled, titled
 from cl_engine.results.run import Run
 
@@ -17,19 +18,30 @@ MANY_ROWS = 60  # with more rows than this, those that tested only a task or two
 
 @styled
 def matrix(run: Run) -> Figure:
-    """Return the accuracy matrix R as a heat map, the mean over seeds; grey where nothing was measured.
+    """Return the matrix of scores R as a heat map, the mean over seeds; grey where nothing was measured.
 
-    Of many rows of which most are tests of a task or two, those that tested all tasks met are shown, and it says so.
-    Of more than 160 tasks the means of neighbours are shown, and it says that too.
+    Bright is good: where less is better, the colours are turned. Of several measures each has a scale of its own, from 0
+    to 1 of shares, else from the worst score in R to the best, and each task says what it is measured by. Of many
+    rows of which most are tests of a task or two, those that tested all tasks met are shown, and it says so. Of more
+    than 160 tasks the means of neighbours are shown, and it says that too.
     """
     shown = _rows_to_show(run)
     values = run.results["score"].isel(evaluation=shown).mean("seed").values
-    fig, axes = figure(side(values.shape[1]) + 1.5, _height(len(values)))
-    said = [heat_map(fig, axes, values, 0, 1, "accuracy", written=".2f")]
+    several = len(run.measures) > 1
+    fig, axes = figure(side(values.shape[1]) + 1.5, _height(len(values)) + several)
+    if several:
+        share = _shares(run, values)
+        said = [heat_map(fig, axes, share, 0, 1, "score, on the scale of its measure", cells=values)]
+    else:
+        measure = run.measures[0]
+        low, high = spread(measure, values)
+        form = {"written": ".2f"} if (low, high) == (0, 1) else {"cells": values}
+        colours = "viridis" if measure.higher else "viridis_r"
+        said = [heat_map(fig, axes, values, low, high, measure.title, colours, **form)]
     if len(shown) < run.results.sizes["evaluation"]:
         said.insert(0, f"{len(shown)} of {run.results.sizes['evaluation']} rows: tests of all tasks met")
     _label(run, axes, run.results["evaluation_step"].values[shown], "after experience", said)
-    titled(fig, axes, run.strategy, f"accuracy, {seeds([run])}")
+    titled(fig, axes, run.strategy, f"{'scores' if several else run.measures[0].title}, {seeds([run])}")
     return fig
 
 
@@ -37,17 +49,21 @@ def matrix(run: Run) -> Figure:
 def transfer_matrix(run: Run) -> Figure | None:
     """Return who helped whom: how learning an experience (row) changed the accuracy on each task (column).
 
-    The change from one row of R to the next, in points of accuracy, the mean over seeds: R[e, j] − R[e−1, j]. Left of
-    the diagonal, earlier tasks (backward); right of it, tasks ahead where they are tested (forward). The task just learned is
-    left out: its change is learning itself. Where all tasks are not tested after every experience, a row is the change
-    since the test of all tasks met before, and it says which tests were left out. None with fewer than two tests.
+    The change from one row of R to the next, in points of accuracy, the mean over seeds: R[e, j] − R[e−1, j]. Of another
+    measure, or several, it is in percent of what lies between the worst and the best score in it, and a gain is what
+    is better. Left of the diagonal, earlier tasks (backward); right of it, tasks ahead where they are tested
+    (forward). The task just learned is left out: its change is learning itself. Where all tasks are not tested after
+    every experience, a row is the change since the test of all tasks met before, and it says which tests were left
+    out. None with fewer than two tests.
 
     The differences behind BWT and FWT (Lopez-Paz & Ranzato 2017), cell by cell.
     """
     values, steps = _tests(run)
     if len(steps) < 2:
         return None
-    changes, tasks = 100 * np.diff(values, axis=0), run.results["experience_task"].values
+    alone = run.measures == [ACCURACY]
+    changes = 100 * np.diff(values if alone else _shares(run, values), axis=0)
+    tasks = run.results["experience_task"].values
     for row, (before, after) in enumerate(pairwise(steps)):
         learned = tasks[max(0, before + 1) : after + 1]
         changes[row, learned[learned < changes.shape[1]]] = np.nan  # one that was never tested has no column
@@ -55,7 +71,7 @@ def transfer_matrix(run: Run) -> Figure | None:
         return None
     most = max(1.0, float(np.nanquantile(np.abs(changes), 0.99)))  # the few beyond it have the colour of the end
     fig, axes = figure(side(changes.shape[1]) + 1.7, _height(len(changes)))
-    unit = "change (percentage points)"
+    unit = "change (percentage points)" if alone else "change (% of worst to best)"
     said = [heat_map(fig, axes, changes, -most, most, unit, "PuOr", "+.0f")]
     if left_out := sorted(set(run.results["evaluation_step"].values) - set(steps)):
         said.insert(0, f"left out, not of all tasks met: {_named(left_out)}")
@@ -66,8 +82,24 @@ def transfer_matrix(run: Run) -> Figure | None:
 
 def _label(run: Run, axes: Any, steps: np.ndarray, what: str, said: list[str]) -> None:
     numbered(axes, "y", ["untrained" if step < 0 else str(step) for step in steps])
-    numbered(axes, "x", [str(task) for task in range(run.results.sizes["task"])])
+    several = len(run.measures) > 1
+    names = [
+        f"{task} {run.task_measures[task].name}" if several else str(task) for task in range(run.results.sizes["task"])
+    ]
+    numbered(axes, "x", names)
+    axes.tick_params(axis="x", labelrotation=90 if several else 0)
     axes.set(xlabel="\n".join(["on task", *(f"({text})" for text in said if text)]), ylabel=what)
+
+
+def _shares(run: Run, values: np.ndarray) -> np.ndarray:
+    """Return scores ``[N, T]`` as shares of the way from the worst to the best among them, measure by measure."""
+    found = np.full(values.shape, np.nan)
+    for measure in run.measures:
+        own = [task for task, of_task in enumerate(run.task_measures) if of_task == measure]
+        low, high = spread(measure, values[:, own])
+        share = (values[:, own] - low) / (high - low)
+        found[:, own] = share if measure.higher else 1 - share
+    return found
 
 
 def _tests(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +110,7 @@ def _tests(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """
     accuracy, steps = run.results["score"], run.results["evaluation_step"].values
     learned, untrained = np.flatnonzero(steps >= 0), np.flatnonzero(steps < 0)
-    full = learned[np.isfinite(run.results["acc"].values[learned]).any(axis=1)]
+    full = learned[run.tests_of_all[learned]]
     rows = full if len(full) >= 2 else learned
     values, order = accuracy.isel(evaluation=rows).mean("seed").values, steps[rows]
     if len(untrained):
@@ -96,7 +128,7 @@ def _named(steps: list[int], most: int = 6) -> str:
 
 def _rows_to_show(run: Run) -> np.ndarray:
     """Return the rows of R that make a picture: all, or of many the untrained one and those that tested all tasks met."""
-    full = np.isfinite(run.results["acc"].values).any(axis=1) | (run.results["evaluation_step"].values < 0)
+    full = run.tests_of_all | (run.results["evaluation_step"].values < 0)
     some = len(full) > MANY_ROWS and full.sum() >= 3
     return np.flatnonzero(full) if some else np.arange(len(full))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cl_engine.analysis.plots.axes import bars, byte_unit, seeds, thinned
+from cl_engine.analysis.plots.panels import Panels
 from cl_engine.analysis.plots.strategy_events import told
 from cl_engine.analysis.plots.style import (
     INK,
@@ -38,17 +40,29 @@ BINS = 120  # along a timeline, of more experiences than that
 
 @styled
 def tasks_over_stream(run: Run) -> Figure:
-    """Return the accuracy of each task over the experiences, from when it was learned; mean over seeds.
+    """Return the score of each task over the experiences, from when it was learned; mean over seeds.
 
-    Of more than 12 tasks six are lines, and all of them a band (80 % of the tasks met, and the median one).
+    Of more than 12 tasks six are lines, and all of them a band (80 % of the tasks met, and the median one). Of several
+    measures each has a panel.
     """
+    shown = Panels([run])
+    for _, axes, part in shown.of_run(run):
+        _over_stream(axes, part)
+        whole_numbers(axes)
+    shown.named(
+        f"each task since it was learned, mean of {seeds([run])}", "experiences learned", "accuracy", run.strategy
+    )
+    _keyed(shown)
+    return shown.fig
+
+
+def _over_stream(axes: Axes, run: Run) -> None:
     found = run.results
     values, steps, learned = found["score"].mean("seed").values, found["evaluation_step"].values, run.learned
-    fig, axes = figure()
     tasks = np.flatnonzero(learned >= 0)
     if len(tasks) > MANY:
         seen = np.where((learned[None, :] >= 0) & (learned[None, :] <= steps[:, None]), values, np.nan)
-        full = np.flatnonzero(np.isfinite(found["acc"].values).any(axis=1))
+        full = np.flatnonzero(run.tests_of_all)
         if len(full):
             low, middle, high = (np.nanquantile(seen[full], share, axis=1) for share in (0.1, 0.5, 0.9))
             at = thinned(len(full))
@@ -60,30 +74,47 @@ def tasks_over_stream(run: Run) -> Figure:
         since = (steps >= learned[task]) & np.isfinite(values[:, task])
         style: dict[str, Any] = {"marker": "o", "markersize": 2.5} if since.sum() <= 40 else {"alpha": 0.7}
         axes.plot(steps[since] + 1, values[since, task], color=shade, linewidth=1.2, label=_name(run, task), **style)
-    axes.set(xlabel="experiences learned", ylabel="accuracy", ylim=(0, 1.02))
-    titled(fig, axes, run.strategy, f"each task since it was learned, mean of {seeds([run])}")
-    whole_numbers(axes)
-    legend(fig, axes)
-    return fig
+
+
+def _keyed(shown: Panels) -> None:
+    """Name the lines below the axes; those of panels, which show different tasks, inside each."""
+    if len(shown.of) == 1:
+        shown.legend()
+        return
+    for axes in shown.of.values():
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize="x-small")
 
 
 @styled
 def task_curves(run: Run) -> Figure | None:
-    """Return the test accuracy on each task while it is learned for the first time, mean over seeds, against the epochs
+    """Return the test score on each task while it is learned for the first time, mean over seeds, against the epochs
     (or batches) since learning began; None if learning was not tested midway.
 
-    Of more than 12 tasks six are lines, and all of them a band (80 % of the tasks, and the median one).
+    Of more than 12 tasks six are lines, and all of them a band (80 % of the tasks, and the median one). Of several
+    measures each has a panel.
     """
+    shown = Panels([run])
+    unit = "epoch" if run.experiment["options"]["agenda"]["curve_epochs"] else "batch"
+    if not sum(_learning(axes, part, unit) for _, axes, part in shown.of_run(run)):
+        return None
+    passes = "passes over its training rows" if unit == "epoch" else "batches of the task"
+    title = f"how each task is learned, mean of {seeds([run])}"
+    shown.named(title, passes, "test accuracy on the task", run.strategy)
+    _keyed(shown)
+    return shown.fig
+
+
+def _learning(axes: Axes, run: Run, unit: str) -> bool:
+    """Draw how each task is learned, and return whether there is anything to draw."""
     table = run.table("curves")
-    table = table[table["n_total"] > 0]
+    table = table[table["score"].notna()]
     # a task that comes again is learned again: what is shown is the first time
     table = table[table["step"] == table.groupby("task")["step"].transform("min")]
     if table.empty:
-        return None
-    unit = "epoch" if run.experiment["options"]["agenda"]["curve_epochs"] else "batch"
+        return False
     wide = _by_task(table, unit)
     tasks = wide.columns.to_numpy()
-    fig, axes = figure()
     if len(tasks) > MANY:
         low, middle, high = wide.quantile([0.1, 0.5, 0.9], axis=1).to_numpy()
         axes.fill_between(wide.index, low, high, color=PALE, alpha=0.5, linewidth=0, label="80 % of the tasks")
@@ -92,12 +123,8 @@ def task_curves(run: Run) -> Figure | None:
     for task, shade in zip(picked, shades(len(picked)), strict=True):
         curve = wide[task].dropna()
         axes.plot(curve.index, curve, color=shade, marker="o", markersize=2.5, linewidth=1.2, label=_name(run, task))
-    passes = "passes over its training rows" if unit == "epoch" else "batches of the task"
-    axes.set(xlabel=passes, ylabel="test accuracy on the task", ylim=(0, 1.02))
-    titled(fig, axes, run.strategy, f"how each task is learned, mean of {seeds([run])}")
     whole_numbers(axes)
-    legend(fig, axes)
-    return fig
+    return True
 
 
 @styled
@@ -177,10 +204,9 @@ def timeline(run: Run) -> Figure | None:
 
 
 def _by_task(table: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Return accuracy, mean over seeds, with points as rows and tasks as columns, the earliest test of each point."""
+    """Return scores, mean over seeds, with points as rows and tasks as columns, the earliest test of each point."""
     first = table.sort_values("batch").drop_duplicates(["task", unit, "seed"], keep="first")
-    first = first.assign(accuracy=first["n_correct"] / first["n_total"])
-    return first.pivot_table(index=unit, columns="task", values="accuracy", aggfunc="mean").sort_index()
+    return first.pivot_table(index=unit, columns="task", values="score", aggfunc="mean").sort_index()
 
 
 def _kept_whole(run: Run, beside: Sequence[Run]) -> np.ndarray | None:
@@ -205,8 +231,9 @@ def _picked(tasks: np.ndarray) -> np.ndarray:
 
 
 def _name(run: Run, task: int) -> str:
-    names = run.results["task_name"].values
-    return plain(f"{task} {names[task]}" if task < len(names) else str(task), 24)  # learned and never tested: no name
+    numbers, names = run.results["task"].values, run.results["task_name"].values
+    # one that was learned and never tested has no name
+    return plain(f"{numbers[task]} {names[task]}" if task < len(names) else str(task), 24)
 
 
 def _words(kind: str) -> str:

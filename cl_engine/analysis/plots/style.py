@@ -97,8 +97,8 @@ def styled(picture: Callable[P, T]) -> Callable[P, T]:
     return drawn
 
 
-def figure(width: float = 6.4, height: float = 3.4, rows: int = 1) -> tuple[Figure, Any]:
-    """Return an empty figure with one set of axes, or several below each other; inches on the screen.
+def figure(width: float = 6.4, height: float = 3.4, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
+    """Return an empty figure with one set of axes, or several below (and beside) each other; inches on the screen.
 
     Where another size holds (`sized`), it is that wide, and lower in proportion, but not quite as much.
     """
@@ -107,7 +107,7 @@ def figure(width: float = 6.4, height: float = 3.4, rows: int = 1) -> tuple[Figu
     wide = width if scale == 1 else min(width * scale, whole)
     fig = Figure(figsize=(wide, height * scale**0.75), layout="constrained")
     _letters[fig] = letters
-    return fig, fig.add_subplot() if rows == 1 else fig.subplots(rows, sharex=True)
+    return fig, fig.add_subplot() if rows * columns == 1 else fig.subplots(rows, columns, sharex=columns == 1)
 
 
 def colour(index: int) -> str:
@@ -125,9 +125,10 @@ def shades(count: int) -> list[tuple[float, float, float, float]]:
     return [colormaps["viridis"](0.28 + 0.54 * k / max(1, count - 1)) for k in range(count)]
 
 
-def legend(fig: Figure, axes: Axes, columns: int = 4) -> None:
+def legend(fig: Figure, *axes: Axes, columns: int = 4) -> None:
     """Put a legend below the axes, where it hides nothing, in as many columns as the names leave room for."""
-    handles, labels = axes.get_legend_handles_labels()
+    found = {label: handle for each in axes for handle, label in zip(*each.get_legend_handles_labels(), strict=True)}
+    handles, labels = list(found.values()), list(found)
     if not handles:
         return
     letters = _letters.get(fig, 9.0)
@@ -139,13 +140,20 @@ def legend(fig: Figure, axes: Axes, columns: int = 4) -> None:
     fig.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def titled(fig: Figure, axes: Axes, name: str, text: str) -> None:
-    """Give a picture the title ``name: text``, on two lines where one is too short for it; without a name, the text."""
+def titled(fig: Figure, axes: Axes | None, name: str, text: str) -> None:
+    """Give a picture the title ``name: text``, on two lines where one is too short for it; without a name, the text.
+
+    It stands above the axes, or, where there are none, above all of the picture.
+    """
     room = int((fig.get_figwidth() - 0.7) * LETTERS_OF_TITLE * 9 / _letters.get(fig, 9.0))
     name = plain(name, room - 1)
     if name:
         text = f"{name}: {text}" if len(name) + len(text) + 2 <= room else f"{name}:\n{text}"
-    axes.set_title("\n".join(part for line in text.split("\n") for part in _broken(line, room)))
+    text = "\n".join(part for line in text.split("\n") for part in _broken(line, room))
+    if axes is not None:
+        axes.set_title(text)
+    else:
+        fig.suptitle(text, x=0.01, ha="left", weight="bold", fontsize=mpl.rcParams["axes.titlesize"])
 
 
 def rendered(fig: Figure, kind: str = "svg", dark: bool = False) -> bytes:

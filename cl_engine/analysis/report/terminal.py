@@ -17,7 +17,7 @@ from cl_engine.core.text import duration, number, size, with_interval
 from cl_engine.errors import UsageError
 from cl_engine.metrics.catalogue import METRICS
 from cl_engine.results.measure_name import MeasureName
-from cl_engine.results.of_measure import by_measure
+from cl_engine.results.of_measure import by_measure, of_each_measure
 from cl_engine.results.run import Run
 
 APART = "not counted, as it follows from the seeds or serves diagnostics alone"
@@ -92,17 +92,12 @@ def print_comparison(runs: Sequence[Run]) -> None:
     """
     if not runs:
         raise UsageError("a comparison needs at least one run")
-    out, parts = _console(), by_measure(runs)
-    groups = [[part for part in parts if part.measures == [measure]] for measure in _measures(runs)]
-    for group in groups if len(groups) > 1 else [list(runs)]:
+    out, groups = _console(), of_each_measure(runs)
+    for group in groups.values():
         _print_group(out, group, sum(len(run.measures) > 1 for run in runs) > 1)
     _print_across(out, [run for run in runs if len(run.measures) > 1])
-    heads = HEADS if len(groups) < 2 else HEADS.replace("mean accuracy", "mean score")
+    heads = HEADS if list(groups) == [MeasureName("accuracy")] else HEADS.replace("mean accuracy", "mean score")
     out.print(_text(heads, "dim"))
-
-
-def _measures(runs: Sequence[Run]) -> list[MeasureName]:
-    return list(dict.fromkeys(measure for run in runs for measure in run.measures))
 
 
 def _print_group(out: Console, runs: Sequence[Run], across: bool) -> None:
@@ -156,7 +151,7 @@ def _comparison(summaries: Sequence[Summary], across: bool = False, between: str
 def _print_matrix(out: Console, run: Run) -> None:
     found = run.results
     matrix = found["score"].mean("seed").values
-    full = np.flatnonzero(run.of_all_met | (found["evaluation_step"].values < 0))
+    full = np.flatnonzero(run.tests_of_all | (found["evaluation_step"].values < 0))
     rows = _chosen(np.arange(len(matrix)) if len(matrix) <= SHOWN or not len(full) else full)
     columns = _chosen(np.arange(matrix.shape[1]))
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")

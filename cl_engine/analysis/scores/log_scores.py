@@ -166,9 +166,12 @@ def _followed(run: Run) -> list[Array]:
 
 
 def _against(run: Run, beside: Sequence[Run]) -> list[tuple[Array, Array]]:
-    """Return the learning curves ``[P, S]`` of each experience here and in the ``independent`` run, at the points of both."""
+    """Return the learning curves ``[P, S]`` of each experience here and in the ``independent`` run, at the points of both.
+
+    None where less is better: both scores are quotients in which a learner that is twice as good has twice the score.
+    """
     expert = reference(run, beside, "independent")
-    if expert is None:
+    if expert is None or run.sign < 0:
         return []
     here, there = learning_points(run), learning_points(expert)
     pairs = []

@@ -27,18 +27,18 @@ def delta_m(run: Run, beside: Sequence[Run]) -> Array:
     """Return Δm by seed: how far the last scores on the tasks learned are from those of ``independent``, relative to these.
 
     The mean over tasks of (M − M₀) / M₀, its sign turned where less is better (Maninis et al. 2019, eq. 3): the one number
-    across measures; 0.1 is ten percent better. NaN without a run of ``independent`` beside it, or where that scores 0.
+    across measures; 0.1 is ten percent better. NaN without a run of ``independent`` beside it, or where that scores 0 on a task.
     """
     alone = reference(run, beside, "independent")
-    pair = [_last_scores(one) for one in (run, alone)] if alone is not None else []
-    if not pair or pair[0].shape != pair[1].shape:
+    pair = [last_scores(one) for one in (run, alone)] if alone is not None else []
+    if not pair or pair[0].shape != pair[1].shape or not (run.learned >= 0).any():
         return np.full(run.results.sizes["seed"], np.nan)
     way = np.array([1 if measure.higher else -1 for measure in run.task_measures])[:, None]
     changes = way * (pair[0] - pair[1]) / np.abs(np.where(pair[1] == 0, np.nan, pair[1]))
     return np.asarray(changes[run.learned >= 0].mean(axis=0))
 
 
-def _last_scores(run: Run) -> Array:
+def last_scores(run: Run) -> Array:
     """Return the score on each task in the last test of it ``[T, S]``."""
     values = run.scores
     last = np.full(values.shape[1:], np.nan)
