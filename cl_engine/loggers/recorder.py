@@ -32,7 +32,7 @@ PUBLISHED = 0.002  # share of the time that may go into publishing …
 LATEST = 60.0  # … but for a log that has been waiting for this many seconds …
 AT_MOST = 0.02  # … and never more than this share
 ROOM = 2**20  # bytes that one more save may take at most, beside its rows and cells
-OF_A_ROW, OF_A_CELL = 256, 32  # most bytes; those of a cell for each seed
+OF_A_ROW, OF_A_CELL, OF_A_SUM = 256, 16, 8  # most bytes; those of a cell, and of its sums, for each seed
 PHASES = ("learn", "evaluate", "save")
 
 
@@ -257,7 +257,8 @@ class Recorder:
 
     def _kept(self) -> int:
         """Return the bytes that what the working file does not have yet takes."""
-        return OF_A_ROW * self.rows + OF_A_CELL * self.matrix.cells * len(self.seeds)
+        of_a_cell = OF_A_CELL + OF_A_SUM * self.matrix.sums
+        return OF_A_ROW * self.rows + of_a_cell * self.matrix.cells * len(self.seeds)
 
     def _need_room(self) -> None:
         need_room(self.path.parent, ROOM + self._kept())
