@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from cl_engine.strategy import Strategy
 PATIENCE = 5.0  # seconds of training the estimate is made from
 TRIED = 12  # most experiences it is made from
 CELL_BYTES = 12  # n_correct, n_total and accuracy of one task and seed
+SCORE_BYTES, SUM_BYTES = 4, 8  # where they are not all accuracy
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Cost:
     Attributes:
         learned: seconds of each experience in turn; of the first as far as it came, if that was not to its end.
         growing: whether the strategy says that a task costs more with every task before it.
+        of_targets: where tasks ask for several things, seconds to learn and to test a task that asks for each, by
+            `Target.key`.
     """
 
     learned: tuple[float, ...]
@@ -43,6 +46,7 @@ class Cost:
     state: dict[str, int] | None
     growing: bool = False
     apart: int = 0
+    of_targets: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def line(self) -> tuple[float, float]:
@@ -110,14 +114,15 @@ class Need:
 def need(experiment: Experiment, device: str, data_root: Path | None) -> Need:
     """Return what a run would take; a `UsageError` for what would fail. Trains for a few seconds."""
     stream = experiment.stream(resolved_device(device), data_root)
-    strategy = experiment.build_strategy(stream, experiment.backbone(stream, data_root))
-    cost = measured(stream, strategy, tried=1)
+    backbone = experiment.backbone(stream, data_root)
+    strategy = experiment.build_strategy(stream, backbone)
+    cost = _measured_whole(lambda: experiment.build_strategy(stream, backbone), stream, strategy, tried=1)
     gpu = torch.cuda.max_memory_allocated(stream.device) if stream.device.type == "cuda" else 0
     if stream.n_steps is None:
         return Need(math.nan, 0, 0, _state(cost, strategy), gpu)
     items = list(plan(stream, experiment.agenda))
     learning, testing = _seconds(items, stream, strategy, cost)
-    return Need(learning + testing, stream.n_steps, _log(items, strategy), _state(cost, strategy), gpu)
+    return Need(learning + testing, stream.n_steps, _log(items, stream, strategy), _state(cost, strategy), gpu)
 
 
 def check_experiment(experiment: Experiment, device: str, data_root: Path | None) -> list[tuple[str, str]]:
@@ -125,7 +130,7 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
     stream = experiment.stream(resolved_device(device), data_root)
     backbone = experiment.backbone(stream, data_root)
     strategy = experiment.build_strategy(stream, backbone)
-    cost = measured(stream, strategy)
+    cost = _measured_whole(lambda: experiment.build_strategy(stream, backbone), stream, strategy)
     endless = stream.n_steps is None
     items = list(plan(stream, experiment.agenda)) if not endless else []
     lines = [
@@ -135,18 +140,35 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
         ("net", f"{strategy.net.parameters:,} weights, inputs {stream.input_shape}, {stream.outputs} outputs"),
         *([("backbone", ", ".join(f"{k} {v}" for k, v in backbone.about.items()))] if backbone.about else []),
         ("agenda", "without end" if endless else _agenda(items)),
-        ("learning a task", duration_or_ms(cost.at(0))),
-        ("testing a task", duration_or_ms(cost.test)),
+        ("learning a task", _from_to(cost.at(0), [learning for learning, _ in cost.of_targets.values()])),
+        ("testing a task", _from_to(cost.test, [testing for _, testing in cost.of_targets.values()])),
         ("memory, first task", _memory(cost, strategy)),
         ("time", _endless(cost) if endless else _time(items, stream, strategy, cost)),
     ]
     if not endless:
-        lines.append(("disk", _disk(items, cost, strategy)))
+        lines.append(("disk", _disk(items, stream, cost, strategy)))
     return lines
 
 
-def measured(stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
-    """Learn the first experiences, for a few seconds at most, and test the first.
+def _measured_whole(build: Callable[[], Strategy], stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
+    """Return what is measured on the first experiences, and where tasks ask for several things on the first of each."""
+    cost, targets = measured(stream, strategy, tried), stream.targets
+    if len(targets) < 2 or stream.n_steps is None:
+        return cost
+    found: dict[str, tuple[float, float]] = {}
+    for step in range(stream.n_steps):
+        key = stream.target(stream.task_id(step)).key
+        if key not in found:
+            fresh = build()
+            own = measured(stream, fresh, 1, step, PATIENCE / len(targets))
+            found[key] = own.at(0), own.test
+    return replace(cost, of_targets=found)
+
+
+def measured(
+    stream: Stream, strategy: Strategy, tried: int = TRIED, first: int = 0, patience: float = PATIENCE
+) -> Cost:
+    """Learn experiences from ``first`` on, for a few seconds at most, and test that one.
 
     What comes before the end of the first step (imports, reading, setting up) is no part of what an experience takes, and of
     one that is not learned to its end the later half of what was seen tells: a busy machine takes its time to get going.
@@ -156,7 +178,8 @@ def measured(stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
     test, state, apart = 0.0, None, 0
     marks: list[Mark] = []  # of the first experience
     steps = range(1, tried if stream.n_steps is None else min(tried, stream.n_steps))
-    items: list[Item] = [Learn(0), Evaluate(0, [stream.task_id(0)]), *map(Learn, steps)]
+    task = stream.task_id(first)
+    items: list[Item] = [Learn(first), Evaluate(first, [task]), *map(Learn, steps)]
     for event in simulate(stream, strategy, items):
         elapsed = time.perf_counter() - began
         if isinstance(event, Progress | EpochEnded) and not learned:
@@ -169,7 +192,7 @@ def measured(stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
             state, apart = (state, apart) if state else (event.memory, sum(event.apart.values()))
         elif isinstance(event, Scored):
             test = event.seconds
-        if elapsed - warm.seconds > PATIENCE and isinstance(event, Progress | Scored | TaskLearned):
+        if elapsed - warm.seconds > patience and isinstance(event, Progress | Scored | TaskLearned):
             if not learned:
                 if len(marks) < 2:
                     continue
@@ -177,9 +200,9 @@ def measured(stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
             if not isinstance(event, TaskLearned) or len(learned) > 1:
                 break
     if state is None:
-        rows = stream.test(stream.task_id(0))
+        rows = stream.test(task)
         began = time.perf_counter()
-        strategy.predict(rows.x, stream.task_id(0) if stream.setting == "task" else None)
+        strategy.predict(rows.x, task if stream.setting == "task" else None)
         test = time.perf_counter() - began
     return Cost(tuple(learned), test, state, strategy.growing, apart)
 
@@ -187,6 +210,12 @@ def measured(stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
 def duration_or_ms(seconds: float) -> str:
     """Return a short duration with milliseconds."""
     return f"{1000 * seconds:.0f} ms" if seconds < 1 else duration(seconds)
+
+
+def _from_to(one: float, several: Sequence[float]) -> str:
+    """Return seconds, or where they differ by what tasks ask for from the least to the most."""
+    ends = list(dict.fromkeys(map(duration_or_ms, (min(several), max(several))))) if several else [duration_or_ms(one)]
+    return " to ".join(ends) + (", by what it asks for" if len(ends) > 1 else "")
 
 
 def _stream(stream: Stream) -> str:
@@ -237,20 +266,29 @@ def _seconds(items: list[Item], stream: Stream, strategy: Strategy, cost: Cost) 
     steps = sum(isinstance(item, Learn) for item in items)
     learning = cost.learning(steps)
     cells = min(_cells(items), 3 * steps) if _reused(stream, strategy) else _cells(items)
-    return learning, cells * cost.test
+    if not cost.of_targets:
+        return learning, cells * cost.test
+    more = cost.line[1]
+    own = [
+        cost.of_targets[stream.target(stream.task_id(item.step)).key][0] for item in items if isinstance(item, Learn)
+    ]
+    tested = [task for item in items if isinstance(item, Evaluate) for task in item.task_ids]
+    testing = [cost.of_targets[stream.target(task).key][1] for task in tested]
+    return sum(own) + more * steps * (steps - 1) / 2, sum(testing) * cells / max(1, len(testing))
 
 
 def _reused(stream: Stream, strategy: Strategy) -> bool:
     return stream.setting == "task" and strategy.fingerprint(0) is not None
 
 
-def _disk(items: list[Item], cost: Cost, strategy: Strategy) -> str:
-    log, state = _log(items, strategy), _state(cost, strategy)
+def _disk(items: list[Item], stream: Stream, cost: Cost, strategy: Strategy) -> str:
+    log, state = _log(items, stream, strategy), _state(cost, strategy)
     return f"log at most {size(log)}; checkpoint {size(state)} at the first task, and as much more as the state grows"
 
 
-def _log(items: list[Item], strategy: Strategy) -> int:
-    return 60_000 + _cells(items) * len(strategy.seeds) * CELL_BYTES
+def _log(items: list[Item], stream: Stream, strategy: Strategy) -> int:
+    of_a_cell = CELL_BYTES if stream.only_accuracy else SCORE_BYTES + SUM_BYTES * stream.most_sums
+    return 60_000 + _cells(items) * len(strategy.seeds) * of_a_cell
 
 
 def _state(cost: Cost, strategy: Strategy) -> int:

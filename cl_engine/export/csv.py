@@ -12,9 +12,12 @@ from cl_engine.results.run import Run
 
 
 def export(run: Run, folder: Path) -> None:
-    """Write ``accuracy.csv``, ``scores.csv``, … and ``run.json`` into a folder; no text and no head begins like a formula."""
+    """Write ``accuracy.csv`` (of other measures ``score.csv``), ``scores.csv``, … and ``run.json`` into a folder.
+
+    No text and no head begins like a formula.
+    """
     for number, block in enumerate(frames.accuracy(run)):
-        _write(block, folder / "accuracy.csv", first=number == 0)
+        _write(block, folder / f"{frames.cells_name(run)}.csv", first=number == 0)
     for name, table in frames.tables(run).items():
         _write(table, folder / f"{name}.csv", first=True)
     (folder / "run.json").write_text(frames.about(run), encoding="utf-8")

@@ -10,37 +10,50 @@ import pandas as pd
 
 from cl_engine.analysis.names import one_line
 from cl_engine.metrics.catalogue import SCORES
+from cl_engine.results.of_measure import taken_apart
 from cl_engine.results.run import Run
 
 ROWS = 64  # evaluations at a time
-OURS = ("accuracy", "scores", "memory", "time")  # names of tables that no table of a log takes
+OURS = ("accuracy", "score", "scores", "memory", "time")  # names of tables that no table of a log takes
+
+
+def cells_name(run: Run) -> str:
+    """Return what the table of R is called: ``accuracy``, or of other measures ``score``."""
+    return "accuracy" if "n_total" in run.results else "score"
 
 
 def accuracy(run: Run) -> Iterator[pd.DataFrame]:
     """Yield the measured cells of R, some evaluations at a time, so that the whole need not be in memory.
 
     Columns: ``evaluation``, ``step`` (−1: untrained), ``task``, ``task_name``, ``seed``, ``n_correct``, ``n_total``,
-    ``accuracy``.
+    ``accuracy``. In a run of other measures ``measure``, ``unit`` and ``score`` stand for ``accuracy``, and counts are 0
+    where that is not what a task is measured by.
     """
     found = run.results
     names = np.array([one_line(str(name)) for name in found["task_name"].values], dtype=object)
+    said = ([one_line(getattr(measure, part)) for measure in run.task_measures] for part in ("name", "unit"))
+    of_tasks = [np.array(texts, dtype=object) for texts in said]
     steps, seeds = found["evaluation_step"].values, found["seed"].values
     for start in range(0, max(1, len(steps)), ROWS):
         block = found.isel(evaluation=slice(start, start + ROWS))
-        correct, total, values = (block[name].values for name in ("n_correct", "n_total", "accuracy"))
-        e, task, s = np.nonzero(total)
-        yield pd.DataFrame(
-            {
-                "evaluation": e + start,
-                "step": steps[start : start + ROWS][e],
-                "task": task,
-                "task_name": names[task],
-                "seed": seeds[s],
-                "n_correct": correct[e, task, s],
-                "n_total": total[e, task, s],
-                "accuracy": values[e, task, s],
-            }
-        )
+        counted = "n_total" in block
+        e, task, s = np.nonzero(block["n_total"].values if counted else np.isfinite(block["score"].values))
+        where = {
+            "evaluation": e + start,
+            "step": steps[start : start + ROWS][e],
+            "task": task,
+            "task_name": names[task],
+            "seed": seeds[s],
+        }
+        if counted:
+            cells = {name: block[name].values[e, task, s] for name in ("n_correct", "n_total", "accuracy")}
+        else:
+            right, total = np.where(of_tasks[0][task] == "accuracy", block["sums"].values[e, task, s, :2].T, 0).astype(
+                int
+            )
+            cells = {"measure": of_tasks[0][task], "unit": of_tasks[1][task], "n_correct": right, "n_total": total}
+            cells["score"] = block["score"].values[e, task, s]
+        yield pd.DataFrame({**where, **cells})
 
 
 def tables(run: Run) -> dict[str, pd.DataFrame]:
@@ -48,6 +61,10 @@ def tables(run: Run) -> dict[str, pd.DataFrame]:
     found = run.results
     scores = found[list(SCORES)].to_dataframe().reset_index()
     scores.insert(1, "step", found["evaluation_step"].values[scores["evaluation"]])
+    if len(run.measures) > 1:  # a row an evaluation, seed and measure: none is over several of them
+        parts = [part.results[list(SCORES)].to_dataframe().reset_index() for part in taken_apart(run)]
+        named = [part.assign(measure=one_line(of.name)) for part, of in zip(parts, run.measures, strict=True)]
+        scores = pd.concat([scores[["evaluation", "step", "seed"]].merge(part) for part in named], ignore_index=True)
     memory = found["memory"].to_series().rename("bytes").reset_index()
     time = found["seconds"].to_series().reset_index()
     for frame, column in ((memory, "part"), (time, "phase")):

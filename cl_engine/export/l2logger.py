@@ -13,6 +13,7 @@ import pandas as pd
 from cl_engine.analysis.names import one_line
 from cl_engine.analysis.scores.run_scores import learning_points
 from cl_engine.export import frames
+from cl_engine.results.measure_name import MeasureName
 from cl_engine.results.run import Run
 
 COLUMNS = [
@@ -25,13 +26,14 @@ COLUMNS = [
     "task_params",
     "exp_status",
     "timestamp",
-    "accuracy",
 ]
 Row = tuple[str, float]
 
 
 def export(run: Run, folder: Path) -> None:
     """Write ``seed-0/`` … into a folder, each a log of l2logger's format 1.1 with the metric ``accuracy``.
+
+    Of other measures it is called ``score``; l2metrics takes more to be better, so where less is, its sign is turned.
 
     An experience is a training block with a row for each test in the middle of learning it, or one for the test right after
     it; an evaluation is a test block with a row for each task tested. l2metrics knows a task by its name in small letters.
@@ -42,30 +44,32 @@ def export(run: Run, folder: Path) -> None:
         base.mkdir(parents=True)
         count = 0
         for number, (kind, rows) in enumerate(_blocks(run, int(seed), names)):
-            _write(base / "worker-0" / f"{number}-{kind}", number, kind, rows, count)
+            _write(base / "worker-0" / f"{number}-{kind}", number, kind, rows, count, _metric(run))
             count += len(rows)
         (base / "logger_info.json").write_text(
-            json.dumps({"metrics_columns": ["accuracy"], "log_format_version": "1.1"}, indent=2)
+            json.dumps({"metrics_columns": [_metric(run)], "log_format_version": "1.1"}, indent=2)
         )
         (base / "scenario_info.json").write_text(frames.about(run), encoding="utf-8")
 
 
 def _blocks(run: Run, seed: int, names: list[str]) -> Iterator[tuple[str, list[Row]]]:
     found, midway = run.results.sel(seed=seed), learning_points(run)
-    steps, tasks, values = found["evaluation_step"].values, found["experience_task"].values, found["score"].values
+    way = np.array([1 if measure.higher else -1 for measure in run.task_measures])
+    steps, tasks, values = found["evaluation_step"].values, found["experience_task"].values, way * found["score"].values
     for e in np.argsort(steps, kind="stable"):
         step = int(steps[e])
         if 0 <= step < len(tasks):
             task = int(tasks[step])
             after = values[e, task] if task < len(names) else np.nan
-            points = midway[step][seed].tolist() if step in midway else [after]
+            turned = way[task] if task < len(way) else 1
+            points = (turned * midway[step][seed]).tolist() if step in midway else [after]
             name = names[task] if task < len(names) else _name(task, "")  # never tested
             yield "train", [(name, float(value)) for value in points if np.isfinite(value)]
         tested = np.flatnonzero(np.isfinite(values[e]))
         yield "test", [(names[task], float(values[e, task])) for task in tested]
 
 
-def _write(folder: Path, number: int, kind: str, rows: list[Row], first: int) -> None:
+def _write(folder: Path, number: int, kind: str, rows: list[Row], first: int, metric: str) -> None:
     """Write one block; its rows are numbered over the whole lifetime, from ``first``."""
     folder.mkdir(parents=True)
     table = pd.DataFrame(
@@ -79,11 +83,15 @@ def _write(folder: Path, number: int, kind: str, rows: list[Row], first: int) ->
             "task_params": "{}",
             "exp_status": "complete",
             "timestamp": "19700101T000000.000000",  # the log does not say when each test was
-            "accuracy": [value for _, value in rows],
+            metric: [value for _, value in rows],
         },
-        columns=COLUMNS,
+        columns=[*COLUMNS, metric],
     )
     table.to_csv(folder / "data-log.tsv", sep="\t", index=False)
+
+
+def _metric(run: Run) -> str:
+    return "accuracy" if run.measures == [MeasureName("accuracy")] else "score"
 
 
 def _name(task: int, name: str) -> str:

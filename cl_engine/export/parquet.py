@@ -10,7 +10,9 @@ from cl_engine.results.run import Run
 
 
 def export(run: Run, folder: Path) -> None:
-    """Write ``accuracy.parquet``, ``scores.parquet``, … into a folder; what was run is in the metadata of each, as JSON.
+    """Write ``accuracy.parquet`` (of other measures ``score.parquet``), ``scores.parquet``, … into a folder.
+
+    What was run is in the metadata of each, as JSON.
 
     Raises:
         UsageError: if pyarrow is not installed.
@@ -20,7 +22,7 @@ def export(run: Run, folder: Path) -> None:
     writer = None
     for block in frames.accuracy(run):
         table = arrow.Table.from_pandas(block, preserve_index=False).replace_schema_metadata(metadata)
-        writer = writer or parquet.ParquetWriter(folder / "accuracy.parquet", table.schema)
+        writer = writer or parquet.ParquetWriter(folder / f"{frames.cells_name(run)}.parquet", table.schema)
         writer.write_table(table.cast(writer.schema))
     if writer is not None:
         writer.close()

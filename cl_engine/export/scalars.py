@@ -8,6 +8,7 @@ import numpy as np
 
 from cl_engine.analysis.names import one_line
 from cl_engine.metrics.catalogue import SCORES
+from cl_engine.results.of_measure import taken_apart
 from cl_engine.results.run import Run
 
 TASKS = 50  # most curves of single tasks, evenly spread: such tools draw a panel for each
@@ -16,17 +17,26 @@ TASKS = 50  # most curves of single tasks, evenly spread: such tools draw a pane
 def over_experiences(run: Run, seed: int) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield, for each evaluation of a seed after an experience, the number of experiences learned and what was measured.
 
-    Names are ``score/acc``, …, ``accuracy/<task>``, ``memory/<part>`` (bytes) and ``seconds/<phase>``.
+    Names are ``score/acc``, … (of several measures ``score/<measure>/acc``), ``accuracy/<task>`` (or its measure),
+    ``memory/<part>`` (bytes) and ``seconds/<phase>``.
     """
     found = run.results.sel(seed=seed)
     steps, names = found["evaluation_step"].values, [one_line(str(name)) for name in found["task_name"].values]
     tasks = np.unique(np.linspace(0, len(names) - 1, min(TASKS, len(names))).round().astype(int))
     values, memory, seconds = found["score"].values, found["memory"].values, found["seconds"].values
-    scores = {name: found[name].values for name in SCORES}
+    several = len(run.measures) > 1
+    scores = {
+        f"score/{f'{one_line(part.measures[0].name)}/' if several else ''}{name}": part.results[name]
+        .sel(seed=seed)
+        .values
+        for part in taken_apart(run)
+        for name in SCORES
+    }
+    measures = [one_line(measure.name) for measure in run.task_measures]
     for e in np.argsort(steps, kind="stable"):
         step = int(steps[e])
-        numbers = {f"score/{name}": column[e] for name, column in scores.items()}
-        numbers |= {f"accuracy/{task} {names[task]}": values[e, task] for task in tasks}
+        numbers = {name: column[e] for name, column in scores.items()}
+        numbers |= {f"{measures[task]}/{task} {names[task]}": values[e, task] for task in tasks}
         if 0 <= step < len(memory):
             numbers |= {
                 f"memory/{one_line(str(part))}": held

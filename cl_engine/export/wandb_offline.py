@@ -7,6 +7,7 @@ from pathlib import Path
 from cl_engine.analysis.names import one_line
 from cl_engine.export import scalars
 from cl_engine.export.needed import needed
+from cl_engine.results.of_measure import taken_apart
 from cl_engine.results.run import Run
 
 
@@ -33,10 +34,11 @@ def export(run: Run, folder: Path) -> None:
         try:
             for step, numbers in scalars.over_experiences(run, int(seed)):
                 started.log({**numbers, "experiences": step}, step=step)
-            final = run.final
-            if final is not None:
-                started.summary.update(
-                    {name: float(final[name].sel(seed=seed)) for name in ("acc", "bwt", "forgetting")}
-                )
+            parts = taken_apart(run)
+            for part in parts:
+                if (final := part.final) is not None:
+                    of = f"{one_line(part.measures[0].name)}/" if len(parts) > 1 else ""
+                    scores = {f"{of}{name}": float(final[name].sel(seed=seed)) for name in ("acc", "bwt", "forgetting")}
+                    started.summary.update(scores)
         finally:
             started.finish()

@@ -34,6 +34,8 @@ class Console:
         self.memory = 0
         self.bar: Progress | None = None
         self.task = TaskID(0)
+        self.met: set[int] = set()
+        self.row: dict[int, float] = {}  # the newest score of each task, mean over seeds
 
     def __call__(self, event: events.Event) -> None:
         """Take in an event."""
@@ -45,7 +47,14 @@ class Console:
                 self._show(event.step, f"learning {self.stream.name_of(event.task_id)}", 0.0)
             case events.Progress():
                 self._show(event.step, None, 0.9 * event.done)
+            case events.Evaluated() if not self.stream.only_accuracy:
+                self.row[event.task_id] = _mean(tuple(event.score))
+            case events.ScoresReused() if not self.stream.only_accuracy:
+                self.row |= {
+                    int(task): _mean(tuple(row)) for task, row in zip(event.task_ids, event.score, strict=True)
+                }
             case events.TaskLearned():
+                self.met.add(event.task_id)
                 self.memory = sum(event.memory.values())
                 self._show(event.step, "testing", 0.9)
             case events.Scored() if event.step >= 0:
@@ -93,6 +102,7 @@ class Console:
         acc, bwt = (_mean(values) for values in (event.acc, event.bwt))
         score = f"ACC {acc:.3f} BWT {bwt:+.3f}" if math.isfinite(acc) else ""
         score = score.replace(" BWT +nan", "").replace(" BWT nan", "")
+        score = score if self.stream.only_accuracy else self._by_measure()
         if self.bar is not None:
             self.bar.update(self.task, completed=event.step + 1, score=score)
         elif not self.quiet:
@@ -102,6 +112,13 @@ class Console:
             said = ", ".join(part for part in (score, f"memory {size(self.memory)}", rest) if part)
             line = f"{self.label}: {counted} {said}"
             self.terminal.print(Text(line), soft_wrap=True)
+
+    def _by_measure(self) -> str:
+        """Return the mean score of each measure over the tasks met that have been tested."""
+        found: dict[str, list[float]] = {}
+        for task in sorted(self.met & self.row.keys()):
+            found.setdefault(self.stream.target(task).measure.name, []).append(self.row[task])
+        return ", ".join(f"{name} {sum(held) / len(held):.3g}" for name, held in found.items())
 
     def _left(self, done: float) -> float | None:
         total = self.stream.n_steps

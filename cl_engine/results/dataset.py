@@ -21,20 +21,26 @@ from cl_engine.results.log_file import array, attributes_of, fault, opened, subg
 TEXTS = ("strategy", "scenario", "status", "run_id")
 # name: axes after that of runs, what stands where there is nothing, whether the last axis is that of seeds
 MATRICES: dict[str, tuple[tuple[str, ...], float, bool]] = {
+    "score": (("evaluation", "task", "seed"), np.nan, True),
     "accuracy": (("evaluation", "task", "seed"), np.nan, True),
     "n_correct": (("evaluation", "task", "seed"), 0, True),
     "n_total": (("evaluation", "task", "seed"), 0, True),
     "evaluation_step": (("evaluation",), -2, False),
     "experience_task": (("experience",), -1, False),
 }
+ACCURACY = ("accuracy", "n_correct", "n_total")  # which logs of other measures do not have
 
 
 @dataclass(frozen=True)
 class Found:
     """The part of a log that is read at once.
 
-    >>> Found(Path("log.h5"), {}, [0], {}, {"tasks": 3.0}, {}, {}).numbers["tasks"]
+    >>> Found(Path("log.h5"), {}, [0], {}, {"tasks": 3.0}, {}, {}, ["accuracy"], {}).numbers["tasks"]
     3.0
+
+    Attributes:
+        measures: what each task is measured by.
+        held: what each of `MATRICES` is called in the log; those that it does not have are not there.
     """
 
     path: Path
@@ -44,17 +50,20 @@ class Found:
     numbers: dict[str, float]
     options: dict[str, str]
     sizes: dict[str, int]
+    measures: list[str]
+    held: dict[str, str]
 
 
 def scanned(paths: Sequence[Path], without: Sequence[str] = (), strict: bool = False) -> xr.Dataset:
     """Return logs as one dataset, a run each along ``run``, their seeds along ``seed``.
 
     Variables over run and seed are the scores at the last test of all tasks met (``acc``, ``bwt``, ``fwt``,
-    ``forgetting``); over run, ``experiences``, ``tasks``, ``memory`` (bytes a seed holds at the end) and ``seconds`` (all
-    seeds together). ``accuracy``, ``n_correct``, ``n_total`` (run × evaluation × task × seed), ``evaluation_step`` and
-    ``experience_task`` are read when they are asked for, of the runs that are asked for: shorter runs are filled with NaN,
-    0, 0, −2 and −1. Coordinates of ``run`` are ``strategy``, ``scenario``, ``status``, ``run_id``, ``path``, and every
-    option that is not the same in all runs (``train.lr``); `grid` makes dimensions of them.
+    ``forgetting``; NaN where tasks are measured by several things); over run, ``experiences``, ``tasks``, ``memory`` (bytes a
+    seed holds at the end) and ``seconds`` (all seeds together); over run and task ``task_measure``. ``score``, ``accuracy``,
+    ``n_correct``, ``n_total`` (run × evaluation × task × seed), ``evaluation_step`` and ``experience_task`` are read when they
+    are asked for, of the runs that are asked for: shorter runs, and of accuracy and its counts those of other measures, are
+    filled with NaN, NaN, 0, 0, −2 and −1. Coordinates of ``run`` are ``strategy``, ``scenario``, ``status``, ``run_id``,
+    ``path``, and every option that is not the same in all runs (``train.lr``); `grid` makes dimensions of them.
 
     Args:
         paths: the logs.
@@ -94,6 +103,10 @@ def scanned(paths: Sequence[Path], without: Sequence[str] = (), strict: bool = F
         data[name] = ("run", np.array([run.numbers[name] for run in found]))
     for name, (axes, fill, by_seed) in MATRICES.items():
         data[name] = _matrix(found, name, axes, fill, len(seeds), columns if by_seed else None)
+    texts = np.full((len(found), max(len(run.measures) for run in found)), "", dtype=object)
+    for row, run in zip(texts, found, strict=True):
+        row[: len(run.measures)] = run.measures
+    data["task_measure"] = (("run", "task"), texts)
     options = _differing([run.options for run in found])
     coordinates: dict[Hashable, Any] = {"seed": seeds, **{key: ("run", values) for key, values in options.items()}}
     for name in TEXTS:
@@ -155,15 +168,23 @@ def _scanned(path: Path) -> Found:
         results = subgroup(file, "results")
         seeds = [int(seed) for seed in array(results, "seed")]
         acc, memory, seconds = (array(results, name) for name in ("acc", "memory", "seconds"))
-        row = _last_measured(acc)
+        held = {name: name for name in MATRICES if name in results or name not in ("score", *ACCURACY)}
+        held |= {"score": held.get("score", "accuracy")}  # before format 2.0
+        shapes = {name: member(results, found).shape for name, found in held.items()}
+        tasks = shapes["score"][1] if len(shapes["score"]) > 1 else 0
+        measures = list(map(str, array(results, "task_measure"))) if "task_measure" in results else ["accuracy"] * tasks
+        row = _last_measured(acc) if len(set(measures)) < 2 else None
         scores = {"acc": acc[row]} if row is not None else dict.fromkeys(SCORES, np.full(len(seeds), np.nan))
         for name in SCORES:
             if name not in scores:
                 scores[name] = array(results, name, row)
-        shapes = {name: member(results, name).shape for name in MATRICES}
-        evaluations, tasks, _ = shapes["accuracy"]
-        sizes = {"evaluation": evaluations, "experience": len(memory), "task": tasks, "seed": len(seeds)}
-        fitting = all(shapes[name] == tuple(sizes[axis] for axis in axes) for name, (axes, *_) in MATRICES.items())
+        sizes = {
+            "evaluation": shapes["score"][0] if shapes["score"] else 0,
+            "experience": len(memory),
+            "task": tasks,
+            "seed": len(seeds),
+        }
+        fitting = all(shapes[name] == tuple(sizes[axis] for axis in MATRICES[name][0]) for name in held)
         if not fitting or any(len(values) != len(seeds) for values in scores.values()):
             raise UsageError(f"{path} is damaged: its arrays do not fit each other")
         environment = subgroup(file, "environment")
@@ -174,7 +195,7 @@ def _scanned(path: Path) -> Found:
         "memory": float(memory[-1].sum()) if len(memory) else float("nan"),
         "seconds": float(np.nansum(seconds)),
     }
-    return Found(path, texts, seeds, scores, numbers, _options(str(text)), sizes)
+    return Found(path, texts, seeds, scores, numbers, _options(str(text)), sizes, measures, held)
 
 
 def _last_measured(acc: np.ndarray) -> int | None:
@@ -194,7 +215,19 @@ def _options(text: str) -> dict[str, str]:
 
 def _differing(options: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
     """Return the options that are not the same in all runs, empty where a run has none of that name."""
-    taken = {"seed", "path", "run", *TEXTS, *SCORES, *MATRICES, "experiences", "tasks", "memory", "seconds"}
+    taken = {
+        "seed",
+        "path",
+        "run",
+        "task_measure",
+        *TEXTS,
+        *SCORES,
+        *MATRICES,
+        "experiences",
+        "tasks",
+        "memory",
+        "seconds",
+    }
     found = {}
     for key in dict.fromkeys(key for of_run in options for key in of_run):
         values = np.array([of_run.get(key, "") for of_run in options], dtype=object)
@@ -210,6 +243,11 @@ def _matrix(
     shape = tuple(int(size) for size in np.max(shapes, axis=0))
     if columns is not None:
         shape = (*shape[:-1], seeds)
-    places = [Place(run.path, run.texts["run_id"], name, own, fill) for run, own in zip(found, shapes, strict=True)]
-    dtype = np.dtype("f4" if name == "accuracy" else "i4")
+    places = [
+        Place(
+            run.path, run.texts["run_id"], run.held.get(name, name), own if name in run.held else (0,) * len(axes), fill
+        )
+        for run, own in zip(found, shapes, strict=True)
+    ]
+    dtype = np.dtype("f4" if name in ("accuracy", "score") else "i4")
     return xr.Variable(("run", *axes), lazily(ManyRuns(places, shape, dtype, columns)))

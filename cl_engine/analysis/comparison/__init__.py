@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cl_engine.analysis.comparison.compare import ALPHA, Comparison, compared
+    from cl_engine.analysis.comparison.compare import Comparison, compared, comparisons
+    from cl_engine.analysis.comparison.seeds import ALPHA
 
-__all__ = ["ALPHA", "Comparison", "compared"]
+__all__ = ["ALPHA", "Comparison", "compared", "comparisons"]
 
 
 def __getattr__(name: str) -> Any:

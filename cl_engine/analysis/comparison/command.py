@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import numpy as np
+from matplotlib.figure import Figure
 
-from cl_engine.analysis.comparison.compare import Comparison, compared
+from cl_engine.analysis.comparison.compare import Comparison, comparisons
 from cl_engine.analysis.comparison.plots import critical_difference, pareto
 from cl_engine.analysis.comparison.tables import written
 from cl_engine.analysis.discovery import find_runs
 from cl_engine.analysis.plots.style import FORMATS, rendered
+from cl_engine.analysis.scores.measures import measure
 from cl_engine.core.files import put
 from cl_engine.errors import UsageError
 from cl_engine.results.run import Run
@@ -23,6 +26,7 @@ MEASURED_WITH = {
     ("lca", "curve_area"): "agenda.curve_batches or agenda.curve_epochs",
     ("min_acc", "wc_acc", "windowed_forgetting", "windowed_plasticity"): "agenda.curve_tasks",
     ("transfer", "transfer_last", "relative_performance", "sample_efficiency"): "the run `independent` beside them",
+    ("delta_m",): "the run `independent` beside them, where that scores 0 on no task",
     ("intransigence",): "the run `joint` beside them",
 }
 
@@ -35,19 +39,19 @@ def compare_in_terminal(places: Sequence[str], by: str, kind: str, output: Path 
     Raises:
         UsageError: if no log can be read, none has the score to compare by, or a file cannot be written.
     """
-    comparison = compared(readable(places)[0], by)
-    if not any(np.isfinite(group.values[by]).any() for group in comparison.groups):
+    found = comparisons(readable(places)[0], by)
+    if not any(np.isfinite(group.values[by]).any() for comparison in found for group in comparison.groups):
         need = next((option for names, option in MEASURED_WITH.items() if by in names), "")
         hint = f"; it is measured in runs with {need}" if need else ""
-        raise UsageError(f"--by {by}: none of these runs has measured {comparison.by.title}{hint}")
-    text = written(comparison, kind)
+        raise UsageError(f"--by {by}: none of these runs has measured {measure(by).title}{hint}")
+    text = written(found, kind)
     if output is None:
         click.echo(text, nl=False)
     else:
         put(output, text.encode())
         click.echo(f"comparison: {output}")
     if pictures is not None:
-        for path in save_comparison_pictures(comparison, pictures):
+        for path in save_comparison_pictures(found, pictures):
             click.echo(f"picture: {path}", err=True)
 
 
@@ -63,17 +67,22 @@ def readable(places: Sequence[str]) -> tuple[list[Run], list[str]]:
     return runs, refused
 
 
-def save_comparison_pictures(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write the critical-difference diagram and the fronts, as far as there are any, as SVG, PNG and PDF.
+def save_comparison_pictures(comparisons: Sequence[Comparison], folder: Path) -> list[Path]:
+    """Write critical-difference diagrams and fronts, as far as there are any, as SVG, PNG and PDF.
+
+    Of several comparisons their names end with what tasks are measured by.
 
     Raises:
         UsageError: if the folder cannot be written to.
     """
-    drawn = {
-        f"critical-difference-{comparison.by.name}": critical_difference(comparison),
-        "front-memory": pareto(comparison, "memory"),
-        "front-time": pareto(comparison, "seconds"),
-    }
+    drawn: dict[str, Figure | None] = {}
+    for each in comparisons:
+        of = f"-{re.sub(r'[^A-Za-z0-9_]+', '-', each.of.name)}" if each.of and len(comparisons) > 1 else ""
+        drawn |= {
+            f"critical-difference-{each.by.name}{of}": critical_difference(each),
+            f"front-memory{of}": pareto(each, "memory"),
+            f"front-time{of}": pareto(each, "seconds"),
+        }
     written_to = []
     for name, fig in drawn.items():
         for kind in FORMATS if fig is not None else ():

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cl_engine.analysis.comparison.seeds import ALPHA, needed, of_seeds
 from cl_engine.analysis.scores.groups import RunGroup, groups_of
-from cl_engine.analysis.scores.measures import Measure, measure
+from cl_engine.analysis.scores.measures import OF_WHOLE_RUNS, Measure, measure, of_scores
 from cl_engine.analysis.scores.statistics import (
-    FEW,
     Ranking,
     bootstrap,
     front,
@@ -25,9 +25,10 @@ from cl_engine.analysis.scores.statistics import (
     stratified_bootstrap,
 )
 from cl_engine.errors import UsageError
+from cl_engine.results.measure_name import MeasureName
+from cl_engine.results.of_measure import of_each_measure
 from cl_engine.results.run import Run
 
-ALPHA = 0.05
 COSTS = ("memory", "seconds")
 
 
@@ -45,10 +46,12 @@ class Comparison:
 
     Attributes:
         by: the measure they are compared by.
+        of: what the tasks are measured by; None: by several things, of which a comparison by Δm or a cost tells.
+        gain: what fronts are drawn by: ACC, or Δm across measures.
         cases: each method on each stream, with its values by seed.
         table: a row a case: ``stream``, ``method``, ``strategy``, ``n`` (seeds), ``mean``, ``low``, ``high`` (95 %
             percentile bootstrap over seeds), ``best`` (of its stream), ``memory`` (bytes a seed), ``seconds`` (a seed),
-            ``memory_front``, ``time_front`` (not dominated in ACC and that cost), ``status``, ``experiences``.
+            ``memory_front``, ``time_front`` (not dominated in ``gain`` and that cost), ``status``, ``experiences``.
         pairs: a row for each two methods on a stream: ``stream``, ``one``, ``other``, ``n`` (seeds both have),
             ``difference`` (one less other) with ``low`` and ``high``, ``p`` (exact signed-rank test over seeds),
             ``p_holm`` (corrected over the pairs of the stream), ``smallest`` (the smallest p possible), ``significant``.
@@ -59,6 +62,8 @@ class Comparison:
     """
 
     by: Measure
+    of: MeasureName | None
+    gain: Measure
     groups: tuple[RunGroup, ...]
     table: pd.DataFrame
     pairs: pd.DataFrame
@@ -77,6 +82,19 @@ class Comparison:
         return list(dict.fromkeys(case.method for case in self.groups))
 
 
+def comparisons(runs: Sequence[Run], by: str = "acc") -> list[Comparison]:
+    """Compare runs by a measure, those of each thing that tasks are measured by on their own: only like is held against like.
+
+    By Δm and by costs, which are of whole runs, there is one comparison.
+
+    Raises:
+        UsageError: as `compared`.
+    """
+    if by in OF_WHOLE_RUNS or not runs:
+        return [compared(runs, by)]
+    return [compared(parts, by) for parts in of_each_measure(runs).values()]
+
+
 def compared(runs: Sequence[Run], by: str = "acc") -> Comparison:
     """Compare runs by a measure (`cl_engine.analysis.scores.measures`).
 
@@ -84,12 +102,17 @@ def compared(runs: Sequence[Run], by: str = "acc") -> Comparison:
     its stream is in the table, and takes no part in tests, ranks and fronts.
 
     Raises:
-        UsageError: if there are no runs, or no such measure.
+        UsageError: if there are no runs, no such measure, or the tasks' scores are of several kinds (`comparisons`).
     """
     if not runs:
         raise UsageError("a comparison needs at least one run")
-    asked = measure(by)
-    groups, said = groups_of(runs, list(dict.fromkeys(("acc", by, *COSTS))))
+    asked, kinds = measure(by), list(dict.fromkeys(kind for run in runs for kind in run.measures))
+    if len(kinds) > 1 and by not in OF_WHOLE_RUNS:
+        named = ", ".join(kind.name for kind in kinds)
+        raise UsageError(f"{asked.title} over tasks measured by {named} means nothing: compare each of them on its own")
+    of = kinds[0] if len(kinds) == 1 else None
+    asked, gain = (of_scores(asked, of), of_scores(measure("acc"), of)) if of else (asked, measure("delta_m"))
+    groups, said = groups_of(runs, list(dict.fromkeys((gain.name, by, *COSTS))))
     if not groups:
         raise UsageError(f"no run can be compared; {said[0]}")
     groups = _sorted(groups, asked)
@@ -107,18 +130,20 @@ def compared(runs: Sequence[Run], by: str = "acc") -> Comparison:
     undefined = [f"{case.stream}, {case.method}" for case in groups if not np.isfinite(case.values[by]).all()]
     if undefined:
         said.append(f"{asked.title} is undefined for: {'; '.join(undefined)}")
-    table = _table(groups, level, asked)
+    table = _table(groups, level, asked, gain)
     pairs = _pairs(level, asked)
     ranking, of_ranks = _ranking(level, asked)
     overall = _overall(level, asked, ranking)
     return Comparison(
         by=asked,
+        of=of,
+        gain=gain,
         groups=tuple(groups),
         table=table,
         pairs=pairs,
         overall=overall,
         ranking=ranking,
-        remarks=(*said, *_of_seeds(groups, pairs), *of_ranks),
+        remarks=(*said, *of_seeds(groups, pairs), *of_ranks),
     )
 
 
@@ -134,7 +159,7 @@ def _sorted(groups: Sequence[RunGroup], by: Measure) -> list[RunGroup]:
     )
 
 
-def _table(groups: Sequence[RunGroup], level: Sequence[RunGroup], by: Measure) -> pd.DataFrame:
+def _table(groups: Sequence[RunGroup], level: Sequence[RunGroup], by: Measure, gain: Measure) -> pd.DataFrame:
     rows = []
     for case in groups:
         low, high = bootstrap(case.values[by.name])
@@ -163,9 +188,9 @@ def _table(groups: Sequence[RunGroup], level: Sequence[RunGroup], by: Measure) -
         means = table.loc[rows_of, "mean"].round(12)
         best = means.max() if by.higher else means.min()
         table.loc[rows_of, "best"] = (means == best).to_numpy()
-        accuracy = np.array([groups[k].values["acc"].mean() for k in rows_of])
+        gained = np.array([groups[k].values[gain.name].mean() for k in rows_of]) * (1 if gain.higher else -1)
         for cost, column in zip(COSTS, ("memory_front", "time_front"), strict=True):
-            table.loc[rows_of, column] = front(accuracy, table.loc[rows_of, cost].to_numpy())
+            table.loc[rows_of, column] = front(gained, table.loc[rows_of, cost].to_numpy())
     return table
 
 
@@ -220,7 +245,7 @@ def _ranking(level: Sequence[RunGroup], by: Measure) -> tuple[Ranking | None, li
     if least * asked >= ALPHA:
         said.append(
             f"over {len(whole)} streams the signed-rank test cannot go below p = {least:.4g}, times {asked} pairs by Holm: "
-            f"no difference between methods can be significant; {_needed(asked)} streams could show one"
+            f"no difference between methods can be significant; {needed(asked)} streams could show one"
         )
     return ranking, said
 
@@ -245,36 +270,3 @@ def _wide(level: Sequence[RunGroup], by: Measure) -> pd.DataFrame:
     rows = pd.DataFrame([(case.stream, case.method, case.values[by.name].mean()) for case in level])
     wide = rows.pivot(index=0, columns=1, values=2)
     return wide.loc[list(dict.fromkeys(rows[0])), list(dict.fromkeys(rows[1]))]
-
-
-def _of_seeds(groups: Sequence[RunGroup], pairs: pd.DataFrame) -> list[str]:
-    """Say where seeds are too few for an interval or a test."""
-    said = []
-    few = sorted({len(case.seeds) for case in groups if 1 < len(case.seeds) < FEW})
-    if few:
-        said.append(
-            f"a bootstrap over {' or '.join(map(str, few))} seeds is too narrow to be a 95 % interval: read it as the spread"
-        )
-    if any(len(case.seeds) == 1 for case in groups):
-        said.append("where there is one seed only, there is no interval and no test")
-    least = {}
-    for _, rows in pairs.groupby("stream", sort=False):
-        tested = rows[rows["p"].notna()]  # Holm counts no other
-        held = tested[tested["n"] > 1]
-        if len(held) and float(held["smallest"].min()) * len(tested) >= ALPHA:
-            least[int(held["n"].max()), len(tested)] = float(held["smallest"].min())
-    for (n, asked), p in sorted(least.items()):
-        times = f", times {asked} pairs by Holm" if asked > 1 else ""
-        said.append(
-            f"with {n} seeds the exact signed-rank test cannot go below p = {p:.4g}{times}: no difference can be "
-            f"significant at 5 %, however large; {_needed(asked)} seeds could show one"
-        )
-    return said
-
-
-def _needed(pairs: int) -> int:
-    """Return how many seeds or streams the signed-rank test needs to be able to go below 5 % after correction."""
-    n = 1
-    while smallest_p(n) * pairs >= ALPHA:
-        n += 1
-    return n

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from cl_engine.analysis.comparison.compare import ALPHA, Comparison
+from cl_engine.analysis.comparison.compare import Comparison
+from cl_engine.analysis.comparison.seeds import ALPHA
 from cl_engine.analysis.plots.style import LETTERS, PALE, colour, mark, plain, styled
 from cl_engine.analysis.scores.statistics import bootstrap, front
 from cl_engine.core.text import duration, size
@@ -77,7 +78,7 @@ def critical_difference(comparison: Comparison) -> Figure | None:
 
 @styled
 def pareto(comparison: Comparison, cost: str = "memory") -> Figure | None:
-    """Return accuracy against ``memory`` (bytes a seed) or ``seconds`` (a seed), a panel a stream, with the front as a line.
+    """Return ACC, or Δm, against ``memory`` (bytes a seed) or ``seconds`` (a seed), a panel a stream, with the front as a line.
 
     Lines are 95 % bootstrap intervals of ACC over seeds. Of more than nine streams it is the mean over those that all
     methods have. None if nothing has been measured.
@@ -96,7 +97,7 @@ def pareto(comparison: Comparison, cost: str = "memory") -> Figure | None:
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     for axes in grid[:, 0]:
-        axes.set_ylabel("ACC")
+        axes.set_ylabel(comparison.gain.title)
     for at, axes in enumerate(list(grid.flat)[: len(panels)]):
         if at + columns >= len(panels):
             axes.set_xlabel("memory a seed holds" if cost == "memory" else "time of a seed")
@@ -109,14 +110,15 @@ def pareto(comparison: Comparison, cost: str = "memory") -> Figure | None:
     across = min(4, len(shown), room)
     fig.set_figheight(fig.get_figheight() + 0.19 * math.ceil(len(shown) / across))
     fig.legend(handles=handles, loc="outside lower center", ncols=across)
+    what = "Accuracy" if comparison.gain.title == "ACC" else comparison.gain.title
     fig.suptitle(
-        f"Accuracy against {'memory' if cost == 'memory' else 'time'}, {_seeds(comparison)}; filled: on the front",
+        f"{what} against {'memory' if cost == 'memory' else 'time'}, {_seeds(comparison)}; filled: on the front",
         weight="bold",
     )
     return fig
 
 
-Point = tuple[str, float, float, float, float, bool]  # method, cost, ACC, its interval, on the front
+Point = tuple[str, float, float, float, float, bool]  # method, cost, ACC or Δm, its interval, on the front
 
 
 def _panels(comparison: Comparison, cost: str) -> dict[str, list[Point]]:
@@ -125,10 +127,10 @@ def _panels(comparison: Comparison, cost: str) -> dict[str, list[Point]]:
     furthest = comparison.table.groupby("stream")["experiences"].max()
     flag = "memory_front" if cost == "memory" else "time_front"
     for case, on_front in zip(comparison.groups, comparison.table[flag], strict=True):
-        accuracy, spent = float(case.values["acc"].mean()), float(case.values[cost].mean())
-        if math.isfinite(accuracy) and math.isfinite(spent):
-            low, high = bootstrap(case.values["acc"])
-            point = (case.method, spent, accuracy, low, high, bool(on_front))
+        gained, spent = float(case.values[comparison.gain.name].mean()), float(case.values[cost].mean())
+        if math.isfinite(gained) and math.isfinite(spent):
+            low, high = bootstrap(case.values[comparison.gain.name])
+            point = (case.method, spent, gained, low, high, bool(on_front))
             held.setdefault(case.stream, []).append(point)
             if case.experiences == furthest[case.stream]:
                 level.setdefault(case.stream, []).append(point)
@@ -140,7 +142,8 @@ def _panels(comparison: Comparison, cost: str) -> dict[str, list[Point]]:
     if not means:
         return {}
     names = [name for name in comparison.methods if name in means]
-    best = front(np.array([means[name][1] for name in names]), np.array([means[name][0] for name in names]))
+    way = 1 if comparison.gain.higher else -1
+    best = front(way * np.array([means[name][1] for name in names]), np.array([means[name][0] for name in names]))
     points: list[Point] = []
     for name, on in zip(names, best, strict=True):
         spent, accuracy = map(float, means[name])

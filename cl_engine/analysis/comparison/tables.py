@@ -15,56 +15,68 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cl_engine.analysis.comparison.compare import ALPHA, Comparison
+from cl_engine.analysis.comparison.compare import Comparison
+from cl_engine.analysis.comparison.rows import legend, of_pairs, over_streams, people, remarks_of, said_of_ranking, told
 from cl_engine.analysis.names import one_line
-from cl_engine.core.text import UNDEFINED, cell, duration, number, size
+from cl_engine.core.text import cell
 from cl_engine.errors import unknown
+from cl_engine.results.measure_name import MeasureName
 
 TERMINAL_WIDTH = 110  # where the output is no terminal
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 
 
-def written(comparison: Comparison, kind: str = "terminal") -> str:
+def written(comparison: Comparison | Sequence[Comparison], kind: str = "terminal") -> str:
     """Return a comparison as text of a kind: ``terminal``, ``csv``, ``latex``, ``markdown`` or ``json``.
+
+    Of several, one for each thing that tasks are measured by, the tables stand below each other; CSV has a column that names
+    the measure, JSON a list.
 
     Raises:
         UsageError: if there is no such kind.
     """
     if kind not in KINDS:
         raise unknown("format", kind, KINDS)
-    return KINDS[kind](comparison)
+    return KINDS[kind]([comparison] if isinstance(comparison, Comparison) else list(comparison))
 
 
-def terminal(comparison: Comparison) -> str:
+def terminal(comparisons: Sequence[Comparison]) -> str:
     """Return tables a stream, then pairs that differ, ranks and remarks; with colours where it is a terminal."""
     console = Console(highlight=False)
     width = console.width if console.is_terminal else max(TERMINAL_WIDTH, console.width)
     out = Console(highlight=False, file=io.StringIO(), width=width, force_terminal=console.is_terminal)
-    rows = _people(comparison)
-    for stream in comparison.streams:
-        out.print(_text(stream, "bold"))
-        held = rows[rows["stream"] == stream].drop(columns="stream")
-        out.print(_rich(held, comparison.table.loc[held.index, "best"].tolist()))
-        for sentence in _of_pairs(comparison, stream):
-            out.print(_text(sentence))
-        out.print()
-    if len(comparison.overall):
-        out.print(_text(f"over {len(comparison.streams)} streams", "bold"))
-        out.print(_rich(_over_streams(comparison), [False] * len(comparison.overall)))
-        for sentence in said_of_ranking(comparison):
-            out.print(_text(sentence))
-        out.print()
-    for remark in comparison.remarks:
+    for comparison in comparisons:
+        rows = people(comparison)
+        for stream in comparison.streams:
+            out.print(_text(stream, "bold"))
+            held = rows[rows["stream"] == stream].drop(columns="stream")
+            out.print(_rich(held, comparison.table.loc[held.index, "best"].tolist()))
+            for sentence in of_pairs(comparison, stream):
+                out.print(_text(sentence))
+            out.print()
+        if len(comparison.overall):
+            out.print(_text(f"over {len(comparison.streams)} streams", "bold"))
+            out.print(_rich(over_streams(comparison), [False] * len(comparison.overall)))
+            for sentence in said_of_ranking(comparison):
+                out.print(_text(sentence))
+            out.print()
+    for remark in remarks_of(comparisons):
         out.print(_text(f"note: {remark}"))
-    out.print(_text(legend(comparison), "dim"))
+    out.print(_text(legend(comparisons), "dim"))
     file = out.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
 
 
-def csv(comparison: Comparison) -> str:
-    """Return a row a case with all its numbers; texts that a spreadsheet would run as a formula begin with ``'``."""
-    table = comparison.table.copy()
+def csv(comparisons: Sequence[Comparison]) -> str:
+    """Return a row a case with all its numbers; texts that a spreadsheet would run as a formula begin with ``'``.
+
+    What the tasks are measured by is a column ``measure``, where it is not always accuracy.
+    """
+    named = any(each.of != MeasureName("accuracy") for each in comparisons)
+    table = pd.concat(
+        [each.table.assign(**{"measure": each.of.title if each.of else ""} if named else {}) for each in comparisons]
+    )
     for column in table.columns:
         if not pd.api.types.is_numeric_dtype(table[column]):
             table[column] = [cell(str(text)) for text in table[column]]
@@ -72,12 +84,20 @@ def csv(comparison: Comparison) -> str:
     return text
 
 
-def latex(comparison: Comparison) -> str:
+def latex(comparisons: Sequence[Comparison]) -> str:
     """Return booktabs tables, everything escaped: a row a case, the best of each stream bold, and the ranks below.
 
     They need ``\\usepackage{booktabs}``.
     """
-    rows, best = _people(comparison, between="--"), comparison.table["best"]
+    parts = [f"% {one_line(legend(comparisons))}"]
+    for each in comparisons:
+        parts += [*([""] if each is not comparisons[0] else []), *_in_latex(each)]
+    parts += [f"% {one_line(sentence)}" for sentence in told(comparisons)]
+    return "\n".join(parts) + "\n"
+
+
+def _in_latex(comparison: Comparison) -> list[str]:
+    rows, best = people(comparison, between="--"), comparison.table["best"]
     blank = rows["stream"].duplicated()
     rows["stream"] = rows["stream"].mask(blank, "")
     body = _latex(rows, best.tolist())
@@ -85,29 +105,37 @@ def latex(comparison: Comparison) -> str:
     start = lines.index(r"\midrule") + 1
     for at in sorted((start + k for k in np.flatnonzero(~blank.to_numpy()) if k), reverse=True):
         lines.insert(at, r"\midrule")
-    parts = [f"% {one_line(legend(comparison))}", *lines]
     if len(comparison.overall):
-        parts += ["", *_latex(_over_streams(comparison, "--"), [False] * len(comparison.overall)).splitlines()]
-    parts += [f"% {one_line(sentence)}" for sentence in (*said_of_ranking(comparison), *comparison.remarks)]
-    return "\n".join(parts) + "\n"
+        lines += ["", *_latex(over_streams(comparison, "--"), [False] * len(comparison.overall)).splitlines()]
+    return lines
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(comparisons: Sequence[Comparison]) -> str:
     """Return tables in GitHub's Markdown, the best of each stream bold, and the remarks as a list."""
-    best = comparison.table["best"].tolist()
-    parts = [_markdown(_people(comparison), best)]
-    if len(comparison.overall):
-        parts.append(_markdown(_over_streams(comparison), [False] * len(comparison.overall)))
-    said = [*said_of_ranking(comparison), *comparison.remarks, legend(comparison)]
+    parts = []
+    for each in comparisons:
+        parts.append(_markdown(people(each), each.table["best"].tolist()))
+        if len(each.overall):
+            parts.append(_markdown(over_streams(each), [False] * len(each.overall)))
+    said = [*told(comparisons), legend(comparisons)]
     parts.append("\n".join(f"- {_literal(sentence)}" for sentence in said))
     return "\n\n".join(parts) + "\n"
 
 
-def as_json(comparison: Comparison) -> str:
+def as_json(comparisons: Sequence[Comparison]) -> str:
     """Return all of it: values by seed, tests, ranks, remarks, and the files it was made from; NaN is ``null``."""
-    ranking = comparison.ranking
-    content = {
+    content = [_as_tree(each) for each in comparisons]
+    return (
+        json.dumps(_plain(content if len(content) > 1 else content[0]), indent=1, ensure_ascii=False, allow_nan=False)
+        + "\n"
+    )
+
+
+def _as_tree(comparison: Comparison) -> dict[str, Any]:
+    ranking, of = comparison.ranking, comparison.of
+    return {
         "by": comparison.by.name,
+        **({} if of == MeasureName("accuracy") else {"measure": vars(of) if of else None}),
         "cases": [
             {
                 **row,
@@ -133,96 +161,9 @@ def as_json(comparison: Comparison) -> str:
         },
         "remarks": list(comparison.remarks),
     }
-    return json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 KINDS = {"terminal": terminal, "csv": csv, "latex": latex, "markdown": markdown, "json": as_json}
-
-
-def _people(comparison: Comparison, between: str = "–") -> pd.DataFrame:
-    """Return the table as people read it, all cells text."""
-    rows = []
-    for row in comparison.table.to_dict("records"):
-        fronts = [name for name, held in (("memory", row["memory_front"]), ("time", row["time_front"])) if held]
-        rows.append(
-            {
-                "stream": row["stream"],
-                "method": row["method"],
-                "seeds": str(row["n"]),
-                comparison.by.title: _value(comparison, row["mean"]),
-                "95 % interval": spanned(comparison, row["low"], row["high"], between),
-                "memory": size(row["memory"]),
-                "time": duration(row["seconds"]),
-                "front": ", ".join(fronts),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _over_streams(comparison: Comparison, between: str = "–") -> pd.DataFrame:
-    ordered = comparison.overall.sort_values("rank", kind="stable", na_position="last")
-    rows = [
-        {
-            "method": row["method"],
-            "streams": str(row["streams"]),
-            comparison.by.title: _value(comparison, row["mean"]),
-            "95 % interval": spanned(comparison, row["low"], row["high"], between),
-            "average rank": number(row["rank"], 2),
-        }
-        for row in ordered.to_dict("records")
-    ]
-    return pd.DataFrame(rows)
-
-
-def _value(comparison: Comparison, value: float) -> str:
-    match comparison.by.unit:
-        case "byte":
-            return size(value)
-        case "s":
-            return duration(value)
-    large = math.isfinite(value) and abs(value) >= 1000
-    return f"{value:.3g}" if large else number(value, signed=comparison.by.signed)
-
-
-def spanned(comparison: Comparison, low: float, high: float, between: str = "–") -> str:
-    """Return an interval as people read it."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return UNDEFINED
-    return f"{_value(comparison, low)} {between} {_value(comparison, high)}"
-
-
-def _of_pairs(comparison: Comparison, stream: str) -> list[str]:
-    held = comparison.pairs[(comparison.pairs["stream"] == stream) & comparison.pairs["significant"].astype(bool)]
-    return [
-        f"{row['one']} and {row['other']} differ: {_value(comparison, row['difference'])} "
-        f"(p = {row['p_holm']:.3g}, Wilcoxon's signed ranks over {row['n']} seeds, Holm)"
-        for row in held.to_dict("records")
-    ]
-
-
-def said_of_ranking(comparison: Comparison) -> list[str]:
-    """Return what the tests over streams say, a sentence each."""
-    ranking = comparison.ranking
-    if ranking is None:
-        return []
-    said = []
-    if math.isfinite(ranking.friedman):
-        said.append(
-            f"Friedman's test that all methods are alike, over {ranking.streams} streams: p = {ranking.friedman:.3g}"
-        )
-    for (one, other), (_, p) in ranking.pairs.items():
-        if p < ALPHA:
-            said.append(f"{one} ranks before {other} (p = {p:.3g}, Wilcoxon's signed ranks over streams, Holm)")
-    return said
-
-
-def legend(comparison: Comparison) -> str:
-    """Return what the columns are."""
-    way = "higher" if comparison.by.higher else "lower"
-    return (
-        f"{comparison.by.title}: mean over seeds, {way} is better. Interval: percentile bootstrap over seeds. Memory: bytes a "
-        "seed holds at the end. Time: a seed's. Front: no other has at least its ACC for less of that."
-    )
 
 
 def _rich(rows: pd.DataFrame, best: Sequence[bool]) -> Table:
@@ -250,7 +191,7 @@ def _markdown(rows: pd.DataFrame, best: Sequence[bool]) -> str:
         return f"| {' | '.join(cells)} |"
 
     ruler = ["---" if column in ("stream", "method", "front") else "---:" for column in rows.columns]
-    lines = [line([str(column) for column in rows.columns]), line(ruler)]
+    lines = [line([_literal(str(column)) for column in rows.columns]), line(ruler)]
     for cells, bold in zip(rows.itertuples(index=False), best, strict=True):
         shown = [_literal(str(cell)) for cell in cells]
         strong = (list(rows.columns).index("method"), 3) if bold else ()

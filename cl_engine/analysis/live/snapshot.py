@@ -40,10 +40,13 @@ class Snapshot:
         seeds: how many.
         done: experiences learned; ``planned``: of how many, None if that cannot be known.
         tasks: the names of the tasks known so far.
-        row: accuracy on each task in the last test of all tasks met ``[T]``, NaN where not tested; ``row_step``: after which
+        row: score on each task in the last test of all tasks met ``[T]``, NaN where not tested; ``row_step``: after which
             experience.
-        acc, bwt, forgetting: by experience ``[done]``, NaN where not all tasks met were tested.
-        curve: test accuracy on the task learned last while it was learned, or its training loss; ``curve_of`` says which.
+        acc, bwt, forgetting: by experience ``[done]``, NaN where not all tasks met were tested, or where they are measured by
+            several things.
+        by_measure: the mean of ``row`` over the tasks learned, by what they are measured by.
+        less: of which measures less is better.
+        curve: test score on the task learned last while it was learned, or its training loss; ``curve_of`` says which.
         memory: bytes of one seed by part.
         events: what the strategy told of last: experience, kind, numbers.
         each: seconds that an experience takes now; NaN if unknown.
@@ -62,6 +65,8 @@ class Snapshot:
     acc: np.ndarray
     bwt: np.ndarray
     forgetting: np.ndarray
+    by_measure: dict[str, float]
+    less: frozenset[str]
     curve: np.ndarray
     curve_of: str
     memory: dict[str, int]
@@ -97,15 +102,19 @@ def snapshot(path: Path) -> Snapshot:
         options = json.loads(file["environment/experiment"][()].decode())["options"]
         done = len(found["experience"])
         steps = found["evaluation_step"][:]
+        measures, less = _measures(found)
         scores = {name: np.full(done, np.nan) for name in ("acc", "bwt", "forgetting")}
         there = (steps >= 0) & (steps < done)
-        for name, values in scores.items():
+        for name, values in scores.items() if len(set(measures)) < 2 else ():
             values[steps[there]] = found[name][:].mean(axis=1)[there]
-        whole = np.flatnonzero(there & np.isfinite(found["acc"][:]).any(axis=1))
-        row = found["score"][whole[-1]].mean(axis=1) if len(whole) else np.full(len(found["task"]), np.nan)
+        met = set(found["experience_task"][:].tolist())
+        whole = np.flatnonzero(there & _of_all(found, steps, len(set(measures)) > 1))
+        r = found["score" if "score" in found else "accuracy"]
+        row = r[whole[-1]].mean(axis=1) if len(whole) else np.full(len(found["task"]), np.nan)
+        learned = [task for task in range(len(row)) if task in met and np.isfinite(row[task])]
         seconds = np.nan_to_num(found["seconds"][-RECENT:]).sum(axis=1)
         saving = np.nan_to_num(found["seconds"][-RECENT:, -1]).max(initial=0.0)
-        curve, curve_of = _curve(file, done)
+        curve, curve_of = _curve(file, done, measures)
         return Snapshot(
             name=one_line(f"{attributes['scenario']}, {attributes['strategy']}"),
             status=one_line(attributes["status"]),
@@ -116,6 +125,11 @@ def snapshot(path: Path) -> Snapshot:
             row=np.asarray(row, dtype=float),
             row_step=int(steps[whole[-1]]) if len(whole) else -1,
             **scores,
+            by_measure={
+                name: float(np.mean([row[task] for task in learned if measures[task] == name]))
+                for name in dict.fromkeys(measures[task] for task in learned)
+            },
+            less=less,
             curve=curve,
             curve_of=curve_of,
             memory=_memory(found),
@@ -126,6 +140,23 @@ def snapshot(path: Path) -> Snapshot:
             ),
             updated=_when(attributes.get("updated", "")),
         )
+
+
+def _measures(found: h5py.Group) -> tuple[list[str], frozenset[str]]:
+    """Return what each task is measured by, and of which of these less is better."""
+    if "task_measure" not in found:  # before format 2.0
+        return ["accuracy"] * len(found["task"]), frozenset()
+    names = [one_line(name.decode(errors="replace")) for name in found["task_measure"][:]]
+    return names, frozenset(name for name, way in zip(names, found["task_direction"][:], strict=True) if way < 0)
+
+
+def _of_all(found: h5py.Group, steps: np.ndarray, several: bool) -> np.ndarray:
+    """Return which evaluations tested all tasks met: those with an ACC, or of several measures as their own cells tell."""
+    if not several:
+        return np.asarray(np.isfinite(found["acc"][:]).any(axis=1))
+    tested, tasks = np.isfinite(found["score"][:]).any(axis=2), found["experience_task"][:]
+    met = [tasks[: step + 1][tasks[: step + 1] < tested.shape[1]] for step in steps.tolist()]
+    return np.array([bool(len(own) and row[own].all()) for row, own in zip(tested, met, strict=True)], dtype=bool)
 
 
 def _planned(options: Mapping[str, Any], done: int, tasks: int, status: str) -> int | None:
@@ -143,19 +174,27 @@ def _planned(options: Mapping[str, Any], done: int, tasks: int, status: str) -> 
     return planned if planned >= done else None
 
 
-def _curve(file: h5py.File, done: int) -> tuple[np.ndarray, str]:
+def _curve(file: h5py.File, done: int, measures: list[str]) -> tuple[np.ndarray, str]:
     """Return how the last experience was learned, by points, and what the numbers are."""
-    for table, counted, label in (("curves", "batch", "test accuracy"), ("epochs", "epoch", "training loss")):
+    for table, counted in (("curves", "batch"), ("epochs", "epoch")):
         tail = _tail(file[table])
         if not len(tail["step"]):
             continue
         last = tail["step"] == min(int(tail["step"].max()), done - 1)
-        values = tail["n_correct"] / np.maximum(tail["n_total"], 1) if table == "curves" else tail["loss"]
+        values = _scores(tail) if table == "curves" else tail["loss"]
         points = tail[counted][last] if table == "curves" else tail["fit"][last] * 10**6 + tail[counted][last]
         if len(points) and np.unique(points).size > 1:
             means = [float(values[last][points == point].mean()) for point in np.unique(points)]
+            task = int(tail["task"][last][0])
+            score = measures[task] if task < len(measures) else "score"
+            label = f"test {score}" if table == "curves" else "training loss"
             return np.array(means), f"{label} while learning experience {int(tail['step'][last][0])}"
     return np.empty(0), ""
+
+
+def _scores(tail: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the scores of tests; logs of before format 2.0 have their counts."""
+    return tail["score"] if "score" in tail else tail["n_correct"] / np.maximum(tail["n_total"], 1)
 
 
 def _memory(found: h5py.Group) -> dict[str, int]:

@@ -21,7 +21,7 @@ from cl_engine.results.log_file import LOG_NAME
 
 ATTEMPTS = 10  # times in a row that a file that is there may be unreadable: it may be about to be replaced
 BLOCKS = "▁▂▃▄▅▆▇█"
-WRITTEN = 12  # tasks whose accuracy is written as a number
+WRITTEN = 12  # tasks whose score is written as a number
 
 
 class Follower:
@@ -155,6 +155,7 @@ def _line(now: Snapshot, step: int) -> str:
     parts = [f"ACC {now.acc[step]:.3f}"] if np.isfinite(now.acc[step]) else []
     parts += [f"BWT {now.bwt[step]:+.3f}"] if np.isfinite(now.bwt[step]) else []
     if step + 1 == now.done:
+        parts += [_by_measure(now)] if len(now.by_measure) > 1 else []
         parts += [f"memory {size(sum(now.memory.values()))}"]
         parts += [f"{duration(round(now.left))} left"] if now.left > 0 else []
     return f"{now.name}: {counted} {', '.join(parts)}".rstrip()
@@ -169,16 +170,15 @@ def shown(now: Snapshot, width: int) -> Group:
     facts.add_row("done", _progress(now, room))
     last = now.done - 1
     if last >= 0:
-        scores = {"ACC": (now.acc, False), "BWT": (now.bwt, True), "forgetting": (now.forgetting, True)}
-        values = [(name, _newest(found), signed) for name, (found, signed) in scores.items()]
-        facts.add_row("scores", _text("   ".join(f"{name} {number(value, signed=s)}" for name, value, s in values)))
+        facts.add_row("scores", _text(_by_measure(now) if len(now.by_measure) > 1 else _scores(now)))
         accs = now.acc[np.isfinite(now.acc)]
         if len(accs) > 1:
-            facts.add_row("ACC", _spark(accs, room, 0.0, 1.0))
+            facts.add_row("ACC", _spark(accs, room, min(0.0, float(accs.min())), max(1.0, float(accs.max()))))
     if np.isfinite(now.row).any():
         facts.add_row("last row", _row(now, room))
     if len(now.curve):
-        low, high = (0.0, 1.0) if "accuracy" in now.curve_of else (0.0, float(now.curve.max()))
+        low = min(0.0, float(now.curve.min()))
+        high = 1.0 if "accuracy" in now.curve_of else float(now.curve.max())
         line = _spark(now.curve, min(room, 40), low, high)
         line.append(f"  {now.curve[0]:.3f} to {now.curve[-1]:.3f}: {now.curve_of}")
         facts.add_row("learning", line)
@@ -190,6 +190,18 @@ def shown(now: Snapshot, width: int) -> Group:
     head = _text(f"{plain(now.name, room)}, {now.seeds} seed{'s' if now.seeds != 1 else ''}: {now.status}", "bold")
     waiting = now.status == "running" and now.silence > now.patience
     return Group(head, facts, *([_text(_silence(now), "yellow")] if waiting else []))
+
+
+def _scores(now: Snapshot) -> str:
+    scores = {"ACC": (now.acc, False), "BWT": (now.bwt, True), "forgetting": (now.forgetting, True)}
+    values = [(name, _newest(found), signed) for name, (found, signed) in scores.items()]
+    return "   ".join(f"{name} {number(value, signed=signed)}" for name, value, signed in values)
+
+
+def _by_measure(now: Snapshot) -> str:
+    """Return the mean score of each measure over the tasks learned: one over all of them would mean nothing."""
+    less = " (less is better)"
+    return ", ".join(f"{name} {mean:.3g}{less if name in now.less else ''}" for name, mean in now.by_measure.items())
 
 
 def _progress(now: Snapshot, room: int) -> Text:
@@ -208,14 +220,18 @@ def _progress(now: Snapshot, room: int) -> Text:
 
 
 def _row(now: Snapshot, room: int) -> Text:
-    """Show the accuracy on each task: numbers of a few, blocks of many with the worst named."""
+    """Show the score on each task: numbers of a few, blocks of many with the worst named if one measure is all of theirs."""
     tested = np.flatnonzero(np.isfinite(now.row))
     if len(tested) <= WRITTEN:
         return _text("  ".join(f"{task}: {now.row[task]:.2f}" for task in tested) + f"   (after {now.row_step})")
-    text = _spark(now.row[tested], room, 0.0, 1.0)
-    worst = tested[np.argsort(now.row[tested], kind="stable")[:3]]
+    counted = _text(f"{len(tested)} tasks after {now.row_step}")
+    if len(now.by_measure) > 1:
+        return counted
+    scores = now.row[tested]
+    text = _spark(scores, room, min(0.0, float(scores.min())), max(1.0, float(scores.max())))
+    worst = tested[np.argsort(-scores if now.less else scores, kind="stable")[:3]]
     named = ", ".join(f"{task} {plain(now.tasks[task], 24)} {now.row[task]:.2f}" for task in worst)
-    return text + _text(f"\n{len(tested)} tasks after {now.row_step}; worst: {named}")
+    return text + _text("\n") + counted + _text(f"; worst: {named}")
 
 
 def _spark(values: np.ndarray, room: int, low: float, high: float) -> Text:

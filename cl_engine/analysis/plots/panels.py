@@ -58,6 +58,11 @@ class Panels:
                 axes.set_xlabel(x)
             if levels and spread(measure, _drawn(axes)) == (0.0, 1.0):
                 axes.set_ylim(0, 1.02)
+        ends = [axes.dataLim.intervalx for axes in self.of.values() if axes.lines]
+        if several and ends:  # all panels are over the same stretch
+            low, high = min(low for low, _ in ends), max(high for _, high in ends)
+            for axes in self.of.values():
+                axes.set_xlim(low - 0.05 * (high - low + 1), high + 0.05 * (high - low + 1))
         only = next(iter(self.of.values())) if len(self.of) == 1 else None
         what = "accuracy" if set(self.of) <= {ACCURACY} else "score"
         text = title.format(what)

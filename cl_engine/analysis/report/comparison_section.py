@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.figure import Figure
 
-from cl_engine.analysis.comparison.compare import Comparison, compared
+from cl_engine.analysis.comparison.compare import Comparison, comparisons
 from cl_engine.analysis.comparison.plots import critical_difference
-from cl_engine.analysis.comparison.tables import said_of_ranking, spanned
+from cl_engine.analysis.comparison.rows import remarks_of, said_of_ranking, spanned
 from cl_engine.analysis.report.tables import Cell, Table
 from cl_engine.core.text import number
 from cl_engine.results.run import Run
@@ -36,18 +36,22 @@ class Section:
 
 
 def section(runs: Sequence[Run]) -> Section | None:
-    """Return the section of a page that compares runs by ACC; None where there are not two methods."""
-    comparison = compared(runs)
-    if len(comparison.methods) < 2:
+    """Return the section of a page that compares runs by ACC, measure by measure; None where there are not two methods."""
+    found = [each for each in comparisons(runs) if len(each.methods) > 1]
+    if not found:
         return None
-    drawn = critical_difference(comparison)
     aid = "Left is better. Methods joined by a bar are not told apart by the test."
-    pairs, left_out = _pairs(comparison)
-    return Section(
-        tables=[*_overall(comparison), *pairs],
-        remarks=[*said_of_ranking(comparison), *left_out, *comparison.remarks],
-        pictures=[("critical-difference", aid, drawn)] if drawn is not None else [],
-    )
+    tables: list[Table] = []
+    said: list[str] = []
+    pictures = []
+    for each in found:
+        title = each.of.title if each.of and len(found) > 1 else ""
+        pairs, left_out = _pairs(each)
+        tables += [replace(table, title=title) for table in (*_overall(each), *pairs)]
+        said += [f"{title}: {sentence}" if title else sentence for sentence in (*said_of_ranking(each), *left_out)]
+        if (drawn := critical_difference(each)) is not None:
+            pictures.append((f"critical-difference{f' of {title}' if title else ''}", aid, drawn))
+    return Section(tables=tables, remarks=[*said, *remarks_of(found)], pictures=pictures)
 
 
 def _overall(comparison: Comparison) -> list[Table]:

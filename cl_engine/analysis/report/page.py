@@ -26,6 +26,8 @@ from cl_engine.analysis.scores.run_scores import summaries as summaries_of
 from cl_engine.core.files import put
 from cl_engine.core.text import clean, size
 from cl_engine.errors import UsageError
+from cl_engine.results.measure_name import MeasureName
+from cl_engine.results.of_measure import of_each_measure, taken_apart
 from cl_engine.results.run import Run
 
 PICTURED = 20  # runs that have pictures of their own; all are in tables, texts and the pictures of runs together
@@ -56,6 +58,7 @@ class _Page:
         self.letters: dict[str, str] = {}
         self.faults: list[str] = []  # sentences on what could not be shown
         self.groups: dict[str, tuple[list[str], list[Summary]]] = {}
+        self.parts: dict[str, dict[MeasureName, list[tuple[str, Summary]]]] = {}  # by what tasks are measured by
         for scenario in sorted({run.scenario for run in runs}):
             found, faults = summaries_of([run for run in runs if run.scenario == scenario])
             self.faults += (f"Not in this page: {sentence}" for sentence in faults)
@@ -64,10 +67,35 @@ class _Page:
             summaries = sorted(found, key=_rank)
             names = [plain(name, LONGEST) for name in names_of([summary.run for summary in summaries])]
             self.groups[scenario] = (names, summaries)
+            self.parts[scenario] = self._taken_apart(names, summaries)
         if not self.groups:
             raise UsageError(f"no run can be shown; {self.faults[0]}")
         self.runs = [summary.run for _, summaries in self.groups.values() for summary in summaries]
         self.pictured = {id(run) for run in self._chosen()}
+
+    def _taken_apart(
+        self, names: Sequence[str], summaries: Sequence[Summary]
+    ) -> dict[MeasureName, list[tuple[str, Summary]]]:
+        """Return runs by what their tasks are measured by; those of several measures are among those of each."""
+        found: dict[MeasureName, list[tuple[str, Summary]]] = {}
+        if all(len(summary.run.measures) == 1 for summary in summaries):
+            for name, summary in zip(names, summaries, strict=True):
+                found.setdefault(summary.run.measures[0], []).append((name, summary))
+            return found
+        called = {id(part): name for name, s in zip(names, summaries, strict=True) for part in taken_apart(s.run)}
+        for measure, parts in of_each_measure([summary.run for summary in summaries]).items():
+            own, faults = summaries_of(parts)
+            self.faults += (f"Not in this page: {sentence}" for sentence in faults)
+            found[measure] = [(called[id(summary.run)], summary) for summary in sorted(own, key=_rank)]
+        return found
+
+    def _by_measure(self) -> dict[str, list[tuple[str, Summary]]]:
+        """Return all runs by scenario, and where its tasks are measured by several things by these too."""
+        return {
+            plain(f"{scenario}: {measure.title}" if len(parts) > 1 else scenario, LONGEST): held
+            for scenario, parts in self.parts.items()
+            for measure, held in parts.items()
+        }
 
     def written(self, told: Sequence[str]) -> str:
         """Return the page."""
@@ -97,9 +125,7 @@ class _Page:
             script=Markup(source),
             hash="sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode(),
             state=self._state(told),
-            overview=overview({plain(name, LONGEST): group for name, group in self.groups.items()})
-            if several
-            else None,
+            overview=overview(self._by_measure()) if several else None,
             comparison=compared,
             compared=[self._drawn(*each, salt="compared") for each in compared.pictures] if compared else [],
             scenarios=scenarios,
@@ -156,7 +182,7 @@ class _Page:
         return {
             "id": f"scenario-{number}",
             "name": plain(scenario, LONGEST),
-            "tables": score_tables(names, summaries),
+            "tables": score_tables(list(zip(names, summaries, strict=True)), self.parts[scenario]),
             "apart": options_apart(names, summaries),
             "remarks": remarks(names, summaries),
             "pictures": self._shown(of_all(runs), f"s{number}"),
@@ -204,8 +230,9 @@ class _Page:
 
 
 def _rank(summary: Summary) -> float:
-    """Sort by ACC, the best first and the untested last."""
-    return -summary.acc.mean if math.isfinite(summary.acc.mean) else 1.0
+    """Sort by ACC, or across measures by Δm, the best first and the untested last."""
+    mean = summary.run.sign * summary.acc.mean if len(summary.run.measures) == 1 else summary.delta_m.mean
+    return -mean if math.isfinite(mean) else math.inf
 
 
 def _environment(run: Run) -> dict[str, str]:

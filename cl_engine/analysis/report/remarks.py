@@ -8,7 +8,7 @@ import numpy as np
 
 from cl_engine.analysis.names import one_line
 from cl_engine.analysis.plots.strategy_events import remarks_inside
-from cl_engine.analysis.scores.references import reference
+from cl_engine.analysis.scores.references import last_scores, reference
 from cl_engine.analysis.scores.run_scores import Summary
 from cl_engine.results.log_file import MEMORY_RULE, fault
 from cl_engine.results.run import Run
@@ -63,6 +63,9 @@ def _of_run(summary: Summary) -> Iterator[str]:
     run = summary.run
     if run.final is None:
         yield f": {'no test was of all tasks learned' if run.tested else 'nothing has been tested yet'}, so there are no scores"
+    elif len(run.measures) > 1:
+        measures = ", ".join(measure.title for measure in run.measures)
+        yield f": its tasks are measured by {measures}, and scores are told of each of them alone"
     elif summary.experiences == 1:
         yield ": one experience only, so transfer and forgetting are undefined"
     else:
@@ -74,7 +77,8 @@ def _of_run(summary: Summary) -> Iterator[str]:
         lacking = [name for name, score in named.items() if np.isnan(score.mean)]
         if lacking:
             yield f": a test that {' and '.join(lacking)} would need is missing, so there is none"
-    if summary.experiences and np.isnan(summary.curve_area.mean):
+    untold = np.isnan(summary.curve_area.mean) and len(run.measures) == 1
+    if summary.experiences and (untold or run.table("curves").empty):
         yield (
             ": learning was not tested midway (agenda.curve_epochs and agenda.curve_batches are 0), "
             "so there is no curve area"
@@ -93,8 +97,25 @@ def _of_memory(summary: Summary, beside: Sequence[Run]) -> Iterator[str]:
         )
 
 
+def _of_delta_m(summary: Summary, beside: Sequence[Run]) -> Iterator[str]:
+    alone = reference(summary.run, beside, "independent")
+    if alone is None:
+        yield ": no run of `independent` with the same stream, net, backbone and seeds is beside it, so there is no Δm"
+    elif np.isnan(summary.delta_m.mean):
+        nothing = np.flatnonzero((last_scores(alone) == 0).any(axis=1)).tolist()
+        if nothing:
+            yield (
+                f": the run of `independent` beside it scored 0 on task {', '.join(map(str, nothing))}, to which nothing is "
+                "relative, so there is no Δm across tasks"
+            )
+        else:
+            yield ": a task that it learned was not tested here or in the run of `independent`, so there is no Δm"
+
+
 def _of_references(summary: Summary, beside: Sequence[Run]) -> Iterator[str]:
     """Say why a score against a reference run is undefined, where this run's own part of it is not."""
+    if len(summary.run.measures) > 1:
+        yield from _of_delta_m(summary, beside)
     if np.isnan(summary.learning_accuracy.mean):
         return
     for strategy, score, name in (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cl_engine.analysis.names import differing
 from cl_engine.analysis.scores.run_scores import Score, Summary
 from cl_engine.core.text import UNDEFINED, duration, flops, number, size, with_interval
 from cl_engine.metrics.catalogue import METRICS
+from cl_engine.results.measure_name import MeasureName
 
 DEFINITIONS = {metric.title: metric.meaning for metric in METRICS.values() if metric.meaning}
 HEADS = (
@@ -17,6 +18,8 @@ HEADS = (
     ("learning_accuracy", "curve_area", "lca", "transfer", "transfer_last", "intransigence"),
     ("size_efficiency", "training_flops", "inference_flops"),
 )
+COSTS = ("memory", "seconds", *HEADS[2])  # of a whole run, whatever its tasks are measured by
+Named = Sequence[tuple[str, Summary]]  # runs beside each other
 
 
 @dataclass(frozen=True)
@@ -45,39 +48,71 @@ class Table:
 
     Attributes:
         about: what it holds, for readers who hear it.
+        first: the name of the first column.
         heads: the names of the columns after the first.
         rows: for each row its name, its status (empty: finished) and its cells.
+        title: what stands above it, as what the scores in it are measured by.
     """
 
     about: str
     first: str
     heads: Sequence[str]
     rows: Sequence[tuple[str, str, Sequence[Cell]]]
+    title: str = ""
 
 
-def score_tables(names: Sequence[str], summaries: Sequence[Summary]) -> list[Table]:
-    """Return the scores of runs as tables; a column that no run has a number for is left out."""
-    all_cells = [_cells(summary) for summary in summaries]
-    tables = []
-    for heads in HEADS:
-        shown = [h for h in heads if h in HEADS[0] or any(cells[h].text != UNDEFINED for cells in all_cells)]
-        rows = [
-            (name, _status(summary), [cells[head] for head in shown])
-            for name, summary, cells in zip(names, summaries, all_cells, strict=True)
-        ]
-        if shown:
-            tables.append(Table("scores", "run", [METRICS[head].title for head in shown], rows))
+def score_tables(runs: Named, parts: Mapping[MeasureName, Named]) -> list[Table]:
+    """Return the scores of runs as tables; a column that no run has a number for is left out.
+
+    ``parts`` are the runs by what their tasks are measured by. Where that is one thing, its tables tell the costs too;
+    of several each has tables of its own, after Δm, which is across them, and the costs.
+    """
+    if len(parts) == 1:
+        (measure, held), *_ = parts.items()
+        return _tables(held, HEADS, "" if measure == MeasureName("accuracy") else measure.title)
+    tables = _tables(runs, [COSTS], "costs")
+    if any(math.isfinite(summary.delta_m.mean) for _, summary in runs):
+        tables.insert(0, _of_delta_m(runs, parts))
+    heads = [[head for head in heads if head not in COSTS] for heads in HEADS]
+    for measure, held in parts.items():
+        tables += _tables(held, heads, measure.title)
     return tables
 
 
-def overview(groups: dict[str, tuple[Sequence[str], Sequence[Summary]]]) -> Table:
-    """Return ACC with strategies as rows and scenarios as columns; ``groups`` are names and summaries by scenario."""
-    strategies = list(dict.fromkeys(name for names, _ in groups.values() for name in names))
-    found = {
-        (name, scenario): summary
-        for scenario, (names, summaries) in groups.items()
-        for name, summary in zip(names, summaries, strict=True)
-    }
+def _tables(runs: Named, all_heads: Sequence[Sequence[str]], title: str) -> list[Table]:
+    """Return tables of these columns, the first of them under a title; empty columns are left out, but for the usual ones."""
+    all_cells = [_cells(summary) for _, summary in runs]
+    tables: list[Table] = []
+    for heads in all_heads:
+        shown = [h for h in heads if h in HEADS[0] or any(cells[h].text != UNDEFINED for cells in all_cells)]
+        rows = [
+            (name, _status(summary), [cells[head] for head in shown])
+            for (name, summary), cells in zip(runs, all_cells, strict=True)
+        ]
+        if shown:
+            about = f"scores, {title}" if title else "scores"
+            tables.append(Table(about, "run", [METRICS[h].title for h in shown], rows, "" if tables else title))
+    return tables
+
+
+def _of_delta_m(runs: Named, parts: Mapping[MeasureName, Named]) -> Table:
+    """Return Δm across measures, and within each of them."""
+    by_name = {(name, measure): summary for measure, held in parts.items() for name, summary in held}
+    rows = []
+    for name, summary in runs:
+        found = [summary, *(by_name.get((name, measure)) for measure in parts)]
+        cells = [
+            Cell(_interval(s.delta_m, "delta_m"), s.delta_m.mean) if s else Cell(UNDEFINED, math.nan) for s in found
+        ]
+        rows.append((name, _status(summary), cells))
+    heads = ["all tasks", *(measure.name for measure in parts)]
+    return Table("Δm across measures", "run", heads, rows, "Δm: relative change to independent, positive is better")
+
+
+def overview(groups: Mapping[str, Named]) -> Table:
+    """Return ACC with strategies as rows and scenarios as columns, of several measures one for each."""
+    strategies = list(dict.fromkeys(name for runs in groups.values() for name, _ in runs))
+    found = {(name, scenario): summary for scenario, runs in groups.items() for name, summary in runs}
     rows = []
     for name in strategies:
         cells = []
@@ -87,7 +122,10 @@ def overview(groups: dict[str, tuple[Sequence[str], Sequence[Summary]]]) -> Tabl
             text = _interval(summary.acc, "acc") + status if summary else ""
             cells.append(Cell(text or "no run", summary.acc.mean if summary else math.nan))
         rows.append((name, "", cells))
-    return Table("mean accuracy (ACC) by strategy and scenario", "strategy", list(groups), rows)
+    plain = all(summary.run.measures == [MeasureName("accuracy")] for summary in found.values())
+    return Table(
+        f"mean {'accuracy' if plain else 'score'} (ACC) by strategy and scenario", "strategy", list(groups), rows
+    )
 
 
 def options_apart(names: Sequence[str], summaries: Sequence[Summary]) -> Table | None:

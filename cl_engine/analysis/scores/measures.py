@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from cl_engine.analysis.scores import log_scores
 from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
 from cl_engine.errors import unknown
 from cl_engine.metrics.catalogue import METRICS, SCORES, Metric
+from cl_engine.results.measure_name import MeasureName
 from cl_engine.results.run import Run
 
 Array = np.ndarray
@@ -59,6 +60,14 @@ VALUES: dict[str, Callable[[Summary, Sequence[Run]], Array]] = {
     "seconds": lambda summary, _: np.full(summary.seeds, summary.seconds / max(1, summary.seeds)),
     "training_flops": _same_for_all("training_flops"),
 }
+# levels of scores, whose way is that of what tasks are measured by; differences are turned so that it is always the same
+LEVELS = ("acc", "learning_accuracy", "curve_area", "lca", "min_acc", "wc_acc")
+OF_WHOLE_RUNS = (
+    "delta_m",
+    "memory",
+    "seconds",
+    "training_flops",
+)  # defined also where tasks are measured by several things
 MEASURES = {name: Measure(**vars(METRICS[name]), of=values) for name, values in VALUES.items()}
 
 
@@ -71,6 +80,14 @@ def measure(name: str) -> Measure:
     if name not in MEASURES:
         raise unknown("measure", name, MEASURES)
     return MEASURES[name]
+
+
+def of_scores(asked: Measure, name: MeasureName) -> Measure:
+    """Return a measure as it is of runs whose tasks are measured by ``name``: its title says so, and which way is better."""
+    if asked.name in OF_WHOLE_RUNS or name == MeasureName("accuracy"):
+        return asked
+    said = name.name if name.unit == "1" else f"{name.name}, {name.unit}"
+    return replace(asked, title=f"{asked.title} ({said})", higher=name.higher if asked.name in LEVELS else asked.higher)
 
 
 def measured(run: Run, names: Sequence[str], beside: Sequence[Run] = ()) -> dict[str, Array]:
