@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Unable to allocate")
+# what code raises that is wrong; not what is ours, nor what a signal or a lack of memory raises
+MISTAKES: tuple[type[Exception], ...] = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError),
+    *(OSError, RuntimeError, TypeError, ValueError),
+)
 
 
 class UsageError(Exception):
@@ -37,3 +43,14 @@ def unknown(kind: str, found: str, allowed: Iterable[str]) -> UsageError:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error tells of memory that cannot be had, which torch says in words alone."""
     return any(words in str(error) for words in NO_MEMORY)
+
+
+@contextmanager
+def mistakes_told(what: str) -> Iterator[None]:
+    """Turn the errors of a user's own code into a `UsageError`, which begins with ``what`` raised them."""
+    try:
+        yield
+    except MISTAKES as error:
+        if is_out_of_memory(error):
+            raise
+        raise UsageError(f"{what} raised {type(error).__name__}: {error}") from error

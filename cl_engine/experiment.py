@@ -159,6 +159,7 @@ class Experiment:
         kind: Any = plugins.load("strategies", self.strategy)
         train = Train(**self.resolved["train"]).shown(stream.augmentation)
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
+        stream.check_augmentation(train.augmentation)
         built.check_targets(stream.targets)
         look_ahead(stream, built)
         return built

@@ -229,7 +229,7 @@ def test_photographs_are_turned_upright_where_that_is_asked_for(tmp_path: Path):
     assert np.array_equal(turned, np.rot90(stored, -1, (2, 3)))
     with pytest.raises(UsageError, match=r"no option named 'folder/set\.upside'"):
         DataRoot(tmp_path).load("folder/set?upside=true")
-    with pytest.raises(UsageError, match=r"'upright' is no option; write KEY=VALUE, as in folder/birds\?upright=true"):
+    with pytest.raises(UsageError, match=r"'upright' is no option; write folder/set\?KEY=VALUE"):
         DataRoot(tmp_path).load("folder/set?upright")
 
 

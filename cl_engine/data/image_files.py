@@ -49,6 +49,27 @@ def read(path: str | Path, *, upright: bool = False) -> Image:
         raise UsageError(f"{path} is not an image that can be read: {error}") from None
 
 
+def read_classes(path: Path) -> Image:
+    """Return the image of a PNG whose values are class numbers: grey as stored, or places in its palette.
+
+    Raises:
+        UsageError: if it cannot be decoded, or is in colour or transparent.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG",)) as opened:
+            opened.load()
+            if opened.mode in ("1", "L", "P", "I", *OF_16_BITS):
+                return opened.copy()
+            mode = opened.mode
+    except Exception as error:  # decoders fail in many ways
+        raise UsageError(f"{path} is not a PNG that can be read: {error}") from None
+    raise UsageError(
+        f"{path} is an image of PIL's mode '{mode}'; class numbers are grey values, or places in a palette"
+    )
+
+
 def in_colour(image: Image, form: str | None, path: str | Path) -> Image:
     """Return an image as RGB of 8 bits; ``form`` is the format of the file at ``path`` that it comes from.
 

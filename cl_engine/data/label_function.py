@@ -34,14 +34,17 @@ class LabelFunction(Configured, ABC):
 
     Attributes:
         free: whether no person has to label anything for it.
+        same_mirrored: whether the answers are the same where left and right of the image change places.
     """
 
     free: ClassVar[bool] = True
+    same_mirrored: ClassVar[bool] = True
 
     @classmethod
     def name(cls) -> str:
-        """Return the name of the label function: that of its file."""
-        return cls.__module__.rsplit(".", 1)[-1]
+        """Return the name of the label function: that of its file, or ``module:Class`` of one that is not the engine's own."""
+        room, _, file = cls.__module__.rpartition(".")
+        return file if room == "cl_engine.labels" else f"{cls.__module__}:{cls.__qualname__}"
 
     @abstractmethod
     def prepare(self, arrays: Arrays) -> tuple[str, dict[str, Any]]:

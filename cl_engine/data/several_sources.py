@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cl_engine.data.source import Arrays, Sources
+from cl_engine.data.source_stream import need_classes
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
 
@@ -75,4 +76,5 @@ class SeveralSources(Stream):
             raise UsageError(
                 f"stream.{self.named_by}: '{source}' holds no images; this stream brings images to one shape"
             )
+        need_classes(source, found)
         return found

@@ -52,6 +52,7 @@ class SourceStream(Stream):
         self.configure(options, "stream")
         self.device = torch.device(device)
         self.arrays = arrays
+        need_classes(self.source, arrays)
         self.mean, self.std, self.vocabulary = arrays.mean, arrays.std, arrays.vocabulary
         self.input_shape = tuple(arrays.train_x.shape[1:])
         self.n_tasks = self.n if self.n is not None else self.all_tasks()
@@ -209,6 +210,13 @@ def ordered(task_order: int | list[int], n_tasks: int | None, seed: int) -> list
     if sorted(task_order) != list(range(n_tasks)):
         raise UsageError(f"stream.task_order must name each of the tasks 0 to {n_tasks - 1} once, found {task_order}")
     return list(task_order)
+
+
+def need_classes(source: str, arrays: Arrays) -> None:
+    """Raise a `UsageError` if a source has no classes that tasks could be made of, as one with other labels alone."""
+    if arrays.classes < 2:
+        held = f"; its labellings are {', '.join(sorted(arrays.labels))}" if arrays.labels else ""
+        raise UsageError(f"source '{source}' has no two classes{held}: for other tasks use stream.name = 'views'")
 
 
 class _ByClass:

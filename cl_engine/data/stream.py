@@ -207,6 +207,15 @@ class Stream(Configured):
         """The greatest number of sums that a task's measure is a function of."""
         return max(len(target.sum_names) for target in self.targets)
 
+    def check_augmentation(self, augmentation: Augmentation) -> None:
+        """Raise a `UsageError` if images cannot be shown at random since labels would not follow them."""
+        odd = next((target for target in self.targets if target.places), None) if augmentation else None
+        if odd is not None:
+            raise UsageError(
+                f"train.crop and train.flip move images, and the labels of '{odd.name()}', which are at places, would stay where "
+                "they are: leave them out, or the tasks that ask for that"
+            )
+
     def describe(self) -> dict[str, str | int]:
         """Return what a reader of the log should know about the data beyond the options."""
         return {}
@@ -215,8 +224,10 @@ class Stream(Configured):
         """Return what tells the data from others, by name, where they come from no source; here that of the first experience."""
         first = self[0]
         test = self.test(first.task_id)
-        rows = (first.train.x, first.train.y, test.x, test.y)
-        return {"the first experience": digest(*(part.cpu().numpy() for part in rows))}
+        train_x, train_y, test_x, test_y = (
+            part.cpu().numpy() for part in (first.train.x, first.train.y, test.x, test.y)
+        )
+        return {"the first experience": digest(train_x, train_y, test_x, test_y)}
 
     def name_of(self, task_id: int) -> str:
         """Return a short name of the task for tables and pictures."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cl_engine.data.label_function import LabelFunction
 from cl_engine.data.source import Arrays
+from cl_engine.errors import UsageError
 
 
 class Classes(LabelFunction):
@@ -21,6 +22,8 @@ class Classes(LabelFunction):
     free = False
 
     def prepare(self, arrays: Arrays) -> tuple[str, dict[str, Any]]:
+        if arrays.classes < 2:
+            raise UsageError(f"the view 'classes' needs two classes; the source has {arrays.classes}")
         return "classes", {"classes": arrays.classes}
 
     def ask(self, x: Tensor, y: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,8 @@ class Flip(LabelFunction):
     True
     """
 
+    same_mirrored = False
+
     def prepare(self, arrays: Arrays) -> tuple[str, dict[str, Any]]:
         self.need_images(arrays)
         return "classes", {"classes": 2}

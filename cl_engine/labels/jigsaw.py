@@ -23,6 +23,8 @@ class Jigsaw(LabelFunction):
     tensor([1, 0, 3, 2])
     """
 
+    same_mirrored = False
+
     def prepare(self, arrays: Arrays) -> tuple[str, dict[str, Any]]:
         self.need_images(arrays)
         return "classes", {"classes": len(ORDERS)}

@@ -20,6 +20,8 @@ class Rotation(LabelFunction):
     True
     """
 
+    same_mirrored = False
+
     def prepare(self, arrays: Arrays) -> tuple[str, dict[str, Any]]:
         _, height, width = self.need_images(arrays)
         if height != width:

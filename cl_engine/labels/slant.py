@@ -14,6 +14,8 @@ class Slant(Quantity):
     True
     """
 
+    same_mirrored = False
+
     def quantity(self, x: Tensor) -> Tensor:
         _, upright, mixed = moments(x)
         return mixed / upright.clamp_min(1e-9)

@@ -74,8 +74,9 @@ class Target(Configured, ABC):
 
     @classmethod
     def name(cls) -> str:
-        """Return the name of the target: that of its file."""
-        return cls.__module__.rsplit(".", 1)[-1]
+        """Return the name of the target: that of its file, or ``module:Class`` of one that is not the engine's own."""
+        room, _, file = cls.__module__.rpartition(".")
+        return file if room == "cl_engine.targets" else f"{cls.__module__}:{cls.__qualname__}"
 
     @property
     def key(self) -> str:

@@ -46,7 +46,8 @@ class DataRoot:
             RunFailed: if they are not what they were when they were read before.
         """
         try:
-            found = plugins.source(name).load(self.root)
+            source = plugins.source(name)
+            found = source.load(self.root)
         except OSError as error:
             if error.errno not in REFUSED | NO_FOLDER:
                 raise
@@ -55,7 +56,9 @@ class DataRoot:
         fault = _fault(found)
         if fault:
             raise UsageError(f"source '{name}': {fault}")
-        told = digest(found.train_x, found.train_y, found.test_x, found.test_y)
+        # labels that are generated follow from the options, as the inputs do
+        labels = {name: (own.train, own.test) for name, own in found.labels.items()} if source.needs_files else {}
+        told = digest(found.train_x, found.train_y, found.test_x, found.test_y, labels)
         changed = difference({f"source '{name}'": self.digests.setdefault(name, told)}, {f"source '{name}'": told})
         if changed:
             raise RunFailed(f"{changed}: the data under {self.root} have changed while they were in use")

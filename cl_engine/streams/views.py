@@ -10,22 +10,25 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.data.label_function import LabelFunction
-from cl_engine.data.source import Arrays, Labels, Sources
+from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.source import Sources
 from cl_engine.data.source_stream import ordered, sequence
 from cl_engine.data.stream import Data, Experience, Stream
+from cl_engine.data.view import TRIED, Half, View
 from cl_engine.errors import UsageError
 from cl_engine.nn.target import Target
-from cl_engine.options import named_with_options, option
+from cl_engine.options import option
+from cl_engine.targets.classes import Classes
 
-SCALED = 2000  # rows that numbers are scaled by, at the most
+HALVES: tuple[Half, Half] = ("train", "test")
 
 
 class Views(Stream):
     """Views: every task is a labelling of the same inputs, which are held once, however many tasks there are.
 
     A view is a labelling that the source holds (``depth`` of `scenes`) or a label function (``parity``, ``rotation``,
-    ``denoise`` …: `list labels`), with options behind a question mark: ``ink?asked=number``. Numbers are learned in units of
+    ``denoise`` …: `list labels`), with options behind a question mark: ``ink?asked=number``; those of a labelling are its
+    target's: ``depth?kind=depth``. Numbers are learned in units of
     their standard deviation over the task's training rows.
 
     >>> from cl_engine.testing.small import images
@@ -74,13 +77,11 @@ class Views(Stream):
         self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
         self._order = sequence(self.revisit, self.n_tasks)
         self.n_steps = len(self._order or range(self.n_tasks))
-        self._held = {
-            half: _Half(x, y, self.device)
-            for half, x, y in (("train", arrays.train_x, arrays.train_y), ("test", arrays.test_x, arrays.test_y))
-        }
+        halves = (arrays.train_x, arrays.train_y), (arrays.test_x, arrays.test_y)
+        self._held = {half: _Half(x, y, self.device) for half, (x, y) in zip(HALVES, halves, strict=True)}
         self._budgets = self._labelled_rows(len(arrays.train_x))
-        self._asked = [_asked(arrays, data, view) for view in self.views[: self.n_tasks]]
-        self._targets = [self._target(data, kind) for kind in range(self.n_tasks)]
+        self._views = [View(name, self.source, arrays, data) for name in self.views[: self.n_tasks]]
+        self._targets = [self._target(kind) for kind in range(self.n_tasks)]
         self.outputs = max(target.outputs for target in self._targets)
 
     @classmethod
@@ -112,10 +113,22 @@ class Views(Stream):
             task_id=task,
             train=self._data(kind, "train", rows[cut:]),
             validation=self._data(kind, "train", rows[:cut]),
-            classes=target.outputs if target.name() == "classes" else 0,
+            classes=target.outputs if isinstance(target, Classes) else 0,
             rng_key=step if self._kinds is None or step >= len(self._kinds) else kind,
             target=target,
         )
+
+    def train_rows(self, step: int) -> int:
+        rows = self._budgets[self._kind(self.task_id(step))]
+        return rows - round(rows * self.validation)
+
+    def check_augmentation(self, augmentation: Augmentation) -> None:
+        super().check_augmentation(augmentation)
+        for view in self._views if augmentation.flip else ():
+            if view.function is not None and not view.function.same_mirrored:
+                raise UsageError(
+                    f"train.flip: to '{view.name}' a mirrored image has another answer than the image: leave one of them out"
+                )
 
     def test(self, task_id: int) -> Data:
         rows = np.arange(len(self._held["test"].y))
@@ -143,38 +156,16 @@ class Views(Stream):
             raise UsageError(f"stream.labelled: found {odd[0]}; the source has {every} training rows")
         return budgets
 
-    def _target(self, data: Sources, kind: int) -> Target:
-        """Return the target of a view; numbers are scaled by the rows that are learned from."""
-        name, options = self._asked[kind][:2]
-        cls: type[Target] = data.plugin("targets", name)
-        if name in ("numbers", "number_map"):
-            y = self._data(kind, "train", self._rows(kind)[:SCALED]).y.double()
-            values = y.transpose(0, 1).flatten(1)
-            spread = [row[~row.isnan()] for row in values]
-            options = {
-                **options,
-                "mean": [float(row.mean()) for row in spread],
-                "std": [float(row.std()) or 1.0 if len(row) > 1 else 1.0 for row in spread],
-            }
-        target = cls.of(**options)
-        labels = self._asked[kind][2]
-        for half, given in () if labels is None else (("training", labels.train), ("test", labels.test)):
-            fault = target.fault(given)
-            if fault:
-                raise UsageError(f"source '{self.source}': of its {half} labels '{self.views[kind]}' {fault}")
-        return target
+    def _target(self, kind: int) -> Target:
+        """Return the target of a view, which is tried on its first rows."""
+        few = self._rows(kind)[:TRIED], np.arange(len(self._held["test"].y))[: self.test_rows][:TRIED]
+        train, test = (self._data(kind, half, rows) for half, rows in zip(HALVES, few, strict=True))
+        return self._views[kind].target((train.x, train.y), (test.x, test.y))
 
-    def _data(self, kind: int, half: str, rows: np.ndarray) -> Data:
-        held, (_, _, labels, function) = self._held[half], self._asked[kind]
-        x = held.inputs(rows)
-        if labels is not None:
-            own = labels.train if half == "train" else labels.test
-            y = torch.from_numpy(np.array(own[rows] if len(rows) < len(own) else own)).to(self.device)
-            return Data(x, y)
-        assert function is not None
+    def _data(self, kind: int, half: Half, rows: np.ndarray) -> Data:
+        held = self._held[half]
         classes = held.y[torch.from_numpy(rows).to(self.device)]
-        shown, y = function.ask(x, classes, rng.arrays(self.seed, "view", self.views[kind], half))
-        return Data(shown, y)
+        return Data(*self._views[kind].asked(half, rows, held.inputs(rows), classes, self.seed))
 
 
 class _Half:
@@ -189,18 +180,3 @@ class _Half:
         if len(rows) == len(self.x) and (rows == np.arange(len(rows))).all():
             return self.x[:]
         return self.x.index_select(0, torch.from_numpy(rows).to(self.x.device))
-
-
-def _asked(arrays: Arrays, data: Sources, view: str) -> tuple[str, dict[str, Any], Labels | None, LabelFunction | None]:
-    """Return target and options of a view, and the labelling or the label function that it is."""
-    if view in arrays.labels:
-        found = arrays.labels[view]
-        return found.target, found.options, found, None
-    name, chosen = named_with_options(view, "view")
-    try:
-        function: LabelFunction = data.plugin("labels", name)()
-    except UsageError as error:
-        held = f"holds {', '.join(sorted(arrays.labels))}" if arrays.labels else "holds no labellings of its own"
-        raise UsageError(f"stream.views: {error}; the source {held}") from None
-    function.configure(chosen, f"view '{name}'")
-    return *function.prepare(arrays), None, function

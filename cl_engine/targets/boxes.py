@@ -121,6 +121,8 @@ class Boxes(Target):
         if y.ndim != 3 or y.shape[2] < 4 or not np.issubdtype(y.dtype, np.number):
             return f"they are {y.dtype} of shape {y.shape}; left, top, right and bottom, [rows, boxes, 4], are allowed"
         there = (y[..., :4] != -1).any(axis=2)
+        if not there.any():
+            return "no row has a box"
         left, top, right, bottom = np.moveaxis(y[..., :4], 2, 0)
         height, width = self.size
         good = (left >= 0) & (top >= 0) & (right <= width) & (bottom <= height) & (left < right) & (top < bottom)

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from cl_engine.analysis.plots.style import figure, styled
 
 SIDE = 1.05  # inches of one picture
+UNLABELLED = 255  # in maps of classes, `cl_engine.targets.class_map` says so too, which needs torch
 WRITTEN = 4  # numbers of a row that are written at most
 
 
@@ -30,6 +31,8 @@ def predictions(
         note: what stands beneath the title.
     """
     maps = target in ("class_map", "number_map")
+    if target == "class_map":
+        truth = np.where(truth == UNLABELLED, np.nan, truth)
     rows = 3 if maps else 1
     fig, _ = figure(max(3.0, SIDE * len(inputs) + 0.5), SIDE * rows + 0.75 + 0.3 * (not maps))
     fig.clear()
