@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from cl_engine.core.state import bytes_by_part
@@ -18,76 +17,15 @@ from cl_engine.engine.agenda import Evaluate, Item, Learn, Save, plan
 from cl_engine.engine.loop import simulate
 from cl_engine.events import EpochEnded, Progress, Scored, TaskLearned
 from cl_engine.experiment import Experiment
+from cl_engine.runs.cost import Cost, Mark
 from cl_engine.runs.devices import resolved_device
 from cl_engine.strategy import Strategy
+from cl_engine.training.pretraining import Backbone
 
 PATIENCE = 5.0  # seconds of training the estimate is made from
 TRIED = 12  # most experiences it is made from
 CELL_BYTES = 12  # n_correct, n_total and accuracy of one task and seed
 SCORE_BYTES, SUM_BYTES = 4, 8  # where they are not all accuracy
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Measured costs: seconds to learn the first experiences and to test one task, and the state after the first, by part.
-
-    >>> Cost(learned=(2.0, 1.0, 1.0), test=0.1, state=None).learning(10)
-    10.0
-
-    Attributes:
-        learned: seconds of each experience in turn; of the first as far as it came, if that was not to its end.
-        growing: whether the strategy says that a task costs more with every task before it.
-        of_targets: where tasks ask for several things, seconds to learn and to test a task that asks for each, by
-            `Target.key`.
-    """
-
-    learned: tuple[float, ...]
-    test: float
-    state: dict[str, int] | None
-    growing: bool = False
-    apart: int = 0
-    of_targets: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-
-    @property
-    def line(self) -> tuple[float, float]:
-        """Seconds of the first experience and how many more each costs than the one before: a line through what was measured.
-
-        Of one experience alone, where a task's cost grows, that is in proportion to the tasks there are.
-        """
-        later = self.learned[1:] or self.learned  # much is imported and set up in the first
-        if not self.growing:
-            return sum(later) / len(later), 0.0
-        if len(later) < 2:
-            return self.learned[-1] / len(self.learned), self.learned[-1] / len(self.learned)
-        slope, base = np.polyfit(np.arange(1, len(later) + 1), later, 1)
-        slope = max(0.0, float(slope))
-        return max(0.0, float(base)) if slope else sum(later) / len(later), slope
-
-    def at(self, experience: int) -> float:
-        """Return the seconds that learning an experience would take."""
-        first, more = self.line
-        return first + more * experience
-
-    def learning(self, experiences: int) -> float:
-        """Return the seconds that learning ``experiences`` experiences would take."""
-        first, more = self.line
-        return experiences * first + more * experiences * (experiences - 1) / 2
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A moment in an experience: after how many seconds it is, and what share is done by then.
-
-    >>> Mark(seconds=6.0, done=0.25).whole(Mark(7.0, 0.75))
-    2.0
-    """
-
-    seconds: float = 0.0
-    done: float = 0.0
-
-    def whole(self, later: Mark) -> float:
-        """Return what the whole would take at the pace from here to a later moment."""
-        return (later.seconds - self.seconds) / (later.done - self.done)
 
 
 @dataclass(frozen=True)
@@ -116,7 +54,8 @@ def need(experiment: Experiment, device: str, data_root: Path | None) -> Need:
     stream = experiment.stream(resolved_device(device), data_root)
     backbone = experiment.backbone(stream, data_root)
     strategy = experiment.build_strategy(stream, backbone)
-    cost = _measured_whole(lambda: experiment.build_strategy(stream, backbone), stream, strategy, tried=1)
+    cost = measured(stream, strategy, tried=1)
+    cost = replace(cost, of_targets=_by_targets(experiment, stream, backbone, data_root))
     gpu = torch.cuda.max_memory_allocated(stream.device) if stream.device.type == "cuda" else 0
     if stream.n_steps is None:
         return Need(math.nan, 0, 0, _state(cost, strategy), gpu)
@@ -130,7 +69,8 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
     stream = experiment.stream(resolved_device(device), data_root)
     backbone = experiment.backbone(stream, data_root)
     strategy = experiment.build_strategy(stream, backbone)
-    cost = _measured_whole(lambda: experiment.build_strategy(stream, backbone), stream, strategy)
+    cost = measured(stream, strategy)
+    cost = replace(cost, of_targets=_by_targets(experiment, stream, backbone, data_root))
     endless = stream.n_steps is None
     items = list(plan(stream, experiment.agenda)) if not endless else []
     lines = [
@@ -150,36 +90,46 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
     return lines
 
 
-def _measured_whole(build: Callable[[], Strategy], stream: Stream, strategy: Strategy, tried: int = TRIED) -> Cost:
-    """Return what is measured on the first experiences, and where tasks ask for several things on the first of each."""
-    cost, targets = measured(stream, strategy, tried), stream.targets
-    if len(targets) < 2 or stream.n_steps is None:
-        return cost
+def _by_targets(
+    experiment: Experiment, stream: Stream, backbone: Backbone, data_root: Path | None
+) -> dict[str, tuple[float, float]]:
+    """Return seconds to learn and to test a task that asks for each of several things; empty where that cannot be told.
+
+    The task learned is the first of a stream in another order: not every strategy can begin in the middle.
+    """
+    options, tasks = experiment.resolved["stream"], range(stream.n_tasks or 0)
+    if len(stream.targets) < 2 or "task_order" not in options:
+        return {}
+
+    def beginning(first: int | None) -> Stream:
+        order = 0 if first is None else [first, *(task for task in tasks if task != first)]
+        changed = {**experiment.resolved, "stream": {**options, "task_order": order}}
+        return replace(experiment, resolved=changed).stream(str(stream.device), data_root)
+
+    plain = stream if options["task_order"] == 0 else beginning(None)
     found: dict[str, tuple[float, float]] = {}
-    for step in range(stream.n_steps):
-        key = stream.target(stream.task_id(step)).key
+    for task in tasks:
+        key = plain.target(task).key
         if key not in found:
-            fresh = build()
-            own = measured(stream, fresh, 1, step, PATIENCE / len(targets))
-            found[key] = own.at(0), own.test
-    return replace(cost, of_targets=found)
+            own = beginning(task)
+            cost = measured(own, experiment.build_strategy(own, backbone), 1, PATIENCE / len(stream.targets))
+            found[key] = cost.at(0), cost.test
+    return found
 
 
-def measured(
-    stream: Stream, strategy: Strategy, tried: int = TRIED, first: int = 0, patience: float = PATIENCE
-) -> Cost:
-    """Learn experiences from ``first`` on, for a few seconds at most, and test that one.
+def measured(stream: Stream, strategy: Strategy, tried: int = TRIED, patience: float | None = None) -> Cost:
+    """Learn the first experiences, for a few seconds at most, and test the first.
 
     What comes before the end of the first step (imports, reading, setting up) is no part of what an experience takes, and of
     one that is not learned to its end the later half of what was seen tells: a busy machine takes its time to get going.
     """
+    patience = PATIENCE if patience is None else patience
     began = time.perf_counter()
     learned: list[float] = []
     test, state, apart = 0.0, None, 0
     marks: list[Mark] = []  # of the first experience
     steps = range(1, tried if stream.n_steps is None else min(tried, stream.n_steps))
-    task = stream.task_id(first)
-    items: list[Item] = [Learn(first), Evaluate(first, [task]), *map(Learn, steps)]
+    items: list[Item] = [Learn(0), Evaluate(0, [stream.task_id(0)]), *map(Learn, steps)]
     for event in simulate(stream, strategy, items):
         elapsed = time.perf_counter() - began
         if isinstance(event, Progress | EpochEnded) and not learned:
@@ -200,9 +150,9 @@ def measured(
             if not isinstance(event, TaskLearned) or len(learned) > 1:
                 break
     if state is None:
-        rows = stream.test(task)
+        rows = stream.test(stream.task_id(0))
         began = time.perf_counter()
-        strategy.predict(rows.x, task if stream.setting == "task" else None)
+        strategy.predict(rows.x, stream.task_id(0) if stream.setting == "task" else None)
         test = time.perf_counter() - began
     return Cost(tuple(learned), test, state, strategy.growing, apart)
 
@@ -268,13 +218,10 @@ def _seconds(items: list[Item], stream: Stream, strategy: Strategy, cost: Cost) 
     cells = min(_cells(items), 3 * steps) if _reused(stream, strategy) else _cells(items)
     if not cost.of_targets:
         return learning, cells * cost.test
-    more = cost.line[1]
-    own = [
-        cost.of_targets[stream.target(stream.task_id(item.step)).key][0] for item in items if isinstance(item, Learn)
-    ]
-    tested = [task for item in items if isinstance(item, Evaluate) for task in item.task_ids]
-    testing = [cost.of_targets[stream.target(task).key][1] for task in tested]
-    return sum(own) + more * steps * (steps - 1) / 2, sum(testing) * cells / max(1, len(testing))
+    of_task = [cost.of_targets[stream.target(task).key] for task in range(stream.n_tasks or 0)]
+    own = [of_task[stream.task_id(item.step)][0] for item in items if isinstance(item, Learn)]
+    testing = [of_task[task][1] for item in items if isinstance(item, Evaluate) for task in item.task_ids]
+    return sum(own) + cost.line[1] * steps * (steps - 1) / 2, sum(testing) * cells / max(1, len(testing))
 
 
 def _reused(stream: Stream, strategy: Strategy) -> bool:

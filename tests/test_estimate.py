@@ -16,11 +16,12 @@ from cl_engine import estimate
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
-from cl_engine.estimate import Cost, check_experiment, measured
+from cl_engine.estimate import check_experiment, measured
 from cl_engine.events import EpochEnded
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
+from cl_engine.runs.cost import Cost
 from cl_engine.training.seed_group import SeedGroup
 
 Tiny = Callable[..., Experiment]

@@ -80,7 +80,7 @@ class Driver:
         for entry in known:
             look = self.folder.look(entry.name, self.options.objective)
             if look.status == "finished":
-                scores[entry.name] = look.score
+                scores[entry.name] = look.way * look.score
             elif self.folder.given_up(entry.name, self.options.retries) is not None:
                 scores[entry.name] = math.nan
         self.adaptive = Adaptive(self.options, axes, known, scores)
@@ -294,7 +294,7 @@ class Driver:
         """Tell the search what became of a run, once that is known."""
         if self.adaptive is None:
             return
-        if self.tally.looks[name].status == "finished":
-            self.adaptive.tell(self.tally.entries[name].hash, self.tally.looks[name].score)
+        if (look := self.tally.looks[name]).status == "finished":
+            self.adaptive.tell(self.tally.entries[name].hash, look.way * look.score)
         elif name in self.tally.failed:
             self.adaptive.tell(self.tally.entries[name].hash, math.nan)

@@ -55,7 +55,8 @@ class LogSummary:
     """A look into a run's log: its status (``new`` without one), experiences learned, seconds, and the objective.
 
     ``scores`` are the objective after each evaluation that tested all tasks met, as (experiences learned, value);
-    ``fault`` is what is wrong with a log that is ``damaged``.
+    ``fault`` is what is wrong with a log that is ``damaged``. ``way`` is −1 where the objective is a score of which less is
+    better; ``several`` says that tasks are measured by several things, so that there is no score over them.
 
     >>> LogSummary("finished", learned=3, scores=((2, 0.7), (3, 0.8))).score
     0.8
@@ -66,6 +67,8 @@ class LogSummary:
     seconds: float = 0.0
     scores: tuple[tuple[int, float], ...] = ()
     fault: str = ""
+    way: int = 1
+    several: bool = False
 
     @property
     def score(self) -> float:
@@ -241,12 +244,19 @@ class SweepFolder:
 def _looked(results: h5py.Group, status: str, objective: str) -> LogSummary:
     seconds = np.nan_to_num(array(results, "seconds"))
     steps, acc = array(results, "evaluation_step"), array(results, "acc")
-    full = np.flatnonzero(np.isfinite(acc).all(axis=1) & (steps >= 0))
+    measures, ways = {"accuracy"}, np.ones(1)  # before format 2.0
+    if "task_measure" in results and len(results["task"]):
+        measures, ways = set(array(results, "task_measure")), array(results, "task_direction")
+    several = len(measures) > 1
+    full = np.flatnonzero((np.isfinite(acc).all(axis=1) | several) & (steps >= 0))
     if objective == "memory":
         values = array(results, "memory").sum(axis=1)[steps[full]]
     elif objective == "seconds":
         values = seconds.sum(axis=1).cumsum()[steps[full]]
+    elif several:
+        return LogSummary(status, len(seconds), float(seconds.sum()), several=True)
     else:
         values = array(results, objective)[full].mean(axis=1)
     scores = tuple((int(step) + 1, float(value)) for step, value in zip(steps[full], values, strict=True))
-    return LogSummary(status, len(seconds), float(seconds.sum()), scores)
+    way = -1 if objective == "acc" and (ways < 0).all() else 1
+    return LogSummary(status, len(seconds), float(seconds.sum()), scores, way=way, several=several)

@@ -55,14 +55,21 @@ def goals(
         if all(math.isnan(looks[name].at(rung)) for name in left):
             raise UsageError(
                 f"halving: after {rung} experience(s) none of {len(left)} runs has measured the objective, so none can be "
-                f"chosen; the first of them is {left[0]}: choose another objective, or cut later"
+                f"chosen; the first of them is {left[0]}: {_instead(looks[left[0]])}"
             )
         kept = max(1, len(left) // options.factor)
-        ranked = sorted(left, key=lambda name: (_rank(looks[name].at(rung), better), group.index(name)))
+        places = {name: (_rank(looks[name].at(rung), better * looks[name].way), group.index(name)) for name in left}
+        ranked = sorted(left, key=places.__getitem__)
         found |= {name: Goal(dropped_at=rung) for name in ranked[kept:]}
         left = [name for name in left if name in ranked[:kept]]
         rung *= options.factor
     return {**found, **{name: Goal() for name in left}}
+
+
+def _instead(look: LogSummary) -> str:
+    if look.several:
+        return "its tasks are measured by several things, and no score is over them; choose memory or seconds as the objective"
+    return "choose another objective, or cut later"
 
 
 def _rank(score: float, better: int) -> float:

@@ -116,8 +116,11 @@ class Status:
         """The runs that are finished, the best first; references among them."""
         if self._done is None:
             found = [name for name in self.entries if name in self.finished]  # those alike stay in order
-            self._done = sorted(found, key=lambda name: _worse(self.looks[name].score, self.options.better))
+            self._done = sorted(found, key=self._place)
         return self._done
+
+    def _place(self, name: str) -> float:
+        return _worse(self.looks[name].score, self.options.better * self.looks[name].way)
 
     @property
     def varied(self) -> list[str]:
@@ -182,6 +185,11 @@ class Status:
         """Return the best run so far with its objective, in words; empty before there is one."""
         if self.best is None:
             untold = any(not self.entries[name].reference for name in self.finished)
+            if any(self.looks[name].several for name in self.finished):
+                return (
+                    f"tasks are measured by several things, so there is no {self.options.objective} over them and no best run: "
+                    "`compare` tells of each"
+                )
             return f"no run has measured {self.options.objective}, so none is the best" if untold else ""
         best = f"best {self.options.objective} {self.shown(self.looks[self.best].score)}"
         return f"{best}{self.chosen}: {self.label(self.best)}"
