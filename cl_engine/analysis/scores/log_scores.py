@@ -89,8 +89,13 @@ def performance_maintenance(run: Run) -> Score:
 
 
 def remembering(run: Run) -> Score:
-    """Return remembering (`lifelong.remembering`) by seed; NaN unless all tasks met were tested after every experience."""
+    """Return remembering (`lifelong.remembering`) by seed; NaN unless all tasks met were tested after every experience.
+
+    NaN, too, for a measure with a unit: it is 1 less a loss of shares.
+    """
     found = run.results
+    if run.measures[0].unit != "1":
+        return _score(run, None)
     return _score(
         run, lifelong.remembering(run.sign * found["score"].values, found["evaluation_step"].values, run.learned)
     )
@@ -118,9 +123,15 @@ def sample_efficiency(run: Run, beside: Sequence[Run]) -> Score:
 
 
 def transfer_matrix(run: Run, normalised: bool = True) -> Array:
-    """Return what learning each experience did to each task ``[experience, T, S]`` (`lifelong.transfer_matrix`)."""
+    """Return what learning each experience did to each task ``[experience, T, S]`` (`lifelong.transfer_matrix`).
+
+    Above 0 is what helped: where less is better the sign is turned.
+    """
     found = run.results
-    return lifelong.transfer_matrix(run.sign * found["score"].values, found["evaluation_step"].values, normalised)
+    way = np.array([1 if measure.higher else -1 for measure in run.task_measures])[:, None]
+    return np.asarray(
+        way * lifelong.transfer_matrix(found["score"].values, found["evaluation_step"].values, normalised)
+    )
 
 
 def _better(run: Run, courses: Iterable[Array]) -> list[Array]:
