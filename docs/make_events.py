@@ -10,6 +10,7 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -18,17 +19,18 @@ import cl_engine
 from cl_engine import events
 from cl_engine.events import Event, StrategyEvent
 from cl_engine.loggers import recorder
-from cl_engine.loggers.matrix import Matrix
+from cl_engine.loggers.layout import create_results
 
 PAGE = Path(__file__).parent / "events.md"
 PACKAGE = Path(cl_engine.__file__).parent
 LOGGED = {
     "EpochEnded": "`epochs`",
     "CurvePoint": "`curves`",
-    "EarlierTested": "`stability`",
+    "EarlierTaskTested": "`stability`",
+    "GuessScored": "`results/task_guess`",
     "TaskLearned": "`experiences`, `results/memory`, `results/seconds`",
-    "Evaluated": "`results/accuracy`, `n_correct`, `n_total`",
-    "Unchanged": "`results/accuracy`, `n_correct`, `n_total`",
+    "Evaluated": "`results/score`, `sums`, or `accuracy`, `n_correct`, `n_total`",
+    "ScoresReused": "`results/score`, `sums`, or `accuracy`, `n_correct`, `n_total`",
     "Scored": "`results/acc`, `bwt`, `fwt`, `forgetting`, `seconds`",
     "Saved": "`results/seconds`",
 }
@@ -89,12 +91,17 @@ def _events_in(module: Any) -> list[type[Event]]:
 
 
 def _arrays() -> Iterator[tuple[str, ...]]:
-    with h5py.File("columns", "w", driver="core", backing_store=False) as file:
-        Matrix.create(file.create_group("results"), [0], recorder.PHASES, None)
-        for name, data in file["results"].items():
-            axes = [dim[0].name.rpartition("/")[2] for dim in data.dims if len(dim)]
-            kind = "str" if h5py.check_string_dtype(data.dtype) else data.dtype.str.lstrip("<|>")
-            yield f"`{name}`", ", ".join(axes) or "itself", f"`{kind}`", data.attrs["units"], data.attrs["long_name"]
+    found: dict[str, tuple[str, ...]] = {}
+    for classes_alone in (True, False):  # the second time those that there are where tasks ask for anything else
+        stream: Any = SimpleNamespace(n_tasks=None, only_accuracy=classes_alone, most_sums=2)
+        with h5py.File("columns", "w", driver="core", backing_store=False) as file:
+            create_results(file.create_group("results"), [0], recorder.PHASES, stream)
+            for name, data in file["results"].items():
+                axes = [dim[0].name.rpartition("/")[2] for dim in data.dims if len(dim)]
+                kind = "str" if h5py.check_string_dtype(data.dtype) else data.dtype.str.lstrip("<|>")
+                said = (data.attrs["units"], data.attrs["long_name"])
+                found[name] = (f"`{name}`", ", ".join(axes) or "itself", f"`{kind}`", *said)
+    yield from (found[name] for name in sorted(found))
 
 
 def _fields(kind: type[Event]) -> str:
