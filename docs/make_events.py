@@ -27,10 +27,10 @@ LOGGED = {
     "EpochEnded": "`epochs`",
     "CurvePoint": "`curves`",
     "EarlierTaskTested": "`stability`",
-    "TaskLearned": "`experiences`, `results/memory`, `results/seconds`",
-    "Evaluated": "`results/score`, `sums`; of accuracy `accuracy`, `n_correct`, `n_total`",
-    "ScoresReused": "`results/score`, `sums`; of accuracy `accuracy`, `n_correct`, `n_total`",
     "GuessScored": "`results/task_guess`",
+    "TaskLearned": "`experiences`, `results/memory`, `results/seconds`",
+    "Evaluated": "`results/score`, `sums`, or `accuracy`, `n_correct`, `n_total`",
+    "ScoresReused": "`results/score`, `sums`, or `accuracy`, `n_correct`, `n_total`",
     "Scored": "`results/acc`, `bwt`, `fwt`, `forgetting`, `seconds`",
     "Saved": "`results/seconds`",
 }
@@ -92,21 +92,15 @@ def _events_in(module: Any) -> list[type[Event]]:
 
 def _arrays() -> Iterator[tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for accurate in (True, False):  # what is in logs of one kind alone says so
-        stream: Any = SimpleNamespace(n_tasks=None, only_accuracy=accurate, most_sums=2)
+    for classes_alone in (True, False):  # the second time those that there are where tasks ask for anything else
+        stream: Any = SimpleNamespace(n_tasks=None, only_accuracy=classes_alone, most_sums=2)
         with h5py.File("columns", "w", driver="core", backing_store=False) as file:
             create_results(file.create_group("results"), [0], recorder.PHASES, stream)
             for name, data in file["results"].items():
                 axes = [dim[0].name.rpartition("/")[2] for dim in data.dims if len(dim)]
                 kind = "str" if h5py.check_string_dtype(data.dtype) else data.dtype.str.lstrip("<|>")
-                row = (
-                    f"`{name}`",
-                    ", ".join(axes) or "itself",
-                    f"`{kind}`",
-                    data.attrs["units"],
-                    data.attrs["long_name"],
-                )
-                found.setdefault(name, row)
+                said = (data.attrs["units"], data.attrs["long_name"])
+                found[name] = (f"`{name}`", ", ".join(axes) or "itself", f"`{kind}`", *said)
     yield from (found[name] for name in sorted(found))
 
 

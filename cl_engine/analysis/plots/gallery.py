@@ -43,14 +43,15 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
     tested = [run for run in runs if run.final is not None]
     if not tested:
         return []
-    less = any(not measure.higher for measure in tested[0].measures) and len(tested[0].measures) == 1
-    front = (
-        f"{'Down' if less else 'Up'} and to the left is better; dotted: the front of what no other run beats in both."
-    )
+    measures = {measure for run in tested for measure in run.measures}
+    less = any(not measure.higher for measure in measures)
+    turned = " (rising, where less is better)" if less else ""
+    way = "Down" if less and len(measures) == 1 else "Up"
+    front = f"{way} and to the left is better; dotted: the front of what no other run beats in both."
     drawn = [
         Picture(
             "accuracy",
-            "Falling: earlier tasks are lost. The band is 95 % confidence over seeds.",
+            f"Falling{turned}: earlier tasks are lost. The band is 95 % confidence over seeds.",
             lambda: across_runs.accuracy_over_stream(tested),
         ),
         Picture("forgetting", "Zero: nothing is lost.", lambda: across_runs.forgetting_over_stream(tested)),
@@ -73,8 +74,7 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
                 lambda: across_runs.memory_of_runs(tested),
             ),
         ]
-    several = len({measure for run in tested for measure in run.measures}) > 1
-    worth = [delta_m(run, tested) if several else run.final["acc"].values for run in tested]  # type: ignore[index]
+    worth = [delta_m(run, tested) if len(measures) > 1 else run.final["acc"].values for run in tested]  # type: ignore[index]
     placed = [run for run, of_run in zip(tested, worth, strict=True) if np.isfinite(of_run).all()]
     if len(tested) > 1 and placed:  # of a seed that was stopped there is no accuracy at the end
         drawn += [
