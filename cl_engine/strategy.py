@@ -225,6 +225,10 @@ class Strategy(Configured, ABC):
         """Return how many rows are fitted together at each experience, given how many come; as far as it can be said."""
         return rows
 
+    def fitted_groups(self, rows: Sequence[int], asked: Sequence[str]) -> Sequence[Sequence[int]]:
+        """Return the same for each group of rows, where tasks that ask for different things (``asked``) are groups of a fit."""
+        return [[count] for count in self.fitted_rows(rows)]
+
     def untrained(self) -> Strategy:
         """Return a twin of this strategy in its first state."""
         twin = copy.copy(self)

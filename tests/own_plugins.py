@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cl_engine.data.label_function import LabelFunction
 from cl_engine.data.source import Arrays
+from cl_engine.metrics.sums import ratio
 from cl_engine.nn.target import Measure, Target, of_rows
 
 ME = "tests.own_plugins"
@@ -28,7 +29,7 @@ class Sign(Target):
         return torch.stack([right, torch.full_like(right, len(y))]).double()
 
     def scores(self, sums: np.ndarray) -> dict[str, np.ndarray]:
-        return {"agreement": sums[..., 0] / sums[..., 1]}
+        return {"agreement": ratio(sums[..., 0], sums[..., 1])}
 
     def guess(self, y: Tensor) -> Tensor:
         return y.double().mean().reshape(1)

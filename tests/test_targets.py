@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from io import StringIO
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import (
     accuracy_score,
     explained_variance_score,
@@ -18,13 +24,25 @@ from torch import Tensor
 from torchmetrics.functional.detection import intersection_over_union
 
 from cl_engine.nn.target import Target
+from cl_engine.runs import plugins
 from cl_engine.targets.boxes import BINS, Boxes, overlap
 from cl_engine.targets.class_map import UNLABELLED, ClassMap
 from cl_engine.targets.classes import Classes
 from cl_engine.targets.number_map import NumberMap
 from cl_engine.targets.numbers import Numbers
+from cl_engine.testing import TargetContract
 
 SIDE = 12
+
+for name in plugins.names("targets"):
+    globals()[f"Test_{name}"] = type(f"Test_{name}", (TargetContract,), {"target": name})
+
+
+class TestOwn(TargetContract):
+    target = "tests.own_plugins:Sign"
+
+    def labels(self, target: Target) -> Tensor:
+        return torch.tensor([1, -1, 1, 1])
 
 
 def drawn(number: int) -> torch.Generator:
@@ -203,6 +221,55 @@ def test_average_precision_is_that_of_the_example_by_hand(said: list, score: flo
     found = torch.tensor([[[*box, confidence] for confidence, box in said]])
     target.answers = lambda outputs: found  # type: ignore[method-assign]
     assert target.score(target.sums(torch.zeros(1, 5, 1, 1), y).numpy()) == pytest.approx(score)
+
+
+def coco_evaluation(said: list[Tensor], y: Tensor) -> Any:
+    """Return pycocotools' evaluation at an overlap of .5 of answers ``[n, 5]`` of each picture, with its progress not printed."""
+    truth = [(k, box.tolist()) for k, row in enumerate(y) for box in row if box[2] > box[0]]
+    found = [(k, box.tolist()) for k, row in enumerate(said) for box in row]
+
+    def entry(number: int, picture: int, box: list[float]) -> dict[str, Any]:
+        left, top, right, bottom = box[:4]
+        sides = right - left, bottom - top
+        place = {"bbox": [left, top, *sides], "area": sides[0] * sides[1], "category_id": 1, "iscrowd": 0}
+        return {"id": number, "image_id": picture, **place, "score": box[-1]}
+
+    with redirect_stdout(StringIO()):
+        parts = COCO(), COCO()
+        for coco, boxes_of in zip(parts, (truth, found), strict=True):
+            pictures = [{"id": k, "width": SIDE, "height": SIDE} for k in range(len(y))]
+            entries = [entry(number, *box) for number, box in enumerate(boxes_of, start=1)]
+            coco.dataset = {"images": pictures, "categories": [{"id": 1}], "annotations": entries}
+            coco.createIndex()
+        evaluation = COCOeval(*parts, "bbox")
+        evaluation.params.iouThrs, evaluation.params.maxDets = np.array([0.5]), [100]
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_boxes_that_are_found_are_those_of_pycocotools_and_average_precision_within_a_step_of_its_recall(seed: int):
+    draw = drawn(seed)
+    y = boxes(30, draw)
+    there = y[..., 0] >= 0
+    moved = y[there] + 0.6 * torch.randn(int(there.sum()), 4, generator=draw)
+    moved[:, 2:] = torch.maximum(moved[:, 2:], moved[:, :2] + 0.1)
+    confidence = (torch.randperm(len(moved), generator=draw) + 0.5) / len(moved)
+    every, picture = torch.cat([moved, confidence[:, None]], dim=1), there.nonzero()[:, 0]
+    said = [every[picture == row] for row in range(30)]
+    answers = torch.full((30, 3, 5), -1.0)
+    for row, found in enumerate(said):
+        answers[row, : len(found)] = found[found[:, 4].argsort(descending=True)]
+    target = Boxes.of(size=[SIDE, SIDE])
+    target.answers = lambda outputs: answers  # type: ignore[method-assign]
+    sums = target.sums(torch.zeros(30, 5, 1, 1), y).numpy()
+    theirs = coco_evaluation(said, y)
+    matches = sum(int((one["dtMatches"] > 0).sum()) for one in theirs.evalImgs if one is not None)
+    assert sums[1 : 1 + BINS].sum() == matches
+    # theirs is the mean of precision at 101 recalls, ours the area below it: they differ by a step of recall at the most
+    assert float(target.score(sums)) == pytest.approx(theirs.eval["precision"][0, :, 0, 0, 0].mean(), abs=0.01)
 
 
 def test_a_box_is_found_once_and_what_finds_it_again_is_wrong():

@@ -16,6 +16,7 @@ from cl_engine.errors import UsageError
 from cl_engine.runs import plugins
 from cl_engine.runs.data_root import DataRoot
 from cl_engine.streams.views import Views
+from cl_engine.testing import LabelFunctionContract
 from cl_engine.testing.streams import Given
 
 DRAW = np.random.default_rng(0)
@@ -43,20 +44,12 @@ def asked(name: str, **options: Any) -> tuple[Any, torch.Tensor, torch.Tensor]:
     return plugins.load("targets", target).of(**about), x, y
 
 
-@pytest.mark.parametrize("name", VIEWS)
-def test_every_label_function_gives_labels_that_fit_its_target_and_inputs_of_the_same_form(name: str):
-    target, x, y = asked(name)
-    assert target.fault(y.numpy()) == ""
-    assert x.shape == X.shape and x.dtype == torch.uint8
-    same, again = asked(name)[1:]
-    assert torch.equal(x, same) and torch.equal(y, again)
+for name in VIEWS:
+    globals()[f"Test_{name}"] = type(f"Test_{name}", (LabelFunctionContract,), {"function": name})
 
 
-@pytest.mark.parametrize("name", VIEWS)
-def test_inputs_of_the_source_are_not_changed_by_a_question(name: str):
-    before = X.copy()
-    asked(name)
-    assert np.array_equal(X, before)
+class TestOwn(LabelFunctionContract):
+    function = "tests.own_plugins:Light"
 
 
 @pytest.mark.parametrize(

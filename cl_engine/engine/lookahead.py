@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 
-import torch
+import numpy as np
 from torch import nn
 
-from cl_engine.data.stream import Data, Experience, Stream
+from cl_engine.data.stream import Data, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded
 from cl_engine.nn.mode import TooFewRows
 from cl_engine.strategy import Strategy
 from cl_engine.training.fit import no_rows
+from cl_engine.training.fit_job import batch_ends
+from cl_engine.training.optimizers import Train
 
 SEEN = 1_000  # experiences at most
 
@@ -41,13 +44,25 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
     train = strategy.train
     if train.leftover != "keep" or not _normalises_batches(strategy):
         return
-    for step, fitted in enumerate(strategy.fitted_rows(rows)):
-        if fitted % train.batch == 1 and _refuses_one_row(stream, strategy, first=step == 0):
+    asked = [stream.target(stream.task_id(step)).key for step in range(len(rows))]
+    for step, groups in enumerate(strategy.fitted_groups(rows, asked)):
+        if _leave_one(groups, train) and _refuses_one_row(stream, strategy, step):
             raise TooFewRows(
-                f"train.batch: batch normalisation cannot learn from 1 row in a batch, and of the {fitted} rows at step {step} "
-                f"(task {stream.task_id(step)}) batches of {train.batch} leave one over: set train.leftover = 'merge' or "
+                f"train.batch: batch normalisation cannot learn from 1 row in a batch, and of the {_told(groups)} rows at step "
+                f"{step} (task {stream.task_id(step)}) batches of {train.batch} leave one over: set train.leftover = 'merge' or "
                 "'drop', choose another train.batch, or another norm for the net"
             )
+
+
+def _leave_one(groups: Sequence[int], train: Train) -> bool:
+    """Return whether there is a batch with one row, or, of several groups of rows, with one row of a group."""
+    if len(groups) == 1:
+        return groups[0] % train.batch == 1
+    return any(1 in np.diff(ends, prepend=0) for ends in batch_ends(groups, train))
+
+
+def _told(groups: Sequence[int]) -> str:
+    return " + ".join(map(str, groups))
 
 
 def _known(stream: Stream) -> Iterator[int]:
@@ -65,24 +80,23 @@ def _normalises_batches(strategy: Strategy) -> bool:
     return any(isinstance(net.owner(name), nn.modules.batchnorm._BatchNorm) for name in net.shapes)
 
 
-def _refuses_one_row(stream: Stream, strategy: Strategy, first: bool) -> bool:
-    """Return whether the strategy cannot train on one row, tried by a twin on blank rows, after others unless it is ``first``."""
+def _refuses_one_row(stream: Stream, strategy: Strategy, step: int) -> bool:
+    """Return whether the strategy cannot train on one row, tried by a twin at a step, after two rows unless it is the first."""
+    found = stream.arrival(step)
     twin = copy.copy(strategy)
     twin.train = strategy.train.model_copy(update={"batch": 2, "epochs": 1})
     twin.curve, twin.journal, twin.observer = type(strategy.curve)(), None, None
+    twin.targets = None if found.target is None else lambda task: stream.target(found.task_id)
     twin.state = twin.start()
     try:
-        for step, rows in enumerate([1] if first else [2, 1]):
-            x = torch.zeros(rows, *stream.input_shape, device=stream.device)
-            data, none = (
-                Data(part, torch.zeros(len(part), dtype=torch.int64, device=part.device)) for part in (x, x[:0])
-            )
-            experience = Experience(step=step, task_id=step, train=data, validation=none, classes=1)
+        for at, rows in enumerate([2, 1] if step else [1]):
+            few, none = (Data(found.train.x[:count], found.train.y[:count]) for count in (rows, 0))
+            experience = dataclasses.replace(found, step=at, task_id=at, rng_key=at, train=few, validation=none)
             for event in twin.learning(experience):
                 if rows == 1 and isinstance(event, EpochEnded):
                     return False
     except TooFewRows:
         return True
-    except Exception:  # blank rows may be too few for a strategy in other ways, of which nothing follows
+    except Exception:  # so few rows may be too few for a strategy in other ways, of which nothing follows
         return False
     return False

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from cl_engine.data.stream import Data, Stream
+from cl_engine.errors import UsageError
 from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.rows import dataset_of
+from cl_engine.targets.classes import Classes
 
 with quietly():
     from avalanche.benchmarks import CLScenario, DatasetExperience
@@ -133,8 +135,13 @@ def to_avalanche(stream: Stream) -> TensorBenchmark:
     its rows in a drawn order.
 
     Raises:
-        UsageError: for a stream without end.
+        UsageError: for a stream without end, or of tasks that ask for something else than classes.
     """
+    odd = next((target for target in stream.targets if not isinstance(target, Classes)), None)
+    if odd is not None:
+        raise UsageError(
+            f"an Avalanche benchmark is of classes alone, and a task of the stream asks for '{odd.name()}'"
+        )
     if stream.n_steps is None or stream.n_tasks is None:
         raise stream.refuse_endless("an Avalanche benchmark has a last experience")
     told = stream.setting == "task"

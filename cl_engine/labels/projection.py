@@ -22,6 +22,8 @@ class Projection(LabelFunction):
     True
     """
 
+    same_mirrored = False
+
     def prepare(self, arrays: Arrays) -> tuple[str, dict[str, Any]]:
         return "numbers", {"numbers": NUMBERS}
 

@@ -141,7 +141,7 @@ class Target(Configured, ABC):
 
     def vectors(self, y: Tensor) -> Tensor:
         """Return labels as vectors ``[N, D]``, near each other where answers would be: what neighbours are averaged over."""
-        return y.flatten(1).float()
+        return y.reshape(len(y), -1).float()
 
     @torch.inference_mode()
     def sums_by_seed(self, outputs: Tensor, y: Tensor) -> np.ndarray:

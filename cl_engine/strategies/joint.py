@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -46,8 +46,12 @@ class Joint(Strategy):
         trained = yield from self.fit(params, self.shared.task_loss, experience, rows=own, beside=beside, logits=logits)
         self.shared.keep_tasks(tasks, trained)
 
-    def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
-        return list(accumulate(rows))
+    def fitted_groups(self, rows: Sequence[int], asked: Sequence[str]) -> Sequence[Sequence[int]]:
+        kept, groups = Counter[str](), []
+        for count, kind in zip(rows, asked, strict=True):
+            kept[kind] += count
+            groups.append(list(kept.values()))
+        return groups
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self.shared.params(task_id), x)

@@ -90,7 +90,7 @@ class Replay(Strategy):
         self.shared.keep_tasks(tasks, trained)
         self._remember(experience.step, group, {"x": x, "y": y, "t": t})
         held = groups_in(self.state, "memory")
-        of_this = (self.state[held[group]]["t"] == task).sum(dim=1)
+        of_this = (self.state[held[group]].get("t", remembered[:, :0]) == task).sum(dim=1)
         yield MemoryUpdated(
             step=experience.step,
             task_id=task,
@@ -132,42 +132,54 @@ class Replay(Strategy):
         """Take rows into the memory, which is divided evenly among what tasks ask for."""
         name, known = group_name("memory", group), groups_in(self.state, "memory").values()
         others = [other for other in known if other != name and "x" in self.state[other]]
-        for other in others:
-            self.state[other] = self._thinned(step, self.state[other], len(others) + 1)
-        memory, y = self._thinned(step, self.state.get(name, {"seen": 0}), len(others) + 1), new["y"]
-        held, room = memory["y"].shape[1] if "y" in memory else 0, self._room(new, len(others) + 1)
+        for other in (*others, name):
+            self.state[other] = self._thinned(step, self.state.get(other, {"seen": 0}), len(others) + 1)
+        memory, room = self.state[name], self._room(new, len(others) + 1)
+        held = memory["y"].shape[1] if "y" in memory else 0
         kept: list[dict[str, Tensor]] = []
         for s, seed in enumerate(self.seeds):
             draw = rng.arrays(seed, "memory", step)
             every = {part: torch.cat([memory[part][s], rows]) if held else rows for part, rows in new.items()}
             if self.selection == "reservoir":
-                index = reservoir(held, memory["seen"], len(y), room, draw)
+                index = reservoir(held, memory["seen"], len(new["y"]), room, draw)
             else:
-                labels = (
-                    every["y"] if y.ndim == 1 else torch.zeros_like(every["t"])
-                )  # a class each, where there are any
-                groups = np.unique(torch.stack([every["t"], labels], dim=1).cpu().numpy(), axis=0, return_inverse=True)
-                index = balanced(groups[1], room, draw)
-            chosen = torch.from_numpy(index).to(y.device)
+                index = balanced(_shares(every["y"], every["t"]), room, draw)
+            chosen = torch.from_numpy(index).to(new["y"].device)
             kept.append({part: rows.index_select(0, chosen) for part, rows in every.items()})
-        stacked = {part: torch.stack([one[part] for one in kept]) for part in new}
-        self.state[name] = {**stacked, "seen": memory["seen"] + len(y)}
+        self.state[name] = _held(kept, memory["seen"] + len(new["y"]))
 
     def _room(self, rows: dict[str, Tensor], groups: int) -> int:
         """Return how many rows such as these one of so many groups may hold."""
         each = sum(part[0].numel() * part.element_size() for part in rows.values())
-        return max(1, (self.samples if self.bytes is None else self.bytes // each) // groups)
+        return (self.samples if self.bytes is None else max(1, self.bytes // each)) // groups
 
     def _thinned(self, step: int, memory: State, groups: int) -> State:
-        """Return a group's memory with no more rows than it may hold beside others, drawn evenly from those there are."""
+        """Return a group's memory with no more rows than it may hold beside others, drawn from those there are."""
         if "x" not in memory:
             return memory
         rows = {part: memory[part] for part in ("x", "y", "t")}
         held, room = memory["t"].shape[1], self._room({part: own[0] for part, own in rows.items()}, groups)
         if held <= room:
             return memory
-        kept = [torch.from_numpy(rng.arrays(seed, "thinned", step).permutation(held)[:room]) for seed in self.seeds]
-        return {
-            **{part: torch.stack([own[s][index] for s, index in enumerate(kept)]) for part, own in rows.items()},
-            "seen": memory["seen"],
-        }
+        kept = []
+        for s, seed in enumerate(self.seeds):
+            draw = rng.arrays(seed, "thinned", step)
+            if self.selection == "reservoir":
+                index = draw.permutation(held)[:room]
+            else:
+                index = balanced(_shares(rows["y"][s], rows["t"][s]), room, draw)
+            kept.append({part: own[s][torch.from_numpy(index).to(own.device)] for part, own in rows.items()})
+        return _held(kept, memory["seen"])
+
+
+def _shares(y: Tensor, t: Tensor) -> np.ndarray:
+    """Return what has an equal share of a balanced memory: the class of a task that each row is of, or its task."""
+    labels = y if y.ndim == 1 and not y.is_floating_point() else torch.zeros_like(t)
+    found = np.unique(torch.stack([t, labels], dim=1).cpu().numpy(), axis=0, return_inverse=True)
+    return np.asarray(found[1])
+
+
+def _held(of_seeds: list[dict[str, Tensor]], seen: int) -> State:
+    """Return a memory of rows of each seed; without any, where there is no room for one."""
+    rows = {part: torch.stack([one[part] for one in of_seeds]) for part in of_seeds[0]}
+    return {**(rows if rows["t"].shape[1] else {}), "seen": seen}

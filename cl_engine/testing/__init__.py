@@ -6,9 +6,18 @@
 'finetune'
 """
 
+from cl_engine.testing.label_functions import LabelFunctionContract
 from cl_engine.testing.nets import NetContract
 from cl_engine.testing.sources import SourceContract
 from cl_engine.testing.strategies import StrategyContract
 from cl_engine.testing.streams import StreamContract
+from cl_engine.testing.target_plugins import TargetContract
 
-__all__ = ["NetContract", "SourceContract", "StrategyContract", "StreamContract"]
+__all__ = [
+    "LabelFunctionContract",
+    "NetContract",
+    "SourceContract",
+    "StrategyContract",
+    "StreamContract",
+    "TargetContract",
+]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, TypedDict
 
+import numpy as np
 from torch import Tensor
 
 from cl_engine.core.tree import Tree
@@ -171,11 +173,32 @@ class FitJob:
         """Number of rows that an epoch goes over, those rehearsed not counted."""
         return len(self.rows[0]) + sum(len(more.rows[0]) for more in self.beside if more.rehearsed is None)
 
-    def places(self, rows: int, batch: int, batches: int) -> slice:
-        """Return where, in the order of an epoch of as many rows of a group, those of a batch are."""
+    def places(self, group: int, batch: int) -> slice:
+        """Return where, in an epoch's order of a group's rows, those of a batch are; 0: the fit's own, k: the k-th beside."""
         if not self.beside:
-            return self.train.places(batch, rows)
-        return slice(rows * batch // batches, rows * (batch + 1) // batches)
+            return self.train.places(batch, len(self.rows[0]))
+        ends = self._ends[group]
+        return slice(ends[batch - 1] if batch else 0, ends[batch])
+
+    @cached_property
+    def _ends(self) -> list[list[int]]:
+        beside = (len(more.rows[0]) if more.rehearsed is None else 0 for more in self.beside)
+        return batch_ends([len(self.rows[0]), *beside], self.train)
+
+
+def batch_ends(sizes: Sequence[int], train: Train) -> list[list[int]]:
+    """Return how many rows of each group an epoch has seen after each batch.
+
+    Batches are those of an epoch of all rows together; every group is spread over them as evenly as whole rows can be.
+
+    >>> batch_ends([4, 2], Train(batch=3))
+    [[2, 4], [1, 2]]
+    """
+    every = sum(sizes)
+    at = np.concatenate([(np.arange(size) + 0.5) / max(size, 1) for size in sizes])
+    group = np.repeat(np.arange(len(sizes)), sizes)[np.argsort(at, kind="stable")]
+    ends = [train.places(batch, every).stop for batch in range(train.batches(every))]
+    return [np.cumsum(group == own)[np.array(ends) - 1].tolist() for own in range(len(sizes))]
 
 
 class FitOptions(TypedDict, total=False):

@@ -19,7 +19,7 @@ class GroupBeside:
     """
 
     def __init__(self, owner: Any, more: RowsBeside, number: int) -> None:
-        """Belong to a `SeedGroup`; ``number`` tells the group from others beside the same rows."""
+        """Belong to a `SeedGroup`; ``number``, from 1, tells the group from others beside the same rows."""
         self._owner, self._more, self._number = owner, more, number
         device = owner.job.net.device
         own = more.rows if more.rehearsed is None else map(owner.part, more.rows)
@@ -27,29 +27,39 @@ class GroupBeside:
         self._loss: Callable[..., Tensor] = owner.of_each(more.loss, len(self._rows))
 
     def start_epoch(self, epoch: int, batches: int) -> None:
-        """Draw the order of the rows, or which are rehearsed in every batch."""
+        """Draw the order of the rows, or which are rehearsed in every batch, and how their images are shown."""
         owner, more = self._owner, self._more
-        purpose = f"beside {self._number}"
-        drawn = []
-        for seed in owner.seeds:
-            draw = owner.generator(seed, purpose, epoch)
-            if more.rehearsed is None:
-                drawn.append(torch.randperm(len(self._rows[0]), generator=draw))
-            else:
-                held = self._rows[0].shape[owner.rows_axis]
-                drawn.append(torch.randint(held, (batches, more.rehearsed), generator=draw))
-        self._drawn = torch.stack(drawn).to(owner.job.net.device)
+        held, rehearsed = (0, more.rehearsed) if more.rehearsed is not None else (len(self._rows[0]), 0)
 
-    def losses(self, batch: int, batches: int) -> tuple[Tensor | None, int]:
-        """Return the loss of each seed on this group's rows of a batch, and how many they are; None for none."""
-        owner, net = self._owner, self._owner.job.net
-        if self._more.rehearsed is None:
-            index = self._drawn[:, owner.job.places(len(self._rows[0]), batch, batches)]
+        def drawn(purpose: str, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+            every = [draw(owner.generator(seed, f"{purpose} {self._number}", epoch)) for seed in owner.seeds]
+            return torch.stack(every).to(owner.job.net.device)
+
+        if rehearsed:
+            kept = self._rows[0].shape[owner.rows_axis]
+            self._drawn = drawn("beside", lambda draw: torch.randint(kept, (batches, rehearsed), generator=draw))
+        else:
+            self._drawn = drawn("beside", lambda draw: torch.randperm(held, generator=draw))
+        if owner.augmentation:
+            shown = held + batches * rehearsed
+            self._changes = drawn("augmentation beside", lambda draw: owner.augmentation.draw(shown, draw))
+
+    def losses(self, batch: int) -> tuple[Tensor | None, int, int]:
+        """Return the loss of each seed on this group's rows of a batch, how many they are, and how many are not rehearsed."""
+        owner, net, rehearsed = self._owner, self._owner.job.net, self._more.rehearsed
+        if rehearsed is None:
+            place = owner.job.places(self._number, batch)
+            index = self._drawn[:, place]
             picked = [owner.pick(rows, index) for rows in self._rows]
         else:
+            place = slice(batch * rehearsed, (batch + 1) * rehearsed)
             index = self._drawn[:, batch]
             picked = [owner.pick_own(rows, index) for rows in self._rows]
-        if not index.shape[1]:
-            return None, 0
-        x = net.laid_out(net.prepare(picked[0]))
-        return self._loss(owner.params, owner.frozen, x, *picked[1:]), index.shape[1]
+        count = index.shape[1]
+        if not count:
+            return None, 0, 0
+        x = net.prepare(picked[0])
+        if owner.augmentation:
+            x = owner.augmentation.applied_to_rows(x, self._changes[:, place].flatten(0, 1), owner.pad_value)
+        loss = self._loss(owner.params, owner.frozen, net.laid_out(x), *picked[1:])
+        return loss, count, count if rehearsed is None else 0

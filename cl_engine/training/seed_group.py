@@ -67,7 +67,7 @@ class SeedGroup(GroupState, ABC):
         half = job.train.precision == "bfloat16"
         self.precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
         self.loss = self.of_each(job.loss, len(self.rows))
-        self.beside = [GroupBeside(self, more, number) for number, more in enumerate(job.beside)]
+        self.beside = [GroupBeside(self, more, number) for number, more in enumerate(job.beside, start=1)]
         self.total = torch.zeros(len(seeds), device=device)  # of the losses of an epoch
         self.replay = self._replay()
 
@@ -150,7 +150,7 @@ class SeedGroup(GroupState, ABC):
 
     def step(self, epoch: int, batch: int) -> None:
         """Take one step of every optimiser on one batch."""
-        index = self.order[:, self.job.places(len(self.rows[0]), batch, self.batches)]
+        index = self.order[:, self.job.places(0, batch)]
         drawn = () if self.rehearsal is None else (self.drawn[:, batch],)
         if self.replay is None:
             self._step(index, *drawn, epoch=epoch, batch=batch)
@@ -167,7 +167,7 @@ class SeedGroup(GroupState, ABC):
             x, *others = (self.pick_own(rows, drawn) for rows in self.rehearsal)
             again = (job.net.prepare(x), *others)
             rows = [torch.cat(pair, dim=self.rows_axis) for pair in zip(rows, again, strict=True)]
-        if self.augmentation:
+        if self.augmentation and rows[0].numel():
             rows[0] = self._augmented(rows[0], batch)
         rows[0] = job.net.laid_out(rows[0])
         noise: AbstractContextManager[Any] = nullcontext()
@@ -200,15 +200,16 @@ class SeedGroup(GroupState, ABC):
             tell(job.observer, job.net.device, FitObserver.batch_ends)
 
     def _losses(self, rows: list[Tensor], taken: int, epoch: int, batch: int) -> tuple[Tensor, int]:
-        """Return the loss of each seed on a batch, with what is learned beside its rows, and of how many rows it tells."""
+        """Return the loss of each seed on a batch, with what is learned beside its rows; and how many are not rehearsed."""
         numbers = self._numbers(epoch, batch)
         if not self.beside:
             return self.loss(self.params, self.frozen, *rows, *numbers), taken
-        own = len(rows[1].movedim(self.rows_axis, 0))
-        parts = [(self.loss(self.params, self.frozen, *rows, *numbers) if own else None, own)]
-        parts += [more.losses(batch, self.batches) for more in self.beside]
-        every = sum(count for _, count in parts)
-        return torch.stack([loss * (count / every) for loss, count in parts if loss is not None]).sum(dim=0), every
+        own = rows[1].shape[self.rows_axis]
+        parts = [(self.loss(self.params, self.frozen, *rows, *numbers) if own else None, own, taken)]
+        parts += [more.losses(batch) for more in self.beside]
+        every = sum(count for _, count, _ in parts)
+        loss = torch.stack([loss * (count / every) for loss, count, _ in parts if loss is not None]).sum(dim=0)
+        return loss, sum(learned for _, _, learned in parts)
 
     def end_epoch(self) -> list[float]:
         """Return the mean loss of each seed."""
@@ -272,7 +273,7 @@ class SeedGroup(GroupState, ABC):
 
     def _augmented(self, x: Tensor, batch: int) -> Tensor:
         rehearsed, rows = self.job.rehearsed, len(self.rows[0])
-        own = self.changes[:, self.job.train.places(batch, rows)]
+        own = self.changes[:, self.job.places(0, batch)]
         again = self.changes[:, rows + batch * rehearsed : rows + (batch + 1) * rehearsed]
         drawn = torch.cat([own, again], dim=1).flatten(0, 1)
         assert self.pad_value is not None
