@@ -17,7 +17,7 @@ CHANNELS = (1, 3, 4)  # of images as they are usually kept
 
 
 class OwnArrays(Source):
-    """Arrays or a table of one's own under the data root, as ``arrays/NAME``: NAME.npz, NAME.csv, or NAME/train.csv and test.csv.
+    """Arrays and tables of one's own under the data root, as ``arrays/NAME``: NAME.npz, NAME.csv, or NAME/train.csv and test.csv.
 
     In a NumPy archive ``train_x, test_x`` are inputs ``[rows, …]`` (uint8 is scaled by mean and deviation, float32 is taken as
     it is, int64 are tokens, 0 the padding), ``train_y, test_y`` the labels, any further pair ``train_NAME, test_NAME`` a
