@@ -24,6 +24,7 @@ from cl_engine.interop.tensor_benchmark import to_avalanche
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
 from cl_engine.runs.scenario import Scenario
+from cl_engine.testing import small
 from tests import avalanche_of_users as users
 
 USERS = "tests.avalanche_of_users"
@@ -370,3 +371,10 @@ def test_unknown_names_are_answered_with_avalanche_among_the_known():
         plugins.load("streams", "splitt_mnist")
     with pytest.raises(UsageError, match=r"write name = 'avalanche' and benchmark = 'SplitMNIST'"):
         plugins.load("streams", "avalanche:SplitMNIST")
+
+
+def test_a_stream_of_other_tasks_than_classes_is_no_benchmark():
+    with pytest.raises(
+        UsageError, match="an Avalanche benchmark is of classes alone, and a task of the stream asks for 'numbers'"
+    ):
+        to_avalanche(Experiment.of(small.views(), "finetune", **{"stream.views": ["shape", "vanishing"]}).stream())

@@ -31,6 +31,19 @@ def test_the_examples_of_analysis_run_one_after_the_other(monkeypatch: pytest.Mo
     assert all(figure is not None for figure in names["figures"])  # type: ignore[attr-defined]
 
 
+def test_the_examples_of_data_run_and_say_what_they_print(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 5
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/data.md", "exec"), names)
+    assert f"prints `{capsys.readouterr().out.strip()}`" in page
+
+
 def test_what_analysis_says_of_the_reference_runs_is_so(monkeypatch: pytest.MonkeyPatch):
     from cl_engine.results.dataset import grid
     from cl_engine.results.run import open_runs

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.data.stream import Data
+from cl_engine.engine import evaluator as examination
 from cl_engine.engine import loop
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.evaluator import Evaluator
@@ -21,6 +22,7 @@ from cl_engine.events import Evaluated, Event, ScoresReused, cells
 from cl_engine.experiment import Experiment
 from cl_engine.strategy import Strategy
 from cl_engine.targets.classes import Classes
+from cl_engine.testing import small
 
 Tiny = Callable[..., Experiment]
 
@@ -190,3 +192,26 @@ def test_few_rows_of_several_tasks_are_tested_in_one_pass_with_the_same_counts(t
     # a row for the operations after each experience, then all tasks met so far, of 50 rows each
     assert first == [1, 50, 1, 100, 1, 150]
     assert calls == [1, 50, 1, 50, 50, 1, 50, 50, 50]
+
+
+# Tasks of other kinds than classes.
+
+
+def test_sums_over_pieces_of_the_rows_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch):
+    experiment = Experiment.of(small.views(), "finetune")
+    stream = experiment.stream()
+    evaluator = Evaluator(stream, experiment.build_strategy(stream))
+    whole = [next(evaluator.untrained([task])).sums for task in range(5)]
+    monkeypatch.setattr(examination, "ROWS_OF_PLACES", 4)
+    for task in range(5):
+        pieces = next(evaluator.untrained([task])).sums
+        assert pieces == pytest.approx(whole[task], rel=1e-5, nan_ok=True), stream.name_of(task)
+
+
+def test_a_spot_check_of_a_task_that_asks_for_maps_tells_its_measure():
+    def forgetful(strategy: Strategy) -> None:
+        strategy.fingerprint = lambda task_id: 0  # type: ignore[method-assign]
+
+    experiment = Experiment.of(small.views(), "finetune", **{"stream.views": ["depth", "shape"], "train.lr": 0.1})
+    with pytest.raises(RunFailed, match=r"at step 1 reaches delta_1 0\.\d+ \(seed 0\), not 0\.\d+: its `fingerprint`"):
+        walked(experiment, forgetful, spot_checks=1.0)

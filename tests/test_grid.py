@@ -83,6 +83,17 @@ def test_rows_that_are_set_aside_are_not_learned_from_and_random_views_go_with_t
     assert torch.equal(found.train.resample(100), found.train.x + 100)
 
 
+@pytest.mark.parametrize("shape", [(2,), (3, 3), (1, 3, 3), (2, 4)])
+def test_rows_without_a_class_are_set_aside_in_a_drawn_order_and_spread_over_all(shape: tuple[int, ...]):
+    x = torch.arange(20.0).reshape(20, 1)
+    train = Data(x, x.reshape(20, *[1] * len(shape)).expand(20, *shape))
+    found = divided(Experience(step=0, task_id=0, train=train, validation=Data(x[:0], train.y[:0]), classes=0), 0.2)
+    for part in (found.train, found.validation, train.spread(5)):
+        assert torch.equal(part.y.flatten(1)[:, 0], part.x[:, 0])
+    assert len(found.validation) == 4 and found.validation.x.flatten().tolist() != [0, 1, 2, 3]
+    assert train.spread(5).x.flatten().tolist() == [0, 4, 9, 14, 19]
+
+
 @pytest.mark.parametrize("kind", ["s_minus", "s_plus", "s_in", "s_out", "s_pl", "s_long"])
 @pytest.mark.parametrize("ending", ["", "_local"])
 def test_in_ctrl_scenarios_transfer_is_like_with_like(kind: str, ending: str):

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cl_engine.metrics import matrix_scores
-from cl_engine.metrics.running import SCORES, Ledger
+from cl_engine.metrics.running import SCORES, Ledger, ScoreCache
+from cl_engine.nn.target import Measure
 
 NAN = float("nan")
 # rows: untrained, after task 0, after task 1, after task 2
@@ -129,3 +130,42 @@ def test_the_running_ledger_gives_the_closed_forms_in_every_row(case: tuple[np.n
     for name in SCORES:
         closed = getattr(matrix_scores, name)(accuracy, steps, learned)
         np.testing.assert_allclose([row[name][0] for row in rows], closed, atol=1e-12, err_msg=name)
+
+
+RISING, FALLING = Measure("accuracy"), Measure("mean_angle", "degree", higher=False)
+
+
+def scored(measures: list[Measure]) -> list[dict[str, float]]:
+    """Return the scores of R above by a ledger that is told what each task is measured by, a row each."""
+    ledger, found = Ledger(1), []
+    for row, step in zip(R, STEPS, strict=True):
+        if step >= 0:
+            ledger.learned(step, step)
+        ledger.row(step)
+        ledger.put(np.arange(3), row[:, None])
+        found.append({name: float(value[0]) for name, value in ledger.scores(lambda task: measures[task]).items()})
+    return found
+
+
+def test_where_less_is_better_differences_have_the_other_sign_and_the_best_is_the_least():
+    rising, falling = scored([RISING] * 3)[-1], scored([FALLING] * 3)[-1]
+    assert falling["acc"] == rising["acc"]
+    assert (falling["bwt"], falling["fwt"]) == pytest.approx((-rising["bwt"], -rising["fwt"]))
+    # of task 0 the least was 0.1, untrained and so not counted, then 0.6; of task 1 0.3
+    assert falling["forgetting"] == pytest.approx(((0.5 - 0.6) + (0.9 - 0.3)) / 2)
+
+
+def test_over_tasks_of_several_measures_there_is_no_score_and_before_the_second_there_is():
+    found = scored([RISING, FALLING, RISING])
+    assert found[1]["acc"] == pytest.approx(0.9)
+    assert all(math.isnan(value) for row in found[2:] for value in row.values())
+
+
+def test_scores_that_hold_are_taken_up_from_a_checkpoint_of_before_sums():
+    rows = np.array([[0, 7, 50, 45, 40], [2, 9, 20, 10, 20]])  # task, fingerprint, rows, right of two seeds
+    cache = ScoreCache(seeds=2)
+    cache.restore(rows)
+    assert cache.hold(np.arange(3), [7, 7, 9]).tolist() == [True, False, True]
+    score, sums = cache.results(np.array([0, 2]))
+    assert score.tolist() == [[0.9, 0.8], [0.5, 1.0]]
+    assert sums.tolist() == [[[45, 50], [40, 50]], [[10, 20], [20, 20]]]

@@ -15,9 +15,10 @@ from PIL import Image
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import open_run
+from cl_engine.runs import plugins
 from cl_engine.runs.data_root import DataRoot
 from cl_engine.streams.views import Views
-from tests.own_plugins import ME
+from tests.own_plugins import ME, Margin, Sign
 from tests.test_cli import call
 
 DRAW = np.random.default_rng(0)
@@ -325,6 +326,18 @@ def test_own_targets_and_label_functions_run_like_the_engines_own(tmp_path: Path
     done = run(tmp_path, archive(tmp_path), "classes", f"{ME}:Light", f"{ME}:Margins")
     assert done.exit_code == 0, done.output
     assert targets(tmp_path) == ["classes", f"{ME}:Sign", f"{ME}:Margin"]
+
+
+def test_two_targets_of_one_file_are_not_the_same():
+    assert Sign.of().key != Margin.of().key and Sign.of().key == Sign.of().key
+
+
+@pytest.mark.parametrize("kind", ["targets", "labels"])
+def test_every_target_and_label_function_is_listed_with_what_it_means(kind: str):
+    listed = call("list", kind).output
+    for name in plugins.names(kind):  # type: ignore[arg-type]
+        [line] = [line for line in listed.splitlines() if line.startswith(f"  {name} ")]
+        assert line.rstrip().endswith(".") and len(line.split()) > 2, line
 
 
 @pytest.mark.parametrize(
