@@ -96,14 +96,14 @@ def _tables(runs: Named, all_heads: Sequence[Sequence[str]], title: str) -> list
 
 
 def _of_delta_m(runs: Named, parts: Mapping[MeasureName, Named]) -> Table:
-    """Return Δm across measures, and within each of them."""
+    """Return Δm across measures, and within each of them the mean over seeds."""
     by_name = {(name, measure): summary for measure, held in parts.items() for name, summary in held}
     rows = []
     for name, summary in runs:
-        found = [summary, *(by_name.get((name, measure)) for measure in parts)]
-        cells = [
-            Cell(_interval(s.delta_m, "delta_m"), s.delta_m.mean) if s else Cell(UNDEFINED, math.nan) for s in found
-        ]
+        found = [by_name.get((name, measure)) for measure in parts]
+        means = [own.delta_m.mean if own else math.nan for own in found]
+        cells = [Cell(number(mean, signed=True), mean) for mean in means]
+        cells.insert(0, Cell(_interval(summary.delta_m, "delta_m"), summary.delta_m.mean))
         rows.append((name, _status(summary), cells))
     heads = ["all tasks", *(measure.name for measure in parts)]
     return Table("Δm across measures", "run", heads, rows, "Δm: relative change to independent, positive is better")
