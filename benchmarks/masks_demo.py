@@ -1,4 +1,4 @@
-"""Choices of the demo for HAT, PackNet, Piggyback and Compose, and what they come to.
+"""Choices of the demo, of HAT, PackNet, Piggyback and Compose above all, and what they come to.
 
     PYTHONPATH=. python benchmarks/masks_demo.py | tee benchmarks/output/masks_demo.txt
 
@@ -24,6 +24,7 @@ QUICK = {"agenda.evaluate_every": 0, "agenda.evaluate_ahead": 0, "agenda.curve_e
 ASIDE = {"stream.validation": 0.2}
 FIVE = {"stream.n": 5}
 WIDE = {"net.hidden": [64, 64, 64]}
+SMALL = {"train.batch": 32, "train.lr": 1e-3}  # the scenario's own, where the demo has larger batches
 HAT = [{"gradient": gradient, "sparsity": penalty} for gradient in ("exact", "released") for penalty in (0.75, 0.1)]
 CHOICES: list[tuple[str, dict[str, Any]]] = [
     *(("piggyback", {"net.init": init, "mask_lr": 1e-3, **FIVE}) for init in ("default", "xavier", "orthogonal")),
@@ -33,14 +34,20 @@ CHOICES: list[tuple[str, dict[str, Any]]] = [
         for rate in (7e-4, 2.8e-3, 8e-3)
     ),
     *(
-        ("packnet", {"prune": prune, "retrain_epochs": None, "retrain_lr": None})
+        ("packnet", {"prune": prune, "retrain_epochs": None, "retrain_lr": None, **SMALL})
         for prune in ([0.5, 0.75], [0.5, 0.6], "equal")
     ),
-    ("packnet", {"prune": "equal", "retrain_epochs": 8, "retrain_lr": None}),
-    ("packnet", {"prune": "equal", "retrain_epochs": 8, "retrain_lr": 1e-3}),
-    ("packnet", {"prune": "equal", "retrain_epochs": 16, "retrain_lr": 1e-3}),
-    *(("compose", {"joint": joint, **WIDE}) for joint in (3, 5, 10)),
-    ("compose", {"joint": 10, "net.hidden": [64, 64, 64, 64]}),
+    ("packnet", {"prune": "equal", "retrain_epochs": 8, "retrain_lr": None, **SMALL}),
+    ("packnet", {"prune": "equal", "retrain_epochs": 8, "retrain_lr": 1e-3, **SMALL}),
+    ("packnet", {"prune": "equal", "retrain_epochs": 16, "retrain_lr": 1e-3, **SMALL}),
+    ("packnet", {"prune": "equal", "retrain_epochs": 16, "retrain_lr": 2e-3}),
+    *(("compose", {"joint": joint, **WIDE, **SMALL}) for joint in (3, 5, 10)),
+    ("compose", {"joint": 10, "net.hidden": [64, 64, 64, 64], **SMALL}),
+    ("compose", {"joint": 10, **WIDE}),
+    ("joint", SMALL),
+    ("joint", {}),
+    ("mntdp_s", SMALL),
+    ("mntdp_s", {}),
 ]
 DEMO = ["hat", "packnet", "piggyback", "compose"]
 
