@@ -21,6 +21,7 @@ from cl_engine.nn.target import Target
 from cl_engine.options import checked, option
 from cl_engine.runs.signals import Stopped
 from cl_engine.strategy import Learning, Strategy
+from cl_engine.targets.classes import other_than_classes
 from cl_engine.training.fit_job import TrainingProbe
 from cl_engine.training.optimizers import Train
 
@@ -95,7 +96,7 @@ class AvalancheAdapter(Strategy):
 
     def check_targets(self, targets: Sequence[Target]) -> None:
         """Raise a `UsageError` if a task asks for something else than classes."""
-        odd = next((target for target in targets if target.name() != "classes"), None)
+        odd = other_than_classes(targets)
         if odd is not None:
             raise UsageError(f"{self.name()} learns classes alone, and a task of the stream asks for {odd.name()}")
 

@@ -18,34 +18,6 @@ def normalisation(norm: Norm, channels: int, groups: int = 4) -> nn.Module:
     return nn.GroupNorm(groups if channels % groups == 0 else 1, channels) if norm == "group" else nn.Identity()
 
 
-class ResidualBlock(nn.Module):
-    """Two 3 × 3 convolutions beside a shortcut (He et al. 2016).
-
-    >>> import torch
-    >>> ResidualBlock(3, 8, stride=2, norm="group")(torch.zeros(1, 3, 8, 8)).shape
-    torch.Size([1, 8, 4, 4])
-    """
-
-    def __init__(
-        self, inside: int, outside: int, stride: int = 1, norm: Norm = "batch", groups: int = 4, dilation: int = 1
-    ) -> None:
-        super().__init__()
-        bias = norm == "none"
-        self.conv1 = nn.Conv2d(inside, outside, 3, stride, dilation, dilation, bias=bias)
-        self.norm1 = normalisation(norm, outside, groups)
-        self.conv2 = nn.Conv2d(outside, outside, 3, 1, dilation, dilation, bias=bias)
-        self.norm2 = normalisation(norm, outside, groups)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inside != outside:
-            convolution = nn.Conv2d(inside, outside, 1, stride, bias=bias)
-            self.shortcut = nn.Sequential(convolution, normalisation(norm, outside, groups))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return maps ``[N, outside, H, W]`` of maps ``[N, inside, …]``, at every ``stride``-th place."""
-        inner = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        return F.relu(inner + self.shortcut(x))
-
-
 class PlainBlock(nn.Module):
     """Two 3 × 3 convolutions one after the other, each normalised and rectified.
 
@@ -67,6 +39,29 @@ class PlainBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return maps ``[N, outside, H, W]`` of maps ``[N, inside, …]``, at every ``stride``-th place."""
         return F.relu(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
+
+
+class ResidualBlock(PlainBlock):
+    """Two 3 × 3 convolutions beside a shortcut (He et al. 2016).
+
+    >>> import torch
+    >>> ResidualBlock(3, 8, stride=2, norm="group")(torch.zeros(1, 3, 8, 8)).shape
+    torch.Size([1, 8, 4, 4])
+    """
+
+    def __init__(
+        self, inside: int, outside: int, stride: int = 1, norm: Norm = "batch", groups: int = 4, dilation: int = 1
+    ) -> None:
+        super().__init__(inside, outside, stride, norm, groups, dilation)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inside != outside:
+            convolution = nn.Conv2d(inside, outside, 1, stride, bias=norm == "none")
+            self.shortcut = nn.Sequential(convolution, normalisation(norm, outside, groups))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps ``[N, outside, H, W]`` of maps ``[N, inside, …]``, at every ``stride``-th place."""
+        inner = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        return F.relu(inner + self.shortcut(x))
 
 
 BLOCKS: dict[EncoderKind, type[ResidualBlock] | type[PlainBlock]] = {"plain": PlainBlock, "residual": ResidualBlock}

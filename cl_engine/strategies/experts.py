@@ -24,6 +24,7 @@ from cl_engine.nn.net import Net, Params
 from cl_engine.nn.target import Target
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
+from cl_engine.targets.classes import other_than_classes
 from cl_engine.training.grid import Grid, fit_best
 
 GENERALIST = -1
@@ -100,7 +101,7 @@ class Experts(Strategy):
         }
 
     def check_targets(self, targets: Sequence[Target]) -> None:
-        odd = next((target for target in targets if target.name() != "classes"), None)
+        odd = other_than_classes(targets)
         if odd is not None and self.proxy in OF_CLASSES:
             raise UsageError(
                 f"strategy.proxy: '{self.proxy}' tells of classes alone, and a task asks for {odd.name()}: use knn or linear"

@@ -28,6 +28,7 @@ from cl_engine.nn.target import Target
 from cl_engine.nn.task_heads import empty_heads, head_for, row_of
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
+from cl_engine.targets.classes import other_than_classes
 
 TRIED = 512  # training rows on which inference of the task is tried after learning it
 
@@ -94,7 +95,7 @@ class SupSup(Strategy):
         }
 
     def check_targets(self, targets: Sequence[Target]) -> None:
-        odd = next((target for target in targets if target.name() != "classes"), None)
+        odd = other_than_classes(targets)
         if odd is not None and self.setting != "task":
             raise UsageError(
                 f"supsup infers the task from the entropy of answers about classes, and a task asks for {odd.name()}: use "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -62,3 +64,8 @@ class Classes(Target):
             return f"they are {y.dtype} of shape {y.shape}; the number of a class a row is allowed"
         odd = y[(y < 0) | (y >= self.classes)]
         return f"one of them is {odd[0]}; allowed are 0 to {self.classes - 1}" if len(odd) else ""
+
+
+def other_than_classes(targets: Iterable[Target]) -> Target | None:
+    """Return the first target that is not this one; None: all ask for classes."""
+    return next((target for target in targets if target.name() != "classes"), None)
