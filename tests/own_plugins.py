@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cl_engine.core.measure import Measure
 from cl_engine.data.label_function import LabelFunction
 from cl_engine.data.source import Arrays
 from cl_engine.metrics.sums import ratio
-from cl_engine.nn.target import Measure, Target, of_rows
+from cl_engine.nn.target import Target, of_rows
 
 ME = "tests.own_plugins"
 

@@ -19,6 +19,7 @@ from cl_engine.analysis.report.terminal import print_comparison, print_run
 from cl_engine.analysis.scores import log_scores
 from cl_engine.analysis.scores.measures import MEASURES, measured
 from cl_engine.analysis.scores.run_scores import learning_curve, recomputed, summarised
+from cl_engine.core.measure import Measure
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.interop.script_log import ScriptLog, ScriptStream
@@ -29,7 +30,6 @@ from cl_engine.metrics import matrix_scores
 from cl_engine.nn.target import Target
 from cl_engine.results import lazy_arrays
 from cl_engine.results.log_file import array
-from cl_engine.results.measure_name import MeasureName
 from cl_engine.results.of_measure import by_measure
 from cl_engine.results.run import Run, open_run
 from cl_engine.targets.boxes import Boxes
@@ -129,7 +129,7 @@ def test_a_log_of_several_measures_holds_scores_and_sums_and_says_what_each_task
     assert found["task_direction"].values.tolist() == [1, -1, 1, 1, 1, -1]
     assert json.loads(str(found["task_target"].values[1]))["kind"] == "normals"
     np.testing.assert_allclose(found["task_guess"].values, np.arange(6) / 10)
-    assert run.measures[1] == MeasureName("mean_angle", "degree", higher=False)
+    assert run.measures[1] == Measure("mean_angle", "degree", higher=False)
     assert len(run.measures) == 5
     curves = run.table("curves")
     np.testing.assert_array_equal(curves["score"].values, [R[1 + t, t, s] for t in range(6) for s in range(2)])
@@ -224,7 +224,7 @@ def test_an_accuracy_that_is_no_count_of_rows_is_logged_by_its_sums(tmp_path: Pa
     run = logged(tmp_path, np.full((2, 1, 2), 0.25), stream=Stream([Weighted.of(classes=2)]))
     assert "n_total" not in run.results
     assert run.results["sums"].values[1, 0, 0].tolist() == [0.0, 1.0]
-    assert run.measures == [MeasureName("accuracy")]
+    assert run.measures == [Measure("accuracy")]
 
 
 @pytest.mark.parametrize("first", [Classes.of(classes=2), ANGLE])

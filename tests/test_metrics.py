@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cl_engine.core.measure import Measure
 from cl_engine.metrics import matrix_scores
 from cl_engine.metrics.running import SCORES, Ledger, ScoreCache
-from cl_engine.nn.target import Measure
 
 NAN = float("nan")
 # rows: untrained, after task 0, after task 1, after task 2

@@ -27,6 +27,7 @@ from cl_engine.analysis.report import page
 from cl_engine.analysis.scores import log_scores, summarised
 from cl_engine.analysis.scores.measures import LEVELS, MEASURES, measured
 from cl_engine.cli import main
+from cl_engine.core.measure import Measure
 from cl_engine.errors import UsageError
 from cl_engine.estimate import check_experiment
 from cl_engine.estimate import measured as measured_cost
@@ -34,7 +35,6 @@ from cl_engine.experiment import Experiment
 from cl_engine.loggers.console import Console
 from cl_engine.loggers.recorder import Recorder
 from cl_engine.nn.target import Target
-from cl_engine.results.measure_name import MeasureName
 from cl_engine.results.of_measure import of_each_measure
 from cl_engine.results.run import Run, open_run, open_runs
 from cl_engine.sweep.folder import SweepFolder
@@ -53,7 +53,7 @@ TARGETS: tuple[Target, ...] = (
     Boxes.of(size=[32, 32]),
     NORMALS,
 )
-ANGLE = MeasureName("mean_angle", "degree", higher=False)
+ANGLE = Measure("mean_angle", "degree", higher=False)
 ALONE = (0.8, 0.5, 0.4, 40.0, 0.5, 50.0)
 UNTRAINED, AFTER, NOW = (
     (0.2, 0.1, -0.5, 90.0, 0.1, 80.0),

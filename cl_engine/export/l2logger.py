@@ -12,8 +12,8 @@ import pandas as pd
 
 from cl_engine.analysis.names import one_line
 from cl_engine.analysis.scores.run_scores import learning_points
+from cl_engine.core.measure import Measure
 from cl_engine.export import frames
-from cl_engine.results.measure_name import MeasureName
 from cl_engine.results.run import Run
 
 COLUMNS = [
@@ -91,7 +91,7 @@ def _write(folder: Path, number: int, kind: str, rows: list[Row], first: int, me
 
 
 def _metric(run: Run) -> str:
-    return "accuracy" if run.measures == [MeasureName("accuracy")] else "score"
+    return "accuracy" if run.measures == [Measure("accuracy")] else "score"
 
 
 def _name(task: int, name: str) -> str:

@@ -7,28 +7,16 @@ definitions are those of `metrics`, which computes them from the whole matrix; a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from cl_engine.core.measure import Measure
 from cl_engine.errors import UsageError
 from cl_engine.metrics.catalogue import SCORES
 
 Row = np.ndarray
-
-
-class Direction(Protocol):
-    """Measures as far as a ledger asks them: whether more is better.
-
-    >>> from cl_engine.nn.target import Measure
-    >>> Measure("mean_angle", "degree", higher=False).higher
-    False
-    """
-
-    @property
-    def higher(self) -> bool:
-        """Whether more is better."""
 
 
 class ScoreCache:
@@ -158,7 +146,7 @@ class Ledger:
         table["before"][task_ids[new]], self.before_at[task_ids[new]] = score[new], self.step
         table["after"][task_ids[own]] = score[own]
 
-    def scores(self, measure_of: Callable[[int], Direction] | None = None) -> dict[str, Row]:
+    def scores(self, measure_of: Callable[[int], Measure] | None = None) -> dict[str, Row]:
         """Close the open row and return ``{"acc", "bwt", "fwt", "forgetting"}: [S]``; NaN where not defined or measured.
 
         ``measure_of`` says what a task is measured by; None: all by one of which more is better. Where tasks met differ in
@@ -182,7 +170,7 @@ class Ledger:
             table["best"] = self._best(measure_of)
         return {name: result[name] for name in SCORES}
 
-    def _best(self, measure_of: Callable[[int], Direction] | None) -> np.ndarray:
+    def _best(self, measure_of: Callable[[int], Measure] | None) -> np.ndarray:
         """Return the best score of each task so far, by the direction of its measure."""
         best, now = self._table["best"], self._table["now"]
         found: np.ndarray = np.fmax(best, now)
@@ -226,6 +214,32 @@ class Ledger:
             self.before_at = np.concatenate([self.before_at, never])
             more = np.full((room, self.seeds), np.nan)
             self._table = {name: np.concatenate([values, more]) for name, values in self._table.items()}
+
+
+def walked(
+    seeds: int,
+    tasks: np.ndarray,
+    rows: Iterable[tuple[int, np.ndarray]],
+    measure_of: Callable[[int], Measure] | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the scores ``[E, S]`` of a whole R by name, from its rows alone: those of `Ledger`, which is walked along them.
+
+    ``tasks`` are those of the experiences, −1 for one that R has nothing to say of; a row is the experience after which it was
+    tested, and scores ``[T, S]``.
+    """
+    ledger, learned = Ledger(seeds), 0
+    found: list[dict[str, Row]] = []
+    for step, scores in rows:
+        while learned <= min(step, len(tasks) - 1):  # not all experiences are followed by a test
+            if tasks[learned] >= 0:
+                ledger.learned(learned, int(tasks[learned]))
+            learned += 1
+        ledger.row(int(step))
+        tested = np.flatnonzero(np.isfinite(scores).any(axis=1))
+        if len(tested):
+            ledger.put(tested, scores[tested])
+        found.append(ledger.scores(measure_of))
+    return {name: np.array([row[name] for row in found]).reshape(len(found), seeds) for name in SCORES}
 
 
 def _mean(rows: Row) -> Row:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,20 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cl_engine.core.measure import Measure
 from cl_engine.options import Configured
-
-
-@dataclass(frozen=True)
-class Measure:
-    """The name of a score, its unit ("1": none), and whether more of it is better.
-
-    >>> Measure("mean_angle", "degree", higher=False).unit
-    'degree'
-    """
-
-    name: str
-    unit: str = "1"
-    higher: bool = True
 
 
 class Target(Configured, ABC):

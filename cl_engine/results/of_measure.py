@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cl_engine.metrics.catalogue import SCORES
-from cl_engine.metrics.running import Ledger
-from cl_engine.results.measure_name import MeasureName
+from cl_engine.core.measure import Measure
+from cl_engine.metrics.running import walked
 from cl_engine.results.run import Run
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class RunOfMeasure(Run):
         measure: the measure.
     """
 
-    def __init__(self, whole: Run, measure: MeasureName) -> None:
+    def __init__(self, whole: Run, measure: Measure) -> None:
         self.whole, self.measure = whole, measure
         named = {**whole.attributes, "scenario": f"{whole.attributes['scenario']}: {measure.title}"}
         super().__init__(whole.path, named, whole._held)
@@ -44,9 +43,9 @@ class RunOfMeasure(Run):
         """Numbers of the tasks of this measure."""
         return np.flatnonzero([found == self.measure for found in self.whole.task_measures])
 
-    def _renumbered(self, tasks: np.ndarray) -> np.ndarray:
-        """Return the places of tasks among those of this measure; of others, one behind them all."""
-        places = np.full(max(int(tasks.max(initial=-1)), int(self._own.max(initial=-1))) + 1, len(self._own))
+    def _renumbered(self, tasks: np.ndarray, others: int) -> np.ndarray:
+        """Return the places of tasks among those of this measure, and ``others`` for all that are not."""
+        places = np.full(max(int(tasks.max(initial=-1)), int(self._own.max(initial=-1))) + 1, others)
         places[self._own] = np.arange(len(self._own))
         found: np.ndarray = places[tasks]
         return found
@@ -54,32 +53,19 @@ class RunOfMeasure(Run):
     @cached_property
     def results(self) -> xr.Dataset:
         found = self.whole.results.isel(task=self._own)
-        tasks = self._renumbered(found["experience_task"].values)
-        found = found.assign(experience_task=("experience", tasks))
-        ledger, rows, learned = Ledger(found.sizes["seed"]), [], 0
-        for step, scores in zip(found["evaluation_step"].values.tolist(), found["score"].values, strict=True):
-            while learned <= min(step, len(tasks) - 1):
-                if tasks[learned] < len(self._own):
-                    ledger.learned(learned, int(tasks[learned]))
-                learned += 1
-            ledger.row(step)
-            tested = np.flatnonzero(np.isfinite(scores).any(axis=1))
-            if len(tested):
-                ledger.put(tested, scores[tested])
-            rows.append(ledger.scores(lambda task: self.measure))
-        return found.assign(
-            {
-                name: (("evaluation", "seed"), np.array([row[name] for row in rows]).reshape(len(rows), -1))
-                for name in SCORES
-            }
-        )
+        tasks = found["experience_task"].values
+        rows = zip(found["evaluation_step"].values.tolist(), found["score"].values, strict=True)
+        scores = walked(found.sizes["seed"], self._renumbered(tasks, -1), rows, lambda task: self.measure)
+        behind = self._renumbered(tasks, len(self._own))  # as tasks that were learned and never tested
+        found = found.assign(experience_task=("experience", behind))
+        return found.assign({name: (("evaluation", "seed"), values) for name, values in scores.items()})
 
     def table(self, name: str) -> pd.DataFrame:
         table = self.whole.table(name)
         if name not in OF_TASKS:
             return table
         table = table[table["task"].isin(self._own)]
-        return table.assign(task=self._renumbered(table["task"].to_numpy()))
+        return table.assign(task=self._renumbered(table["task"].to_numpy(), len(self._own)))
 
 
 def by_measure(runs: Sequence[Run]) -> list[Run]:
@@ -95,9 +81,9 @@ def taken_apart(run: Run) -> list[Run]:
     return run.parts
 
 
-def of_each_measure(runs: Sequence[Run]) -> dict[MeasureName, list[Run]]:
+def of_each_measure(runs: Sequence[Run]) -> dict[Measure, list[Run]]:
     """Return runs by what they are measured by, in the order in which measures come first; of several ones, its parts."""
-    found: dict[MeasureName, list[Run]] = {}
+    found: dict[Measure, list[Run]] = {}
     for part in by_measure(runs):
         found.setdefault(part.measures[0], []).append(part)
     return found

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cl_engine.core.measure import Measure
 from cl_engine.errors import UsageError
 from cl_engine.results.audit import audit
 from cl_engine.results.held import CELLS, NEWER, Held, held_of
 from cl_engine.results.log_file import LOG_NAME, array, attributes_of, opened, searched, subgroup
-from cl_engine.results.measure_name import MeasureName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,19 +115,19 @@ class Run:
             raise UsageError(f"{self.path} is damaged: {error}") from None
 
     @cached_property
-    def task_measures(self) -> list[MeasureName]:
+    def task_measures(self) -> list[Measure]:
         """What each task is measured by, in the order of tasks."""
         said = (self.results[f"task_{part}"].values.tolist() for part in ("measure", "unit", "direction"))
-        return [MeasureName(str(name), str(unit), way >= 0) for name, unit, way in zip(*said, strict=True)]
+        return [Measure(str(name), str(unit), way >= 0) for name, unit, way in zip(*said, strict=True)]
 
-    def measure_of(self, task: int) -> MeasureName:
+    def measure_of(self, task: int) -> Measure:
         """Return what a task is measured by; one that was never tested has no place yet, and counts as the first."""
         return self.task_measures[task] if task < len(self.task_measures) else self.measures[0]
 
     @cached_property
-    def measures(self) -> list[MeasureName]:
+    def measures(self) -> list[Measure]:
         """The measures that there are, in the order in which tasks first have them."""
-        return list(dict.fromkeys(self.task_measures)) or [MeasureName("accuracy")]
+        return list(dict.fromkeys(self.task_measures)) or [Measure("accuracy")]
 
     @property
     def sign(self) -> int:

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cl_engine.core.measure import Measure
 from cl_engine.metrics.sums import average_precision
-from cl_engine.nn.target import Measure, Target
+from cl_engine.nn.target import Target
 from cl_engine.options import option
 
 BINS = 100  # of confidence, in which answers are counted

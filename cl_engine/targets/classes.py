@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cl_engine.core.measure import Measure
 from cl_engine.metrics.sums import ratio
-from cl_engine.nn.target import Measure, Target, of_rows
+from cl_engine.nn.target import Target, of_rows
 from cl_engine.options import option
 
 

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cl_engine.core.measure import Measure
 from cl_engine.metrics.sums import number_scores, ratio
-from cl_engine.nn.target import Measure, Target, at_places, pooled
+from cl_engine.nn.target import Target, at_places, pooled
 from cl_engine.options import option
 
 Kind = Literal["plain", "depth", "normals"]

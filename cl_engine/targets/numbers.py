@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cl_engine.core.measure import Measure
 from cl_engine.metrics.sums import number_scores
-from cl_engine.nn.target import Measure, Target, of_rows
+from cl_engine.nn.target import Target, of_rows
 from cl_engine.options import option
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from cl_engine.analysis.comparison.seeds import ALPHA, needed, of_seeds
 from cl_engine.analysis.scores.groups import RunGroup, groups_of
-from cl_engine.analysis.scores.measures import OF_WHOLE_RUNS, Measure, measure, of_scores
+from cl_engine.analysis.scores.measures import OF_WHOLE_RUNS, SeedMetric, measure, of_scores
 from cl_engine.analysis.scores.statistics import (
     Ranking,
     bootstrap,
@@ -24,8 +24,8 @@ from cl_engine.analysis.scores.statistics import (
     smallest_p,
     stratified_bootstrap,
 )
+from cl_engine.core.measure import Measure
 from cl_engine.errors import UsageError
-from cl_engine.results.measure_name import MeasureName
 from cl_engine.results.of_measure import of_each_measure
 from cl_engine.results.run import Run
 
@@ -61,9 +61,9 @@ class Comparison:
         remarks: sentences on what is missing, too few, or left out.
     """
 
-    by: Measure
-    of: MeasureName | None
-    gain: Measure
+    by: SeedMetric
+    of: Measure | None
+    gain: SeedMetric
     groups: tuple[RunGroup, ...]
     table: pd.DataFrame
     pairs: pd.DataFrame
@@ -147,7 +147,7 @@ def compared(runs: Sequence[Run], by: str = "acc") -> Comparison:
     )
 
 
-def _sorted(groups: Sequence[RunGroup], by: Measure) -> list[RunGroup]:
+def _sorted(groups: Sequence[RunGroup], by: SeedMetric) -> list[RunGroup]:
     """Return the cases stream by stream, in the order in which streams come, and the best of each first."""
     streams = list(dict.fromkeys(case.stream for case in groups))
     means = {
@@ -159,7 +159,7 @@ def _sorted(groups: Sequence[RunGroup], by: Measure) -> list[RunGroup]:
     )
 
 
-def _table(groups: Sequence[RunGroup], level: Sequence[RunGroup], by: Measure, gain: Measure) -> pd.DataFrame:
+def _table(groups: Sequence[RunGroup], level: Sequence[RunGroup], by: SeedMetric, gain: SeedMetric) -> pd.DataFrame:
     rows = []
     for case in groups:
         low, high = bootstrap(case.values[by.name])
@@ -194,7 +194,7 @@ def _table(groups: Sequence[RunGroup], level: Sequence[RunGroup], by: Measure, g
     return table
 
 
-def _pairs(level: Sequence[RunGroup], by: Measure) -> pd.DataFrame:
+def _pairs(level: Sequence[RunGroup], by: SeedMetric) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for stream in dict.fromkeys(case.stream for case in level):
         here = [case for case in level if case.stream == stream]
@@ -223,7 +223,7 @@ def _pairs(level: Sequence[RunGroup], by: Measure) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _ranking(level: Sequence[RunGroup], by: Measure) -> tuple[Ranking | None, list[str]]:
+def _ranking(level: Sequence[RunGroup], by: SeedMetric) -> tuple[Ranking | None, list[str]]:
     streams = list(dict.fromkeys(case.stream for case in level))
     wide = _wide(level, by)
     if len(streams) < 2 or wide.shape[1] < 2:
@@ -250,7 +250,7 @@ def _ranking(level: Sequence[RunGroup], by: Measure) -> tuple[Ranking | None, li
     return ranking, said
 
 
-def _overall(level: Sequence[RunGroup], by: Measure, ranking: Ranking | None) -> pd.DataFrame:
+def _overall(level: Sequence[RunGroup], by: SeedMetric, ranking: Ranking | None) -> pd.DataFrame:
     columns = ["method", "streams", "mean", "low", "high", "rank"]
     streams = list(dict.fromkeys(case.stream for case in level))
     if len(streams) < 2:
@@ -265,7 +265,7 @@ def _overall(level: Sequence[RunGroup], by: Measure, ranking: Ranking | None) ->
     return pd.DataFrame(rows, columns=columns)
 
 
-def _wide(level: Sequence[RunGroup], by: Measure) -> pd.DataFrame:
+def _wide(level: Sequence[RunGroup], by: SeedMetric) -> pd.DataFrame:
     """Return the mean over seeds, streams by methods, in the order in which they come."""
     rows = pd.DataFrame([(case.stream, case.method, case.values[by.name].mean()) for case in level])
     wide = rows.pivot(index=0, columns=1, values=2)

@@ -18,9 +18,9 @@ from rich.text import Text
 from cl_engine.analysis.comparison.compare import Comparison
 from cl_engine.analysis.comparison.rows import legend, of_pairs, over_streams, people, remarks_of, said_of_ranking, told
 from cl_engine.analysis.names import one_line
+from cl_engine.core.measure import Measure
 from cl_engine.core.text import cell
 from cl_engine.errors import unknown
-from cl_engine.results.measure_name import MeasureName
 
 TERMINAL_WIDTH = 110  # where the output is no terminal
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
@@ -73,7 +73,7 @@ def csv(comparisons: Sequence[Comparison]) -> str:
 
     What the tasks are measured by is a column ``measure``, where it is not always accuracy.
     """
-    named = any(each.of != MeasureName("accuracy") for each in comparisons)
+    named = any(each.of != Measure("accuracy") for each in comparisons)
     table = pd.concat(
         [each.table.assign(**{"measure": each.of.title if each.of else ""} if named else {}) for each in comparisons]
     )
@@ -135,7 +135,7 @@ def _as_tree(comparison: Comparison) -> dict[str, Any]:
     ranking, of = comparison.ranking, comparison.of
     return {
         "by": comparison.by.name,
-        **({} if of == MeasureName("accuracy") else {"measure": vars(of) if of else None}),
+        **({} if of == Measure("accuracy") else {"measure": vars(of) if of else None}),
         "cases": [
             {
                 **row,

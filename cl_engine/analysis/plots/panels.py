@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cl_engine.analysis.plots.style import figure, legend, titled
-from cl_engine.results.measure_name import MeasureName
+from cl_engine.core.measure import Measure
 from cl_engine.results.of_measure import of_each_measure, taken_apart
 from cl_engine.results.run import Run
 
-ACCURACY = MeasureName("accuracy")
+ACCURACY = Measure("accuracy")
 PANEL = 1.75  # inches that a row of panels is high
 
 
@@ -37,9 +37,9 @@ class Panels:
         shown = list(np.ravel(grid))
         for blank in shown[len(measures) :] if measures else ():
             blank.set_axis_off()
-        self.of: dict[MeasureName, Axes] = dict(zip(measures, shown, strict=False))
+        self.of: dict[Measure, Axes] = dict(zip(measures, shown, strict=False))
 
-    def of_run(self, run: Run) -> list[tuple[MeasureName, Axes, Run]]:
+    def of_run(self, run: Run) -> list[tuple[Measure, Axes, Run]]:
         """Return where a run is drawn: measure, axes, and the run with the tasks of that measure alone."""
         return [(part.measures[0], self.of[part.measures[0]], part) for part in taken_apart(run)]
 
@@ -73,12 +73,12 @@ class Panels:
         legend(self.fig, *self.of.values())
 
 
-def with_unit(measure: MeasureName) -> str:
+def with_unit(measure: Measure) -> str:
     """Return a measure's name with its unit: what differences of scores are in, turned so that more is better."""
     return measure.name if measure.unit == "1" else f"{measure.name} ({measure.unit})"
 
 
-def spread(measure: MeasureName, scores: np.ndarray) -> tuple[float, float]:
+def spread(measure: Measure, scores: np.ndarray) -> tuple[float, float]:
     """Return the ends of the scale that scores are drawn on: 0 and 1 of shares, otherwise the least and the most."""
     known = scores[np.isfinite(scores)]
     share = measure.higher and measure.unit == "1" and len(known) and known.min() >= 0 and known.max() <= 1

@@ -24,9 +24,9 @@ from cl_engine.analysis.report.tables import DEFINITIONS, options_apart, overvie
 from cl_engine.analysis.scores.run_scores import Summary
 from cl_engine.analysis.scores.run_scores import summaries as summaries_of
 from cl_engine.core.files import put
+from cl_engine.core.measure import Measure
 from cl_engine.core.text import clean, size
 from cl_engine.errors import UsageError
-from cl_engine.results.measure_name import MeasureName
 from cl_engine.results.of_measure import of_each_measure, taken_apart
 from cl_engine.results.run import Run
 
@@ -58,7 +58,7 @@ class _Page:
         self.letters: dict[str, str] = {}
         self.faults: list[str] = []  # sentences on what could not be shown
         self.groups: dict[str, tuple[list[str], list[Summary]]] = {}
-        self.parts: dict[str, dict[MeasureName, list[tuple[str, Summary]]]] = {}  # by what tasks are measured by
+        self.parts: dict[str, dict[Measure, list[tuple[str, Summary]]]] = {}  # by what tasks are measured by
         for scenario in sorted({run.scenario for run in runs}):
             found, faults = summaries_of([run for run in runs if run.scenario == scenario])
             self.faults += (f"Not in this page: {sentence}" for sentence in faults)
@@ -75,9 +75,9 @@ class _Page:
 
     def _taken_apart(
         self, names: Sequence[str], summaries: Sequence[Summary]
-    ) -> dict[MeasureName, list[tuple[str, Summary]]]:
+    ) -> dict[Measure, list[tuple[str, Summary]]]:
         """Return runs by what their tasks are measured by; those of several measures are among those of each."""
-        found: dict[MeasureName, list[tuple[str, Summary]]] = {}
+        found: dict[Measure, list[tuple[str, Summary]]] = {}
         if all(len(summary.run.measures) == 1 for summary in summaries):
             for name, summary in zip(names, summaries, strict=True):
                 found.setdefault(summary.run.measures[0], []).append((name, summary))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from cl_engine.analysis.names import differing
 from cl_engine.analysis.scores.run_scores import Score, Summary
+from cl_engine.core.measure import Measure
 from cl_engine.core.text import UNDEFINED, duration, flops, number, size, with_interval
 from cl_engine.metrics.catalogue import METRICS
-from cl_engine.results.measure_name import MeasureName
 
 DEFINITIONS = {metric.title: metric.meaning for metric in METRICS.values() if metric.meaning}
 HEADS = (
@@ -61,7 +61,7 @@ class Table:
     title: str = ""
 
 
-def score_tables(runs: Named, parts: Mapping[MeasureName, Named]) -> list[Table]:
+def score_tables(runs: Named, parts: Mapping[Measure, Named]) -> list[Table]:
     """Return the scores of runs as tables; a column that no run has a number for is left out.
 
     ``parts`` are the runs by what their tasks are measured by. Where that is one thing, its tables tell the costs too;
@@ -69,7 +69,7 @@ def score_tables(runs: Named, parts: Mapping[MeasureName, Named]) -> list[Table]
     """
     if len(parts) == 1:
         (measure, held), *_ = parts.items()
-        return _tables(held, HEADS, "" if measure == MeasureName("accuracy") else measure.title)
+        return _tables(held, HEADS, "" if measure == Measure("accuracy") else measure.title)
     tables = _tables(runs, [COSTS], "costs")
     if any(math.isfinite(summary.delta_m.mean) for _, summary in runs):
         tables.insert(0, _of_delta_m(runs, parts))
@@ -95,7 +95,7 @@ def _tables(runs: Named, all_heads: Sequence[Sequence[str]], title: str) -> list
     return tables
 
 
-def _of_delta_m(runs: Named, parts: Mapping[MeasureName, Named]) -> Table:
+def _of_delta_m(runs: Named, parts: Mapping[Measure, Named]) -> Table:
     """Return Δm across measures, and within each of them the mean over seeds."""
     by_name = {(name, measure): summary for measure, held in parts.items() for name, summary in held}
     rows = []
@@ -122,7 +122,7 @@ def overview(groups: Mapping[str, Named]) -> Table:
             text = _interval(summary.acc, "acc") + status if summary else ""
             cells.append(Cell(text or "no run", summary.acc.mean if summary else math.nan))
         rows.append((name, "", cells))
-    plain = all(summary.run.measures == [MeasureName("accuracy")] for summary in found.values())
+    plain = all(summary.run.measures == [Measure("accuracy")] for summary in found.values())
     return Table(
         f"mean {'accuracy' if plain else 'score'} (ACC) by strategy and scenario", "strategy", list(groups), rows
     )

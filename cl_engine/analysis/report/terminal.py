@@ -13,10 +13,10 @@ from rich.text import Text
 from cl_engine.analysis.names import names_of, one_line
 from cl_engine.analysis.scores.references import delta_m, reference
 from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
+from cl_engine.core.measure import Measure
 from cl_engine.core.text import duration, number, size, with_interval
 from cl_engine.errors import UsageError
 from cl_engine.metrics.catalogue import METRICS
-from cl_engine.results.measure_name import MeasureName
 from cl_engine.results.of_measure import by_measure, of_each_measure
 from cl_engine.results.run import Run
 
@@ -96,7 +96,7 @@ def print_comparison(runs: Sequence[Run]) -> None:
     for group in groups.values():
         _print_group(out, group, sum(len(run.measures) > 1 for run in runs) > 1)
     _print_across(out, [run for run in runs if len(run.measures) > 1])
-    heads = HEADS if list(groups) == [MeasureName("accuracy")] else HEADS.replace("mean accuracy", "mean score")
+    heads = HEADS if list(groups) == [Measure("accuracy")] else HEADS.replace("mean accuracy", "mean score")
     out.print(_text(heads, "dim"))
 
 

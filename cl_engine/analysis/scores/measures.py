@@ -9,16 +9,16 @@ import numpy as np
 
 from cl_engine.analysis.scores import log_scores
 from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
+from cl_engine.core.measure import Measure
 from cl_engine.errors import unknown
 from cl_engine.metrics.catalogue import METRICS, SCORES, Metric
-from cl_engine.results.measure_name import MeasureName
 from cl_engine.results.run import Run
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measure(Metric):
+class SeedMetric(Metric):
     """A metric with its values for each seed of a run.
 
     >>> MEASURES["forgetting"].higher
@@ -68,10 +68,10 @@ OF_WHOLE_RUNS = (
     "seconds",
     "training_flops",
 )  # defined also where tasks are measured by several things
-MEASURES = {name: Measure(**vars(METRICS[name]), of=values) for name, values in VALUES.items()}
+MEASURES = {name: SeedMetric(**vars(METRICS[name]), of=values) for name, values in VALUES.items()}
 
 
-def measure(name: str) -> Measure:
+def measure(name: str) -> SeedMetric:
     """Return the measure of this name.
 
     Raises:
@@ -82,9 +82,9 @@ def measure(name: str) -> Measure:
     return MEASURES[name]
 
 
-def of_scores(asked: Measure, name: MeasureName) -> Measure:
+def of_scores(asked: SeedMetric, name: Measure) -> SeedMetric:
     """Return a measure as it is of runs whose tasks are measured by ``name``: its title says so, and which way is better."""
-    if asked.name in OF_WHOLE_RUNS or name == MeasureName("accuracy"):
+    if asked.name in OF_WHOLE_RUNS or name == Measure("accuracy"):
         return asked
     said = name.name if name.unit == "1" else f"{name.name}, {name.unit}"
     return replace(asked, title=f"{asked.title} ({said})", higher=name.higher if asked.name in LEVELS else asked.higher)

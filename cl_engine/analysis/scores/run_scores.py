@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -221,33 +221,28 @@ def recomputed(run: Run, rows: int = 64) -> dict[str, Array]:
 
     The counts are read ``rows`` evaluations at a time; what is remembered of them is a few numbers a task.
     """
-    from cl_engine.metrics.running import Ledger
-    from cl_engine.results.log_file import array, opened, subgroup
+    from cl_engine.metrics.running import walked
 
     found = run.results
-    ledger, learned = Ledger(found.sizes["seed"]), 0
-    scores: dict[str, list[Array]] = {name: [] for name in SCORES}
-    order, tasks = found["evaluation_step"].values, found["experience_task"].values
+    tasks = found["experience_task"].values
+    return walked(found.sizes["seed"], tasks, _rows_of_scores(run, rows), run.measure_of)
+
+
+def _rows_of_scores(run: Run, at_once: int) -> Iterator[tuple[int, Array]]:
+    """Yield the experience of each evaluation and its scores ``[T, S]``, of a few evaluations read at a time."""
+    from cl_engine.results.log_file import array, opened, subgroup
+
+    order = run.results["evaluation_step"].values.tolist()
     with opened(run.path) as file:
         results = subgroup(file, "results")
-        for start in range(0, len(order), rows):
-            span = slice(start, start + rows)
+        for start in range(0, len(order), at_once):
+            span = slice(start, start + at_once)
             if "n_total" in results:
                 right, total = (array(results, name, span) for name in ("n_correct", "n_total"))
                 values = np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0)
             else:
                 values = array(results, "score", span).astype(float)
-            for step, row in zip(order[start : start + rows], values, strict=True):
-                while learned <= min(step, len(tasks) - 1):  # not all experiences are followed by a test
-                    ledger.learned(learned, int(tasks[learned]))
-                    learned += 1
-                ledger.row(int(step))
-                tested = np.flatnonzero(np.isfinite(row).any(axis=1))
-                if len(tested):
-                    ledger.put(tested, row[tested])
-                for name, found_now in ledger.scores(run.measure_of).items():
-                    scores[name].append(found_now)
-    return {name: np.array(values) for name, values in scores.items()}
+            yield from zip(order[span], values, strict=True)
 
 
 def _curves(run: Run) -> pd.DataFrame:
