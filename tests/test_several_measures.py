@@ -88,6 +88,8 @@ def happened(after: Sequence[float], now: Sequence[float], targets: Sequence[Tar
             sums = ((40 * score, 40.0),) * 2 if task == 0 else ((1.0,) * width,) * 2
             found.append(events.Evaluated(step=step, evaluation=step + 1, task_id=task, score=(score,) * 2, sums=sums))
         scored = dict.fromkeys(("acc", "bwt", "fwt", "forgetting"), (np.nan,) * 2)
+        if step >= 0 and len({target.measure for target in targets}) == 1:
+            scored["acc"] = (float(np.mean(scores[: step + 1])),) * 2
         found.append(events.Scored(step=step, evaluation=step + 1, seconds=0.1, **scored))
 
     test(-1, UNTRAINED[: len(after)])
@@ -328,6 +330,13 @@ def test_watch_shows_no_mean_over_measures_and_knows_how_far_a_run_is(folder: Pa
     assert now.curve.tolist() == [120, 60]
 
 
+def test_watch_names_the_one_measure_of_a_run_where_it_is_not_accuracy(tmp_path: Path):
+    alone = log(tmp_path / "angles", "finetune", (40.0, 60.0), (30.0, 60.0), (NORMALS, NORMALS))
+    told = asked("watch", alone, "--once")
+    assert "mean_angle (less is better)" in told
+    assert "ACC" not in told
+
+
 def test_the_progress_line_tells_the_mean_score_of_each_measure_over_the_tasks_met():
     out = Terminal(file=io.StringIO(), width=200)
     console = Console("views", Views(), out)  # type: ignore[arg-type]
@@ -335,7 +344,7 @@ def test_the_progress_line_tells_the_mean_score_of_each_measure_over_the_tasks_m
         console(event)
     lines = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert "accuracy 0.9, memory" in lines[0]
-    assert "accuracy 0.6, mean_iou 0.4, explained_variance 0.3, mean_angle 45, ap_50 0.2" in lines[-1]
+    assert "accuracy 0.6, mean_iou 0.4, explained_variance 0.3, mean_angle 45 (less is better), ap_50 0.2" in lines[-1]
 
 
 def test_a_sweep_has_no_best_run_by_a_score_over_several_measures_and_one_by_costs(folder: Path):

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from cl_engine import events
+from cl_engine.core.measure import Measure
 from cl_engine.core.text import duration, size
 from cl_engine.data.stream import Stream
 
@@ -115,10 +116,13 @@ class Console:
 
     def _by_measure(self) -> str:
         """Return the mean score of each measure over the tasks met that have been tested."""
-        found: dict[str, list[float]] = {}
+        found: dict[Measure, list[float]] = {}
         for task in sorted(self.met & self.row.keys()):
-            found.setdefault(self.stream.target(task).measure.name, []).append(self.row[task])
-        return ", ".join(f"{name} {sum(held) / len(held):.3g}" for name, held in found.items())
+            found.setdefault(self.stream.target(task).measure, []).append(self.row[task])
+        return ", ".join(
+            f"{measure.name} {sum(held) / len(held):.3g}{'' if measure.higher else ' (less is better)'}"
+            for measure, held in found.items()
+        )
 
     def _left(self, done: float) -> float | None:
         total = self.stream.n_steps

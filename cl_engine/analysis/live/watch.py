@@ -152,7 +152,7 @@ def _lines(follower: Follower, news: Snapshot | None, interval: float, out: Cons
 
 def _line(now: Snapshot, step: int) -> str:
     counted = f"{step + 1}/{now.planned}" if now.planned else f"{step + 1}"
-    parts = [f"ACC {now.acc[step]:.3f}"] if np.isfinite(now.acc[step]) else []
+    parts = [f"{_acc(now)} {now.acc[step]:.3f}"] if np.isfinite(now.acc[step]) else []
     parts += [f"BWT {now.bwt[step]:+.3f}"] if np.isfinite(now.bwt[step]) else []
     if step + 1 == now.done:
         parts += [_by_measure(now)] if len(now.by_measure) > 1 else []
@@ -173,7 +173,8 @@ def shown(now: Snapshot, width: int) -> Group:
         facts.add_row("scores", _text(_by_measure(now) if len(now.by_measure) > 1 else _scores(now)))
         accs = now.acc[np.isfinite(now.acc)]
         if len(accs) > 1:
-            facts.add_row("ACC", _spark(accs, room, min(0.0, float(accs.min())), max(1.0, float(accs.max()))))
+            line = _spark(accs, room, min(0.0, float(accs.min())), max(1.0, float(accs.max())))
+            facts.add_row("ACC" if _acc(now) == "ACC" else "", line)
     if np.isfinite(now.row).any():
         facts.add_row("last row", _row(now, room))
     if len(now.curve):
@@ -193,15 +194,24 @@ def shown(now: Snapshot, width: int) -> Group:
 
 
 def _scores(now: Snapshot) -> str:
-    scores = {"ACC": (now.acc, False), "BWT": (now.bwt, True), "forgetting": (now.forgetting, True)}
+    scores = {_acc(now): (now.acc, False), "BWT": (now.bwt, True), "forgetting": (now.forgetting, True)}
     values = [(name, _newest(found), signed) for name, (found, signed) in scores.items()]
     return "   ".join(f"{name} {number(value, signed=signed)}" for name, value, signed in values)
 
 
+def _acc(now: Snapshot) -> str:
+    """Return what the mean score over the tasks met is called: ACC, or by the one measure that is not accuracy."""
+    names = [name for name in now.by_measure if name != "accuracy"]
+    return f"{names[0]}{_way(now, names[0])}" if names else "ACC"
+
+
+def _way(now: Snapshot, measure: str) -> str:
+    return " (less is better)" if measure in now.less else ""
+
+
 def _by_measure(now: Snapshot) -> str:
     """Return the mean score of each measure over the tasks learned: one over all of them would mean nothing."""
-    less = " (less is better)"
-    return ", ".join(f"{name} {mean:.3g}{less if name in now.less else ''}" for name, mean in now.by_measure.items())
+    return ", ".join(f"{name} {mean:.3g}{_way(now, name)}" for name, mean in now.by_measure.items())
 
 
 def _progress(now: Snapshot, room: int) -> Text:
