@@ -97,6 +97,21 @@ class EpochEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineScored(TaskTested):
+    """Answers to the training ``rows`` since the event before it by the forward pass that trained on them, by seed.
+
+    >>> event = OnlineScored(step=3, task_id=2, fit=0, epoch=0, batch=10, rows=50, **counts((45, 44), 50))
+    >>> event.score
+    (0.9, 0.88)
+    """
+
+    fit: int
+    epoch: int
+    batch: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotFinite(Event):
     """The loss of some ``seeds`` was NaN or infinite at the end of an epoch. For the engine alone, which stops them.
 

@@ -105,6 +105,7 @@ class Experiment:
             "strategy": checked(kind.Options, tables["strategy"], f"strategy.{strategy}").model_dump(),
         }
         news |= {f"strategy.{name}" for name in unsaid(kind.Options, resolved["strategy"])}
+        news |= {f"agenda.{name}" for name in unsaid(AgendaOptions, resolved["agenda"])}
         if tables["backbone"]:
             pretraining = {**tables["train"], **tables["backbone"].get("train", {})}
             backbone = checked(BackboneOptions, {**tables["backbone"], "train": pretraining}, "backbone")
@@ -253,6 +254,7 @@ class Experiment:
                 save_share=agenda.save_share,
                 save_every_epochs=agenda.save_every_epochs,
                 curve=self.curve,
+                online=self.agenda.online_batches if self.agenda.online else None,
                 spot_checks=agenda.spot_checks,
                 mark=folder.mark,
             )

@@ -106,6 +106,7 @@ class Strategy(Configured, ABC):
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
         self.curve = Curve()
+        self.online: int | None = None  # how often the answers that fits train on are told: see `FitJob.online`
         self.n_tasks: int | None = None
         self.target: Target = Classes.of(classes=net.outputs)
         self._classes = self.target
@@ -203,6 +204,7 @@ class Strategy(Configured, ABC):
             logits=self.logits,
             target=self.target,
             curve=self.curve if index == 0 else Curve(),
+            online=self.online,
             index=index,
             rng_key=experience.key,
             resample=experience.train.resample if rows[0] is experience.train.x else None,

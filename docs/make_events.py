@@ -25,6 +25,7 @@ PAGE = Path(__file__).parent / "events.md"
 PACKAGE = Path(cl_engine.__file__).parent
 LOGGED = {
     "EpochEnded": "`epochs`",
+    "OnlineScored": "`online`",
     "CurvePoint": "`curves`",
     "EarlierTaskTested": "`stability`",
     "GuessScored": "`results/task_guess`",
@@ -56,7 +57,7 @@ def page() -> str:
         *_table(("array", "over", "type", "unit", "meaning"), _arrays()),
         "\n## Tables\n",
     ]
-    names = ("experiences", "epochs", "curves", "stability", "events")
+    names = ("experiences", "epochs", "online", "curves", "stability", "events")
     for name in names:
         columns = getattr(recorder, name.upper())
         rows = [(f"`{c.name}`", f"`{c.kind}`", c.unit, c.meaning) for c in columns]

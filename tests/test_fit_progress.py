@@ -52,7 +52,13 @@ def test_a_fit_that_was_cut_after_any_pass_ends_as_one_that_was_not(
     net: str, how: dict[str, Any], seeds: tuple[int, ...], strategy: str, moved: int, cut: int
 ):
     own = {"lrs": [0.01], "weight_decays": [0.0], "patience": 1} if strategy == "mntdp" else {}
-    often = {"agenda.save_every_epochs": 1, "stream.n": 2, "train.epochs": 3, "agenda.curve_batches": 0}
+    often = {
+        "agenda.online": True,
+        "agenda.save_every_epochs": 1,
+        "stream.n": 2,
+        "train.epochs": 3,
+        "agenda.curve_batches": 0,
+    }
     asked = {**often, **how, **own, "train.crop": moved}
     if net != "mlp":
         asked |= NETS[net]

@@ -83,6 +83,14 @@ class AgendaOptions(BaseModel):
     curve_tasks: int = option(
         0, "wherever the current task is tested so, test the first k tasks met too (stability gap)", ge=0
     )
+    online: bool = option(
+        False,
+        "score every batch by the forward pass that trains on it (online, or prequential, accuracy)",
+        before=False,
+    )
+    online_batches: int = option(
+        0, "tell the online score after every k batches too; 0: of whole epochs alone", ge=0, before=0
+    )
 
 
 def plan(stream: Stream, options: AgendaOptions) -> Iterator[Item]:

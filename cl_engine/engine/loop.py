@@ -44,6 +44,7 @@ def simulate(
     save_share: float | None = None,
     save_every_epochs: int = 0,
     curve: Curve | None = None,
+    online: int | None = None,
     spot_checks: float | None = 0.0,
     mark: str = "",
 ) -> Iterator[Event]:
@@ -58,6 +59,7 @@ def simulate(
         save_share: put a save off while saving has taken more than this share of the run; None: never.
         save_every_epochs: save in the middle of an experience too, after every k-th epoch; 0: never.
         curve: when to test in the middle of learning.
+        online: whether batches are scored by the forward pass that trains on them, and how often that is told: see `FitJob`.
         spot_checks: share of the scores held to be unchanged that are measured again all the same; None: see `Evaluator`.
         mark: says in the checkpoint which experiment it is of.
 
@@ -65,6 +67,7 @@ def simulate(
         UsageError: if the strategy's first state is not one that can be saved.
         RunFailed: if learning cannot go on, or a spot check fails.
     """
+    strategy.online = online
     checkpointer = Checkpointer(save_to, save_share, save_every_epochs)
     evaluator = Evaluator(stream, strategy, spot_checks)
     return _Simulation(stream, strategy, checkpointer, curve or Curve(), evaluator, mark).events(agenda, resume)

@@ -47,6 +47,16 @@ STABILITY = (
     Column("task", "i4", "1", "the task tested, one learned before"),
     *TESTED,
 )
+ONLINE = (
+    Column("step", "i4", "1", "experience being learned"),
+    Column("task", "i4", "1", "its task"),
+    Column("fit", "i4", "1", "number of the fit within the experience"),
+    Column("epoch", "i4", "1", "epoch: pass over the training rows, from 0"),
+    Column("batch", "i8", "1", "batches of the epoch learned so far"),
+    Column("seed", "i8", "1", "seed"),
+    Column("rows", "i8", "1", "training rows scored, those since the row before"),
+    Column("score", "f8", "1", "score by the forward pass that trained on them, by the measure; NaN: not measured"),
+)
 EVENTS = (
     Column("event", "i8", "1", "number of the event: rows with the same number are one event"),
     Column("step", "i4", "1", "experience"),

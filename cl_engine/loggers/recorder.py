@@ -18,14 +18,14 @@ from cl_engine.core.files import need_room, replace
 from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
-from cl_engine.loggers.columns import CURVES, EPOCHS, EVENTS, EXPERIENCES, STABILITY, fill_scores, with_score
+from cl_engine.loggers.columns import CURVES, EPOCHS, EVENTS, EXPERIENCES, ONLINE, STABILITY, fill_scores, with_score
 from cl_engine.loggers.journal import Block, Journal
 from cl_engine.loggers.layout import create_memory, create_of_tasks, create_results
 from cl_engine.loggers.matrix import Matrix, together
 from cl_engine.loggers.tables import APART, Table, describe, grow, string
 from cl_engine.results.log_file import FORMAT, LOG_NAME, MEMORY_RULE
 
-FORMAT_VERSION = "2.0"
+FORMAT_VERSION = "2.1"
 WORKING, JOURNAL = ".log.working.h5", ".log.journal"
 FLUSHED = 4 * 2**20  # most bytes of rows and cells kept in memory
 PUBLISHED = 0.002  # share of the time that may go into publishing …
@@ -62,6 +62,7 @@ class Recorder:
             "curves": Table("curves", CURVES),
             "stability": Table("stability", STABILITY),
             "events": Table("events", EVENTS),
+            "online": Table("online", ONLINE),
         }
         self.matrix, self.counted = Matrix(len(seeds), stream.most_sums), stream.only_accuracy
         self.journal = Journal(folder / JOURNAL)
@@ -145,6 +146,10 @@ class Recorder:
                 for seed, loss in zip(self.seeds, event.loss, strict=True):
                     where = (event.step, event.task_id, event.fit, event.epoch)
                     self._add("epochs", (*where, seed, loss, event.seconds))
+            case events.OnlineScored():
+                for seed, score in zip(self.seeds, event.score, strict=True):
+                    where = (event.step, event.task_id, event.fit, event.epoch)
+                    self._add("online", (*where, event.batch, seed, event.rows, score))
             case events.CurvePoint() | events.EarlierTaskTested():
                 table = "curves" if isinstance(event, events.CurvePoint) else "stability"
                 counted = self.stream.target(event.task_id).counts_answers

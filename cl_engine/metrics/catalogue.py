@@ -60,6 +60,12 @@ METRICS = {
             meaning="accuracy right after learning, mean over tasks (Riemer et al. 2019)",
         ),
         Metric(
+            name="online_accuracy",
+            title="online accuracy",
+            meaning="accuracy of each batch by the forward pass that trains on it, before its step, mean over the rows of an "
+            "experience and over experiences (total average online accuracy of Kumar et al. 2023)",
+        ),
+        Metric(
             name="curve_area",
             title="curve area",
             meaning="area under the curve of test accuracy while learning a task, divided by its length",

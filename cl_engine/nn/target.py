@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,6 +15,18 @@ from torch import Tensor
 
 from cl_engine.core.measure import Measure
 from cl_engine.options import Configured
+
+_LISTENING: list[list[tuple[Target, Tensor, Tensor]]] = []
+
+
+@contextmanager
+def heard() -> Iterator[list[tuple[Target, Tensor, Tensor]]]:
+    """Hear of every loss that targets are asked for inside the block: the target, outputs and labels, in order."""
+    _LISTENING.append([])
+    try:
+        yield _LISTENING[-1]
+    finally:
+        _LISTENING.pop()
 
 
 class Target(Configured, ABC):
@@ -114,7 +128,13 @@ class Target(Configured, ABC):
         return self.scores(sums)[self.measure.name]
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return the mean loss of the rows."""
+        """Return the mean loss of the rows; what a strategy trains by, and online scores are counted where it is called."""
+        if _LISTENING:
+            _LISTENING[-1].append((self, outputs, y))
+        return self.mean_loss(outputs, y)
+
+    def mean_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss of the rows: a target overrides it where there is a faster way than by `losses`."""
         return self.losses(outputs, y).mean()
 
     def answers(self, outputs: Tensor) -> Tensor:
@@ -134,6 +154,10 @@ class Target(Configured, ABC):
     def sums_by_seed(self, outputs: Tensor, y: Tensor) -> np.ndarray:
         """Return the sums over rows of every seed ``[S, K]``, for outputs ``[S, N, O, …]`` and labels ``[N, …]``."""
         return np.stack([self.sums(own, y).cpu().numpy() for own in outputs])
+
+    def sums_of_each(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return the sums over rows of every seed ``[S, K]``, for outputs ``[S, N, O, …]`` and its own labels ``[S, N, …]``."""
+        return torch.stack([self.sums(own, asked) for own, asked in zip(outputs, y, strict=True)])
 
     def fault(self, y: np.ndarray) -> str:
         """Return what is wrong with labels ``[N, …]``, as the rest of a sentence about them; empty: nothing."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-OF_TASKS = ("curves", "stability")  # tables with scores of tasks
+OF_TASKS = ("curves", "stability", "online")  # tables with scores of tasks
 
 
 class RunOfMeasure(Run):

@@ -26,6 +26,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "experiences": ("step", "task", "rows", "memory", "seconds"),
     "curves": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
     "stability": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
+    "online": ("step", "task", "fit", "epoch", "batch", "seed", "rows", "score"),
     "events": ("event", "step", "kind", "name", "seed", "value"),
 }
 NAMES = ("kind", "name")  # the columns of texts

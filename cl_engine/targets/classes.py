@@ -35,7 +35,7 @@ class Classes(Target):
     def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(of_rows(outputs, self.classes), y, reduction="none")
 
-    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+    def mean_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(of_rows(outputs, self.classes), y)
 
     def sums(self, outputs: Tensor, y: Tensor) -> Tensor:
@@ -47,6 +47,11 @@ class Classes(Target):
         own = outputs if outputs.shape[2] == self.classes else outputs[:, :, : self.classes]
         right = ((own.flatten(3).mean(dim=3) if own.ndim > 3 else own).argmax(dim=2) == y).sum(dim=1)
         return np.stack([right.cpu().numpy(), np.full(len(right), len(y))], axis=1).astype(float)
+
+    def sums_of_each(self, outputs: Tensor, y: Tensor) -> Tensor:
+        own = outputs[:, :, : self.classes]
+        right = ((own.flatten(3).mean(dim=3) if own.ndim > 3 else own).argmax(dim=2) == y).sum(dim=1)
+        return torch.stack([right, torch.full_like(right, y.shape[1])], dim=1).double()
 
     def scores(self, sums: np.ndarray) -> dict[str, np.ndarray]:
         return {"accuracy": ratio(sums[..., 0], sums[..., 1])}

@@ -89,6 +89,7 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract):
             plan(stream, experiment.agenda),
             save_to=tmp_path / "counted",
             curve=experiment.curve,
+            online=experiment.agenda.online_batches if experiment.agenda.online else None,
         )
         count = sum(1 for event in counted if not isinstance(event, Progress))
         for cut in range(1, count, 1 if setting == "task" else 7):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cl_engine.core.torch_defaults import under_torch_defaults
 from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
 from cl_engine.errors import RunFailed, UsageError
-from cl_engine.events import EpochEnded, Event, NotFinite, Progress
+from cl_engine.events import EpochEnded, Event, NotFinite, OnlineScored, Progress
+from cl_engine.targets.classes import Classes
 from cl_engine.training.early_stopping import where_seeds
 from cl_engine.training.fit_job import FitJob, TrainingProbe
 from cl_engine.training.fit_observer import FitEnded
@@ -134,8 +136,10 @@ def _epochs(job: FitJob, record: FitRecord, pool: WorkerPool, first: int) -> Ite
             flops=pool.groups[0].flops,
             seconds=time.perf_counter() - started,
         )
-        record.note(ended)
-        yield from _told(job, [ended])
+        facts: list[OnlineScored | EpochEnded] = [*_online(job, epoch, pool.each(SeedGroup.online_sums)), ended]
+        for fact in facts:
+            record.note(fact)
+        yield from _told(job, facts)
         found = _not_finite(job, epoch, loss, record.stopped)
         if found is not None:
             record.note(found)
@@ -147,16 +151,40 @@ def _epochs(job: FitJob, record: FitRecord, pool: WorkerPool, first: int) -> Ite
             yield Resumable(step=job.step, fit=job.index)
 
 
+def _online(job: FitJob, epoch: int, of_groups: Sequence[Sequence[tuple[int, np.ndarray]]]) -> Iterator[OnlineScored]:
+    """Yield how the rows of an epoch were answered before they were learned, of the seeds of all groups together."""
+    target, begin = job.target or Classes.of(classes=job.net.outputs), 0
+    for marks in zip(*of_groups, strict=True):
+        batch, sums = marks[0][0], np.concatenate([own for _, own in marks])
+        end = job.places(0, batch - 1).stop
+        counted = sums.any(axis=1)  # no loss asks the target of some fits for anything
+        scores = np.where(counted, target.score(sums), np.nan)
+        yield OnlineScored(
+            step=job.step,
+            task_id=job.task_id,
+            fit=job.index,
+            epoch=epoch,
+            batch=batch,
+            rows=end - begin,
+            score=tuple(scores.tolist()),
+            sums=tuple(map(tuple, sums.tolist())),
+        )
+        begin = end
+
+
 def _told(job: FitJob, facts: Iterable[Event]) -> Iterator[Event]:
-    """Yield facts as they are told: the end of an epoch of several candidates is one of each."""
+    """Yield facts as they are told: what is told of an epoch of several candidates is one fact of each."""
     seeds = len(job.seeds) // job.candidates
     for fact in facts:
-        if not isinstance(fact, EpochEnded):
-            yield fact
-            continue
         for k in range(job.candidates):
-            loss, seconds = fact.loss[k * seeds : (k + 1) * seeds], fact.seconds / job.candidates
-            yield replace(fact, fit=fact.fit + k, loss=loss, seconds=seconds)
+            own = slice(k * seeds, (k + 1) * seeds)
+            match fact:
+                case EpochEnded():
+                    yield replace(fact, fit=fact.fit + k, loss=fact.loss[own], seconds=fact.seconds / job.candidates)
+                case OnlineScored():
+                    yield replace(fact, fit=fact.fit + k, score=fact.score[own], sums=fact.sums[own])
+                case _ if not k:
+                    yield fact
 
 
 def _not_finite(job: FitJob, epoch: int, loss: tuple[float, ...], known: set[int]) -> NotFinite | None:

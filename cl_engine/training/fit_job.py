@@ -108,6 +108,8 @@ class FitJob:
         overrides: other training options for parts of ``params``, by top-level key.
         logits: ``logits(params, frozen, x) -> [N, C]`` for one seed, to be tested with; None: no curve.
         target: what the validation rows ask for; None: classes.
+        online: whether rows are scored as they were answered before they were learned, and after how many batches that is
+            told, beside the end of an epoch (0: then alone); None: they are not.
         index: number of the fit within its experience.
         rng_key: number that, with the seed and the group, all randomness is derived from; None: the step.
         shuffle_group: fits of the same group see the rows in the same order; None: the index.
@@ -144,6 +146,7 @@ class FitJob:
     logits: Callable[..., Tensor] | None = None
     target: Target | None = None
     curve: Curve = Curve()
+    online: int | None = None
     index: int = 0
     rng_key: int | None = None
     shuffle_group: int | None = None

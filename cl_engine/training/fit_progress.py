@@ -16,11 +16,11 @@ from torch import Tensor
 
 from cl_engine.core.event import NOT_MEASURED, counts
 from cl_engine.core.tree import Tree, tree_map
-from cl_engine.events import CurvePoint, EarlierTaskTested, EpochEnded, Event, NotFinite
+from cl_engine.events import CurvePoint, EarlierTaskTested, EpochEnded, Event, NotFinite, OnlineScored
 
-Fact = EpochEnded | NotFinite | CurvePoint | EarlierTaskTested
+Fact = EpochEnded | OnlineScored | NotFinite | CurvePoint | EarlierTaskTested
 FACTS: dict[str, Callable[..., Fact]] = {
-    **{kind.__name__: kind for kind in (EpochEnded, NotFinite, CurvePoint, EarlierTaskTested)},
+    **{kind.__name__: kind for kind in (EpochEnded, OnlineScored, NotFinite, CurvePoint, EarlierTaskTested)},
     "EarlierTested": EarlierTaskTested,  # its name in checkpoints of version 0.1
 }
 

@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,11 +23,13 @@ from cl_engine.training.early_stopping import EarlyStopping
 from cl_engine.training.fit_job import FitJob
 from cl_engine.training.fit_observer import FitObserver, tell
 from cl_engine.training.group_beside import GroupBeside
+from cl_engine.training.group_rows import GroupRows
 from cl_engine.training.group_state import GroupState
+from cl_engine.training.online_sums import OnlineSums
 from cl_engine.training.optimizers import clip_gradients, optimizers_for
 
 
-class SeedGroup(GroupState, ABC):
+class SeedGroup(GroupState, GroupRows, ABC):
     """The seeds of a fit that take their steps together: one (`OneSeed`), or all of them (`VmappedSeeds`).
 
     >>> SeedGroup.__abstractmethods__ >= {"logits", "whole"}
@@ -38,18 +40,10 @@ class SeedGroup(GroupState, ABC):
         flops: operations of an epoch of one seed, counted on the first step; NaN before it.
     """
 
-    rows_axis: ClassVar[int]  # of a batch
-
     def __init__(self, job: FitJob, seeds: list[int]) -> None:
         """Copy what is trained, and make the optimisers; ``seeds`` are those of the job that are in this group."""
-        self.job, self.seeds = job, seeds
-        self.rng_key = (
-            job.step if job.rng_key is None else job.rng_key,
-            job.index if job.shuffle_group is None else job.shuffle_group,
-        )
+        super().__init__(job, seeds)
         device = job.net.device
-        # bytes stay bytes: they are made ready batch by batch, in the cache
-        self.rows = tuple(rows.to(device) for rows in job.rows)
         pairs = {path: self._placed(self.part(leaf).detach().clone()) for path, leaf in leaves_with_path(job.params)}
         weights = {path: leaf for path, leaf in pairs.items() if not job.net.is_held(path[-1])}
         for leaf in weights.values():
@@ -58,42 +52,26 @@ class SeedGroup(GroupState, ABC):
         self.params = unflatten(pairs)
         self.frozen = None if job.frozen is None else tree_map(lambda leaf: self._placed(self.part(leaf)), job.frozen)
         self.untouched = _versions(self.frozen)
-        self.rehearsal = None if job.rehearsal is None else tuple(self.part(rows).to(device) for rows in job.rehearsal)
         self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
         self.early_stopping = EarlyStopping(len(seeds), job.patience, job.plateau, self.optimizers)
         self.flops = math.nan
-        self.augmentation = job.train.augmentation
-        self.pad_value = job.net.pad_value(job.rows[0].dtype) if self.augmentation else None
         half = job.train.precision == "bfloat16"
         self.precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
         self.loss = self.of_each(job.loss, len(self.rows))
+        self.online = None if job.online is None else OnlineSums(job, len(seeds), self.rows_axis)
+        if self.online is not None:
+            self.heard = self.of_each(self.online.hearing(job.loss), len(self.rows))
         self.beside = [GroupBeside(self, more, number) for number, more in enumerate(job.beside, start=1)]
         self.total = torch.zeros(len(seeds), device=device)  # of the losses of an epoch
         self.replay = self._replay()
 
     @abstractmethod
-    def part(self, leaf: Tensor) -> Tensor:
-        """Return this group's part of a tensor ``[S, …]`` of the job."""
-
-    @abstractmethod
-    def of_each(self, loss: Callable[..., Tensor], tensors: int) -> Callable[..., Tensor]:
+    def of_each(self, loss: Callable[..., Any], tensors: int) -> Callable[..., Any]:
         """Return the loss of each seed, given that of one, for batches of as many tensors."""
 
     @abstractmethod
     def _placed(self, leaf: Tensor) -> Tensor:
         """Return a weight in the layout in memory that steps are fastest with."""
-
-    @abstractmethod
-    def pick(self, rows: Tensor, index: Tensor) -> Tensor:
-        """Return the rows ``[S, B, …]`` or ``[B, …]`` with these indices ``[S, B]`` of rows that all seeds share."""
-
-    @abstractmethod
-    def pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
-        """Return the same of rows that each seed has its own of."""
-
-    @abstractmethod
-    def _own_rows(self, of_each: list[Tensor]) -> Tensor:
-        """Return rows of each seed as `pick_own` takes them."""
 
     @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
@@ -111,28 +89,9 @@ class SeedGroup(GroupState, ABC):
             )
 
     def start_epoch(self, epoch: int, batches: int) -> None:
-        """Draw the order of the rows, and the rehearsed rows of every batch."""
+        """Draw all that an epoch is random by."""
         self.epoch, self.batches, self.at = epoch, batches, 0
-        device, rows = self.job.net.device, len(self.rows[0])
-        orders = [torch.randperm(rows, generator=self.generator(seed, "order", epoch)) for seed in self.seeds]
-        self.order = torch.stack(orders).to(device)
-        if self.rehearsal is not None:
-            size, held = (batches, self.job.rehearsed), self.rehearsal[0].shape[self.rows_axis]
-            drawn = [
-                torch.randint(held, size, generator=self.generator(seed, "rehearsal", epoch)) for seed in self.seeds
-            ]
-            self.drawn = torch.stack(drawn).to(device)
-        if self.job.resample is not None:
-            shown = [
-                self.job.resample(rng.derive(seed, "again", *self.rng_key, epoch)).to(device) for seed in self.seeds
-            ]
-            self.shown = self._own_rows(shown)
-        if self.augmentation:
-            every = rows + batches * self.job.rehearsed  # those rehearsed come after the rows of the experience
-            changes = [
-                self.augmentation.draw(every, self.generator(seed, "augmentation", epoch)) for seed in self.seeds
-            ]
-            self.changes = torch.stack(changes).to(device)
+        self.draw(epoch, batches)
         for more in self.beside:
             more.start_epoch(epoch, batches)
         self.total.zero_()
@@ -156,20 +115,13 @@ class SeedGroup(GroupState, ABC):
             self._step(index, *drawn, epoch=epoch, batch=batch)
         else:
             self.replay(index, *drawn)
+        if self.online is not None:
+            self.online.mark(batch + 1, self.batches)
 
     def _step(self, index: Tensor, drawn: Tensor | None = None, *, epoch: int = 0, batch: int = 0) -> None:
         """Take a step on rows with these indices ``[S, B]``, and rehearsed ones; of a replayed step they are all that changes."""
         job = self.job
-        x, *others = self.rows
-        first = self.pick(x, index) if job.resample is None else self.pick_own(self.shown, index)
-        rows = [job.net.prepare(first), *(self.pick(rows, index) for rows in others)]
-        if self.rehearsal is not None and drawn is not None:
-            x, *others = (self.pick_own(rows, drawn) for rows in self.rehearsal)
-            again = (job.net.prepare(x), *others)
-            rows = [torch.cat(pair, dim=self.rows_axis) for pair in zip(rows, again, strict=True)]
-        if self.augmentation and rows[0].numel():
-            rows[0] = self._augmented(rows[0], batch)
-        rows[0] = job.net.laid_out(rows[0])
+        rows = self.batch_of(index, drawn, batch)
         noise: AbstractContextManager[Any] = nullcontext()
         counted = Flops() if math.isnan(self.flops) else nullcontext()
         if job.net.stochastic:
@@ -203,13 +155,26 @@ class SeedGroup(GroupState, ABC):
         """Return the loss of each seed on a batch, with what is learned beside its rows; and how many are not rehearsed."""
         numbers = self._numbers(epoch, batch)
         if not self.beside:
-            return self.loss(self.params, self.frozen, *rows, *numbers), taken
+            return self._own_loss(rows, numbers), taken
         own = rows[1].shape[self.rows_axis]
-        parts = [(self.loss(self.params, self.frozen, *rows, *numbers) if own else None, own, taken)]
+        parts = [(self._own_loss(rows, numbers) if own else None, own, taken)]
         parts += [more.losses(batch) for more in self.beside]
         every = sum(count for _, count, _ in parts)
         loss = torch.stack([loss * (count / every) for loss, count, _ in parts if loss is not None]).sum(dim=0)
         return loss, sum(learned for _, _, learned in parts)
+
+    def _own_loss(self, rows: list[Tensor], numbers: list[Tensor]) -> Tensor:
+        """Return the loss of each seed on the fit's own rows of a batch, and count how they were answered, if asked to."""
+        if self.online is None:
+            found: Tensor = self.loss(self.params, self.frozen, *rows, *numbers)
+            return found
+        found, answers = self.heard(self.params, self.frozen, *rows, *numbers)
+        self.online.take(answers, rows[0].shape[self.rows_axis])
+        return found
+
+    def online_sums(self) -> list[tuple[int, Any]]:
+        """Return how the rows of the epoch were answered before they were learned: batches learned, and sums ``[S, K]``."""
+        return [] if self.online is None else self.online.taken()
 
     def end_epoch(self) -> list[float]:
         """Return the mean loss of each seed."""
@@ -262,7 +227,8 @@ class SeedGroup(GroupState, ABC):
         """Return all tensors that a step changes."""
         remembered = [optimizer.state.get(leaf, {}) for optimizer in self.optimizers for leaf in self.weights.values()]
         own = [value for state in remembered for value in state.values() if isinstance(value, Tensor)]
-        return [self.total, *(leaf for _, leaf in leaves_with_path(self.params)), *own]
+        counted = [] if self.online is None else [self.online.sums]
+        return [self.total, *counted, *(leaf for _, leaf in leaves_with_path(self.params)), *own]
 
     def _numbers(self, epoch: int, batch: int) -> list[Tensor]:
         given = self.job.loss_inputs(epoch, batch, self.batches)
@@ -270,14 +236,6 @@ class SeedGroup(GroupState, ABC):
 
     def _rates(self) -> tuple[float, ...]:
         return tuple(float(group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups)
-
-    def _augmented(self, x: Tensor, batch: int) -> Tensor:
-        rehearsed, rows = self.job.rehearsed, len(self.rows[0])
-        own = self.changes[:, self.job.places(0, batch)]
-        again = self.changes[:, rows + batch * rehearsed : rows + (batch + 1) * rehearsed]
-        drawn = torch.cat([own, again], dim=1).flatten(0, 1)
-        assert self.pad_value is not None
-        return self.augmentation.applied_to_rows(x, drawn, self.pad_value)
 
     def _shown_to_observer(self, rows: list[Tensor]) -> tuple[Tensor, Tensor] | None:
         """Return the inputs and labels of a batch that an observer is shown, if there is one."""
@@ -287,10 +245,6 @@ class SeedGroup(GroupState, ABC):
         """Return logits ``[N, C]`` in evaluation mode, as an observer is shown them."""
         with torch.no_grad(), self.precision, self.job.net.evaluating():
             return self.job.logits(self.params, self.frozen, x)  # type: ignore[misc]
-
-    def generator(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
-        """Return what a seed draws with in an epoch, for one purpose."""
-        return rng.tensors(seed, purpose, *self.rng_key, epoch)
 
 
 def _versions(tree: Tree | None) -> list[int]:

@@ -12,6 +12,7 @@ from cl_engine.analysis.names import names_of
 from cl_engine.analysis.plots.axes import byte_unit, line, log_axis, marks, seeds
 from cl_engine.analysis.plots.panels import ACCURACY, Panels, spread
 from cl_engine.analysis.plots.style import INK, colour, figure, legend, mark, plain, styled, titled, whole_numbers
+from cl_engine.analysis.scores.online import online_scores
 from cl_engine.analysis.scores.references import delta_m, reference
 from cl_engine.analysis.scores.run_scores import Score, learning_curve
 from cl_engine.analysis.scores.statistics import front
@@ -121,6 +122,23 @@ def learning_curves(runs: Sequence[Run]) -> Figure | None:
     shown.named(f"Learning a task, mean over experiences, {_said(runs)}", x_said, "test accuracy on the task")
     shown.legend()
     return shown.fig if units else None
+
+
+@styled
+def online_over_stream(runs: Sequence[Run]) -> Figure | None:
+    """Return the online score of each experience, with its 95 % confidence band; None if no run has it."""
+    shown, drawn = Panels(runs), False
+    for number, run, name in _first(runs):
+        for _, axes, part in shown.of_run(run):
+            scores = online_scores(part)
+            known = np.isfinite(scores).any(axis=1)
+            if known.any():
+                line(axes, np.flatnonzero(known) + 1, scores[known], number, name)
+                whole_numbers(axes)
+                drawn = True
+    shown.named(f"Batches before they are learned, {_said(runs)}", "experience", "online accuracy", levels=False)
+    shown.legend()
+    return shown.fig if drawn else None
 
 
 @styled

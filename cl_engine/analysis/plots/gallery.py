@@ -61,6 +61,11 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
             lambda: across_runs.learning_curves(tested),
         ),
         Picture(
+            "online",
+            f"Falling{turned}: the net learns less and less of new tasks.",
+            lambda: across_runs.online_over_stream(tested),
+        ),
+        Picture(
             "transfer",
             "Above zero: what was learned before helps. Below: it gets in the way.",
             lambda: across_runs.transfer(tested),

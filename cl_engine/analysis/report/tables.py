@@ -15,7 +15,7 @@ from cl_engine.metrics.catalogue import METRICS
 DEFINITIONS = {metric.title: metric.meaning for metric in METRICS.values() if metric.meaning}
 HEADS = (
     ("acc", "bwt", "forgetting", "fwt", "memory", "seconds"),
-    ("learning_accuracy", "curve_area", "lca", "transfer", "transfer_last", "intransigence"),
+    ("learning_accuracy", "online_accuracy", "curve_area", "lca", "transfer", "transfer_last", "intransigence"),
     ("size_efficiency", "training_flops", "inference_flops"),
 )
 COSTS = ("memory", "seconds", *HEADS[2])  # of a whole run, whatever its tasks are measured by

@@ -206,7 +206,7 @@ def _print_scores(out: Console, summary: Summary) -> None:
     """Print the scores by seed, as many seeds beside each other as there is room for, and their mean."""
     shown = {
         METRICS[name].title: (getattr(summary, name), METRICS[name].signed)
-        for name in (*IN_SHORT, "learning_accuracy", "curve_area")
+        for name in (*IN_SHORT, "learning_accuracy", "online_accuracy", "curve_area")
         if np.isfinite(getattr(summary, name).values).any() or name in IN_SHORT
     }
     seeds = summary.run.results["seed"].values

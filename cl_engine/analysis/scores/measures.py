@@ -46,7 +46,16 @@ def _scores(field: str) -> Callable[[Summary, Sequence[Run]], Array]:
 VALUES: dict[str, Callable[[Summary, Sequence[Run]], Array]] = {
     **{
         name: _scores(name)
-        for name in (*SCORES, "learning_accuracy", "curve_area", "lca", "transfer", "intransigence", "delta_m")
+        for name in (
+            *SCORES,
+            "learning_accuracy",
+            "online_accuracy",
+            "curve_area",
+            "lca",
+            "transfer",
+            "intransigence",
+            "delta_m",
+        )
     },
     "min_acc": _further(log_scores.min_acc),
     "wc_acc": _further(log_scores.wc_acc),
@@ -61,7 +70,7 @@ VALUES: dict[str, Callable[[Summary, Sequence[Run]], Array]] = {
     "training_flops": _same_for_all("training_flops"),
 }
 # levels of scores, whose way is that of what tasks are measured by; differences are turned so that it is always the same
-LEVELS = ("acc", "learning_accuracy", "curve_area", "lca", "min_acc", "wc_acc")
+LEVELS = ("acc", "learning_accuracy", "online_accuracy", "curve_area", "lca", "min_acc", "wc_acc")
 OF_WHOLE_RUNS = (
     "delta_m",
     "memory",

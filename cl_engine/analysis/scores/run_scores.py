@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
+from cl_engine.analysis.scores.online import online_scores
 from cl_engine.analysis.scores.references import delta_m, diagonal_beside
 from cl_engine.analysis.scores.statistics import sample_deviation
 from cl_engine.metrics import matrix_scores
@@ -61,6 +62,7 @@ class Summary:
     Attributes:
         acc, bwt, fwt, forgetting: at the last evaluation that tested all tasks met.
         learning_accuracy: mean of R[j, j] over the tasks learned.
+        online_accuracy: mean over experiences of the score of batches by the forward pass that trains on them; NaN: not logged.
         curve_area: area under the learning curve, mean over experiences; NaN where learning was not tested midway.
         lca: LCA@β (Chaudhry et al. 2019), mean over experiences; β batches, as many as were tested after each; NaN with none.
         transfer: mean over tasks of R[j, j] less that of the ``independent`` run beside it; NaN without one.
@@ -83,6 +85,7 @@ class Summary:
     fwt: Score
     forgetting: Score
     learning_accuracy: Score
+    online_accuracy: Score
     curve_area: Score
     lca: Score
     transfer: Score
@@ -130,6 +133,7 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
         experiences=len(memory),
         **scores,
         learning_accuracy=Score(own[met].mean(axis=0)) if met.any() else undefined,
+        online_accuracy=online_accuracy(run),
         curve_area=curve_area(run),
         lca=lca(run),
         transfer=Score(gain[met].mean(axis=0)) if met.any() else undefined,
@@ -172,6 +176,13 @@ def curve_area(run: Run) -> Score:
     """Return the area under the learning curve by seed, the mean over the experiences tested midway."""
     areas = [matrix_scores.learning_curve_area(accuracy, batches) for batches, accuracy in _by_experience(run)]
     return Score(np.mean(areas, axis=0) if areas else np.full(run.results.sizes["seed"], np.nan))
+
+
+def online_accuracy(run: Run) -> Score:
+    """Return the mean online score over the experiences that have one, by seed; NaN with none, or with several measures."""
+    scores = online_scores(run)
+    known = np.isfinite(scores).any(axis=1) & (len(run.measures) < 2)
+    return Score(scores[known].mean(axis=0) if known.any() else np.full(scores.shape[1], np.nan))
 
 
 def learning_points(run: Run) -> dict[int, pd.DataFrame]:

@@ -1,0 +1,99 @@
+"""The rows of a fit, as a seed group sees them: in which order, with which others, and how images are shown."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cl_engine.core import rng
+from cl_engine.training.fit_job import FitJob
+
+
+class GroupRows(ABC):
+    """The part of a seed group that draws rows: their order in an epoch, those rehearsed, and random transformations.
+
+    >>> sorted(GroupRows.__abstractmethods__)
+    ['_own_rows', 'part', 'pick', 'pick_own']
+    """
+
+    rows_axis: ClassVar[int]  # of a batch
+
+    def __init__(self, job: FitJob, seeds: list[int]) -> None:
+        self.job, self.seeds = job, seeds
+        self.rng_key = (
+            job.step if job.rng_key is None else job.rng_key,
+            job.index if job.shuffle_group is None else job.shuffle_group,
+        )
+        device = job.net.device
+        # bytes stay bytes: they are made ready batch by batch, in the cache
+        self.rows = tuple(rows.to(device) for rows in job.rows)
+        self.rehearsal = None if job.rehearsal is None else tuple(self.part(rows).to(device) for rows in job.rehearsal)
+        self.augmentation = job.train.augmentation
+        self.pad_value = job.net.pad_value(job.rows[0].dtype) if self.augmentation else None
+
+    @abstractmethod
+    def part(self, leaf: Tensor) -> Tensor:
+        """Return this group's part of a tensor ``[S, …]`` of the job."""
+
+    @abstractmethod
+    def pick(self, rows: Tensor, index: Tensor) -> Tensor:
+        """Return the rows ``[S, B, …]`` or ``[B, …]`` with these indices ``[S, B]`` of rows that all seeds share."""
+
+    @abstractmethod
+    def pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
+        """Return the same of rows that each seed has its own of."""
+
+    @abstractmethod
+    def _own_rows(self, of_each: list[Tensor]) -> Tensor:
+        """Return rows of each seed as `pick_own` takes them."""
+
+    def draw(self, epoch: int, batches: int) -> None:
+        """Draw the order of the rows, and the rehearsed rows of every batch."""
+        device, rows, job = self.job.net.device, len(self.rows[0]), self.job
+        orders = [torch.randperm(rows, generator=self.generator(seed, "order", epoch)) for seed in self.seeds]
+        self.order = torch.stack(orders).to(device)
+        if self.rehearsal is not None:
+            size, held = (batches, job.rehearsed), self.rehearsal[0].shape[self.rows_axis]
+            drawn = [
+                torch.randint(held, size, generator=self.generator(seed, "rehearsal", epoch)) for seed in self.seeds
+            ]
+            self.drawn = torch.stack(drawn).to(device)
+        if job.resample is not None:
+            shown = [job.resample(rng.derive(seed, "again", *self.rng_key, epoch)).to(device) for seed in self.seeds]
+            self.shown = self._own_rows(shown)
+        if self.augmentation:
+            every = rows + batches * job.rehearsed  # those rehearsed come after the rows of the experience
+            changes = [
+                self.augmentation.draw(every, self.generator(seed, "augmentation", epoch)) for seed in self.seeds
+            ]
+            self.changes = torch.stack(changes).to(device)
+
+    def batch_of(self, index: Tensor, drawn: Tensor | None, batch: int) -> list[Tensor]:
+        """Return the rows with these indices ``[S, B]`` and those rehearsed, as the net takes them."""
+        job = self.job
+        x, *others = self.rows
+        first = self.pick(x, index) if job.resample is None else self.pick_own(self.shown, index)
+        rows = [job.net.prepare(first), *(self.pick(rows, index) for rows in others)]
+        if self.rehearsal is not None and drawn is not None:
+            x, *others = (self.pick_own(rows, drawn) for rows in self.rehearsal)
+            again = (job.net.prepare(x), *others)
+            rows = [torch.cat(pair, dim=self.rows_axis) for pair in zip(rows, again, strict=True)]
+        if self.augmentation and rows[0].numel():
+            rows[0] = self._augmented(rows[0], batch)
+        rows[0] = job.net.laid_out(rows[0])
+        return rows
+
+    def generator(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
+        """Return what a seed draws with in an epoch, for one purpose."""
+        return rng.tensors(seed, purpose, *self.rng_key, epoch)
+
+    def _augmented(self, x: Tensor, batch: int) -> Tensor:
+        rehearsed, rows = self.job.rehearsed, len(self.rows[0])
+        own = self.changes[:, self.job.places(0, batch)]
+        again = self.changes[:, rows + batch * rehearsed : rows + (batch + 1) * rehearsed]
+        drawn = torch.cat([own, again], dim=1).flatten(0, 1)
+        assert self.pad_value is not None
+        return self.augmentation.applied_to_rows(x, drawn, self.pad_value)
