@@ -23,9 +23,11 @@ from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import Curve, FitJob, FitOptions
 from cl_engine.training.fit_observer import FitObserver
 from cl_engine.training.fit_progress import FitProgress
+from cl_engine.training.optimizer_memory import OptimizerMemory
 from cl_engine.training.optimizers import Train
 
 Learning = Generator[Event, None, None]
+OPTIMIZER = "optimizer"  # the part of the state that `Strategy.fit` keeps what optimisers remember in
 
 
 class _Moved:
@@ -211,7 +213,13 @@ class Strategy(Configured, ABC):
             record=None if self.journal is None or own_curve else self.journal.record(index),
             observer=self.observer,
         )
-        return (yield from fit(replace(job, **options)))
+        job = replace(job, **options)
+        if not job.train.keep_optimizer or job.candidates > 1:  # of several candidates none is the one before
+            return (yield from fit(job))
+        memory = OptimizerMemory(self.state.get(OPTIMIZER))
+        trained = yield from fit(replace(job, memory=memory))
+        self.state[OPTIMIZER] = memory.state
+        return trained
 
     def learning(self, experience: Experience) -> Learning:
         """Run `learn`; called by the engine, and by nobody else. Fits are counted anew for every experience."""

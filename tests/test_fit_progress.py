@@ -32,7 +32,7 @@ NETS: dict[str, dict[str, Any]] = {
     "dropout": {"net.name": "cl_engine.testing.small:with_dropout", "net.hidden": 8},
 }
 HOW: list[dict[str, Any]] = [
-    {"train.optimizer": "adam"},
+    {"train.optimizer": "adam", "train.keep_optimizer": True},
     {"train.optimizer": "sgd", "train.momentum": 0.9, "train.milestones": [1, 2]},
     {"train.optimizer": "sgd", "train.schedule": "cosine", "train.milestones": [2]},
     {"train.optimizer": "adagrad", "train.weight_decay": 0.01},

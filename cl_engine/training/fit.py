@@ -53,6 +53,8 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
     record = job.record or FitRecord()
     if record.result is not None:
         yield from _told(job, record.facts)
+        if job.memory is not None:
+            job.memory.state = record.memory
         return tree_map(Tensor.clone, record.result)
     groups = _groups(job)
     first = _resumed_epoch(record, groups)
@@ -65,6 +67,7 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
             yield from _epochs(job, record, pool, first)
         pool.each(SeedGroup.check)
         results = pool.each(SeedGroup.result)
+        kept = [] if job.memory is None else pool.each(SeedGroup.remembered)
     finally:
         if job.observer is not None:
             job.observer.fit_ends()
@@ -74,8 +77,10 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
     trained = results[0] if len(results) == 1 else _stacked(results)
     if record.stopped:
         trained = _without(trained, job, record.stopped)
+    if job.memory is not None:
+        job.memory.keep(_stacked(kept), groups[0].optimizers, trained)
     if job.record is not None:
-        record.finish(trained)
+        record.finish(trained, job.memory.state if job.memory is not None else {})
     return trained
 
 

@@ -17,6 +17,7 @@ from cl_engine.nn.target import Target
 from cl_engine.training.early_stopping import Plateau
 from cl_engine.training.fit_observer import FitObserver
 from cl_engine.training.fit_progress import FitRecord
+from cl_engine.training.optimizer_memory import OptimizerMemory
 from cl_engine.training.optimizers import Train
 
 Rows = tuple[Tensor, ...]
@@ -126,6 +127,7 @@ class FitJob:
         project: called on ``params`` after every step, to bring them back in place to where they are allowed.
         resample: given a number to draw from, returns the inputs ``[N, …]`` as random transformations show them this time,
             called before every epoch; None: they are always the same.
+        memory: what optimisers remember of the fit before, and of this one when it is over; None: they begin with nothing.
         record: what the fit has come to so far, to resume from, and where it notes its progress; None: none is kept.
         observer: what follows the fit batch by batch; None: nothing does.
     """
@@ -161,6 +163,7 @@ class FitJob:
     side_by_side: bool | None = None
     candidates: int = 1
     resample: Callable[[int], Tensor] | None = None
+    memory: OptimizerMemory | None = None
     record: FitRecord | None = None
     observer: FitObserver | None = None
 

@@ -36,11 +36,12 @@ class FitRecord:
     Attributes:
         facts: its epochs, and the tests in the middle of it, in order.
         result: the tree that it returned; None: it is not over.
+        memory: what its optimisers remembered when it was over, where that is kept.
         epoch: the last epoch after which the state of its groups was noted; -1: none.
     """
 
-    def __init__(self, facts: list[Fact] | None = None, result: Tree | None = None) -> None:
-        self.facts, self.result = facts or [], result
+    def __init__(self, facts: list[Fact] | None = None, result: Tree | None = None, memory: Tree | None = None) -> None:
+        self.facts, self.result, self.memory = facts or [], result, memory or {}
         self.epoch = -1
         self._facts_by_then = len(self.facts)
         self._groups: Callable[[], list[Tree]] = list
@@ -62,9 +63,9 @@ class FitRecord:
         """Begin anew, where what was kept is of seeds grouped in another way."""
         self.facts, self.epoch, self._groups = [], -1, list
 
-    def finish(self, result: Tree) -> None:
-        """Note what the fit returns, as a copy."""
-        self.result, self._groups = tree_map(Tensor.clone, result), list
+    def finish(self, result: Tree, memory: Tree) -> None:
+        """Note what the fit returns, as a copy, and what its optimisers remember."""
+        self.result, self.memory, self._groups = tree_map(Tensor.clone, result), memory, list
 
     @property
     def groups(self) -> list[Tree]:
@@ -74,14 +75,14 @@ class FitRecord:
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of it."""
         if self.result is not None:
-            return {"told": _listed(self.facts), "result": self.result}
+            return {"told": _listed(self.facts), "result": self.result, "memory": self.memory}
         groups = {str(k): group for k, group in enumerate(self.groups)}
         return {"told": _listed(self.facts[: self._facts_by_then]), "epoch": self.epoch, "learners": groups}
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> FitRecord:
         """Return the record whose `state` this is."""
-        record = cls([_fact(kind, values) for kind, values in state["told"]], state.get("result"))
+        record = cls([_fact(kind, values) for kind, values in state["told"]], state.get("result"), state.get("memory"))
         groups = state.get("learners", {})
         if groups:
             found = [groups[key] for key in sorted(groups, key=int)]

@@ -56,6 +56,11 @@ class Train(BaseModel):
         "(drop), or part of the batch before (merge); where there is one batch alone, it is kept",
         before="keep",
     )
+    keep_optimizer: bool = option(
+        False,
+        "go on with what the optimiser remembers of the weights that an experience finds as the one before left them",
+        before=False,
+    )
     not_finite: Literal["stop_run", "stop_seed"] = option(
         "stop_run", "what a loss that is NaN or infinite stops: the run, or its seed, while the others go on"
     )
@@ -182,10 +187,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[Path, T
         remembered.setdefault(path[:-1], {})[path[-1]] = value
     for path, weight in weights.items():
         if id(weight) in own and path in remembered:
-            optimizer.state[weight] = {name: _beside(weight, value) for name, value in remembered[path].items()}
+            optimizer.state[weight] = {name: beside(weight, value) for name, value in remembered[path].items()}
 
 
-def _beside(weight: Tensor, value: Any) -> Any:
+def beside(weight: Tensor, value: Any) -> Any:
     """Return what belongs to a weight as fused steps take it for granted: in memory it lies as the weight does."""
     if isinstance(value, Tensor) and value.ndim and value.shape == weight.shape:
         return torch.empty_like(weight, dtype=value.dtype, requires_grad=False).copy_(value)

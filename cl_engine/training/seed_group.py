@@ -26,7 +26,8 @@ from cl_engine.training.group_beside import GroupBeside
 from cl_engine.training.group_rows import GroupRows
 from cl_engine.training.group_state import GroupState
 from cl_engine.training.online_sums import OnlineSums
-from cl_engine.training.optimizers import clip_gradients, optimizers_for
+from cl_engine.training.optimizer_memory import OptimizerMemory, remembered
+from cl_engine.training.optimizers import beside, clip_gradients, optimizers_for
 
 
 class SeedGroup(GroupState, GroupRows, ABC):
@@ -53,6 +54,8 @@ class SeedGroup(GroupState, GroupRows, ABC):
         self.frozen = None if job.frozen is None else tree_map(lambda leaf: self._placed(self.part(leaf)), job.frozen)
         self.untouched = _versions(self.frozen)
         self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
+        if job.memory is not None:
+            self._remember(job.memory)
         self.early_stopping = EarlyStopping(len(seeds), job.patience, job.plateau, self.optimizers)
         self.flops = math.nan
         half = job.train.precision == "bfloat16"
@@ -205,6 +208,10 @@ class SeedGroup(GroupState, GroupRows, ABC):
             total += self.loss(self.params, self.frozen, *rows, *numbers) * len(index)
         return total / len(y)
 
+    def remembered(self) -> Tree:
+        """Return what the optimisers remember, with the axis of seeds in front."""
+        return remembered(self.weights, self.optimizers, together=self.rows_axis == 1)
+
     def stopped_early(self) -> bool:
         """Return whether every seed has had enough."""
         return self.early_stopping.enough
@@ -212,6 +219,17 @@ class SeedGroup(GroupState, GroupRows, ABC):
     def result(self) -> Tree:
         """Return the trained tree, with the axis of seeds in front."""
         return (self.early_stopping.params if self.job.keep_best else None) or self.whole()
+
+    def _remember(self, memory: OptimizerMemory) -> None:
+        """Let the optimisers go on with the weights that the fit before left as they are."""
+        for path, own in memory.of_weights(self.job.params, self.optimizers).items():
+            weight = self.weights[path]
+            for optimizer in self.optimizers:
+                if any(weight is each for group in optimizer.param_groups for each in group["params"]):
+                    optimizer.state[weight] = {
+                        name: beside(weight, self.part(value).to(weight.device) if value.ndim > 1 else value[0].clone())
+                        for name, value in own.items()
+                    }
 
     def _replay(self) -> cuda_graphs.Replay | None:
         """Return what records steps and replays them, where there is nothing in a step but what can be recorded."""
