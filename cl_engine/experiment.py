@@ -30,6 +30,7 @@ from cl_engine.runs.resource_errors import explained
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario
 from cl_engine.runs.signals import Stopped, asked_to_stop, stopping_at_once
+from cl_engine.runs.upkeep import upkeep_of
 from cl_engine.strategy import Strategy
 from cl_engine.training.fit_job import Curve
 from cl_engine.training.optimizers import Train, optimizer_class
@@ -97,6 +98,7 @@ class Experiment:
             news = {f"net.{name}" for name in unsaid(known, net)}
         train = checked(Train, tables["train"], "train")
         optimizer_class(train.optimizer)
+        upkeep_of(train.upkeep)
         resolved = {
             "stream": {"name": names["stream"], **stream_options},
             "net": {"name": names["net"], **net},
@@ -139,8 +141,7 @@ class Experiment:
     @torch_defaults()
     def stream(self, device: str = "cpu", data_root: Path | DataRoot | None = None) -> Stream:
         """Build the stream; reads the source."""
-        options = dict(self.resolved["stream"])
-        kind: type[Stream] = plugins.load("streams", options.pop("name"))
+        kind: type[Stream] = plugins.load("streams", (options := dict(self.resolved["stream"])).pop("name"))
         return kind.build(options, _sources(data_root), device)
 
     @torch_defaults()
@@ -162,6 +163,7 @@ class Experiment:
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
         stream.check_augmentation(train.augmentation)
         built.check_targets(stream.targets)
+        built.upkeep = upkeep_of(train.upkeep)
         look_ahead(stream, built)
         return built
 

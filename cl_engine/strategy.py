@@ -25,6 +25,7 @@ from cl_engine.training.fit_observer import FitObserver
 from cl_engine.training.fit_progress import FitProgress
 from cl_engine.training.optimizer_memory import OptimizerMemory
 from cl_engine.training.optimizers import Train
+from cl_engine.training.upkeep import Upkeep
 
 Learning = Generator[Event, None, None]
 OPTIMIZER = "optimizer"  # the part of the state that `Strategy.fit` keeps what optimisers remember in
@@ -108,6 +109,7 @@ class Strategy(Configured, ABC):
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
         self.curve = Curve()
+        self.upkeep: Upkeep | None = None  # what keeps the net able to learn, in every fit
         self.online: int | None = None  # how often the answers that fits train on are told: see `FitJob.online`
         self.n_tasks: int | None = None
         self.target: Target = Classes.of(classes=net.outputs)
@@ -207,6 +209,7 @@ class Strategy(Configured, ABC):
             target=self.target,
             curve=self.curve if index == 0 else Curve(),
             online=self.online,
+            upkeep=self.upkeep,
             index=index,
             rng_key=experience.key,
             resample=experience.train.resample if rows[0] is experience.train.x else None,

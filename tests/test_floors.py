@@ -23,7 +23,7 @@ FLOORS = [
     ["recall", "masks"],
     ["modules"],
     ["strategy"],
-    ["strategies", "streams", "sources", "nets", "labels", "engine"],
+    ["strategies", "streams", "sources", "nets", "labels", "upkeep", "engine"],
     ["runs"],
     ["analysis"],
     ["export", "experiment"],
@@ -34,7 +34,7 @@ FLOORS = [
 ]
 # the same inside `analysis/`, which has rooms of its own
 ANALYSIS = [["names"], ["discovery"], ["scores"], ["plots"], ["comparison"], ["report", "live"]]
-PLUGINS = ("strategies", "streams", "sources", "nets", "targets", "labels")  # no plug-in imports another
+PLUGINS = ("strategies", "streams", "sources", "nets", "targets", "labels", "upkeep")  # no plug-in imports another
 ONLY_HERE = {"avalanche": "interop", "ray": "sweep", "optuna": "sweep"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 

@@ -29,8 +29,9 @@ from cl_engine.nn.target import Target
 from cl_engine.options import named_with_options
 from cl_engine.runs.signals import Stopped
 from cl_engine.strategy import Strategy
+from cl_engine.training.upkeep import Upkeep
 
-Kind = Literal["strategies", "streams", "sources", "nets", "targets", "labels"]
+Kind = Literal["strategies", "streams", "sources", "nets", "targets", "labels", "upkeep"]
 BASES: dict[Kind, type] = {
     "strategies": Strategy,
     "streams": Stream,
@@ -38,6 +39,7 @@ BASES: dict[Kind, type] = {
     "nets": Architecture,
     "targets": Target,
     "labels": LabelFunction,
+    "upkeep": Upkeep,
 }
 # names that stand for another library's own, each with the function that is given what follows the colon
 GUESTS: dict[Kind, dict[str, tuple[str, str]]] = {
@@ -56,6 +58,7 @@ SINGULAR: dict[Kind, str] = {
     "nets": "net",
     "labels": "view",
     "targets": "target",
+    "upkeep": "upkeep",
 }
 
 
@@ -129,8 +132,7 @@ def source(name: str) -> Source:
     if cls.takes_path != bool(path):
         wanted = f"name it with a path, as '{kind}/NAME'" if cls.takes_path else f"it takes no path: name it '{kind}'"
         raise UsageError(f"source '{name}': {wanted}")
-    found = cls()
-    found.path = path
+    (found := cls()).path = path
     found.configure(options, named)
     return found
 

@@ -19,6 +19,7 @@ from cl_engine.training.fit_observer import FitObserver
 from cl_engine.training.fit_progress import FitRecord
 from cl_engine.training.optimizer_memory import OptimizerMemory
 from cl_engine.training.optimizers import Train
+from cl_engine.training.upkeep import Upkeep
 
 Rows = tuple[Tensor, ...]
 Loss = Callable[..., Tensor]
@@ -127,6 +128,7 @@ class FitJob:
         project: called on ``params`` after every step, to bring them back in place to where they are allowed.
         resample: given a number to draw from, returns the inputs ``[N, …]`` as random transformations show them this time,
             called before every epoch; None: they are always the same.
+        upkeep: what keeps the net able to learn; None: nothing does.
         memory: what optimisers remember of the fit before, and of this one when it is over; None: they begin with nothing.
         record: what the fit has come to so far, to resume from, and where it notes its progress; None: none is kept.
         observer: what follows the fit batch by batch; None: nothing does.
@@ -163,6 +165,7 @@ class FitJob:
     side_by_side: bool | None = None
     candidates: int = 1
     resample: Callable[[int], Tensor] | None = None
+    upkeep: Upkeep | None = None
     memory: OptimizerMemory | None = None
     record: FitRecord | None = None
     observer: FitObserver | None = None

@@ -56,6 +56,11 @@ class Train(BaseModel):
         "(drop), or part of the batch before (merge); where there is one batch alone, it is kept",
         before="keep",
     )
+    upkeep: str = option(
+        "",
+        "what keeps the net able to learn: a name of `list upkeep`, with options behind it, as l2_init?strength=0.01",
+        before="",
+    )
     keep_optimizer: bool = option(
         False,
         "go on with what the optimiser remembers of the weights that an experience finds as the one before left them",

@@ -25,6 +25,7 @@ from cl_engine.training.fit_observer import FitObserver, tell
 from cl_engine.training.group_beside import GroupBeside
 from cl_engine.training.group_rows import GroupRows
 from cl_engine.training.group_state import GroupState
+from cl_engine.training.group_upkeep import GroupUpkeep
 from cl_engine.training.online_sums import OnlineSums
 from cl_engine.training.optimizer_memory import OptimizerMemory, remembered
 from cl_engine.training.optimizers import beside, clip_gradients, optimizers_for
@@ -64,6 +65,7 @@ class SeedGroup(GroupState, GroupRows, ABC):
         self.online = None if job.online is None else OnlineSums(job, len(seeds), self.rows_axis)
         if self.online is not None:
             self.heard = self.of_each(self.online.hearing(job.loss), len(self.rows))
+        self.upkeep = None if job.upkeep is None else GroupUpkeep(self, job.upkeep)
         self.beside = [GroupBeside(self, more, number) for number, more in enumerate(job.beside, start=1)]
         self.total = torch.zeros(len(seeds), device=device)  # of the losses of an epoch
         self.replay = self._replay()
@@ -95,6 +97,8 @@ class SeedGroup(GroupState, GroupRows, ABC):
         """Draw all that an epoch is random by."""
         self.epoch, self.batches, self.at = epoch, batches, 0
         self.draw(epoch, batches)
+        if self.upkeep is not None:
+            self.upkeep.start_epoch(epoch)
         for more in self.beside:
             more.start_epoch(epoch, batches)
         self.total.zero_()
@@ -136,8 +140,9 @@ class SeedGroup(GroupState, GroupRows, ABC):
             losses, taken = self._losses(rows, index.shape[1], epoch, batch)
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.batch_answered, self._answer(shown[0]), losses.detach())
+        kept = None if self.upkeep is None else self.upkeep.penalty()
         with counted:
-            losses.sum().backward()
+            (losses if kept is None else losses + kept).sum().backward()
         if isinstance(counted, Flops):
             self.flops = counted.total / len(self.seeds) * job.train.learned(job.learned) / taken
         if shown is not None:
@@ -147,6 +152,8 @@ class SeedGroup(GroupState, GroupRows, ABC):
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        if self.upkeep is not None:
+            self.upkeep.after_step()
         if job.project is not None:
             with torch.no_grad():
                 job.project(self.params)
@@ -236,8 +243,8 @@ class SeedGroup(GroupState, GroupRows, ABC):
         job, device = self.job, self.job.net.device
         steps = job.train.epochs * job.train.batches(job.learned)
         drawn_anew = job.net.stochastic or self.augmentation or job.resample is not None or job.loss_inputs(0, 0, 1)
-        observed = job.observer is not None  # by code that a replay would not call
-        if drawn_anew or observed or self.beside or not cuda_graphs.worthwhile(self.optimizers, device, steps):
+        followed = job.observer is not None or job.upkeep is not None  # by code that a replay would not call
+        if drawn_anew or followed or self.beside or not cuda_graphs.worthwhile(self.optimizers, device, steps):
             return None
         return cuda_graphs.Replay(self._step, self._touched, self._rates, device)
 
