@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from cl_engine.events import Event, Progress
+from cl_engine.loggers.recorder import WORKING
+
+MADE_ANEW = (WORKING, ".lock")  # when a run goes on
 TIMES = {"seconds", "created", "updated", "run_id"}
 
 
@@ -36,3 +42,34 @@ def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) and one.dtype.kind == "f":
         return bool(one.shape == other.shape and np.array_equal(one, other, equal_nan=True))
     return bool(np.array_equal(one, other))
+
+
+class LeftOnDisk:
+    """Copies of what a kill would leave of a run: a listener that takes one wherever the files differ from those before.
+
+    >>> LeftOnDisk(Path("run"), Path("copies")).found
+    {}
+
+    Attributes:
+        folder: the run's.
+        found: the copies, each with the number of the event after which it was taken.
+    """
+
+    def __init__(self, folder: Path, copies: Path) -> None:
+        self.folder, self.found = folder, dict[Path, int]()
+        self._copies, self._heard, self._known = copies, 0, set[str]()
+
+    def __call__(self, event: Event) -> None:
+        """Look at the files after an event."""
+        if isinstance(event, Progress):
+            return
+        self._heard += 1
+        told = hashlib.sha256()
+        for file in sorted(self.folder.iterdir()):
+            if file.name not in MADE_ANEW:
+                told.update(file.name.encode() + file.read_bytes())
+        if told.hexdigest() not in self._known:
+            self._known.add(told.hexdigest())
+            place = self._copies / f"killed after event {self._heard}"
+            shutil.copytree(self.folder, place, ignore=shutil.ignore_patterns(*MADE_ANEW))
+            self.found[place] = self._heard

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,11 @@ from cl_engine.checkpoints import store as checkpoint_store
 from cl_engine.checkpoints.file import load
 from cl_engine.checkpoints.store import Store
 from cl_engine.core.state import check_state
-from cl_engine.engine.agenda import plan
-from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded, Event, Progress, Saved
 from cl_engine.testing import small
 from cl_engine.testing.answers import AnswersContract
-from cl_engine.testing.logs import assert_same_facts, facts
+from cl_engine.testing.logs import LeftOnDisk, assert_same_facts, facts
 from cl_engine.testing.memory import MemoryContract
 from cl_engine.testing.targets import TargetsContract
 from cl_engine.testing.walking import after_each_task, answers, contents, different, traced, walk
@@ -79,26 +78,29 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract):
                 msg=lambda text: f"seed 7 learns otherwise beside the seeds 3 and 5 than alone: {text}",
             )
 
-    def test_a_cut_after_any_event_and_a_resume_give_the_same_log(self, setting: str, tmp_path: Path) -> None:
+    def test_a_kill_after_any_event_and_a_resume_give_the_same_log(self, setting: str, tmp_path: Path) -> None:
         experiment = self.experiment(**{"stream.setting": setting, "agenda.save_every": 2})
-        whole = facts(experiment.run(tmp_path / "whole", device="cpu") / "log.h5")
-        stream = experiment.stream()
-        counted = simulate(
-            stream,
-            experiment.build_strategy(stream),
-            plan(stream, experiment.agenda),
-            save_to=tmp_path / "counted",
-            curve=experiment.curve,
-            online=experiment.agenda.online_batches if experiment.agenda.online else None,
-        )
-        count = sum(1 for event in counted if not isinstance(event, Progress))
-        for cut in range(1, count, 1 if setting == "task" else 7):
-            heard = 0
+        left = LeftOnDisk(tmp_path / "whole", tmp_path)
+        whole = facts(experiment.run(left.folder, device="cpu", listeners=lambda stream: [left]) / "log.h5")
+        for folder, killed in left.found.items():
+            resumed = experiment.run(folder, device="cpu")
+            assert_same_facts(facts(resumed / "log.h5"), whole, f"killed after event {killed} and resumed: ")
+
+    def test_a_cut_after_an_event_and_a_resume_give_the_same_log(self, setting: str, tmp_path: Path) -> None:
+        experiment = self.experiment(**{"stream.setting": setting, "agenda.save_every": 2})
+        heard: list[Event] = []
+
+        def hearing(event: Event) -> None:
+            heard.extend([event] * (not isinstance(event, Progress)))
+
+        whole = facts(experiment.run(tmp_path / "whole", listeners=lambda stream: [hearing], device="cpu") / "log.h5")
+        begin = 1 + zlib.crc32(self.strategy.encode()) % 7  # so that each strategy is cut after other events
+        for cut in range(begin, len(heard), 7):
+            heard.clear()
 
             def cutting(event: Event, cut: int = cut) -> None:
-                nonlocal heard
-                heard += not isinstance(event, Progress)
-                if heard == cut:
+                hearing(event)
+                if len(heard) == cut:
                     raise Cut
 
             with pytest.raises(Cut):
