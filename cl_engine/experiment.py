@@ -106,8 +106,8 @@ class Experiment:
             "agenda": checked(AgendaOptions, tables["agenda"], "agenda").model_dump(),
             "strategy": checked(kind.Options, tables["strategy"], f"strategy.{strategy}").model_dump(),
         }
-        news |= {f"strategy.{name}" for name in unsaid(kind.Options, resolved["strategy"])}
-        news |= {f"agenda.{name}" for name in unsaid(AgendaOptions, resolved["agenda"])}
+        for table, model in {"stream": stream_kind.Options, "agenda": AgendaOptions, "strategy": kind.Options}.items():
+            news |= {f"{table}.{name}" for name in unsaid(model, resolved[table])}
         if tables["backbone"]:
             pretraining = {**tables["train"], **tables["backbone"].get("train", {})}
             backbone = checked(BackboneOptions, {**tables["backbone"], "train": pretraining}, "backbone")

@@ -198,3 +198,44 @@ def test_orders_of_tasks_are_checked_and_drawn_from_the_streams_seed():
         make("permuted", task_order=1)
     orders = [[make("permuted", n=6, task_order=k).name_of(t) for t in range(6)] for k in (1, 1, 2)]
     assert orders[0] == orders[1] != orders[2]
+
+
+def test_labels_permuted_are_the_same_rows_under_other_names():
+    stream = make("label_permuted", n=3, same_rows=True)
+    plain, renamed = stream[0].train, stream[1].train
+    names = {int(a): int(b) for a, b in zip(plain.y, _matched(plain.x, renamed.x, renamed.y), strict=True)}
+    assert sorted(names) == sorted(names.values()) == list(range(6))
+    assert any(a != b for a, b in names.items())
+
+
+def _matched(rows: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> list[int]:
+    """Return for each row the label that an equal row among others has."""
+    return [int(labels[(others == row).flatten(1).all(dim=1)][0]) for row in rows]
+
+
+@pytest.mark.parametrize("draw", ["shuffle", "each"])
+def test_random_labels_are_others_in_every_task_for_the_same_rows(draw: str):
+    stream = make("random_labels", n=3, samples_per_class=8, draw=draw, tested="learned")
+    first, second = stream[0].train, stream[1].train
+    assert torch.equal(first.x, second.x)
+    assert not torch.equal(first.y, second.y)
+    assert torch.equal(stream.test(1).x, second.x)
+    assert torch.equal(stream.test(1).y, second.y)
+    if draw == "shuffle":
+        assert torch.bincount(first.y).tolist() == torch.bincount(second.y).tolist() == [8] * 6
+
+
+def test_pairs_deal_out_all_classes_before_one_comes_again():
+    stream = make("pairs", n=30)
+    rounds = [[stream.classes_of(3 * k + j) for j in range(3)] for k in range(10)]  # type: ignore[attr-defined]
+    assert all(sorted(label for pair in pairs for label in pair) == list(range(6)) for pairs in rounds)
+    assert len({tuple(pairs) for pairs in rounds}) > 1
+    with pytest.raises(UsageError, match="none comes again"):
+        make("pairs", n=4, again=False)
+
+
+def test_rows_that_are_drawn_can_be_the_same_in_all_tasks():
+    again, anew = (make("permuted", n=2, samples_per_class=3, same_rows=same)[1].train for same in (True, False))
+    first = make("permuted", n=2, samples_per_class=3)[0].train
+    assert torch.equal(first.x.flatten(1).sort().values, again.x.flatten(1).sort().values)
+    assert not torch.equal(first.x.flatten(1).sort().values, anew.x.flatten(1).sort().values)

@@ -34,6 +34,7 @@ class SourceStream(Stream):
     source: str = option(..., "where the data come from: a name of `list sources`")
     samples_per_class: int | None = option(None, "training rows of a class in a task; left out: all", ge=1)
     test_samples_per_class: int | None = option(None, "test rows of a class in a task; left out: all", ge=1)
+    same_rows: bool = option(False, "where rows are drawn: the same of a class in all tasks, drawn once", before=False)
     validation: float = option(0.0, "share of the training rows of each class set aside for choices", ge=0, lt=1)
     revisit: int | list[int] = option(
         0, "how often all tasks come back, in order, or a list of the tasks that come back"
@@ -97,6 +98,10 @@ class SourceStream(Stream):
         """Return the label in the ``class`` setting of what has the label ``local`` within the task."""
         return self.classes_of(kind)[local]
 
+    def asked(self, kind: int, y: np.ndarray) -> np.ndarray:
+        """Return the labels of rows as this task asks for them, given those they have ``[N]``; the same number and type."""
+        return y
+
     def title(self, kind: int) -> str:
         """Return a short name of the task."""
         return f"task {kind}"
@@ -136,7 +141,7 @@ class SourceStream(Stream):
         return {"source": self.source, **self.arrays.about}
 
     def _rows(self, data: _ByClass, task: int, limit: int | None, aside: float, purpose: str) -> tuple[Data, Data]:
-        draw = rng.arrays(self.seed, "rows", purpose, task)
+        draw = rng.arrays(self.seed, "rows", purpose, 0 if self.same_rows else task)
         kept: list[np.ndarray] = []
         kept_aside: list[np.ndarray] = []
         for every in self.rows_of(data.rows, task):
@@ -149,6 +154,7 @@ class SourceStream(Stream):
     def _labelled(self, data: _ByClass, task: int, rows: list[np.ndarray]) -> Data:
         label = (lambda k: self.global_label(task, k)) if self.setting == "class" else (lambda k: k)
         y = np.repeat([label(k) for k in range(len(rows))], [len(r) for r in rows]).astype(np.int64)
+        y = self.asked(task, y)
         index = torch.from_numpy(np.concatenate(rows)).to(self.device)
         x = data.x.index_select(0, index)
         return Data(self.transform(task, x) if len(x) else x, torch.from_numpy(y).to(self.device))
