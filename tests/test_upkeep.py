@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from scipy import stats
@@ -12,6 +10,7 @@ from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.runs import plugins
 from cl_engine.runs.upkeep import upkeep_of
+from cl_engine.testing import UpkeepContract
 from cl_engine.testing.small import scenario
 from cl_engine.training.optimizers import Train
 from cl_engine.training.upkeep import Draws
@@ -21,26 +20,8 @@ from tests.test_fit import job_of, net_of, run
 
 NOTHING = {"l2_init": {"strength": 0.0}, "shrink_perturb": {"shrink": 0.0, "noise_scale": 0.0}}
 
-
-@pytest.mark.parametrize("together", [True, False])
-@pytest.mark.parametrize("name", plugins.names("upkeep"))
-def test_upkeep_of_no_strength_is_plain_training_bit_for_bit(name: str, together: bool):
-    upkeep = plugins.load("upkeep", name).of(**NOTHING[name])
-    plain, kept = (run(job_of(net_of(), side_by_side=together, upkeep=worn))[0] for worn in (None, upkeep))
-    assert all(torch.equal(plain[path], kept[path]) for path in plain)
-
-
-@pytest.mark.parametrize("name", plugins.names("upkeep"))
-def test_upkeep_changes_what_is_learned_and_each_seed_is_the_same_alone_beside_others_and_in_turn(name: str):
-    upkeep = plugins.load("upkeep", name).of()
-    plain, _ = run(job_of(net_of()))
-    together, _ = run(job_of(net_of(), upkeep=upkeep, side_by_side=True))
-    in_turn, _ = run(job_of(net_of(), upkeep=upkeep, side_by_side=False))
-    alone, _ = run(job_of(net_of(), [2], upkeep=upkeep))
-    for path in plain:
-        assert not torch.allclose(plain[path], together[path], atol=1e-6)
-        torch.testing.assert_close(together[path], in_turn[path], rtol=1e-4, atol=1e-5)
-        assert torch.equal(in_turn[path][2], alone[path][0])
+for kind in plugins.names("upkeep"):
+    globals()[f"Test_{kind}"] = type(f"Test_{kind}", (UpkeepContract,), {"upkeep": kind, "nothing": NOTHING[kind]})
 
 
 def test_l2_init_is_the_gradient_of_the_squared_distance_to_the_start():
@@ -79,14 +60,6 @@ def test_weights_shrink_by_their_share_at_every_step():
     kept, _ = run(job_of(net, [0], train=still, upkeep=upkeep))
     for name, weight in net.init([0]).items():
         torch.testing.assert_close(kept[name], weight / 2**4)
-
-
-@pytest.mark.parametrize("name", plugins.names("upkeep"))
-@pytest.mark.parametrize("strategy", ["finetune", "replay", "packnet"])
-def test_any_strategy_wears_it(name: str, strategy: str, tmp_path: Path):
-    asked = {"train.upkeep": name, "stream.n": 2, "train.epochs": 1}
-    folder = Experiment.of(scenario(), strategy, (0, 1), **asked).run(tmp_path / "run", device="cpu")
-    assert (folder / "log.h5").exists()
 
 
 @pytest.mark.parametrize(

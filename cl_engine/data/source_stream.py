@@ -98,7 +98,7 @@ class SourceStream(Stream):
         """Return the label in the ``class`` setting of what has the label ``local`` within the task."""
         return self.classes_of(kind)[local]
 
-    def asked(self, kind: int, y: np.ndarray) -> np.ndarray:
+    def relabelled(self, kind: int, y: np.ndarray) -> np.ndarray:
         """Return the labels of rows as this task asks for them, given those they have ``[N]``; the same number and type."""
         return y
 
@@ -154,7 +154,7 @@ class SourceStream(Stream):
     def _labelled(self, data: _ByClass, task: int, rows: list[np.ndarray]) -> Data:
         label = (lambda k: self.global_label(task, k)) if self.setting == "class" else (lambda k: k)
         y = np.repeat([label(k) for k in range(len(rows))], [len(r) for r in rows]).astype(np.int64)
-        y = self.asked(task, y)
+        y = self.relabelled(task, y)
         index = torch.from_numpy(np.concatenate(rows)).to(self.device)
         x = data.x.index_select(0, index)
         return Data(self.transform(task, x) if len(x) else x, torch.from_numpy(y).to(self.device))

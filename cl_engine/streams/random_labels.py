@@ -40,7 +40,7 @@ class RandomLabels(SourceStream):
     def global_label(self, kind: int, local: int) -> int:
         return kind * self.arrays.classes + local
 
-    def asked(self, kind: int, y: np.ndarray) -> np.ndarray:
+    def relabelled(self, kind: int, y: np.ndarray) -> np.ndarray:
         draw = rng.arrays(self.seed, "labels", kind, len(y))
         if self.draw == "shuffle" or not len(y):
             return draw.permutation(y)

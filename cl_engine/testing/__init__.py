@@ -12,6 +12,7 @@ from cl_engine.testing.sources import SourceContract
 from cl_engine.testing.strategies import StrategyContract
 from cl_engine.testing.streams import StreamContract
 from cl_engine.testing.target_plugins import TargetContract
+from cl_engine.testing.upkeep import UpkeepContract
 
 __all__ = [
     "LabelFunctionContract",
@@ -20,4 +21,5 @@ __all__ = [
     "StrategyContract",
     "StreamContract",
     "TargetContract",
+    "UpkeepContract",
 ]
