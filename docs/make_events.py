@@ -50,13 +50,13 @@ def page() -> str:
     parts = [HEAD, "## Events of the engine\n", *_table(("event", "when", "fields", "logged in"), _engine())]
     parts += [
         "\n## Events of strategies\n",
-        "Each number is a row of the table `events`: `kind` is the event, `name` the field.\n",
+        "Each number is a row of the table `events`: `kind` is the event, `name` the field. `Transferred` has its own tables.\n",
         *_table(("event", "strategies", "when", "fields"), _of_strategies()),
         "\n## Arrays of the group `results`\n",
         *_table(("array", "over", "type", "unit", "meaning"), _arrays()),
         "\n## Tables\n",
     ]
-    names = ("experiences", "epochs", "curves", "stability", "events")
+    names = ("experiences", "epochs", "curves", "stability", "events", "transfers", "outcomes")
     for name in names:
         columns = getattr(recorder, name.upper())
         rows = [(f"`{c.name}`", f"`{c.kind}`", c.unit, c.meaning) for c in columns]

@@ -27,8 +27,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "curves": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
     "stability": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
     "events": ("event", "step", "kind", "name", "seed", "value"),
+    "transfers": ("step", "task", "sources", "kind", "labels", "seed", "score", "rows"),
+    "outcomes": ("step", "loss", "error"),
 }
-NAMES = ("kind", "name")  # the columns of texts
+NAMES = ("kind", "name", "sources")  # the columns of texts
 
 
 def open_run(path: str | Path) -> Run:
