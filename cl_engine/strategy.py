@@ -74,6 +74,7 @@ class Strategy(Configured, ABC):
         target: what the task being learned asks for.
         targets: says what a task asks for; None: all ask for classes, as many as the net has outputs.
         needs_labels: whether every experience must come with labels.
+        needs_validation: whether every experience must come with validation rows.
         rowwise: whether, where the task is not told, the answer to a row does not depend on the rows beside it; the rows of
             several tasks are then tested in one pass.
     """
@@ -81,6 +82,7 @@ class Strategy(Configured, ABC):
     settings: ClassVar[tuple[Setting, ...]] = ("task", "domain", "class")
     cost: ClassVar[Literal["flat", "growing"]] = "flat"
     needs_labels: ClassVar[bool] = True
+    needs_validation: ClassVar[bool] = False
     rowwise: ClassVar[bool] = False
 
     def __init__(

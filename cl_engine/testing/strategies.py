@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -41,7 +41,13 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract):
     >>> class TestL2(StrategyContract):
     ...     strategy = "my_module:L2"
     ...     options = {"pull": 0.1}
+
+    Attributes:
+        cut_every: of how many events one is followed by a cut, where the task is told; more than 1 for a strategy with so many
+            fits that are alike that all cuts would take minutes.
     """
+
+    cut_every: ClassVar[int] = 1
 
     def test_saving_and_loading_the_state_gives_the_same_state_and_answers(
         self, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -91,7 +97,7 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract):
             curve=experiment.curve,
         )
         count = sum(1 for event in counted if not isinstance(event, Progress))
-        for cut in range(1, count, 1 if setting == "task" else 7):
+        for cut in range(1, count, self.cut_every if setting == "task" else 7):
             heard = 0
 
             def cutting(event: Event, cut: int = cut) -> None:
