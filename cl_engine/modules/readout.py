@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -93,6 +94,10 @@ class Readout:
         maps: Tensor = outputs.transpose(1, 2).unflatten(2, self.maps[1:])
         return maps
 
+    def logits(self, params: Params, nets: Mapping[str, Params], x: Tensor) -> Tensor:
+        """Return outputs ``[N, O, …]`` of one readout of one seed's ``nets`` for inputs."""
+        return self.read(params, torch.stack([self.placed(self._net.features(net, x, False)) for net in nets.values()]))
+
     def answer(self, params: Params, features: Tensor, sources: Tensor) -> Tensor:
         """Return outputs ``[K, N, O, …]`` of K readouts, which read the rows ``sources [K, k]`` of ``features``."""
         return torch.vmap(lambda own, read: self.read(own, features[read]))(params, sources)
@@ -106,7 +111,8 @@ class Readout:
         sources: Tensor,
         y: Tensor,
         experience: Experience,
-        **options: object,
+        nets: Tree | None = None,
+        **options: Unpack[FitOptions],
     ) -> Generator[Event, None, Tree]:
         """Fit readouts ``start``, of the strategy's seeds and of one candidate after the other, to labels ``y [N]``.
 
@@ -118,6 +124,7 @@ class Readout:
             sources: which of them each readout reads ``[K, k]``.
             y: labels.
             experience: the one being learned.
+            nets: those that each seed's readout reads, by name, handed on for `logits`, where the fit is tested in its middle.
             options: further ones of the fit.
         """
         candidates = len(sources) // len(strategy.seeds)
@@ -129,7 +136,7 @@ class Readout:
         how: FitOptions = {
             # a float: what a net is given as whole numbers is scaled as images are
             "rows": (torch.arange(len(y), dtype=torch.float32, device=y.device), y),
-            "frozen": {"features": features.unsqueeze(0), "sources": sources},
+            "frozen": {"features": features.unsqueeze(0), "sources": sources, **({"nets": nets} if nets else {})},
             "train": strategy.train.model_copy(
                 update={"epochs": self._options.readout_epochs, "crop": 0, "flip": 0.0, "milestones": []}
             ),

@@ -7,7 +7,6 @@ from itertools import combinations
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from cl_engine.data.stream import Data, Experience
@@ -71,12 +70,12 @@ def sets_of_sources(errors: np.ndarray, target: int, order: int, beam: int) -> l
     """Return the sets of ``order`` sources to be tried for a target: all those of the best ``beam`` single ones.
 
     ``errors [n, N]`` are those of the readout of each source alone, on N rows; the target itself is none. The best are those
-    of the least mean rank over rows (ties share it), which is what most wins against the others come to (Borda's count).
+    that lose fewest rows to the others, a tie counting half (Borda's count).
 
     >>> sets_of_sources(np.array([[0, 0], [1, 1], [0, 1], [9, 9]]), target=3, order=2, beam=2)
     [(0, 2)]
     """
     others = [source for source in range(len(errors)) if source != target]
-    ranks = rankdata(errors[others], axis=0).mean(axis=1)
-    best = [others[place] for place in np.argsort(ranks, kind="stable")[:beam]]
+    lost = [np.mean(errors[one] > errors[others]) + np.mean(errors[one] == errors[others]) / 2 for one in others]
+    best = [others[place] for place in np.argsort(lost, kind="stable")[:beam]]
     return list(combinations(sorted(best), order))

@@ -14,7 +14,7 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
-from cl_engine.data.stream import Data, Experience
+from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, Transferred
 from cl_engine.modules.readout import Readout, ReadoutOptions
@@ -76,10 +76,6 @@ class Taxonomy(Strategy):
         task, first = experience.task_id, self.state["first"]
         if task < len(self._any_bank):
             return
-        if self.n_tasks is not None and self.order > self.n_tasks:
-            raise UsageError(
-                f"strategy.order: found {self.order}, and the stream has {self.n_tasks} tasks; at most so many nets can be read"
-            )
         net = yield from self.fit(first, self.loss, experience)
         self._keep(experience, net)
         yield self._whole_net("full", net, experience, len(experience.train))
@@ -104,6 +100,12 @@ class Taxonomy(Strategy):
             for target in nets:
                 yield from self._probe_sets(target, nets, experience)
             yield from self._compare(nets, experience)
+
+    def check_stream(self, stream: Stream) -> None:
+        if stream.n_tasks is not None and self.order > stream.n_tasks:
+            raise UsageError(
+                f"strategy.order: found {self.order}; the stream has {stream.n_tasks} tasks, and as many nets can be read at most"
+            )
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self._net(task_id), x)
