@@ -36,7 +36,7 @@ def tiny() -> Callable[..., Experiment]:
 
     def make(strategy: str, seeds: tuple[int, ...] = (0, 1), **overrides: Any) -> Experiment:
         needs = strategy in STRATEGIES and plugins.load("strategies", strategy).needs_validation
-        return Experiment.of(TINY, strategy, seeds, **({"stream.validation": 0.25} if needs else {}), **overrides)
+        return Experiment.of(TINY, strategy, seeds, **{**({"stream.validation": 0.25} if needs else {}), **overrides})
 
     return make
 
