@@ -18,6 +18,7 @@ from cl_engine.nn.target import Target
 from cl_engine.options import OptionGroup, option
 from cl_engine.training.fit_job import FitOptions
 from cl_engine.training.grid import Fitter
+from cl_engine.training.optimizers import Train
 
 
 class ReadoutOptions(OptionGroup):
@@ -29,6 +30,11 @@ class ReadoutOptions(OptionGroup):
 
     hidden: int = option(16, "units of a readout at each place of the maps it reads", ge=1)
     readout_epochs: int = option(40, "epochs of a readout", ge=1)
+
+    def of_few(self, train: Train, rows: int) -> Train:
+        """Return how a whole net is trained on as few rows as a readout is: as often, and never on one row by itself."""
+        alone = rows % train.batch == 1
+        return train.model_copy(update={"epochs": self.readout_epochs, **({"leftover": "merge"} if alone else {})})
 
 
 class Readout:

@@ -88,17 +88,14 @@ class Policy(Strategy):
             return
         if self._routes is None and self.routes:
             raise UsageError("strategy.routes: tasks are called by names, and nothing here says what they are called")
-        sources = (self._routes or {}).get(task, ())
-        rows = self._few(experience) if sources and self.control != "full" else experience.train
-        if self.control in ("scratch", "full"):
-            sources = ()
+        few: Routes = {} if self._routes is None or self.control == "full" else self._routes
+        rows = self._few(experience) if task in few else experience.train
+        sources = () if self.control == "scratch" else few.get(task, ())
         if sources:
             learned = yield from self._read(sources, rows, experience)
             kept = state.setdefault("readouts", {}).setdefault(str(len(sources)), {})
         else:
-            few = rows is not experience.train and self.control == "scratch"
-            epochs = {"epochs": self.readout.readout_epochs} if few else {}
-            train = self.train.model_copy(update=epochs)
+            train = self.readout.of_few(self.train, len(rows)) if task in few else self.train
             learned = yield from self.fit(state["first"], self.loss, experience, rows=(rows.x, rows.y), train=train)
             learned, kept = {name: learned[name] for name in state["nets"]}, state["nets"]
         for name, tensor in learned.items():

@@ -79,7 +79,8 @@ class Taxonomy(Strategy):
         net = yield from self.fit(first, self.loss, experience)
         self._keep(experience, net)
         yield self._whole_net("full", net, experience, len(experience.train))
-        few, train = self._rows(task), self.train.model_copy(update={"epochs": self.readout.readout_epochs})
+        few = self._rows(task)
+        train = self.readout.of_few(self.train, len(few))
         scratch = yield from self.fit(first, self.loss, experience, rows=(few.x, few.y), train=train)
         yield self._whole_net("scratch", scratch, experience, len(few))
         if self.random_source:
