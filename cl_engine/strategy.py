@@ -19,7 +19,7 @@ from cl_engine.nn.net import Net
 from cl_engine.nn.target import Target
 from cl_engine.options import Configured
 from cl_engine.targets.classes import Classes
-from cl_engine.training.fit import fit
+from cl_engine.training.fit import fit, no_validation
 from cl_engine.training.fit_job import Curve, FitJob, FitOptions
 from cl_engine.training.fit_observer import FitObserver
 from cl_engine.training.fit_progress import FitProgress
@@ -220,6 +220,8 @@ class Strategy(Configured, ABC):
     def learning(self, experience: Experience) -> Learning:
         """Run `learn`; called by the engine, and by nobody else. Fits are counted anew for every experience."""
         self._fits = 0
+        if self.needs_validation and not len(experience.validation):
+            raise no_validation(self.name())
         self.target = experience.target or self.target_of(experience.task_id)
         yield from self.learn(experience)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,14 @@ def test_what_cannot_be_done_is_refused_before_the_first_step(
     with pytest.raises(UsageError, match=sentence):
         tiny(strategy, **changes).run(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_experience_without_validation_rows_is_refused_whoever_hands_it_out(tiny: Tiny):
+    stream, strategy, events = walk(tiny("taxonomy", (0,)))
+    next(events)
+    experience = replace(stream[0], validation=Data(stream[0].train.x[:0], stream[0].train.y[:0]))
+    with pytest.raises(UsageError, match=r"^stream.validation: the strategy 'taxonomy' decides on validation rows"):
+        next(strategy.learning(experience))
 
 
 def executed(**changes: Any) -> tuple[list[Routed], list[int]]:

@@ -14,7 +14,7 @@ from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded
 from cl_engine.nn.mode import TooFewRows
 from cl_engine.strategy import Strategy
-from cl_engine.training.fit import no_rows
+from cl_engine.training.fit import no_rows, no_validation
 from cl_engine.training.fit_job import batch_ends
 from cl_engine.training.optimizers import Train
 
@@ -38,10 +38,7 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
             f"{stream.unlabelled}: leave it out, or choose a strategy that does without, such as compose"
         )
     if strategy.needs_validation and not len(stream.arrival(0).validation):
-        raise UsageError(
-            f"stream.validation: the strategy '{strategy.name()}' decides on validation rows, and the stream sets none aside: "
-            "say which share of the training rows it shall, such as 0.2"
-        )
+        raise no_validation(strategy.name())
     rows = list(_known(stream))
     if 0 in rows:
         step = rows.index(0)
