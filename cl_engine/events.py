@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from cl_engine.core.event import Event as Event
 from cl_engine.core.event import Seconds as Seconds
 from cl_engine.core.event import StrategyEvent as StrategyEvent
 from cl_engine.core.event import TaskTested as TaskTested
+from cl_engine.core.event import Transferred as Transferred
 from cl_engine.core.event import counts as counts
+from cl_engine.core.event import equal_facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,10 +204,7 @@ class ScoresReused(Event):
     sums: np.ndarray
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ScoresReused):
-            return NotImplemented
-        pairs = [(getattr(self, fact.name), getattr(other, fact.name)) for fact in fields(self)]
-        return all(np.array_equal(one, two, equal_nan=True) for one, two in pairs)
+        return isinstance(other, ScoresReused) and equal_facts(self, other)
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -149,8 +149,7 @@ class Experiment:
         """Return what nets start from; pre-trains it where the scenario asks for that and it is not in the cache."""
         if "backbone" not in self.resolved:
             return Backbone()
-        load = _sources(data_root).load
-        options = BackboneOptions(**self.resolved["backbone"])
+        options, load = BackboneOptions(**self.resolved["backbone"]), _sources(data_root).load
         return backbone_of(options, stream, partial(self._net, stream), self.resolved["net"], load)
 
     @torch_defaults()
@@ -164,6 +163,7 @@ class Experiment:
         stream.check_augmentation(train.augmentation)
         built.check_targets(stream.targets)
         built.upkeep = upkeep_of(train.upkeep)
+        built.check_stream(stream)
         look_ahead(stream, built)
         return built
 

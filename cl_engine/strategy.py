@@ -12,14 +12,14 @@ from torch import Tensor
 
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
-from cl_engine.data.stream import Experience, Setting
+from cl_engine.data.stream import Experience, Setting, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.nn.net import Net
 from cl_engine.nn.target import Target
 from cl_engine.options import Configured
 from cl_engine.targets.classes import Classes
-from cl_engine.training.fit import fit
+from cl_engine.training.fit import fit, no_validation
 from cl_engine.training.fit_job import Curve, FitJob, FitOptions
 from cl_engine.training.fit_observer import FitObserver
 from cl_engine.training.fit_progress import FitProgress
@@ -77,6 +77,7 @@ class Strategy(Configured, ABC):
         target: what the task being learned asks for.
         targets: says what a task asks for; None: all ask for classes, as many as the net has outputs.
         needs_labels: whether every experience must come with labels.
+        needs_validation: whether every experience must come with validation rows.
         rowwise: whether, where the task is not told, the answer to a row does not depend on the rows beside it; the rows of
             several tasks are then tested in one pass.
     """
@@ -84,6 +85,7 @@ class Strategy(Configured, ABC):
     settings: ClassVar[tuple[Setting, ...]] = ("task", "domain", "class")
     cost: ClassVar[Literal["flat", "growing"]] = "flat"
     needs_labels: ClassVar[bool] = True
+    needs_validation: ClassVar[bool] = False
     rowwise: ClassVar[bool] = False
 
     def __init__(
@@ -142,6 +144,10 @@ class Strategy(Configured, ABC):
 
     def check_targets(self, targets: Sequence[Target]) -> None:
         """Raise a `UsageError` if the method has no meaning for what tasks of the stream ask for; the default serves all."""
+        return
+
+    def check_stream(self, stream: Stream) -> None:
+        """Raise a `UsageError` if options do not fit the stream that is to be learned; called before its first state."""
         return
 
     def fingerprint(self, task_id: int | None) -> int | None:
@@ -227,6 +233,8 @@ class Strategy(Configured, ABC):
     def learning(self, experience: Experience) -> Learning:
         """Run `learn`; called by the engine, and by nobody else. Fits are counted anew for every experience."""
         self._fits = 0
+        if self.needs_validation and not len(experience.validation):
+            raise no_validation(self.name())
         self.target = experience.target or self.target_of(experience.task_id)
         yield from self.learn(experience)
 

@@ -18,6 +18,7 @@ import h5py
 import cl_engine
 from cl_engine import events
 from cl_engine.events import Event, StrategyEvent
+from cl_engine.loggers import columns as columns_of_tables
 from cl_engine.loggers import recorder
 from cl_engine.loggers.layout import create_results
 
@@ -51,15 +52,15 @@ def page() -> str:
     parts = [HEAD, "## Events of the engine\n", *_table(("event", "when", "fields", "logged in"), _engine())]
     parts += [
         "\n## Events of strategies\n",
-        "Each number is a row of the table `events`: `kind` is the event, `name` the field.\n",
+        "Each number is a row of the table `events`: `kind` is the event, `name` the field. `Transferred` has its own tables.\n",
         *_table(("event", "strategies", "when", "fields"), _of_strategies()),
         "\n## Arrays of the group `results`\n",
         *_table(("array", "over", "type", "unit", "meaning"), _arrays()),
         "\n## Tables\n",
     ]
-    names = ("experiences", "epochs", "online", "curves", "stability", "events")
+    names = ("experiences", "epochs", "online", "curves", "stability", "events", "transfers", "outcomes")
     for name in names:
-        columns = getattr(recorder, name.upper())
+        columns = getattr(columns_of_tables, name.upper())
         rows = [(f"`{c.name}`", f"`{c.kind}`", c.unit, c.meaning) for c in columns]
         parts += [f"### `{name}`\n", *_table(("column", "type", "unit", "meaning"), rows), ""]
     return "\n".join(parts).rstrip() + "\n"

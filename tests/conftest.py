@@ -35,7 +35,8 @@ def tiny() -> Callable[..., Experiment]:
     """Return a function that makes the tiny experiment of a strategy, with changes."""
 
     def make(strategy: str, seeds: tuple[int, ...] = (0, 1), **overrides: Any) -> Experiment:
-        return Experiment.of(TINY, strategy, seeds, **overrides)
+        needs = strategy in STRATEGIES and plugins.load("strategies", strategy).needs_validation
+        return Experiment.of(TINY, strategy, seeds, **{**({"stream.validation": 0.25} if needs else {}), **overrides})
 
     return make
 

@@ -66,6 +66,9 @@ class Stream:
     def name_of(self, task_id: int) -> str:
         return f"view {task_id}"
 
+    def is_free(self, task_id: int) -> bool:
+        return task_id == 0
+
 
 def told(R: np.ndarray, asked: Sequence[Target] = ASKED) -> Iterator[events.Event]:
     """Yield the events of a run that learns the tasks in turn, with scores ``R [1 + T, T, S]``, the untrained row first."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
+
+import numpy as np
 
 Seconds = float
 NOT_MEASURED = -1
@@ -61,6 +63,42 @@ class TaskTested(Event):
     def n_total(self) -> int:
         """Rows tested, where the measure is accuracy."""
         return next((int(own[1]) for own in self.sums if not math.isnan(own[1])), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Transferred(StrategyEvent):
+    """A task was answered in one of several ways, by seed: the outcome of each of its validation rows.
+
+    ``kind`` and ``labels`` are those of `cl_engine.results.transfers.Transfer`, and so are ``sources``, the tasks whose nets
+    are read, which each seed may choose. ``losses`` and ``errors`` are arrays ``[S, N]``, ``score`` is the task's measure.
+
+    >>> rows = np.array([[0.1, 2.0]])
+    >>> told = dict(kind="transfer", labels=400, score=(0.5,), losses=rows, errors=np.round(rows / 2))
+    >>> Transferred(step=3, task_id=2, sources=((0, 1),), **told).errors
+    array([[0., 1.]])
+    """
+
+    task_id: int
+    sources: tuple[tuple[int, ...], ...]
+    kind: str
+    labels: int
+    score: tuple[float, ...]
+    losses: np.ndarray
+    errors: np.ndarray
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Transferred) and equal_facts(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def equal_facts(one: Event, other: Event) -> bool:
+    """Return whether two events of a kind, some of whose facts are arrays, tell the same."""
+    pairs = [(getattr(one, fact.name), getattr(other, fact.name)) for fact in fields(one)]
+    return all(
+        np.array_equal(mine, own, equal_nan=True) if isinstance(mine, np.ndarray) else mine == own
+        for mine, own in pairs
+    )
 
 
 def counts(n_correct: Sequence[float], n_total: int) -> dict[str, Any]:

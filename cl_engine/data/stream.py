@@ -41,11 +41,13 @@ class Data:
         y: labels ``[N, …]`` in the form of the task's target; of classes ``[N]``, int64, local to the task, or global in the
             ``class`` setting.
         resample: given a number to draw from, returns ``x`` as random transformations show it this time; None: always alike.
+        index: which rows of the stream's source these are ``[N]``, where several tasks ask about the same; None: not told.
     """
 
     x: Tensor
     y: Tensor
     resample: Callable[[int], Tensor] | None = None
+    index: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -206,6 +208,10 @@ class Stream(Configured):
     def most_sums(self) -> int:
         """The greatest number of sums that a task's measure is a function of."""
         return max(len(target.sum_names) for target in self.targets)
+
+    def is_free(self, task_id: int) -> bool:
+        """Return whether a task's labels are computed from inputs, so that no person has to give them."""
+        return False
 
     def check_augmentation(self, augmentation: Augmentation) -> None:
         """Raise a `UsageError` if images cannot be shown at random since labels would not follow them."""

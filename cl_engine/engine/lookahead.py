@@ -14,7 +14,7 @@ from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded
 from cl_engine.nn.mode import TooFewRows
 from cl_engine.strategy import Strategy
-from cl_engine.training.fit import no_rows
+from cl_engine.training.fit import no_rows, no_validation
 from cl_engine.training.fit_job import batch_ends
 from cl_engine.training.optimizers import Train
 
@@ -25,9 +25,9 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
     """Refuse what cannot be learned, as far as the stream says beforehand which labels, and how many rows, come.
 
     Raises:
-        UsageError: if labels are withheld that the strategy needs, or of tasks that there are not; naming the first
-            experience without rows, or one that leaves a single row for the last batch where the
-            strategy trains a net with batch normalisation, which cannot learn from it.
+        UsageError: if labels are withheld that the strategy needs, or of tasks that there are not; if it needs validation
+            rows and the stream sets none aside; naming the first experience without rows, or one that leaves a single row
+            for the last batch where the strategy trains a net with batch normalisation, which cannot learn from it.
     """
     odd = [task for task in stream.unlabelled if task < 0 or (stream.n_tasks is not None and task >= stream.n_tasks)]
     if odd:
@@ -37,6 +37,8 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
             f"the strategy '{strategy.name()}' learns from labels, and stream.unlabelled withholds those of tasks "
             f"{stream.unlabelled}: leave it out, or choose a strategy that does without, such as compose"
         )
+    if strategy.needs_validation and not len(stream.arrival(0).validation):
+        raise no_validation(strategy.name())
     rows = list(_known(stream))
     if 0 in rows:
         step = rows.index(0)

@@ -14,6 +14,7 @@ from cl_engine.events import (
     SeedStopped,
     StrategyEvent,
     TaskTested,
+    Transferred,
 )
 
 
@@ -28,6 +29,10 @@ def without_seeds(event: Event, stopped: Collection[int]) -> Event:
         score, more = event.score.copy(), event.sums.copy()
         score[:, list(stopped)] = more[:, list(stopped)] = math.nan
         return replace(event, score=score, sums=more)
+    if isinstance(event, Transferred):
+        losses, errors = event.losses.copy(), event.errors.copy()
+        losses[list(stopped)] = errors[list(stopped)] = math.nan
+        return replace(event, score=_nothing(event.score, stopped), losses=losses, errors=errors)
     if isinstance(event, EpochEnded):
         return replace(event, loss=_nothing(event.loss, stopped))
     if isinstance(event, StrategyEvent) and not isinstance(event, SeedStopped):

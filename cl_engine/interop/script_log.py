@@ -66,6 +66,10 @@ class ScriptStream:
         """Return the name of a task."""
         return self.names[task_id]
 
+    def is_free(self, task_id: int) -> bool:
+        """Return whether no person has to label a task: a script does not say."""
+        return False
+
 
 class ScriptLog:
     """The open log of a script, published whole, not more often than costs a fiftieth of the time.
@@ -129,7 +133,7 @@ class ScriptLog:
         self.publish()
         with h5py.File(self._recorder.working, "r", libver=("v110", "v110")) as file:
             found = {name: len(file["results"][name]) for name in DIMENSIONS}
-            return found | {name: len(file[name]["row"]) for name in self._recorder.tables}
+            return found | {name: len(file[name]["row"]) for name in self._recorder.tables if name in file}
 
     def close(self, status: str) -> None:
         """Publish with this status and let go of the folder."""
@@ -147,14 +151,16 @@ class ScriptLog:
             tables = {
                 name: (file[name], "row", {column.name: 0 for column in table.columns})
                 for name, table in recorder.tables.items()
+                if name in file
             }
             for name, (group, dimension, over) in (dimensions | tables).items():
-                if len(group[dimension]) < lengths[name]:
+                kept = lengths.get(name, 0)  # none, where the table came later
+                if len(group[dimension]) < kept:
                     raise UsageError(
                         f"{recorder.path} ends before the strategy that was loaded was saved: it is an older copy, or not "
                         "of this script"
                     )
-                grow(group, dimension, lengths[name], over)
+                grow(group, dimension, kept, over)
         self.publish()
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
 
-from cl_engine.loggers.tables import Column
+from cl_engine.events import Transferred
+from cl_engine.loggers.tables import Column, Table
 
 EPOCHS = (
     Column("step", "i4", "1", "experience being learned"),
@@ -67,6 +69,44 @@ EVENTS = (
     Column("value", "f8", "1", "the number"),
     Column("seconds", "f8", "s", "duration the event tells of; NaN: none"),
 )
+
+TRANSFERS = (
+    Column("step", "i4", "1", "experience after which it was tried"),
+    Column("task", "i4", "1", "the task answered"),
+    Column("sources", "str", "1", "tasks whose nets are read, with + between them; empty: none"),
+    Column("kind", "str", "1", "full, transfer, copies, untrained or scratch"),
+    Column("labels", "i8", "1", "training rows with a label that were used"),
+    Column("seed", "i8", "1", "seed"),
+    Column("score", "f8", "1", "score on the validation rows, by the task's measure"),
+    Column("rows", "i8", "1", "validation rows: as many follow one another in the table outcomes"),
+)
+OUTCOMES = (
+    Column("step", "i4", "1", "experience after which it was tried"),
+    Column("loss", "f4", "1", "loss of a validation row"),
+    Column("error", "f4", "1", "0 or 1 where the task asks for classes: whether the answer is wrong; else the loss"),
+)
+
+
+def transfer_rows(event: Transferred, seeds: Sequence[int]) -> Iterator[tuple[tuple[Any, ...], list[tuple[Any, ...]]]]:
+    """Yield for each seed a row of ``transfers``, and those of ``outcomes`` that belong to it."""
+    of_seeds = zip(seeds, event.sources, event.score, event.losses.tolist(), event.errors.tolist(), strict=True)
+    for seed, sources, score, losses, errors in of_seeds:
+        what = ("+".join(map(str, sources)), event.kind, event.labels, seed, score, len(losses))
+        yield (event.step, event.task_id, *what), [(event.step, *pair) for pair in zip(losses, errors, strict=True)]
+
+
+def all_tables() -> dict[str, Table]:
+    """Return all tables of a log by name, without rows."""
+    return {
+        "epochs": Table("epochs", EPOCHS),
+        "experiences": Table("experiences", EXPERIENCES),
+        "curves": Table("curves", CURVES),
+        "stability": Table("stability", STABILITY),
+        "events": Table("events", EVENTS),
+        "online": Table("online", ONLINE),
+        "transfers": Table("transfers", TRANSFERS, optional=True),
+        "outcomes": Table("outcomes", OUTCOMES, optional=True),
+    }
 
 
 def with_score(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -60,6 +60,7 @@ def create_of_tasks(group: h5py.Group) -> None:
         ("task_direction", "i4", "1: more is better; -1: less is"),
         ("task_target", "str", "what the task asks for: name and options, as JSON"),
         ("task_guess", "f8", "score of the best answer that looks at no input; NaN: not told"),
+        ("task_free", "i4", "1: its labels are computed from inputs, and no person has to give them"),
     ):
         if name not in group:
             variable(group, name, kind, "1", meaning, (group["task"],), (1024,))

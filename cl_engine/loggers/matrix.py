@@ -208,6 +208,7 @@ class Matrix:
             ("task_unit", [target.measure.unit for target in targets]),
             ("task_direction", [1 if target.measure.higher else -1 for target in targets]),
             ("task_target", [encodable(target.key) for target in targets]),
+            ("task_free", [int(stream.is_free(task)) for task in new]),
         ):
             group[name][self._named :] = values
         self._named = new.stop

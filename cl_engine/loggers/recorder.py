@@ -18,11 +18,11 @@ from cl_engine.core.files import need_room, replace
 from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
-from cl_engine.loggers.columns import CURVES, EPOCHS, EVENTS, EXPERIENCES, ONLINE, STABILITY, fill_scores, with_score
+from cl_engine.loggers.columns import all_tables, fill_scores, transfer_rows, with_score
 from cl_engine.loggers.journal import Block, Journal
 from cl_engine.loggers.layout import create_memory, create_of_tasks, create_results
 from cl_engine.loggers.matrix import Matrix, together
-from cl_engine.loggers.tables import APART, Table, describe, grow, string
+from cl_engine.loggers.tables import APART, describe, grow, string
 from cl_engine.results.log_file import FORMAT, LOG_NAME, MEMORY_RULE
 
 FORMAT_VERSION = "2.1"
@@ -56,14 +56,7 @@ class Recorder:
     def __init__(self, folder: Path, seeds: list[int], stream: Stream) -> None:
         self.path, self.working = folder / LOG_NAME, folder / WORKING
         self.seeds, self.stream = seeds, stream
-        self.tables = {
-            "epochs": Table("epochs", EPOCHS),
-            "experiences": Table("experiences", EXPERIENCES),
-            "curves": Table("curves", CURVES),
-            "stability": Table("stability", STABILITY),
-            "events": Table("events", EVENTS),
-            "online": Table("online", ONLINE),
-        }
+        self.tables = all_tables()
         self.matrix, self.counted = Matrix(len(seeds), stream.most_sums), stream.only_accuracy
         self.journal = Journal(folder / JOURNAL)
         self.journaled: list[Block] = []  # and not yet in the working file
@@ -88,7 +81,8 @@ class Recorder:
                 describe(group.create_dataset(name, data=encodable(text), dtype=string), "1", name.replace("_", " "))
             create_results(file.create_group("results"), self.seeds, PHASES, self.stream)
             for table in self.tables.values():
-                table.create(file)
+                if not table.optional:
+                    table.create(file)
 
     def resume(self, step: int) -> None:
         """Go on from the published log and its journal, without the rows of experiences after ``step``."""
@@ -130,7 +124,8 @@ class Recorder:
             create_of_tasks(results)
             for table in self.tables.values():
                 if table.name not in file:
-                    table.create(file)
+                    if not table.optional:
+                        table.create(file)
                 elif table.complete(file) and table.name in OF_TESTS:
                     fill_scores(file[table.name])
 
@@ -181,6 +176,11 @@ class Recorder:
                     self.matrix.seconds(event.step, "save", event.seconds + self.saving_midway)
             case events.StreamEnded():
                 self.publish("finished")
+            case events.Transferred():
+                for row, outcomes in transfer_rows(event, self.seeds):
+                    self._add("transfers", row)
+                    self.tables["outcomes"].rows += outcomes
+                    self.rows += len(outcomes)
             case events.StrategyEvent():
                 self._strategy_event(event)
         if self._kept() > FLUSHED:

@@ -22,7 +22,7 @@ NUMBERS = {**SMALL, "fletcher32": True}
 COUNTS = ("n_correct", "n_total", "accuracy")  # the cells where all measures are accuracy
 CELLS = ("score", "sums")  # where they are not
 APART = "memory_apart"
-OF_TASKS = ("task_name", "task_measure", "task_unit", "task_direction", "task_target", "task_guess")
+OF_TASKS = ("task_name", "task_measure", "task_unit", "task_direction", "task_target", "task_guess", "task_free")
 
 
 def over(cells: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -55,14 +55,16 @@ class Column:
 class Table:
     """Rows that are only ever added: a group with one dataset a column and one dimension, ``row``.
 
+    One that is ``optional`` is created when it gets its first row.
+
     >>> table = Table("epochs", [Column("step", "i8", "1", "experience")])
     >>> table.rows.append((0,))
     >>> table.taken()
     [(0,)]
     """
 
-    def __init__(self, name: str, columns: Sequence[Column]) -> None:
-        self.name, self.columns = name, columns
+    def __init__(self, name: str, columns: Sequence[Column], optional: bool = False) -> None:
+        self.name, self.columns, self.optional = name, columns, optional
         self._over = {column.name: 0 for column in columns}
         self.rows: list[tuple[object, ...]] = []
 
@@ -82,6 +84,8 @@ class Table:
         """Append the rows kept so far to the file."""
         if not self.rows:
             return
+        if self.name not in file:
+            self.create(file)
         group = file[self.name]
         held = len(group["row"])
         grow(group, "row", held + len(self.rows), self._over)
@@ -99,9 +103,15 @@ class Table:
         return bool(missing)
 
     def truncate(self, file: h5py.File, step: int) -> None:
-        """Drop the rows of experiences after ``step``."""
+        """Drop the rows of experiences after ``step``; a table without any left that is optional goes too."""
+        if self.name not in file:
+            return
         group = file[self.name]
-        grow(group, "row", int(np.count_nonzero(group["step"][:] <= step)), self._over)
+        kept = int(np.count_nonzero(group["step"][:] <= step))
+        if self.optional and not kept:
+            del file[self.name]
+            return
+        grow(group, "row", kept, self._over)
 
 
 def scale(group: h5py.Group, name: str, kind: str, meaning: str, length: int) -> h5py.Dataset:

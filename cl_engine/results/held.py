@@ -28,7 +28,7 @@ AXES: dict[str, tuple[str, ...]] = {
     "experience_task": ("experience",),
     "task_name": ("task",),
 }
-NEWER = {"task_measure": "accuracy", "task_unit": "1", "task_direction": 1, "task_guess": np.nan}  # than 2.0
+NEWER = {"task_measure": "accuracy", "task_unit": "1", "task_direction": 1, "task_guess": np.nan, "task_free": 0}
 KNOWN = {**AXES, **CELL_AXES, **dict.fromkeys(NEWER, ("task",)), "sum": ("sum",)}
 DIMENSIONS = ("evaluation", "experience", "task", "seed", "part", "phase")
 

@@ -28,8 +28,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "stability": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
     "online": ("step", "task", "fit", "epoch", "batch", "seed", "rows", "score"),
     "events": ("event", "step", "kind", "name", "seed", "value"),
+    "transfers": ("step", "task", "sources", "kind", "labels", "seed", "score", "rows"),
+    "outcomes": ("step", "loss", "error"),
 }
-NAMES = ("kind", "name")  # the columns of texts
+NAMES = ("kind", "name", "sources")  # the columns of texts
 
 
 def open_run(path: str | Path) -> Run:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cl_engine.errors import UsageError
+from cl_engine.results.run import Run
 
 Kind = Literal["full", "transfer", "untrained", "scratch", "copies"]
 
@@ -60,3 +63,59 @@ class Transfers:
     def to(self, target: int) -> tuple[Transfer, ...]:
         """Return the ways to one task, in the order they were probed."""
         return tuple(transfer for transfer in self.probed if transfer.target == target)
+
+
+def transfers_of(run: Run) -> list[Transfers]:
+    """Return the transfers that a run probed, of each of its seeds.
+
+    Raises:
+        UsageError: if it probed none, or its tables do not fit each other.
+    """
+    if not run.tables.get("transfers"):
+        raise UsageError(
+            f"{run.path} holds no transfers between tasks: it is of the strategy '{run.strategy}', and `taxonomy` probes them"
+        )
+    found, outcomes = run.table("transfers"), run.table("outcomes")
+    ends = np.cumsum(found["rows"].to_numpy())
+    tasks, kinds = len(run.results["task_name"]), set(get_args(Kind))
+    read = [tuple(map(int, text.split("+"))) if text else () for text in found["sources"]]
+    known = found["task"].between(0, tasks - 1).all() and all(0 <= one < tasks for sources in read for one in sources)
+    if ends[-1] != len(outcomes) or (found["rows"] < 0).any() or not set(found["kind"]) <= kinds or not known:
+        raise UsageError(
+            f"{run.path} is damaged: its tables transfers and outcomes do not fit each other, or its tasks"
+        )
+    losses, errors = (np.split(outcomes[name].to_numpy(np.float32), ends[:-1]) for name in ("loss", "error"))
+    parts = zip(found.itertuples(), read, losses, errors, strict=True)
+    probed = [
+        (row.seed, Transfer(row.task, sources, row.kind, row.labels, loss, error, row.score))
+        for row, sources, loss, error in parts
+    ]
+    arrivals = run.table("experiences").drop_duplicates("task").set_index("task")["rows"]
+    return [
+        Transfers(
+            seed=seed,
+            names=tuple(map(str, run.results["task_name"].values)),
+            labels=tuple(int(arrivals.get(task, 0)) for task in range(tasks)),
+            free=frozenset(np.flatnonzero(run.results["task_free"].values).tolist()),
+            probed=tuple(transfer for of, transfer in probed if of == seed),
+        )
+        for seed in run.results["seed"].values.tolist()
+    ]
+
+
+def compared_of(run: Run) -> dict[str, NDArray[np.float64]]:
+    """Return how alike a run's nets, and its tasks' labels, were found: for each kind ``[S, T, T]``, symmetric.
+
+    The diagonal, and what was not compared, is NaN. Kinds are those that the run told of: ``rsa``, ``cka``, ``labels``.
+    """
+    told = run.table("events").query("kind == 'NetsCompared'")
+    seeds, tasks = run.results["seed"].values.tolist(), len(run.results["task_name"])
+    found: dict[str, NDArray[np.float64]] = {}
+    for kind, of_kind in told.groupby("part", sort=False):
+        matrices = found[str(kind)] = np.full((len(seeds), tasks, tasks), np.nan)
+        pairs = of_kind[of_kind["seed"] == -1].pivot_table(index="event", columns="name", values="value")
+        values = of_kind[of_kind["name"] == "value"]
+        for event, seed, value in zip(values["event"], values["seed"], values["value"], strict=True):
+            one, other = (int(pairs.at[event, name]) for name in ("task_id", "other"))
+            matrices[seeds.index(seed), [one, other], [other, one]] = value
+    return found

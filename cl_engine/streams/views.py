@@ -98,6 +98,10 @@ class Views(Stream):
     def name_of(self, task_id: int) -> str:
         return self.views[self._kind(task_id)]
 
+    def is_free(self, task_id: int) -> bool:
+        function = self._views[self._kind(task_id)].function
+        return function is not None and function.free
+
     def task_id(self, step: int) -> int:
         self.check_step(step)
         return step if self._order is None else self._order[step]
@@ -165,7 +169,8 @@ class Views(Stream):
     def _data(self, kind: int, half: Half, rows: np.ndarray) -> Data:
         held = self._held[half]
         classes = held.y[torch.from_numpy(rows).to(self.device)]
-        return Data(*self._views[kind].asked(half, rows, held.inputs(rows), classes, self.seed))
+        asked = self._views[kind].asked(half, rows, held.inputs(rows), classes, self.seed)
+        return Data(*asked, index=torch.from_numpy(rows))
 
 
 class _Half:

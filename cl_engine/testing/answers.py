@@ -41,7 +41,12 @@ class StrategyUnderTest:
 
     def experiment(self, seeds: tuple[int, ...] = (0, 1), /, **overrides: Any) -> Experiment:
         """Return the experiment under test, with changes."""
-        return Experiment.of(self.scenario, self.strategy, seeds, **{**self.options, **overrides})
+        return Experiment.of(self.scenario, self.strategy, seeds, **{**self.needed(), **overrides})
+
+    @classmethod
+    def needed(cls) -> dict[str, Any]:
+        """Return the options under test, with validation rows where the strategy cannot do without."""
+        return {**({"stream.validation": 0.25} if cls.kind().needs_validation else {}), **cls.options}
 
     @classmethod
     def kind(cls) -> type[Strategy]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -40,7 +40,12 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract):
     >>> class TestL2(StrategyContract):
     ...     strategy = "my_module:L2"
     ...     options = {"pull": 0.1}
+
+    Attributes:
+        cut_every: of how many events one is followed by a stop; more for a strategy with many fits that are alike.
     """
+
+    cut_every: ClassVar[int] = 7
 
     def test_saving_and_loading_the_state_gives_the_same_state_and_answers(
         self, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -94,8 +99,10 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract):
             heard.extend([event] * (not isinstance(event, Progress)))
 
         whole = facts(experiment.run(tmp_path / "whole", listeners=lambda stream: [hearing], device="cpu") / "log.h5")
-        begin = 1 + zlib.crc32(self.strategy.encode()) % 7  # so that each strategy is cut after other events
-        for cut in range(begin, len(heard), 7):
+        begin = (
+            1 + zlib.crc32(self.strategy.encode()) % self.cut_every
+        )  # so that each strategy is cut after other events
+        for cut in range(begin, len(heard), self.cut_every):
             heard.clear()
 
             def cutting(event: Event, cut: int = cut) -> None:

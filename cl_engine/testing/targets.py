@@ -34,7 +34,7 @@ class TargetsContract(StrategyUnderTest):
 
     def asked(self, seeds: tuple[int, ...] = (0, 1), /, **overrides: Any) -> Experiment:
         """Return the experiment under test; skip where the strategy says, in a sentence, that its method has no meaning there."""
-        experiment = Experiment.of(self.views, self.strategy, seeds, **{**self.options, **overrides})
+        experiment = Experiment.of(self.views, self.strategy, seeds, **{**self.needed(), **overrides})
         try:
             experiment.build_strategy(experiment.stream())
         except UsageError as error:

@@ -65,7 +65,7 @@ def traced(event: Event) -> list[list[Any]]:
     """Return an event's exact facts: kind and integers, but not what rounding may change from machine to machine."""
     if isinstance(event, Progress):
         return []
-    inexact = {"score", "sums", "loss", "acc", "bwt", "fwt", "forgetting"}
+    inexact = {"score", "sums", "loss", "acc", "bwt", "fwt", "forgetting", "losses", "errors"}
     names = [f.name for f in fields(event) if f.compare and f.name not in inexact]
     values = {name: getattr(event, name) for name in names}
     if isinstance(event, TaskTested) and all(len(own) == 2 for own in event.sums):

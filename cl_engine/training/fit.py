@@ -37,6 +37,14 @@ def no_rows(task_id: int, step: int) -> UsageError:
     )
 
 
+def no_validation(strategy: str) -> UsageError:
+    """Return the error for a strategy that needs validation rows where there are none."""
+    return UsageError(
+        f"stream.validation: the strategy '{strategy}' decides on validation rows, and the stream sets none aside: say which "
+        "share of the training rows it shall, such as 0.2"
+    )
+
+
 @under_torch_defaults
 def fit(job: FitJob) -> Generator[Event, None, Tree]:
     """Train and return the new ``params`` (the given ones are not changed), yielding progress on the way.
