@@ -122,6 +122,21 @@ def test_a_run_that_starts_from_another_backbone_is_no_reference(
     assert reference(changed(pretrained), runs, "independent") is None
 
 
+def test_a_run_of_a_net_that_is_initialised_in_another_way_is_a_reference_and_one_of_another_width_is_none(
+    runs: list[Run], changed: Callable[[Callable[[h5py.File], Any]], Run]
+):
+    def of_net(**options: Any) -> Callable[[h5py.File], None]:
+        def change(file: h5py.File) -> None:
+            found = json.loads(file["environment/experiment"][()])
+            found["options"]["net"] |= options
+            file["environment/experiment"][()] = json.dumps(found)
+
+        return change
+
+    assert reference(changed(of_net(init="kaiming")), runs, "independent") is runs[1]
+    assert reference(changed(of_net(hidden=[7])), runs, "independent") is None
+
+
 def test_a_run_of_other_seeds_or_another_stream_is_no_reference(runs: list[Run], tmp_path: Path):
     other = open_run(Experiment.of(TINY, "independent", (7,)).run(tmp_path / "seeds"))
     assert reference(runs[0], [other], "independent") is None

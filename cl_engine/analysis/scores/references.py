@@ -14,7 +14,10 @@ Array = np.ndarray
 
 
 def reference(run: Run, beside: Sequence[Run], strategy: str) -> Run | None:
-    """Return the run of this strategy on the same stream with the same net, backbone and seeds, if it is there."""
+    """Return the run of this strategy on the same stream with the same net, backbone and seeds, if it is there.
+
+    The same net may be initialised in another way: masks, say, ask for another one than training does.
+    """
     for other in beside:
         same = all(_about(other, key) == _about(run, key) for key in ("stream", "net", "backbone"))
         same = same and other.measures == run.measures
@@ -48,7 +51,10 @@ def last_scores(run: Run) -> Array:
 
 
 def _about(run: Run, table: str) -> str:
-    return json.dumps(run.experiment["options"].get(table), sort_keys=True)
+    options = run.experiment["options"].get(table) or {}
+    return json.dumps(
+        {name: value for name, value in options.items() if (table, name) != ("net", "init")}, sort_keys=True
+    )
 
 
 def diagonal_beside(run: Run, beside: Sequence[Run], strategy: str) -> Array | None:
