@@ -191,7 +191,7 @@ def test_of_many_runs_some_have_pictures_of_their_own_and_the_page_says_so(
 
 
 def test_the_report_shows_what_strategies_tell_of_their_inside(tiny: Callable[..., Experiment], tmp_path: Path):
-    names = ["piggyback", "packnet", "hat", "skill_recall", "finetune"]
+    names = ["piggyback", "packnet", "hat", "skill_recall", "hypernet_field", "finetune"]
     runs = [open_run(tiny(name).run(tmp_path / name)) for name in names]
     drawn = {
         name: [
@@ -201,17 +201,20 @@ def test_the_report_shows_what_strategies_tell_of_their_inside(tiny: Callable[..
                 strategy_events.overlap,
                 strategy_events.code_bytes,
                 strategy_events.code_drift,
+                strategy_events.codes_moved,
+                strategy_events.field_beside_sgd,
             )
         ]
         for name, r in zip(names, runs, strict=True)
     }
     shown = {name: [figure is not None for figure in figures] for name, figures in drawn.items()}
     assert shown == {
-        "piggyback": [True, True, False, False],
-        "packnet": [True, False, False, False],
-        "hat": [True, False, False, False],
-        "skill_recall": [False, False, True, True],
-        "finetune": [False, False, False, False],
+        "piggyback": [True, True, False, False, False, False],
+        "packnet": [True, False, False, False, False, False],
+        "hat": [True, False, False, False, False, False],
+        "skill_recall": [False, False, True, True, False, False],
+        "hypernet_field": [False, False, True, False, True, True],
+        "finetune": [False, False, False, False, False, False],
     }
     said = list(strategy_events.remarks_inside(runs[3]))
     assert len(said) == 1

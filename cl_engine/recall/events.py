@@ -94,3 +94,63 @@ class SkillBytes(StrategyEvent):
     recall_only: int
     in_all: int
     kept_whole: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodesDrifted(StrategyEvent):
+    """The net of a past task's code has moved while another task was learned: by how much of its distance from the start.
+
+    >>> event = CodesDrifted(step=3, task_id=1, distance=(0.02, 0.01))
+    >>> event.distance
+    (0.02, 0.01)
+    """
+
+    task_id: int
+    distance: Each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeStarted(StrategyEvent):
+    """A new code starts from that of the task ``source``, whose net, at ``time``, had the least loss on the new rows.
+
+    >>> event = CodeStarted(step=3, task_id=3, source=(1.0, 0.0), time=(75.0, 150.0), loss=(1.9, 2.1))
+    >>> event.source
+    (1.0, 0.0)
+    """
+
+    task_id: int
+    source: Each
+    time: Each
+    loss: Each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldResidual(StrategyEvent):
+    """How far steps of a field are from SGD's, as a share of SGD's step, in the middle of a stretch of time (``part``).
+
+    >>> event = FieldResidual(step=3, task_id=3, part="t 0–30", value=(0.4, 0.5))
+    >>> event.part
+    't 0–30'
+    """
+
+    task_id: int
+    part: str
+    value: Each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldAudited(StrategyEvent):
+    """A field beside a real run of SGD, after ``time`` steps: distance as a share of the way SGD has come, and both scores.
+
+    Scores are by the measure of the task's target, on validation rows, or training rows where none are set aside.
+
+    >>> event = FieldAudited(step=3, task_id=3, time=40, distance=(0.3,), accuracy=(0.89,), accuracy_sgd=(0.9,))
+    >>> event.time
+    40
+    """
+
+    task_id: int
+    time: int
+    distance: Each
+    accuracy: Each
+    accuracy_sgd: Each

@@ -96,6 +96,8 @@ def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
     told = [
         ("codes", "Below the line of whole nets, codes pay.", strategy_events.code_bytes),
         ("drift", "Falling: recalled nets move away from what was learned.", strategy_events.code_drift),
+        ("moved", "Zero: learning a task leaves past nets where they are.", strategy_events.codes_moved),
+        ("field", "Distance near zero: the field is where SGD is.", strategy_events.field_beside_sgd),
         ("layers", "Layer by layer, mean over seeds.", strategy_events.layers),
         ("overlap", "1: two tasks use the same weights.", strategy_events.overlap),
         ("modules", "Down a column, tasks share a module.", modules.module_graph),

@@ -30,6 +30,7 @@ DRIFT = {
     "original": ("to the net as it was learned, mean of skills", 1, "-"),
     "original_worst": ("… of the worst skill", 4, "--"),
 }
+AUDITED = {"distance": "distance / way of SGD", "accuracy": "score of the field", "accuracy_sgd": "score of SGD"}
 
 
 @lru_cache(maxsize=2)
@@ -109,6 +110,49 @@ def code_drift(run: Run) -> Figure | None:
     whole_numbers(axes)
     titled(fig, axes, run.strategy, f"drift of codes, mean of {seeds([run])}")
     legend(fig, axes, columns=2)
+    return fig
+
+
+@styled
+def codes_moved(run: Run) -> Figure | None:
+    """Return how far nets of past codes moved while each task was learned; None if no generator makes nets from codes.
+
+    As a share of their distance from the start that nets share, mean over seeds: of the past codes looked at the mean, and
+    the worst.
+    """
+    table = told(run)
+    found = table[(table["kind"] == "CodesDrifted") & (table["name"] == "distance")]
+    if found.empty:
+        return None
+    each = found.groupby(["step", "event"])["value"].mean().groupby("step")
+    fig, axes = figure()
+    for number, (label, values) in enumerate({"mean of past codes": each.mean(), "the worst": each.max()}.items()):
+        axes.plot(values.index + 1, values, color=colour(number), label=label, **marks(number, len(values)))
+    axes.set(xlabel="experiences learned", ylabel="way moved / distance from the start", ylim=(0, None))
+    whole_numbers(axes)
+    titled(fig, axes, run.strategy, f"nets of past codes, moved by one task, mean of {seeds([run])}")
+    legend(fig, axes)
+    return fig
+
+
+@styled
+def field_beside_sgd(run: Run) -> Figure | None:
+    """Return how far the nets of a field are from a real run of SGD, over its steps; None if none was audited.
+
+    As a share of the way that SGD has come, mean over tasks and seeds; and the scores of both.
+    """
+    table = told(run)
+    found = table[table["kind"] == "FieldAudited"]
+    if found.empty:
+        return None
+    wide = found.pivot_table(index="event", columns="name", values="value", aggfunc="mean").groupby("time").mean()
+    fig, axes = figure()
+    for number, (name, label) in enumerate(AUDITED.items()):
+        axes.plot(wide.index, wide[name], color=colour(number), label=label, **marks(number, len(wide)))
+    axes.set(xlabel="steps of SGD", ylabel="share; score", ylim=(0, None))
+    whole_numbers(axes)
+    titled(fig, axes, run.strategy, f"the field beside SGD, mean over tasks and {seeds([run])}")
+    legend(fig, axes)
     return fig
 
 
