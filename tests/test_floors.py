@@ -33,7 +33,16 @@ FLOORS = [
     ["__main__"],
 ]
 # the same inside `analysis/`, which has rooms of its own
-ANALYSIS = [["names"], ["discovery"], ["scores"], ["plots"], ["comparison"], ["report", "live"]]
+ANALYSIS = [
+    ["names"],
+    ["discovery"],
+    ["scores"],
+    ["similarity"],
+    ["taxonomy"],
+    ["plots"],
+    ["comparison"],
+    ["report", "live"],
+]
 PLUGINS = ("strategies", "streams", "sources", "nets", "targets", "labels")  # no plug-in imports another
 ONLY_HERE = {"avalanche": "interop", "ray": "sweep", "optuna": "sweep"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
