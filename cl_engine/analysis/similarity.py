@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations as all_orders
 from pathlib import Path
@@ -47,7 +47,13 @@ class Mantel:
 
 
 def mantel(
-    a: Array, b: Array, method: Method = "spearman", permutations: int = DRAWS, seed: int = 0, partial: bool = False
+    a: Array,
+    b: Array,
+    method: Method = "spearman",
+    permutations: int = DRAWS,
+    seed: int = 0,
+    partial: bool = False,
+    change: Callable[[Array], Array] | None = None,
 ) -> Mantel:
     """Test whether two matrices over the same tasks go together (Mantel 1967); one-sided, for more than by chance.
 
@@ -62,6 +68,7 @@ def mantel(
         permutations: orders to try at most.
         seed: of the orders that are drawn.
         partial: whether cells of ``b`` may be NaN: then they take no part.
+        change: what ``a`` becomes, in each order of the tasks, before it is held against ``b``; left out: nothing else.
 
     Raises:
         UsageError: if a matrix is not square, of another size, holds NaN, or is constant, or there are fewer than 4 tasks.
@@ -80,18 +87,19 @@ def mantel(
     cells = off & np.isfinite(b)
     if not np.isfinite(a[off]).all() or (not partial and not np.isfinite(b[off]).all()):
         raise UsageError("a matrix holds NaN off its diagonal; Mantel's test needs a number for every two tasks")
-    if cells.sum() < 3 or np.ptp(a[off]) == 0 or np.ptp(b[cells]) == 0:
+    shown = a if change is None else change(a)
+    if cells.sum() < 3 or np.ptp(shown[cells]) == 0 or np.ptp(b[cells]) == 0:
         raise UsageError("a matrix is constant off its diagonal, so that nothing can go together with it")
-    rows, columns = np.nonzero(cells)
     ranked = method == "spearman"
-    if ranked and cells.sum() == off.sum():  # the same ranks in every order
+    again = ranked and (change is not None or cells.sum() < off.sum())  # else the ranks are the same in every order
+    if ranked and not again:
         a = a.copy()
         a[off] = stats.rankdata(a[off])
     target = _standard(stats.rankdata(b[cells]) if ranked else b[cells])
-    again = ranked and cells.sum() < off.sum()
 
     def correlation(order: Array) -> float:
-        found = a[order[rows], order[columns]]
+        moved = a[np.ix_(order, order)]
+        found = (moved if change is None else change(moved))[cells]
         return float(_standard(stats.rankdata(found) if again else found) @ target)
 
     rho = correlation(np.arange(n))

@@ -28,7 +28,7 @@ def affinity_map(affinities: Affinities) -> Figure:
     mean = affinities.matrix().mean(axis=0)
     order = _order(affinities)
     fig, axes = figure(side(len(order)) + 2.2, float(np.clip(0.34 * len(order), 2.2, 5.6)) + 1.5)
-    _map(fig, axes, _log(mean)[np.ix_(order, order)], "log₁₀ of affinity", mean[np.ix_(order, order)])
+    _map(fig, axes, _log(mean)[np.ix_(order, order)], "log₁₀ of affinity", ".1f")
     _named(axes, affinities, order)
     axes.set(xlabel="for the task", ylabel="net of")
     titled(fig, axes, "", f"Affinity, mean of {_seeds(affinities)}")
@@ -98,7 +98,7 @@ def policy_graph(policy: Policy, affinities: Affinities) -> Figure:
 def labels_against_score(plans: Plans, affinities: Affinities) -> Figure:
     """Return what policies reach against the share of labels they need, beside policies drawn at random.
 
-    It is the mean score on validation rows, or, where tasks are measured by several things, the win rate against full supervision.
+    It is the mean score on validation rows; where tasks are measured by several things the win rate against full supervision.
     """
     name = "quality" if affinities.higher is None else "score"
     fig, axes = figure()
@@ -159,10 +159,10 @@ def matrices_beside_affinity(affinities: Affinities, candidates: Mapping[str, np
     return fig
 
 
-def _map(fig: Figure, axes: Axes, values: np.ndarray, label: str, cells: np.ndarray | None = None) -> None:
+def _map(fig: Figure, axes: Axes, values: np.ndarray, label: str, form: str = "") -> None:
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-    heat_map(fig, axes, values, low, max(high, low + 1e-9), label, cells=cells)
+    heat_map(fig, axes, values, low, max(high, low + 1e-9), label, written=form)
 
 
 def _named(axes: Axes, affinities: Affinities, order: Sequence[int]) -> None:

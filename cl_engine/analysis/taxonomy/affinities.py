@@ -21,7 +21,6 @@ RANKED = (
     "transfer",
     "untrained",
 )  # the candidates of a target; scratch and copies are what these are held against
-VALUES = ("affinity", "borda", "bradley_terry", "quality", "gain", "matched_gain", "score")
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class Plans:
         least, most = self.best[0].budget, self.best[-1].budget
         if budget < least:
             raise UsageError(
-                f"budget: found {budget}; the cheapest policy that reaches every task trains {least} that cost labels"
+                f"budget: found {budget}; the cheapest policy that reaches every task trains {least} with labels"
             )
         if budget > most:
             raise UsageError(f"budget: found {budget}; {most} tasks cost labels, so that more changes nothing")

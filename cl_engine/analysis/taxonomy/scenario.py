@@ -46,7 +46,7 @@ def scenario_of(policy: Policy, affinities: Affinities, run: Run) -> str:
     own |= {name: value for name, value in options.get("strategy", {}).items() if name in READOUT}
     trained = ", ".join(names[task] for task in policy.trained)
     head = (
-        f"# A policy for {policy.budget} tasks with labels, by the transfers of {one_line(run.scenario)}.\n"
+        f"# The policy for a budget of {policy.budget}, by the transfers of {one_line(run.scenario)}.\n"
         f"# Trained are {one_line(trained)}.\n"
         "# Run it with:  python run.py run THIS_FILE -s policy\n"
     )
