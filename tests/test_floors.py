@@ -33,7 +33,16 @@ FLOORS = [
     ["__main__"],
 ]
 # the same inside `analysis/`, which has rooms of its own
-ANALYSIS = [["names"], ["discovery"], ["scores"], ["plots"], ["comparison"], ["report", "live"]]
+ANALYSIS = [
+    ["names"],
+    ["discovery"],
+    ["scores"],
+    ["similarity"],
+    ["taxonomy"],
+    ["plots"],
+    ["comparison"],
+    ["report", "live"],
+]
 PLUGINS = ("strategies", "streams", "sources", "nets", "targets", "labels", "upkeep")  # no plug-in imports another
 ONLY_HERE = {"avalanche": "interop", "ray": "sweep", "optuna": "sweep"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -139,7 +148,9 @@ def test_the_command_line_answers_without_torch():
 
 
 def test_reading_results_needs_no_torch():
-    assert "torch" not in _imported_by("import cl_engine.results.run, cl_engine.analysis.report.page")
+    assert "torch" not in _imported_by(
+        "import cl_engine.results.run, cl_engine.analysis.report.page, cl_engine.analysis.report.taxonomy"
+    )
 
 
 def test_running_an_experiment_imports_neither_avalanche_nor_pictures():

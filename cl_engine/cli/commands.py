@@ -10,6 +10,7 @@ import click
 from cl_engine.cli import arguments
 from cl_engine.cli.group import Commands
 from cl_engine.cli.sweep import status, sweep
+from cl_engine.cli.taxonomy import taxonomy
 from cl_engine.runs.process_memory import collect_garbage_seldom
 
 if TYPE_CHECKING:
@@ -269,6 +270,7 @@ def fetch(source: str, data_root: Path | None) -> None:
 
 main.add_command(sweep)
 main.add_command(status)
+main.add_command(taxonomy)
 
 
 def _experiment(scenario: str, strategy: str, seeds: tuple[int, ...], settings: tuple[str, ...]) -> Experiment:

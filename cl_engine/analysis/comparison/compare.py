@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from cl_engine.analysis.comparison.affinity import said_of_affinity
 from cl_engine.analysis.comparison.seeds import ALPHA, needed, of_seeds
 from cl_engine.analysis.scores.groups import RunGroup, groups_of
 from cl_engine.analysis.scores.measures import OF_WHOLE_RUNS, SeedMetric, measure, of_scores
@@ -85,14 +86,18 @@ class Comparison:
 def comparisons(runs: Sequence[Run], by: str = "acc") -> list[Comparison]:
     """Compare runs by a measure, those of each thing that tasks are measured by on their own: only like is held against like.
 
-    By Δm and by costs, which are of whole runs, there is one comparison.
+    By Δm and by costs, which are of whole runs, there is one comparison. The remarks of the first tell what the forward
+    transfer of the runs has to do with the affinities that one of them measured, if one did.
 
     Raises:
         UsageError: as `compared`.
     """
     if by in OF_WHOLE_RUNS or not runs:
-        return [compared(runs, by)]
-    return [compared(parts, by) for parts in of_each_measure(runs).values()]
+        found = [compared(runs, by)]
+    else:
+        found = [compared(parts, by) for parts in of_each_measure(runs).values()]
+    found[0] = replace(found[0], remarks=(*found[0].remarks, *said_of_affinity(runs)))
+    return found
 
 
 def compared(runs: Sequence[Run], by: str = "acc") -> Comparison:

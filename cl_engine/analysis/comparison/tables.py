@@ -126,7 +126,7 @@ def as_json(comparisons: Sequence[Comparison]) -> str:
     """Return all of it: values by seed, tests, ranks, remarks, and the files it was made from; NaN is ``null``."""
     content = [_as_tree(each) for each in comparisons]
     return (
-        json.dumps(_plain(content if len(content) > 1 else content[0]), indent=1, ensure_ascii=False, allow_nan=False)
+        json.dumps(jsonable(content if len(content) > 1 else content[0]), indent=1, ensure_ascii=False, allow_nan=False)
         + "\n"
     )
 
@@ -204,13 +204,13 @@ def _literal(text: str) -> str:
     return MARKDOWN.sub(r"\\\1", one_line(text))
 
 
-def _plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Return what JSON can hold: NaN as null, and numbers of NumPy's as Python's."""
     match value:
         case dict():
-            return {str(key): _plain(inner) for key, inner in value.items()}
+            return {str(key): jsonable(inner) for key, inner in value.items()}
         case list() | tuple():
-            return [_plain(inner) for inner in value]
+            return [jsonable(inner) for inner in value]
         case bool() | np.bool_():
             return bool(value)
         case float() | np.floating():

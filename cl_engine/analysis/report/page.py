@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from cl_engine.analysis.names import dotted, names_of, one_line
 from cl_engine.analysis.plots.gallery import Picture, of_all, of_run
 from cl_engine.analysis.plots.style import plain
-from cl_engine.analysis.plots.svg import inline, shared, variables
 from cl_engine.analysis.report.comparison_section import section
+from cl_engine.analysis.report.document import drawn, page
 from cl_engine.analysis.report.remarks import counted, remarks, unfinished
 from cl_engine.analysis.report.tables import DEFINITIONS, options_apart, overview, score_tables
 from cl_engine.analysis.scores.run_scores import Summary
@@ -46,8 +42,8 @@ def write_report(runs: Sequence[Run], output: Path, refused: Sequence[str] = (),
     """
     if not runs:
         raise UsageError("a report needs at least one run")
-    page = _Page(runs).written([*said, *(f"Not in this page: {one_line(sentence)}" for sentence in refused)])
-    put(output, page.encode())  # the hash of the script is of these very bytes
+    text = _Page(runs).written([*said, *(f"Not in this page: {one_line(sentence)}" for sentence in refused)])
+    put(output, text.encode())  # the hash of the script is of these very bytes
     return output
 
 
@@ -99,14 +95,6 @@ class _Page:
 
     def written(self, told: Sequence[str]) -> str:
         """Return the page."""
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("cl_engine.analysis.report", "."),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        source = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
         several = len(self.groups) > 1
         try:
             compared = section(self.runs)
@@ -116,27 +104,19 @@ class _Page:
         scenarios = [
             self._scenario(k, name, *group, several) for k, (name, group) in enumerate(self.groups.items(), start=1)
         ]
-        # the only markup that is not escaped is our own style and script, and matplotlib's pictures, in which names are
-        # drawn as paths
-        return environment.get_template("report.html").render(
+        compared_pictures = [self._drawn(*each, salt="compared") for each in compared.pictures] if compared else []
+        return page(
+            "report.html",
+            self.letters,
             title=self._title(),
             subtitle=self._subtitle(),
-            style=Markup(self._style()),
-            script=Markup(source),
-            hash="sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode(),
             state=self._state(told),
             overview=overview(self._by_measure()) if several else None,
             comparison=compared,
-            compared=[self._drawn(*each, salt="compared") for each in compared.pictures] if compared else [],
+            compared=compared_pictures,
             scenarios=scenarios,
             definitions=DEFINITIONS,
-            letters=Markup(shared(self.letters)),
         )
-
-    @staticmethod
-    def _style() -> str:
-        text = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-        return text.replace("/* pictures, light */", variables()).replace("/* pictures, dark */", variables(dark=True))
 
     def _title(self) -> str:
         few = len(self.groups) <= 3
@@ -194,13 +174,13 @@ class _Page:
 
     def _run(self, place: str, name: str, summary: Summary, beside: Sequence[Run]) -> dict[str, Any]:
         run = summary.run
-        drawn = self._shown(of_run(run, beside), place) if id(run) in self.pictured else []
+        pictures = self._shown(of_run(run, beside), place) if id(run) in self.pictured else []
         return {
             "id": place,
             "name": name,
             "status": run.status,
             "open": len(self.runs) <= OPEN,
-            "pictures": drawn,
+            "pictures": pictures,
             "parts": {one_line(part): size(held) for part, held in summary.memory_parts.items()},
             "apart": {one_line(part): size(held) for part, held in (summary.memory_apart or {}).items()},
             "options": {
@@ -226,7 +206,7 @@ class _Page:
         return shown
 
     def _drawn(self, name: str, aid: str, fig: Figure, salt: str) -> dict[str, Any]:
-        return {"name": name, "aid": aid, "svg": Markup(inline(fig, f"{salt}-{name}", self.letters))}
+        return drawn(name, aid, fig, salt, self.letters)
 
 
 def _rank(summary: Summary) -> float:
