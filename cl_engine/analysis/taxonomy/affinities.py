@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from cl_engine.analysis.taxonomy.ahp import borda, bradley_terry, principal, win_rates
+from cl_engine.core.measure import Measure
 from cl_engine.errors import UsageError
-from cl_engine.results.measure_name import MeasureName
 from cl_engine.results.run import Run
 from cl_engine.results.transfers import Kind, Transfer, Transfers
 
@@ -103,7 +103,7 @@ class Affinities:
 
 
 def affinities_of(
-    transfers: Sequence[Transfers], outcomes: Outcomes = "errors", measures: Sequence[MeasureName] = ()
+    transfers: Sequence[Transfers], outcomes: Outcomes = "errors", measures: Sequence[Measure] = ()
 ) -> Affinities:
     """Return what all probed ways are worth (Zamir et al. 2018, §3.3).
 
