@@ -38,42 +38,25 @@ def probe(folder: Path) -> None:
     """Run the taxonomy, and print for each question the score of each way, the mean over seeds."""
     path = Experiment.of("taxonomy_mnist", "taxonomy", SEEDS).run(folder / "taxonomy", device="cpu")
     run = open_run(path)
-    found, names = transfers_of(run), list(map(str, run.results["task_name"].values))
-    count = len(found[0].probed)
+    found = transfers_of(run)
+    ways, rows = len(found[0].probed), len(found[0].probed[0].errors)
+    print(f"{ways} ways a seed, {rows} validation rows, {np.nansum(run.results['seconds']):.0f} s")
     print(
-        f"{count} ways a seed, {len(found[0].probed[0].errors)} validation rows, {np.nansum(run.results['seconds']):.0f} s"
+        "other, two: the best net of another task, and the best two, chosen by seed on the rows that they are measured on"
     )
-    print(
-        f"{'':<10}{'full':>7}{'scratch':>9}{'untrained':>11}{'self':>7}{'copies':>8}   best other, its score; best two, score"
-    )
-    for task, name in enumerate(names):
-        score = {way(one): np.mean([same(of, one).score for of in found]) for one in found[0].to(task) if one.order < 2}
-        pairs: dict[tuple[int, ...], list[float]] = {}
+    columns = {"full": 7, "scratch": 9, "untrained": 11, "self": 7, "copies": 8, "other": 7, "two": 7}
+    print(f"{'':<10}" + "".join(f"{name:>{width}}" for name, width in columns.items()) + "   other, by seed")
+    for task, name in enumerate(found[0].names):
+        scores, best = [], []
         for of_seed in found:
-            for one in of_seed.to(task):
-                if one.kind == "transfer" and one.order == 2:
-                    pairs.setdefault(one.sources, []).append(one.score)
-        others = {one[1]: value for one, value in score.items() if one[0] == "transfer" and one[1] != (task,)}
-        best, two = max(others, key=lambda one: others[one]), max(pairs, key=lambda one: np.mean(pairs[one]))
-        copies = np.mean([one.score for of in found for one in of.to(task) if one.kind == "copies"])
-        told = [score[("full", ())], score[("scratch", ())], score[("untrained", ())], score[("transfer", (task,))]]
-        numbers = "".join(
-            f"{value:>{width}.3f}" for value, width in zip([*told, copies], (7, 9, 11, 7, 8), strict=True)
-        )
-        print(
-            f"{name:<10}{numbers}   {names[best[0]]} {others[best]:.3f}; "
-            f"{'+'.join(names[one] for one in two)} {np.mean(pairs[two]):.3f} (tried in {len(pairs[two])} seeds)"
-        )
-
-
-def way(transfer: Transfer) -> tuple[str, tuple[int, ...]]:
-    """Return what tells the ways to one task apart."""
-    return transfer.kind, transfer.sources
-
-
-def same(of_seed: Transfers, wanted: Transfer) -> Transfer:
-    """Return the transfer of another seed that is the same way to the same task."""
-    return next(one for one in of_seed.to(wanted.target) if way(one) == way(wanted))
+            score = {(one.kind, one.sources): one.score for one in of_seed.to(task)}
+            own = [("full", ()), ("scratch", ()), ("untrained", ()), ("transfer", (task,)), ("copies", (task, task))]
+            others = [way for way in score if way[0] == "transfer" and task not in way[1]]
+            single, two = (max((way for way in others if len(way[1]) == k), key=lambda way: score[way]) for k in (1, 2))
+            scores.append([score[way] for way in (*own, single, two)])
+            best.append(found[0].names[single[1][0]])
+        told = zip(np.mean(scores, axis=0), columns.values(), strict=True)
+        print(f"{name:<10}" + "".join(f"{value:>{width}.3f}" for value, width in told) + f"   {', '.join(best)}")
 
 
 def edges_of(of_seed: Transfers) -> tuple[list[Edge], dict[tuple[tuple[str, ...], str], Transfer]]:
