@@ -29,6 +29,11 @@ from cl_engine.results.transfers import Transfer, Transfers, compared_of, transf
 
 SEEDS = (0, 1, 2)
 BUDGETS, EXECUTED = (0, 1, 2, 3), (1, 3)
+FREE = (
+    "rotation",
+    "flip",
+    "jigsaw",
+)  # ink, slant and aspect could be computed too, and are counted as if a person labelled them
 FULL, FEW = 12_000, 400  # training rows with labels of a question trained in full, and of one with a route
 DRAWS = 200
 APART = ("edges", "corners", "autoencode", "denoise", "in_paint")  # what is asked of rooms in two dimensions
@@ -83,7 +88,7 @@ def execute(folder: Path) -> None:
     print("".join(f"{name:>{width}}" for name, width in columns.items()) + "   executed   trained with labels")
     for of_seed in found:
         edges, ways = edges_of(of_seed)
-        costs = {name: int(task not in of_seed.free) for task, name in enumerate(of_seed.names)}
+        costs = {name: int(name not in FREE) for name in of_seed.names}
 
         def score(policy: Supervision, ways: dict[tuple[tuple[str, ...], str], Transfer] = ways) -> float:
             return float(np.mean([ways[(edge.sources, edge.target)].score for edge in policy.edges]))
