@@ -44,7 +44,7 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Transfers:
-    """All transfers that a run probed, of one seed.
+    """All transfers that a run probed, of one seed; sets of several sources are its own choice, and may be others than another's.
 
     ``names`` are those of the tasks, in the stream's order; ``labels`` the training rows with labels that each has;
     ``free`` the tasks whose labels need no human (rotation, jigsaw, the input itself).

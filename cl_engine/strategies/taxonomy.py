@@ -204,6 +204,8 @@ class Taxonomy(Strategy):
         """Compare nets on some validation rows of every task, and the labels of rows that tasks share."""
         aside = [self._rows(task, aside=True) for task in nets]
         x = torch.cat([rows.x[: max(1, COMPARED // len(nets))] for rows in aside])
+        if len(x) < 3:  # a single pair of rows, which correlates with nothing
+            return
         features = [self.net.all_features(net, x).flatten(2) for net in nets.values()]
         by_seed = list(zip(*features, strict=True))
         found = {
