@@ -148,7 +148,9 @@ def test_the_command_line_answers_without_torch():
 
 
 def test_reading_results_needs_no_torch():
-    assert "torch" not in _imported_by("import cl_engine.results.run, cl_engine.analysis.report.page, cl_engine.analysis.report.taxonomy")
+    assert "torch" not in _imported_by(
+        "import cl_engine.results.run, cl_engine.analysis.report.page, cl_engine.analysis.report.taxonomy"
+    )
 
 
 def test_running_an_experiment_imports_neither_avalanche_nor_pictures():
