@@ -57,12 +57,12 @@ def main() -> None:
     for file, labels in FILES.items():
         for budget in BUDGETS:
             found, (_, quality, gain) = best(published(file), budget, choose=TASKS)
-            print(f"{file:<18}{budget:>3}{quality:>9.3f}{gain:>7.3f}   {shares(labels, budget)}", flush=True)
+            print(f"{labels:<18,}{budget:>3}{quality:>9.3f}{gain:>7.3f}   {shares(labels, budget)}", flush=True)
             if budget == 3:
                 print(f"   tasks: {', '.join(sorted(str(edge.target) for edge in found.edges))}")
                 print(f"   trained: {', '.join(str(source) for source in found.trained if source != 'random')}")
     print(f"\nten tasks at random, γ = 3, {DRAWS} draws")
-    for file in FILES:
+    for file, labels in FILES.items():
         ways = published(file)
         targets = sorted({target for _, target, _ in ways})
         random = np.random.default_rng(0)
@@ -70,7 +70,7 @@ def main() -> None:
         for column, objective in ((1, "quality"), (0, "affinity")):
             quality = np.array([best([way for way in ways if way[1] in among], 3, column)[1][1] for among in drawn])
             spread = f"{quality.mean():.3f} ± {quality.std(ddof=1):.3f}   least {quality.min():.3f}, most {quality.max():.3f}"
-            print(f"{file:<18}best in {objective:<9} quality {spread}", flush=True)
+            print(f"{labels:<18,}best in {objective:<9} quality {spread}", flush=True)
     print(f"\n{time.perf_counter() - began:.0f} s")
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import labels
 from cl_engine.analysis.taxonomy.supervision import Edge, cheapest, feasible_at_random, solve
 from cl_engine.errors import UsageError
 
@@ -187,3 +188,12 @@ def test_what_was_published_holds_together():
                 assert quality == 0.5
         np.testing.assert_allclose(list(sums.values()), 1, atol=1e-9)
         assert {target: source for target, (_, source) in best.items()} == GOLDEN["best_first_order_source"][file]
+
+
+@pytest.mark.parametrize(("file", "quality", "gain"), [("16k", 0.461, 0.816), ("1k", 0.385, 0.787)])
+def test_the_best_ten_tasks_for_three_trained_ones_come_as_near_to_full_supervision_as_published(
+    file: str, quality: float, gain: float
+):
+    found, means = labels.best(labels.published(file), 3, choose=10)
+    assert len(found.edges) == 10
+    assert means[1:] == pytest.approx([quality, gain], abs=0.001)

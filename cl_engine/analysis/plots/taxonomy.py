@@ -28,7 +28,7 @@ def affinity_map(affinities: Affinities) -> Figure:
     mean = affinities.matrix().mean(axis=0)
     order = _order(affinities)
     fig, axes = figure(side(len(order)) + 2.2, float(np.clip(0.34 * len(order), 2.2, 5.6)) + 1.5)
-    _map(fig, axes, _log(mean)[np.ix_(order, order)], "log₁₀ of affinity", ".1f")
+    _map(fig, axes, _log(mean)[np.ix_(order, order)], "log₁₀ of affinity", ".2f")
     _named(axes, affinities, order)
     axes.set(xlabel="for the task", ylabel="net of")
     titled(fig, axes, "", f"Affinity, mean of {_seeds(affinities)}")
@@ -114,7 +114,7 @@ def labels_against_score(plans: Plans, affinities: Affinities) -> Figure:
         at, values.mean(axis=1), half, color=colour(0), marker=mark(0), markersize=5, capsize=2, label="best policy"
     )
     for policy, x, y in zip(plans.best, at, values.mean(axis=1), strict=True):
-        axes.annotate(str(policy.budget), (x, y), (0, 6), textcoords="offset points", ha="center", fontsize="small")
+        axes.annotate(str(policy.budget), (x, y), (6, -11), textcoords="offset points", fontsize="small")
     scratch = [way.mean(name) for way in affinities.ways if way.kind == "scratch"]
     if scratch:
         axes.axhline(float(np.mean(scratch)), color=INK, linewidth=0.8, linestyle=":", label="few labels, no transfer")
