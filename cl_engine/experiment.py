@@ -161,6 +161,7 @@ class Experiment:
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
         stream.check_augmentation(train.augmentation)
         built.check_targets(stream.targets)
+        built.check_stream(stream)
         look_ahead(stream, built)
         return built
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
-from cl_engine.data.stream import Experience, Setting
+from cl_engine.data.stream import Experience, Setting, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.nn.net import Net
@@ -137,6 +137,10 @@ class Strategy(Configured, ABC):
 
     def check_targets(self, targets: Sequence[Target]) -> None:
         """Raise a `UsageError` if the method has no meaning for what tasks of the stream ask for; the default serves all."""
+        return
+
+    def check_stream(self, stream: Stream) -> None:
+        """Raise a `UsageError` if options do not fit the stream that is to be learned; called before its first state."""
         return
 
     def fingerprint(self, task_id: int | None) -> int | None:
