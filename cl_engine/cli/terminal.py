@@ -23,10 +23,9 @@ from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario, scenario_names
 
 DEMO = "demo"
-NOT_SHOWN = {
-    "taxonomy",
-    "policy",
-}  # in the demo: they are about tasks that serve each other, and its pixels are permuted
+# strategies that the demo does not show: they are about tasks that serve each other, and its pixels are permuted; or about a
+# pre-trained net, and there is none
+NOT_SHOWN = {"taxonomy", "policy", "adapt"}
 
 
 def run_in_terminal(

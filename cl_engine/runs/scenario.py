@@ -76,12 +76,13 @@ class Scenario:
     def with_overrides(self, strategy: str, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the tables with the overrides in place, ``strategy`` being the options of this strategy alone.
 
-        A strategy's table may hold tables ``net`` and ``train``: options of its net and of training for that strategy.
+        A strategy's table may hold tables ``net``, ``train`` and ``backbone``: options of its net, of training and of what nets
+        start from, for that strategy.
         Where they or the overrides name another net, the scenario's options of its own net do not hold.
         """
         tables = {name: dict(self.tables.get(name, {})) for name in TABLES}
         own = dict(tables["strategy"].get(strategy, {}))
-        for name in ("net", "train"):
+        for name in ("net", "train", "backbone"):
             changed = own.pop(name, {})
             if not isinstance(changed, dict):
                 raise UsageError(f"strategy.{strategy}.{name} must be a table, found {changed!r}")

@@ -65,6 +65,9 @@ class Compositional(SeveralSources):
         None, "classes of a task, drawn from those of its source; left out: all, in order", ge=2
     )
     inputs: list[list[Transform]] = option([], "transformations of the first tasks, one list a task")
+    labels: list[list[int]] = option(
+        [], "classes of the first tasks in the order of their labels, one list a task", before=[]
+    )
     reuse_input: float = option(0.5, "chance that a task's transformations have come before", ge=0, le=1)
     reuse_source: float = option(0.5, "chance that its source has come before", ge=0, le=1)
     reuse_labels: float = option(0.5, "chance that its rule of labels has come before", ge=0, le=1)
@@ -93,7 +96,13 @@ class Compositional(SeveralSources):
         known = [self.class_count(source) for source in self.sources]
         if self.classes is not None and self.classes > min(known):
             raise UsageError(f"stream.classes: found {self.classes}, and a source has {min(known)}")
-        self.outputs = self.classes or max(known)
+        for labels in self.labels:
+            if len(set(labels)) != len(labels) or len(labels) < 2 or not 0 <= min(labels) <= max(labels) < min(known):
+                raise UsageError(
+                    f"stream.labels: each must be two or more different classes, 0 to {min(known) - 1}, found {labels}"
+                )
+        drawn = [] if self.n is not None and self.n <= len(self.labels) else [self.classes or max(known)]
+        self.outputs = max(*drawn, *map(len, self.labels), 0)
         height, width = self.input_shape[1:]
         if height != width and any("turn" in each for each in (self.transforms, *self.inputs)):
             raise UsageError(f"stream.transforms: 'turn' needs images as wide as high, found {height} × {width}")
@@ -129,7 +138,7 @@ class Compositional(SeveralSources):
 
     def name_of(self, task_id: int) -> str:
         parts = self.parts(task_id)
-        labels = f" {', '.join(map(str, parts.classes))}" if self.classes else ""
+        labels = f" {', '.join(map(str, parts.classes))}" if self.classes or self.labels else ""
         return " ".join([parts.source, *parts.inputs]) + labels
 
     def parts(self, task_id: int) -> Parts:
@@ -149,6 +158,8 @@ class Compositional(SeveralSources):
             inputs = tuple(self.inputs[task])
         rules = [p.classes for p in self._parts if p.source == source]
         classes = _again(draw, self.reuse_labels, rules, lambda: self._rule(draw, source))
+        if task < len(self.labels):
+            classes = tuple(self.labels[task])
         return Parts(inputs, source, classes)
 
     def _inputs(self, draw: np.random.Generator) -> tuple[Transform, ...]:

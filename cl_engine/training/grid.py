@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from typing import Any, Protocol
 
@@ -109,15 +110,24 @@ class Fitter(Protocol):
 
 
 def fit_best(
-    strategy: Fitter, grid: Grid, start: Tree, experience: Experience, *, frozen: Tree | None = None
+    strategy: Fitter,
+    grid: Grid,
+    start: Tree,
+    experience: Experience,
+    *,
+    frozen: Tree | None = None,
+    shares: Mapping[str, float] | None = None,
 ) -> Generator[Event, None, Tree]:
     """Fit ``start`` to the experience and return the new weights: of the last epoch, or, where asked, the best of a grid.
 
     Each rate and decay begins at ``start`` and sees the rows in the same order; of each the epoch that is best on
-    validation rows counts, and of several equal ones the first. Rows that are set aside are not learned from.
+    validation rows counts, and of several equal ones the first. Rows that are set aside are not learned from. ``shares`` are
+    factors of the rate for parts of ``start``, by top-level key.
     """
+    overrides = partial(_overrides, shares or {})
     if not grid.asked:
-        return (yield from strategy.fit(start, strategy.loss, experience, frozen=frozen))
+        how = overrides(strategy.train)
+        return (yield from strategy.fit(start, strategy.loss, experience, frozen=frozen, overrides=how))
     experience = divided(experience, grid.aside)
     rows, net = experience.validation, strategy.net
     per_epoch = math.ceil(len(experience.train) / strategy.train.batch)
@@ -129,12 +139,14 @@ def fit_best(
     best = BestFit(len(strategy.seeds), net.device)
     for lr, decay in grid.points(strategy.train):
         began = time.perf_counter()
+        train = strategy.train.model_copy(update={"lr": lr, "weight_decay": decay})
         fitting = strategy.fit(
             start,
             strategy.loss,
             experience,
             frozen=frozen,
-            train=strategy.train.model_copy(update={"lr": lr, "weight_decay": decay}),
+            train=train,
+            overrides=overrides(train),
             validation=(rows.x, rows.y),
             patience=grid.patience,
             curve=strategy.curve,
@@ -155,6 +167,10 @@ def fit_best(
         )
     yield from best.curve(experience.step, per_epoch, answers)
     return best.params
+
+
+def _overrides(shares: Mapping[str, float], train: Train) -> dict[str, Train]:
+    return {key: train.model_copy(update={"lr": train.lr * share}) for key, share in shares.items()}
 
 
 def divided(experience: Experience, share: float) -> Experience:
