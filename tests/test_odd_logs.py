@@ -38,6 +38,9 @@ class Anything:
     only_accuracy = True
     most_sums = 2
 
+    def is_free(self, task_id: int) -> bool:
+        return False
+
     def name_of(self, task_id: int) -> str:
         return f"task {task_id}"
 

@@ -74,6 +74,9 @@ class Views:
     def target(self, task_id: int) -> Target:
         return self.targets[task_id]
 
+    def is_free(self, task_id: int) -> bool:
+        return False
+
     def name_of(self, task_id: int) -> str:
         return f"view {task_id}"
 
