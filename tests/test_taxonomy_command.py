@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from cl_engine.analysis.comparison import affinity, comparisons
 from cl_engine.analysis.plots import taxonomy as pictures
+from cl_engine.analysis.plots.gallery import of_run
 from cl_engine.analysis.taxonomy.affinities import affinities_of
 from cl_engine.analysis.taxonomy.policies import planned
 from cl_engine.analysis.taxonomy.scenario import scenario_of
@@ -204,8 +206,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 
 def with_transfers(run: Run) -> Run:
-    run._held.rows["transfers"] = 1
-    return run
+    return Run(run.path, run.attributes, replace(run._held, rows={**run._held.rows, "transfers": 1}))
 
 
 def test_compare_says_what_forward_transfer_has_to_do_with_affinity(runs: list[Run], monkeypatch: pytest.MonkeyPatch):
@@ -221,6 +222,13 @@ def test_compare_says_what_forward_transfer_has_to_do_with_affinity(runs: list[R
     )
     monkeypatch.setattr(transfers, "transfers_of", lambda run: made(names[:4]))
     assert "cannot" not in "".join(affinity.said_of_affinity([runs[1]]))
+
+
+def test_the_report_of_a_run_that_probed_transfers_has_their_map(runs: list[Run], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(transfers, "transfers_of", lambda run: made([f"task {k}" for k in range(5)]))
+    assert pictures.affinities(runs[1]) is None
+    drawn = {picture.name: picture.draw for picture in of_run(with_transfers(runs[0]))}
+    assert drawn["affinities"]() is not None
 
 
 def test_forward_transfer_is_the_change_since_the_untrained_learner_before_a_task_is_learned(runs: list[Run]):

@@ -13,13 +13,19 @@ from cl_engine.analysis.plots.axes import heat_map, numbered, side
 from cl_engine.analysis.plots.style import COLOURS, INK, colour, figure, legend, mark, plain, styled, titled
 from cl_engine.analysis.scores.run_scores import interval
 from cl_engine.analysis.similarity import Held
-from cl_engine.analysis.taxonomy.affinities import Affinities
+from cl_engine.analysis.taxonomy.affinities import Affinities, affinities_in
 from cl_engine.analysis.taxonomy.families import linked, order_of
 from cl_engine.analysis.taxonomy.policies import Plans, Policy
 from cl_engine.core.text import number
+from cl_engine.results.run import Run
 
 LONGEST, MOST_NAMES = 18, 40  # letters of a task's name, and names along a side
 ROW = 0.24  # inches of a line of text
+
+
+def affinities(run: Run) -> Figure | None:
+    """Return the heat map of affinities of a run; None if it probed no transfers."""
+    return affinity_map(affinities_in(run)) if run.tables.get("transfers") else None
 
 
 @styled

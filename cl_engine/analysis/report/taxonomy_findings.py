@@ -52,8 +52,7 @@ class Findings:
     def remarks(self) -> list[str]:
         """Sentences on what was left out, and on what the numbers do not show."""
         said = list(self.affinities.remarks)
-        known = np.isfinite(self.affinities.consistency)
-        odd = np.nanmean(np.where(known, self.affinities.consistency, 0), axis=1) > 0.1
+        odd = np.nan_to_num(self.affinities.consistency).mean(axis=1) > 0.1
         if odd.any():
             names = ", ".join(name for name, is_odd in zip(self.affinities.names, odd, strict=True) if is_odd)
             said.append(
