@@ -61,7 +61,7 @@ def continual(rows: dict[str, tuple[str, dict[str, Any]]]) -> None:
         f"\nhypernet_digits, 5 tasks, seeds 0 to {SEEDS[-1]}: accuracy at once and at the end; bytes of one seed; seconds of all"
     )
     print(
-        f"{'':<24}{'at once':<16}{'final ACC':<16}{'forgetting':<16}{'recall':>9}{'in all':>9}{'whole nets':>12}{'CPU s':>7}"
+        f"{'':<24}{'at once':<16}{'final ACC':<16}{'forgetting':<16}{'recall':>10}{'in all':>10}{'whole nets':>12}{'CPU s':>7}"
     )
     for name, (strategy, options) in rows.items():
         began, heard = time.process_time(), []  # type: ignore[var-annotated]
@@ -72,12 +72,12 @@ def continual(rows: dict[str, tuple[str, dict[str, Any]]]) -> None:
             R = run.results.score.values  # evaluation × task × seed
             once = np.diagonal(R[-R.shape[1] :], axis1=0, axis2=1).mean(axis=1)
             final = run.final
-        sizes = "".join(f"{getattr(heard[-1], of):>{wide},}" for of, wide in BYTES) if heard else " " * 30
+        sizes = "".join(f"{getattr(heard[-1], of):>{wide},}" for of, wide in BYTES) if heard else " " * 32
         line = f"{name:<24}{shown(once):<16}{shown(final.acc.values):<16}{shown(final.forgetting.values):<16}"
         print(f"{line}{sizes}{time.process_time() - began:>7.0f}", flush=True)
 
 
-BYTES = (("recall_only", 9), ("in_all", 9), ("kept_whole", 12))
+BYTES = (("recall_only", 10), ("in_all", 10), ("kept_whole", 12))
 
 
 def audited() -> None:
@@ -112,10 +112,10 @@ def unseen() -> None:
     for seed in SEEDS:
         for form, at, which, numbers in angles(seed):
             tables.setdefault((form, which), []).append((at, numbers))
-    print(f"{'':<20}" + "".join(f"t = {at:<12}" for at in TIMES))
+    print(f"{'':<21}" + "".join(f"t = {at:<12}" for at in TIMES))
     for (form, which), found in tables.items():
         cells = [shown([numbers for at, numbers in found if at == time]) for time in TIMES]
-        print(f"{form + ', ' + which:<20}" + "".join(f"{cell:<16}" for cell in cells), flush=True)
+        print(f"{form + ', ' + which:<21}" + "".join(f"{cell:<16}" for cell in cells), flush=True)
 
 
 def angles(seed: int) -> list[tuple[str, int, str, float]]:
