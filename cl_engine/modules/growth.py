@@ -14,6 +14,7 @@ from cl_engine.events import Event
 from cl_engine.modules.division import division
 from cl_engine.modules.events import NOBODY, ModuleAdded, PathChosen, PathStep, SourceScored
 from cl_engine.modules.library import Library
+from cl_engine.modules.logged_transfers import LoggedTransfers
 from cl_engine.modules.transferability import compared, neighbours_among, pooled
 from cl_engine.nn.net import Net, Params
 from cl_engine.nn.target import Target, quality
@@ -79,22 +80,25 @@ class Growth:
         return list({name.rpartition(".")[0] for name in params.keys() & self._net.updated})
 
     def ranked(
-        self, state: State, experience: Experience, *, k: int, rows: int
+        self, state: State, experience: Experience, *, k: int, rows: int, logged: LoggedTransfers | None = None
     ) -> Generator[Event, None, list[list[int]]]:
         """Return for each seed the past tasks, those first whose features suit the new task best.
 
         Asked are k nearest neighbours among the training rows, about the validation rows (Veniat et al. 2021, §4), on
-        at most ``rows`` rows of each.
+        at most ``rows`` rows of each; or the log of a taxonomy, where one is given.
         """
         scores: list[tuple[float, ...]] = []
         train, validation = experience.train.spread(rows), experience.validation.spread(rows)
         known, wanted = (compared(self._target_of(experience.task_id), part.y) for part in (train, validation))
         for task in range(len(state["paths"])):
-            params = self.net_of(state, task)
-            pairs = zip(
-                self._net.all_features(params, train.x), self._net.all_features(params, validation.x), strict=True
-            )
-            scores.append(tuple(neighbours_among(pooled(f), known, pooled(g), wanted, k=k) for f, g in pairs))
+            if logged is not None:
+                scores.append((logged.source(experience.task_id, task),) * len(self._seeds))
+            else:
+                params = self.net_of(state, task)
+                pairs = zip(
+                    self._net.all_features(params, train.x), self._net.all_features(params, validation.x), strict=True
+                )
+                scores.append(tuple(neighbours_among(pooled(f), known, pooled(g), wanted, k=k) for f, g in pairs))
             yield SourceScored(step=experience.step, task_id=experience.task_id, source=task, score=scores[-1])
         by_seed = zip(*scores, strict=True) if scores else [()] * len(self._seeds)
         return [sorted(range(len(own)), key=lambda task, own=own: -own[task]) for own in by_seed]  # type: ignore[misc]

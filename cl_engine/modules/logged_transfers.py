@@ -81,12 +81,14 @@ class LoggedTransfers:
         return float(np.log(np.clip(np.mean(rates), CLIP, 1 - CLIP)))
 
 
-def logged_transfers(run: str, stream: Stream, where: str) -> LoggedTransfers:
-    """Return what the log of a run says of the tasks of a stream; ``where`` names the option that named it.
+def logged_transfers(run: str | None, stream: Stream, where: str) -> LoggedTransfers | None:
+    """Return what the log of a run says of the tasks of a stream, None of no run; ``where`` names the option.
 
     Raises:
         UsageError: if there is no such run, it holds no transfers, or is about other tasks.
     """
+    if run is None:
+        return None
     # logs are read with pandas and xarray, which take longer to import than a run to start
     from cl_engine.results.run import open_run
     from cl_engine.results.transfers import transfers_of  # type: ignore[attr-defined, unused-ignore]

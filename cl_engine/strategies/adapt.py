@@ -122,8 +122,7 @@ class Adapt(Strategy):
             raise UsageError(
                 f"strategy.margin: found {self.margin}, and strategy.near {self._near}: it must be less, or no copy is ever tuned"
             )
-        if self.advice_from is not None:
-            self._logged = logged_transfers(self.advice_from, stream, "strategy.advice_from")
+        self._logged = logged_transfers(self.advice_from, stream, "strategy.advice_from")
 
     def learn(self, experience: Experience) -> Learning:
         step, task = experience.step, experience.task_id

@@ -13,11 +13,12 @@ from cl_engine.core import rng
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
-from cl_engine.data.stream import Data, Experience
+from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Event
 from cl_engine.masks.norms import TaskNorms
 from cl_engine.modules.events import OrderTried, SourceScored
+from cl_engine.modules.logged_transfers import LoggedTransfers, logged_transfers
 from cl_engine.modules.pools import Mix, Orders
 from cl_engine.modules.reordering import beside, best_of, certainty, order_events, refined, repeated
 from cl_engine.modules.transferability import compared, nearest_neighbours, pooled
@@ -28,8 +29,6 @@ from cl_engine.nn.task_heads import empty_heads, head_for, row_of
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.optimizers import Train
-
-Scalar = Tensor | float
 
 
 class Compose(Strategy):
@@ -62,9 +61,11 @@ class Compose(Strategy):
     entropy: float = option(0.1, "weight of the mean entropy of the shares in the loss, reached at the end", ge=0)
     settle: float = option(0.3, "last share of learning, in which the likeliest block alone is used", ge=0, le=1)
     rows: int = option(500, "training rows on which past tasks are asked how near they are, at most", ge=2)
+    sources_from: str | None = option(None, "taxonomy's run whose log ranks past tasks, not the proxy", before=None)
     refine: int = option(3, "most rounds, step by step, over an order that is all a task has of its own", ge=0)
     adapt_epochs: int = option(20, "epochs of each start of adaptation without labels", ge=1)
     starts: int = option(8, "past tasks whose orders adaptation starts from, the latest", ge=1)
+    _logged: LoggedTransfers | None = None
 
     def start(self) -> State:
         if not self._orders.pools:
@@ -81,6 +82,9 @@ class Compose(Strategy):
             **({} if "head" in self.common else {"heads": empty_heads(self.net, seeds)}),
             **self._norms.start(seeds),
         }
+
+    def check_stream(self, stream: Stream) -> None:
+        self._logged = logged_transfers(self.sources_from, stream, "strategy.sources_from")
 
     def learn(self, experience: Experience) -> Learning:
         task, known = experience.task_id, len(self.state["orders"])
@@ -170,15 +174,10 @@ class Compose(Strategy):
     def _hard(self, order: Tensor, own: Tree) -> Params:
         """Return the weights that use at each step the likeliest block."""
         blocks = self._orders.hardened(self.state["blocks"], order)
-        return {
-            **self._initial,
-            **self.state.get("shared", {}),
-            **blocks,
-            **own.get("norms", {}),
-            **own.get("head", {}),
-        }
+        mine = {**own.get("norms", {}), **own.get("head", {})}
+        return {**self._initial, **self.state.get("shared", {}), **blocks, **mine}
 
-    def _answered(self, params: Tree, frozen: Tree | None, key: str, x: Tensor, *how: Scalar) -> Tensor:
+    def _answered(self, params: Tree, frozen: Tree | None, key: str, x: Tensor, *how: Tensor | float) -> Tensor:
         """Return logits of one seed for rows of one task, with blocks in shares: given temperature, and whether hard."""
         tree = {**(frozen or {}), **params}
         own = tree.get("own", {}).get(key, {})
@@ -242,7 +241,9 @@ class Compose(Strategy):
         """Return for each seed the order of the past task whose features suit the new one best, or whose answers do."""
         rows, scores = experience.train.spread(self.rows), []
         for task in range(len(self.state["orders"])):
-            if "head" in self.common:
+            if self._logged is not None:
+                score = (self._logged.source(experience.task_id, task),) * len(self.seeds)
+            elif "head" in self.common:
                 score = tuple(self._accuracy(self._own(task), rows, self._order(task)).tolist())
             else:
                 features = self.net.all_features(self._hard(self._order(task), self._own(task)), rows.x)
@@ -289,9 +290,8 @@ class Compose(Strategy):
         """Return what answers without labels are judged by, and the entropy of the shares."""
         temperature, entropy, hard = cooling
         shares = self._orders.chances(params["orders"]["0"], temperature)
-        return entropy * self._orders.entropy(shares) - certainty(
-            self._answered(params, frozen, "0", x, temperature, hard)
-        )
+        said = self._answered(params, frozen, "0", x, temperature, hard)
+        return entropy * self._orders.entropy(shares) - certainty(said)
 
     def _certainty(self, own: Tree, rows: Data, order: Tensor) -> Tensor:
         return certainty(self.net.all(self._hard(order, own), rows.x))

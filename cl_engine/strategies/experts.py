@@ -14,10 +14,11 @@ from cl_engine.core import rng
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Experience, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import StrategyEvent
 from cl_engine.modules.adapters import Adapters
+from cl_engine.modules.logged_transfers import LoggedTransfers, logged_transfers
 from cl_engine.modules.transferability import OF_CLASSES, Proxy, compared, pooled, transferability_score
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
@@ -62,7 +63,8 @@ class Experts(Strategy):
 
     Every finished task leaves its net as an expert for the next; the net that the scenario starts from is the generalist
     among them. A proxy tells what each promises, on the task's training rows, without training: leave-one-out nearest
-    neighbours as published, a linear probe, LEEP or H-score. Nets are kept whole; or the generalist alone is, frozen,
+    neighbours as published, a linear probe, LEEP or H-score; or the log of a taxonomy does, where that is named
+    (``sources_from``), of the generalist as of an untrained net. Nets are kept whole; or the generalist alone is, frozen,
     and an expert is a set of bottleneck adapters in it, and a head. Where rates or decays are listed, the best of them and
     the best epoch are chosen on validation rows.
 
@@ -81,11 +83,13 @@ class Experts(Strategy):
     k: int = option(1, "neighbours that vote (knn)", ge=1)
     cosine: bool = option(False, "neighbours by direction instead of distance (knn)")
     rows: int = option(1000, "training rows that experts are tried on, at most", ge=2)
+    sources_from: str | None = option(None, "taxonomy's run whose log ranks past tasks, not the proxy", before=None)
     scanned: int | None = option(None, "latest experts that are tried; left out: all", ge=1)
     grid: Grid
     choose: Literal["best", "random", "generalist", "worst"] = option(
         "best", "the expert a task starts from; all but best are controls"
     )
+    _logged: LoggedTransfers | None = None
 
     def start(self) -> State:
         seeds, device = len(self.seeds), self.net.device
@@ -106,6 +110,9 @@ class Experts(Strategy):
             raise UsageError(
                 f"strategy.proxy: '{self.proxy}' tells of classes alone, and a task asks for {odd.name()}: use knn or linear"
             )
+
+    def check_stream(self, stream: Stream) -> None:
+        self._logged = logged_transfers(self.sources_from, stream, "strategy.sources_from")
 
     def learn(self, experience: Experience) -> Learning:
         task = experience.task_id
@@ -173,6 +180,10 @@ class Experts(Strategy):
 
     def _promises(self, expert: int, experience: Experience) -> list[float]:
         """Return what an expert promises for the task, by seed, on rows spread over the training rows."""
+        if self._logged is not None:
+            task, logged = experience.task_id, self._logged
+            score = logged.untrained(task) if expert == GENERALIST else logged.source(task, expert)
+            return [score] * len(self.seeds)
         rows, tree = experience.train.spread(self.rows), self._whole(self._expert(expert))
         features, labels = self.net.over_seeds(self._features, tree, rows.x), compared(self.target, rows.y)
         logits = self.net.over_seeds(lambda p, x: self.logits(p["own"], p.get("body"), x), tree, rows.x)

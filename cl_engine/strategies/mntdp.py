@@ -13,11 +13,12 @@ from torch import Tensor
 
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Experience, Stream
 from cl_engine.events import Event
 from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.events import CandidateTried
 from cl_engine.modules.growth import Growth
+from cl_engine.modules.logged_transfers import LoggedTransfers, logged_transfers
 from cl_engine.modules.trial import Best, Trial, repeated
 from cl_engine.nn.net import Params
 from cl_engine.options import option
@@ -69,18 +70,23 @@ class Mntdp(Strategy):
     sources: int = option(1, "past models whose modules are tried, the best by proxy", ge=1)
     k: int = option(15, "neighbours that vote for a past model", ge=1)
     rows: int = option(1000, "training and validation rows that past models are tried on, at most each", ge=1)
+    sources_from: str | None = option(None, "taxonomy's run whose log ranks past tasks, not the proxy", before=None)
     grid: PathGrid
     budget_steps: int | None = option(None, "optimiser steps after which no further path is tried; left out: all are")
     budget_seconds: float | None = option(None, "the same in seconds, for which runs differ with the machine", gt=0)
+    _logged: LoggedTransfers | None = None
 
     def start(self) -> State:
         return self._growth.start()
+
+    def check_stream(self, stream: Stream) -> None:
+        self._logged = logged_transfers(self.sources_from, stream, "strategy.sources_from")
 
     def learn(self, experience: Experience) -> Learning:
         if experience.task_id < len(self.state["paths"]):
             return
         experience = divided(experience, self.grid.aside)
-        ranked = yield from self._growth.ranked(self.state, experience, k=self.k, rows=self.rows)
+        ranked = yield from self._growth.ranked(self.state, experience, k=self.k, rows=self.rows, logged=self._logged)
         best = Best(len(self.seeds), self._growth.depths, self.net.device)
         began, steps, number = time.perf_counter(), 0, 0
         for group in self._groups(self._trials(experience, ranked)):
