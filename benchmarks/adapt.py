@@ -1,7 +1,8 @@
 """To tune or not to tune: five targets ever further from the backbone, each way of learning them, and what advice is worth.
 
-python benchmarks/adapt.py measure 100 0 1 2 3 4    # every way on its own: benchmarks/output/adapt_LABELS_SEED.json
-python benchmarks/adapt.py                      # tables and picture from those files
+PYTHONPATH=. python benchmarks/adapt.py measure 100 0 1 2 3 4    # every way on its own: output/adapt_LABELS_SEED.json
+PYTHONPATH=. python benchmarks/adapt.py measure 2000 2 3 4
+PYTHONPATH=. python benchmarks/adapt.py | tee benchmarks/output/adapt.txt    # tables, and the picture, from those files
 """
 
 from __future__ import annotations

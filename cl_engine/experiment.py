@@ -91,11 +91,11 @@ class Experiment:
         stream_options = checked(stream_kind.Options, stream, "stream").model_dump()
         for source in stream_kind.sources_in(stream_options):
             plugins.source(source)
-        news: set[str] = set()
+        news = {f"stream.{name}" for name in unsaid(stream_kind.Options, stream_options)}
         if ":" not in names["net"]:
             known = plugins.load("nets", names["net"]).Options
             net = checked(known, net, "net").model_dump()
-            news = {f"net.{name}" for name in unsaid(known, net)}
+            news |= {f"net.{name}" for name in unsaid(known, net)}
         train = checked(Train, tables["train"], "train")
         optimizer_class(train.optimizer)
         upkeep_of(train.upkeep)

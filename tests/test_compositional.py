@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cl_engine.errors import UsageError
+from cl_engine.experiment import Experiment
 from cl_engine.runs import plugins
 from cl_engine.sources.digits import Digits
 from cl_engine.streams.compositional import Compositional
@@ -104,3 +105,15 @@ def test_a_task_withholds_its_labels_from_learners_and_not_from_tests():
     assert (made.test(1).y >= 0).all()
     assert made.arrival(0).labelled
     assert plugins.load("streams", "compositional") is Compositional
+
+
+def test_classes_of_the_first_tasks_can_be_said_and_experiments_without_stay_as_they_were():
+    plain = Experiment.of("endless_compositional", "finetune")
+    assert '"labels"' not in plain.json
+    labels = [[0, 1, 2], [3, 4]]
+    found = Experiment.of("endless_compositional", "finetune", **{"stream.labels": labels, "stream.n": 2}).stream()
+    assert [found.parts(task).classes for task in range(2)] == [(0, 1, 2), (3, 4)]  # type: ignore[attr-defined]
+    assert found.outputs == 3
+    odd = Experiment.of("endless_compositional", "finetune", **{"stream.labels": [[0, 0]]})
+    with pytest.raises(UsageError, match=r"stream.labels: each must be two or more different classes"):
+        odd.stream()
