@@ -75,6 +75,7 @@ class AdaptationRegretted(StrategyEvent):
 class Arm:
     """The outcome of one way: weights ``{name: [S, …]}``, score on validation rows ``[S]``, and its learning curve.
 
+    >>> import torch
     >>> Arm({}, torch.tensor([0.9]), []).validation
     tensor([0.9000])
     """
