@@ -91,7 +91,7 @@ def logged_transfers(run: str | None, stream: Stream, where: str) -> LoggedTrans
         return None
     # logs are read with pandas and xarray, which take longer to import than a run to start
     from cl_engine.results.run import open_run
-    from cl_engine.results.transfers import transfers_of  # type: ignore[attr-defined, unused-ignore]
+    from cl_engine.results.transfers import transfers_of
 
     if stream.n_tasks is None:
         raise stream.refuse_endless(f"{where} looks tasks up by name in the log of a run")

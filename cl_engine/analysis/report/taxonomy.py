@@ -62,7 +62,7 @@ def _candidate(name: str, run: Run, tasks: Sequence[str]) -> np.ndarray:
     """Return the matrix of this name: of a file, or of what the run compared."""
     if name.endswith(".csv"):
         return read_matrix(Path(name), tasks)
-    from cl_engine.results.transfers import compared_of  # type: ignore[attr-defined, unused-ignore]
+    from cl_engine.results.transfers import compared_of
 
     compared = compared_of(run)
     if name not in compared:

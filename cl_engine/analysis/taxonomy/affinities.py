@@ -159,7 +159,7 @@ def affinities_in(run: Run, outcomes: Outcomes = "errors") -> Affinities:
     Raises:
         UsageError: if it holds no transfers, and as `affinities_of`.
     """
-    from cl_engine.results.transfers import transfers_of  # type: ignore[attr-defined, unused-ignore]
+    from cl_engine.results.transfers import transfers_of
 
     return affinities_of(transfers_of(run), outcomes, run.task_measures)
 
