@@ -12,8 +12,8 @@ import pytest
 from cl_engine.analysis.taxonomy.affinities import affinities_of
 from cl_engine.analysis.taxonomy.families import families, linked
 from cl_engine.analysis.taxonomy.policies import planned
+from cl_engine.core.measure import Measure
 from cl_engine.errors import UsageError
-from cl_engine.results.measure_name import MeasureName
 from cl_engine.results.transfers import Transfer, Transfers
 from tests.made_transfers import made
 
@@ -138,14 +138,14 @@ def test_free_labels_need_no_budget():
 
 
 def test_where_less_is_better_accuracy_means_less():
-    error = MeasureName("error", "1", False)
+    error = Measure("error", "1", False)
     found = affinities_of(made(NAMES), measures=[error] * 5)
     plans = planned(found, "accuracy", draws=20)
     assert plans.at(2).score.mean() <= min(each.score.mean() for each in plans.random[1]) + 1e-9
 
 
 def test_scores_of_several_measures_are_never_averaged():
-    found = affinities_of(made(NAMES), measures=[MeasureName("accuracy")] * 4 + [MeasureName("mean IoU")])
+    found = affinities_of(made(NAMES), measures=[Measure("accuracy")] * 4 + [Measure("mean IoU")])
     assert np.isnan(planned(found, draws=2).at(2).score).all()
     with pytest.raises(UsageError, match="the tasks are measured by several things"):
         planned(found, "accuracy")

@@ -24,6 +24,7 @@ from cl_engine.interop.avalanche import Hdf5Logger, as_avalanche, from_avalanche
 from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.snapshot import held_bytes, taken
 from cl_engine.results.run import open_run
+from cl_engine.runs import plugins
 from cl_engine.runs.scenario import Scenario
 from tests import avalanche_of_users as users
 from tests.conftest import STRATEGIES_IN_SETTINGS
@@ -55,7 +56,10 @@ def evaluator(*metrics: Any, loggers: list[Any] | None = None) -> Any:
     return EvaluationPlugin(*metrics, loggers=loggers or [])
 
 
-@pytest.mark.parametrize(("name", "setting"), STRATEGIES_IN_SETTINGS)
+ASIDE = [name for name, _ in STRATEGIES_IN_SETTINGS if plugins.load("strategies", name).needs_validation]
+
+
+@pytest.mark.parametrize(("name", "setting"), [pair for pair in STRATEGIES_IN_SETTINGS if pair[0] not in ASIDE])
 def test_a_strategy_answers_in_avalanche_as_in_the_engine(tiny: Tiny, name: str, setting: str):
     experiment = tiny(name, (3,), **{"stream.setting": setting, "agenda.evaluate_ahead": 2})
     stream, engine = experiment.stream(), experiment.build_strategy(experiment.stream())
@@ -77,6 +81,22 @@ def test_a_strategy_answers_in_avalanche_as_in_the_engine(tiny: Tiny, name: str,
                 assert torch.equal(engine.predict(x, told), learner.strategy.predict(x, told))
     assert torch.equal(before, torch.get_rng_state())
     assert bytes_by_part(learner.strategy.state).keys() == bytes_by_part(engine.state).keys()
+
+
+@pytest.mark.parametrize("name", ASIDE)
+def test_a_strategy_that_decides_on_validation_rows_says_so_and_learns_where_some_are_set_aside(tiny: Tiny, name: str):
+    experiment = tiny(name, (3,))
+    benchmark = to_avalanche(experiment.stream())
+
+    def learner(**stream: Any) -> Any:
+        built = experiment.build_strategy(experiment.stream())
+        return as_avalanche(built, benchmark=benchmark, evaluator=evaluator(), stream=stream)
+
+    with pytest.raises(UsageError, match=r"stream\.validation"):
+        learner().train(next(iter(benchmark.train_stream)))
+    learning = learner(validation=0.2)
+    learning.train(next(iter(benchmark.train_stream)))
+    assert learning.strategy.predict(learning.stream.test(0).x, 0).isfinite().all()
 
 
 def test_rows_reach_a_strategy_in_a_drawn_order_and_their_answers_go_back_to_them(tiny: Tiny):
