@@ -94,6 +94,17 @@ def test_a_strategys_table_holds_for_that_strategy_alone_and_may_change_its_trai
     assert (replay.resolved["train"]["epochs"], other.resolved["train"]["epochs"]) == (4, 2)
 
 
+def test_a_strategys_backbone_is_a_table_or_an_option_of_its_own():
+    tables = Scenario.load(TINY).tables
+    own = {"packnet": {"backbone": "overwritten"}, "adapt": {"backbone": {"source": "digits"}}}
+    scenario = Scenario.of("both", {**tables, "strategy": own})
+    assert Experiment.of(scenario, "packnet").resolved["strategy"]["backbone"] == "overwritten"
+    assert "backbone" not in Experiment.of(scenario, "packnet").resolved
+    assert Experiment.of(scenario, "adapt").resolved["backbone"]["source"] == "digits"
+    with pytest.raises(UsageError, match=r"no option named .strategy\.replay\.backbone."):
+        Experiment.of(Scenario.of("odd", {**tables, "strategy": {"replay": {"backbone": "kept"}}}), "replay")
+
+
 def test_a_strategys_table_may_change_its_net_or_name_another():
     tables = tomllib.loads(TINY.read_text())
     tables["strategy"] |= {"replay": {"net": {"init": "kaiming"}}, "joint": {"net": {"name": "resnet18", "width": 4}}}

@@ -84,6 +84,11 @@ class Scenario:
         own = dict(tables["strategy"].get(strategy, {}))
         for name in ("net", "train", "backbone"):
             changed = own.pop(name, {})
+            if name == "backbone" and not isinstance(
+                changed, dict
+            ):  # an option of the strategy's own, as packnet has one
+                own[name] = changed
+                continue
             if not isinstance(changed, dict):
                 raise UsageError(f"strategy.{strategy}.{name} must be a table, found {changed!r}")
             if name == "net" and changed.get("name", tables["net"]["name"]) != tables["net"]["name"]:
