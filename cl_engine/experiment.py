@@ -91,7 +91,7 @@ class Experiment:
         stream_options = checked(stream_kind.Options, stream, "stream").model_dump()
         for source in stream_kind.sources_in(stream_options):
             plugins.source(source)
-        news = {f"stream.{name}" for name in unsaid(stream_kind.Options, stream_options)}
+        news: set[str] = set()
         if ":" not in names["net"]:
             known = plugins.load("nets", names["net"]).Options
             net = checked(known, net, "net").model_dump()

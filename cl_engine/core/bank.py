@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -116,3 +116,12 @@ class Bank:
         self._storage = grown
         self._writes.extend([0] * (room - len(self._writes)))
         self._stamps = np.concatenate([self._stamps, np.zeros(room - len(self._stamps), dtype=np.int64)])
+
+
+def empty_banks(tensors: Mapping[str, Tensor], without: Collection[str] = ()) -> dict[str, Bank]:
+    """Return a bank without rows for each of these tensors ``[S, …]``, for rows like it, but for the names ``without``."""
+    return {
+        name: Bank.empty(len(row), row.shape[1:], row.dtype, row.device)
+        for name, row in tensors.items()
+        if name not in without
+    }

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cl_engine.core.bank import Bank
+from cl_engine.core.bank import Bank, empty_banks
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience, Stream
@@ -90,19 +90,13 @@ class Adapt(Strategy):
     _logged: LoggedTransfers | None = None
 
     def start(self) -> State:
-        device, seeds = self.net.device, len(self.seeds)
-        heads, nets = self._head.start(self._drawn, self.seeds, 0), self._drawn
         base = {name: row.unsqueeze(0) for name, row in self.net.pretrained.items()}
         return {
             **({"base": base} if base else {}),
-            "heads": {name: Bank.empty(seeds, row.shape[1:], row.dtype, device) for name, row in heads.items()},
-            "nets": {
-                name: Bank.empty(seeds, row.shape[1:], row.dtype, device)
-                for name, row in nets.items()
-                if name not in self.net.frozen
-            },
+            "heads": empty_banks(self._head.start(self._drawn, self.seeds, 0)),
+            "nets": empty_banks(self._drawn, without=self.net.frozen),
             # of each task the way, and the row of its head or net
-            "how": Bank.empty(seeds, (2,), torch.int64, device),
+            "how": Bank.empty(len(self.seeds), (2,), torch.int64, self.net.device),
         }
 
     def check_targets(self, targets: Sequence[Target]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.core.bank import Bank
+from cl_engine.core.bank import Bank, empty_banks
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience, Stream
@@ -92,16 +92,11 @@ class Experts(Strategy):
     _logged: LoggedTransfers | None = None
 
     def start(self) -> State:
-        seeds, device = len(self.seeds), self.net.device
         first = self.net.init(self.seeds)
         own = first if self._adapters is None else {**self._adapters.start(self.seeds), **_head(first)}
         return {
             "generalist": first,
-            "experts": {
-                name: Bank.empty(seeds, t.shape[1:], t.dtype, device)
-                for name, t in own.items()
-                if name not in self.net.frozen  # these are the generalist's
-            },
+            "experts": empty_banks(own, without=self.net.frozen),  # which are the generalist's
         }
 
     def check_targets(self, targets: Sequence[Target]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cl_engine.core.bank import Bank
+from cl_engine.core.bank import Bank, empty_banks
 from cl_engine.core.state import State
 from cl_engine.data.stream import Experience
 from cl_engine.nn.net import Params
@@ -29,13 +29,8 @@ class Independent(Strategy):
     grid: Grid
 
     def start(self) -> State:
-        seeds, device = len(self.seeds), self.net.device
         first = self._first()
-        weights = {
-            name: Bank.empty(seeds, row.shape[1:], row.dtype, device)
-            for name, row in first.items()
-            if name not in self.net.frozen
-        }
+        weights = empty_banks(first, without=self.net.frozen)
         # what the net itself has frozen is the same for all tasks
         frozen = {name: row for name, row in first.items() if name in self.net.frozen}
         return {"nets": weights, **({"frozen": frozen} if frozen else {})}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.core.bank import Bank
+from cl_engine.core.bank import Bank, empty_banks
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Data, Experience, Stream
@@ -71,11 +71,7 @@ class Policy(Strategy):
 
     def start(self) -> State:
         first, device = self.net.init(self.seeds), self.net.device
-        nets = {
-            name: Bank.empty(len(self.seeds), row.shape[1:], row.dtype, device)
-            for name, row in first.items()
-            if name not in self.net.frozen
-        }
+        nets = empty_banks(first, without=self.net.frozen)
         # of each task how many nets it reads, and the row of its readout among those of as many, or of its net (0)
         return {"first": first, "nets": nets, "ways": Bank.empty(1, (2,), torch.int64, device)}
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.core.bank import Bank
+from cl_engine.core.bank import Bank, empty_banks
 from cl_engine.core.state import State
 from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.errors import UsageError
@@ -61,12 +61,7 @@ class Taxonomy(Strategy):
 
     def start(self) -> State:
         first = self.net.init(self.seeds)
-        nets = {
-            name: Bank.empty(len(self.seeds), row.shape[1:], row.dtype, self.net.device)
-            for name, row in first.items()
-            if name not in self.net.frozen
-        }
-        return {"first": first, "nets": nets}
+        return {"first": first, "nets": empty_banks(first, without=self.net.frozen)}
 
     @property
     def rounded(self) -> bool:
