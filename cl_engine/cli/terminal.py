@@ -25,7 +25,16 @@ from cl_engine.runs.scenario import Scenario, scenario_names
 DEMO = "demo"
 # strategies that the demo does not show: they are about tasks that serve each other, and its pixels are permuted; or about a
 # pre-trained net, and there is none; or they would take longer than a demo has
-NOT_SHOWN = {"taxonomy", "policy", "adapt", "hypernet", "hypernet_field"}
+NOT_SHOWN = {
+    "adapt",
+    "auxiliary",
+    "conditioned",
+    "hypernet",
+    "hypernet_field",
+    "policy",
+    "single_tasking",
+    "taxonomy",
+}
 
 
 def run_in_terminal(
