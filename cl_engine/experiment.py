@@ -16,6 +16,7 @@ from typing import Any
 from cl_engine.core.torch_defaults import torch_defaults
 from cl_engine.data.digest import Digest
 from cl_engine.data.stream import Stream
+from cl_engine.data.stream_of_seeds import for_seeds
 from cl_engine.engine.agenda import AgendaOptions, plan
 from cl_engine.engine.lookahead import look_ahead
 from cl_engine.engine.loop import simulate
@@ -142,7 +143,7 @@ class Experiment:
     def stream(self, device: str = "cpu", data_root: Path | DataRoot | None = None) -> Stream:
         """Build the stream; reads the source."""
         kind: type[Stream] = plugins.load("streams", (options := dict(self.resolved["stream"])).pop("name"))
-        return kind.build(options, _sources(data_root), device)
+        return for_seeds(kind.build(options, _sources(data_root), device), self.seeds)
 
     @torch_defaults()
     def backbone(self, stream: Stream, data_root: Path | DataRoot | None = None) -> Backbone:
@@ -260,15 +261,14 @@ class Experiment:
                 spot_checks=agenda.spot_checks,
                 mark=folder.mark,
             )
-            attributes = {"strategy": self.strategy, "scenario": self.scenario}
             count = len(self.seeds)
             split = strategy.net.side_by_side(count) or processes(count, stream.device) > 1
-            rounded = split or (strategy.rounded and count > 1)
-            again = determinism.guarantees(str(stream.device), deterministic, rounded)
+            again = determinism.guarantees(str(stream.device), deterministic, split or (strategy.rounded and count > 1))
             texts = {"scenario": self.text, "command": command, "determinism": again}
             if backbone.about:
                 texts["backbone"] = json.dumps(backbone.about)
-            recorder = folder.recorder(stream, self.seeds, resume, attributes, texts)
+            about = {"strategy": self.strategy, "scenario": self.scenario}
+            recorder = folder.recorder(stream, self.seeds, resume, about, texts)
             watchers: list[Listener] = [recorder, *listeners(stream)]
             begun = resume is not None
             try:

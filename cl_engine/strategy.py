@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, NoReturn, Unpack
 
 from torch import Tensor
 
-from cl_engine.core.state import State
+from cl_engine.core.state import State, of_seed
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience, Setting, Stream
 from cl_engine.errors import UsageError
@@ -78,6 +78,8 @@ class Strategy(Configured, ABC):
         targets: says what a task asks for; None: all ask for classes, as many as the net has outputs.
         needs_labels: whether every experience must come with labels.
         needs_validation: whether every experience must come with validation rows.
+        per_seed: whether each seed may be given rows of its own (`Data.of_seeds`), as fits take them; what reads rows otherwise
+            must ask for them there.
         rowwise: whether, where the task is not told, the answer to a row does not depend on the rows beside it; the rows of
             several tasks are then tested in one pass.
     """
@@ -86,6 +88,7 @@ class Strategy(Configured, ABC):
     cost: ClassVar[Literal["flat", "growing"]] = "flat"
     needs_labels: ClassVar[bool] = True
     needs_validation: ClassVar[bool] = False
+    per_seed: ClassVar[bool] = False
     rowwise: ClassVar[bool] = False
 
     def __init__(
@@ -219,6 +222,7 @@ class Strategy(Configured, ABC):
             index=index,
             rng_key=experience.key,
             resample=experience.train.resample if rows[0] is experience.train.x else None,
+            of_seeds=experience.train.of_seeds if rows[0] is experience.train.x else None,
             record=None if self.journal is None or own_curve else self.journal.record(index),
             observer=self.observer,
         )
@@ -254,6 +258,12 @@ class Strategy(Configured, ABC):
         """Return a twin of this strategy in its first state."""
         twin = copy.copy(self)
         twin.state = twin.start()
+        return twin
+
+    def of_seed(self, place: int) -> Strategy:
+        """Return a twin that has the seed at this place alone, to be asked for its answers; it shares the state's tensors."""
+        twin = copy.copy(self)
+        twin.seeds, twin.state = [self.seeds[place]], of_seed(self.state, place)
         return twin
 
     def drawn(self) -> Strategy:

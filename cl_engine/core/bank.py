@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from array import array
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
@@ -53,6 +54,14 @@ class Bank:
         if not 0 <= index < self._held:
             raise IndexError(f"row {index} of a bank that holds {self._held}")
         return self._storage[:, index]
+
+    def of_seed(self, place: int) -> Bank:
+        """Return a bank, to be read alone, of the rows of the seed at this place, its axis of seeds of length 1 (a view)."""
+        if len(self._storage) == 1:
+            return self
+        own = copy.copy(self)
+        own._storage, own._numbers = self._storage[place : place + 1], {}
+        return own
 
     @property
     def rows(self) -> Tensor:

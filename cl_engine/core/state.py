@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.core.bank import Bank
-from cl_engine.core.tree import Path, leaves_with_path
+from cl_engine.core.tree import Path, leaves_with_path, tree_map
 from cl_engine.errors import UsageError
 
 State = dict[str, Any]
@@ -57,6 +57,18 @@ def bytes_by_part(state: Mapping[str, Any]) -> dict[str, int]:
     for path, leaf in leaves_with_path(state):
         parts[path[0]] = parts.get(path[0], 0) + _bytes(leaf)
     return parts
+
+
+def of_seed(state: Mapping[str, Any], place: int) -> State:
+    """Return the part of a state that belongs to the seed at this place, its axis of seeds of length 1, over the same tensors."""
+
+    def part(leaf: Any) -> Any:
+        if isinstance(leaf, Bank):
+            return leaf.of_seed(place)
+        return leaf[place : place + 1] if isinstance(leaf, Tensor) and len(leaf) > 1 else leaf
+
+    found: State = tree_map(part, dict(state))
+    return found
 
 
 class Memory:

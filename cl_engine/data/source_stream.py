@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
+from cl_engine.data.rows_of_seeds import ChosenRows, View
 from cl_engine.data.source import Arrays, Sources
 from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.errors import UsageError
@@ -42,7 +45,12 @@ class SourceStream(Stream):
     task_order: int | list[int] = option(
         0, "0: the stream's own order of tasks; k > 0: the k-th seeded shuffle; a list of all tasks: that order"
     )
-    seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
+    seed: int = option(0, "seed of the stream's own choices; learners' seeds do not change them but for per_seed", ge=0)
+    per_seed: bool = option(
+        False,
+        "each learner's seed has a sequence of tasks of its own: whatever the stream's seed decides",
+        before=False,
+    )
 
     def __init__(self, arrays: Arrays, device: torch.device | str = "cpu", **options: Any) -> None:
         """Build the stream over ``arrays``, its tensors on ``device``.
@@ -58,12 +66,25 @@ class SourceStream(Stream):
         self.input_shape = tuple(arrays.train_x.shape[1:])
         self.n_tasks = self.n if self.n is not None else self.all_tasks()
         self._order = sequence(self.revisit, self.n_tasks)
-        self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
         self.n_steps = None if self.n_tasks is None else len(self._order or range(self.n_tasks))
         self._train = _ByClass(arrays.train_x, arrays.train_y, arrays.classes, self.device)
         self._test = _ByClass(arrays.test_x, arrays.test_y, arrays.classes, self.device)
+        self._decide()
+
+    def _decide(self) -> None:
+        """Set up what depends on the stream's seed."""
+        self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
         self.prepare()
         self.outputs = self._outputs()
+
+    def of_learner(self, seed: int) -> Self:
+        """Return this stream as a learner's seed decides it, over the same arrays."""
+        twin = copy.copy(self)
+        for name in [name for name in vars(twin) if isinstance(getattr(type(twin), name, None), cached_property)]:
+            del twin.__dict__[name]
+        twin.seed = rng.derive(self.seed, "stream of a learner", seed)
+        twin._decide()
+        return twin
 
     @classmethod
     def build(cls, options: Mapping[str, Any], sources: Sources, device: torch.device | str) -> Self:
@@ -85,6 +106,10 @@ class SourceStream(Stream):
     @abstractmethod
     def classes_of(self, kind: int) -> tuple[int, ...]:
         """Return the classes of the source that this task is about, in the order of its local labels."""
+
+    def view(self, kind: int) -> View:
+        """Return how this task shows inputs ``[B, …]``: what is drawn for it is drawn here, once."""
+        return lambda x: self.transform(kind, x)
 
     def transform(self, kind: int, x: Tensor) -> Tensor:
         """Return the inputs as this task shows them; same shape and dtype."""
@@ -120,12 +145,12 @@ class SourceStream(Stream):
     def __getitem__(self, step: int) -> Experience:
         task = self.task_id(step)
         kind = self.kind_of(task)
-        train, validation = self._rows(self._train, kind, self.samples_per_class, self.validation, "train")
+        train, validation = self.rows_learned(task)
         return Experience(
             step=step,
             task_id=task,
-            train=train,
-            validation=validation,
+            train=self._shown(kind, train),
+            validation=self._shown(kind, validation),
             classes=len(self.classes_of(kind)),
             rng_key=step if self._kinds is None or step >= len(self._kinds) else kind,
         )
@@ -134,13 +159,28 @@ class SourceStream(Stream):
         counts = [len(rows) for rows in self.rows_of(self._train.rows, self.kind_of(self.task_id(step)))]
         return kept_rows(counts, self.samples_per_class, self.validation)
 
+    def test_rows(self, task_id: int) -> int:
+        """Return how many test rows of the source a task has, told without reading them."""
+        counts = [len(rows) for rows in self.rows_of(self._test.rows, self.kind_of(task_id))]
+        return kept_rows(counts, self.test_samples_per_class, 0.0)
+
     def test(self, task_id: int) -> Data:
+        return self._shown(self.kind_of(task_id), self.rows_tested(task_id))
+
+    def rows_learned(self, task_id: int) -> tuple[ChosenRows, ChosenRows]:
+        """Return the rows of a task to learn from, and those set aside for validation."""
+        return self._rows(self._train, self.kind_of(task_id), self.samples_per_class, self.validation, "train")
+
+    def rows_tested(self, task_id: int) -> ChosenRows:
+        """Return the rows that a task is tested on."""
         return self._rows(self._test, self.kind_of(task_id), self.test_samples_per_class, 0.0, "test")[0]
 
     def describe(self) -> dict[str, str | int]:
         return {"source": self.source, **self.arrays.about}
 
-    def _rows(self, data: _ByClass, task: int, limit: int | None, aside: float, purpose: str) -> tuple[Data, Data]:
+    def _rows(
+        self, data: _ByClass, task: int, limit: int | None, aside: float, purpose: str
+    ) -> tuple[ChosenRows, ChosenRows]:
         draw = rng.arrays(self.seed, "rows", purpose, 0 if self.same_rows else task)
         kept: list[np.ndarray] = []
         kept_aside: list[np.ndarray] = []
@@ -151,13 +191,17 @@ class SourceStream(Stream):
             kept.append(rows[cut:])
         return self._labelled(data, task, kept), self._labelled(data, task, kept_aside)
 
-    def _labelled(self, data: _ByClass, task: int, rows: list[np.ndarray]) -> Data:
+    def _labelled(self, data: _ByClass, task: int, rows: list[np.ndarray]) -> ChosenRows:
         label = (lambda k: self.global_label(task, k)) if self.setting == "class" else (lambda k: k)
         y = np.repeat([label(k) for k in range(len(rows))], [len(r) for r in rows]).astype(np.int64)
         y = self.relabelled(task, y)
-        index = torch.from_numpy(np.concatenate(rows)).to(self.device)
-        x = data.x.index_select(0, index)
-        return Data(self.transform(task, x) if len(x) else x, torch.from_numpy(y).to(self.device))
+        return ChosenRows(
+            data.x, torch.from_numpy(np.concatenate(rows)).to(self.device), torch.from_numpy(y).to(self.device)
+        )
+
+    def _shown(self, kind: int, rows: ChosenRows) -> Data:
+        x = rows.held.index_select(0, rows.index)
+        return Data(self.view(kind)(x) if len(x) else x, rows.y)
 
     def _outputs(self) -> int:
         if self.setting != "class":

@@ -16,6 +16,7 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.data.digest import Digest, digest
+from cl_engine.data.rows_of_seeds import RowsOfSeeds
 from cl_engine.data.source import Sources
 from cl_engine.errors import UsageError
 from cl_engine.nn.target import Target
@@ -42,15 +43,21 @@ class Data:
             ``class`` setting.
         resample: given a number to draw from, returns ``x`` as random transformations show it this time; None: always alike.
         index: which rows of the stream's source these are ``[N]``, where several tasks ask about the same; None: not told.
+        of_seeds: the rows of every seed, where each has its own; ``x`` and ``y`` are then those of the first.
     """
 
     x: Tensor
     y: Tensor
     resample: Callable[[int], Tensor] | None = None
     index: Tensor | None = None
+    of_seeds: RowsOfSeeds | None = None
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def of(self, place: int) -> tuple[Tensor, Tensor]:
+        """Return the inputs and labels that the seed at this place has: those of all, unless each has its own."""
+        return (self.x, self.y) if self.of_seeds is None else self.of_seeds.of(place)
 
     def spread(self, most: int) -> Data:
         """Return at most ``most`` rows, evenly spread over the rows sorted by class, so that each class has its share.
@@ -67,7 +74,8 @@ class Data:
     def shuffled(self, seed: int = 0) -> Data:
         """Return the rows in an order that depends on ``seed`` and their number alone, and tells nothing of their classes."""
         order = torch.from_numpy(rng.arrays(seed, "order of rows", len(self)).permutation(len(self))).to(self.y.device)
-        return Data(self.x.index_select(0, order), self.y[order])
+        own = None if self.of_seeds is None else self.of_seeds.shuffled(order)
+        return Data(self.x.index_select(0, order), self.y[order], of_seeds=own)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,6 +143,7 @@ class Stream(Configured):
     augmentation = Augmentation()
     vocabulary = VOCABULARY
     seed = 0  # likewise: of all that is drawn for the stream, as the order of test rows
+    per_seed = False  # likewise: whether each learner has a sequence of tasks of its own
 
     @classmethod
     def build(cls, options: Mapping[str, Any], sources: Sources, device: torch.device | str) -> Self:

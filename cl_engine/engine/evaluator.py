@@ -98,7 +98,8 @@ class Evaluator:
         Raises:
             RunFailed: if a spot check finds other answers than before.
         """
-        if self.stream.setting != "task" and self.strategy.rowwise and self.strategy.fingerprint(None) is None:
+        together = self.stream.setting != "task" and self.strategy.rowwise and not self.stream.per_seed
+        if together and self.strategy.fingerprint(None) is None:
             yield from self._together(task_ids)
             return
         tasks = np.fromiter(task_ids, np.int64, len(task_ids))
@@ -135,7 +136,11 @@ class Evaluator:
             waiting, rows = [], 0
 
     def _measured(self, learner: Strategy, task: int) -> TestResult:
-        return self._result(task, self.sums(task, lambda x: learner.predict(x, self.told(task))))
+        told = self.told(task)
+        if self.test(task).of_seeds is None:
+            return self._result(task, self.sums(task, lambda x: learner.predict(x, told)))
+        each = [learner.of_seed(place) for place in range(len(learner.seeds))]
+        return self._result(task, self._sums_of_seeds(task, lambda place, x: each[place].predict(x, told)))
 
     def _result(self, task: int, sums: np.ndarray) -> TestResult:
         return TestResult(np.array([task]), self.strategy.target_of(task).score(sums)[None], sums[None])
@@ -146,11 +151,18 @@ class Evaluator:
         Answers at places are many numbers a row, and are asked for and summed up some rows at a time.
         """
         test, target = self.test(task), self.strategy.target_of(task)
+        if test.of_seeds is not None:  # each seed's answers to the rows of all seeds, of which it has one's own
+            return self._sums_of_seeds(task, lambda place, x: predict(x)[place : place + 1])
         if not target.places or self.stream.setting != "task":
             return target.sums_by_seed(predict(test.x), test.y)
         parts = zip(test.x.split(ROWS_OF_PLACES), test.y.split(ROWS_OF_PLACES), strict=True)
         found: np.ndarray = np.sum([target.sums_by_seed(predict(x), y) for x, y in parts], axis=0)
         return found
+
+    def _sums_of_seeds(self, task: int, predict: Callable[[int, Tensor], Tensor]) -> np.ndarray:
+        """Return the sums ``[S, K]`` over test rows that each seed has of its own, given how the one at a place answers."""
+        target, each = self.strategy.target_of(task), map(self.test(task).of, range(len(self.strategy.seeds)))
+        return np.concatenate([target.sums_by_seed(predict(place, x), y) for place, (x, y) in enumerate(each)])
 
     def _forget(self, tasks: set[int]) -> None:
         """Drop the rows of tasks that are not tested as their scores hold, which they mostly do for good."""

@@ -37,6 +37,11 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
             f"the strategy '{strategy.name()}' learns from labels, and stream.unlabelled withholds those of tasks "
             f"{stream.unlabelled}: leave it out, or choose a strategy that does without, such as compose"
         )
+    if stream.per_seed and not strategy.per_seed:
+        raise UsageError(
+            f"stream.per_seed: the strategy '{strategy.name()}' learns all seeds from the same rows: leave it out, and let a "
+            "sweep over stream.seed give each seed a sequence of its own; or choose a strategy such as finetune"
+        )
     if strategy.needs_validation and not len(stream.arrival(0).validation):
         raise no_validation(strategy.name())
     rows = list(_known(stream))

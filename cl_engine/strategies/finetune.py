@@ -24,6 +24,7 @@ class Finetune(Strategy):
 
     shared = SharedNet()
     rowwise = True
+    per_seed = True
 
     def start(self) -> State:
         return self.shared.start()

@@ -25,6 +25,7 @@ class Independent(Strategy):
     """
 
     settings = ("task",)
+    per_seed = True
 
     grid: Grid
 

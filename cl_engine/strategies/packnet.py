@@ -47,6 +47,7 @@ class Packnet(Strategy):
     """
 
     settings = ("task",)
+    per_seed = True
 
     prune: Literal["equal"] | float | list[float] = option(
         "equal",

@@ -49,6 +49,7 @@ class Piggyback(Strategy):
     """
 
     settings = ("task",)
+    per_seed = True
 
     backbone: Literal["initial", "first_task"] = option(
         "initial", "the frozen net: as the scenario starts it (random or pre-trained), or trained on the first task"

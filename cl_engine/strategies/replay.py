@@ -52,6 +52,7 @@ class Replay(Strategy):
 
     shared = SharedNet()
     rowwise = True
+    per_seed = True
 
     samples: int = option(500, "rows the memory holds", ge=1)
     bytes: int | None = option(None, "bytes the memory may take; overrides samples", ge=1)
@@ -88,7 +89,8 @@ class Replay(Strategy):
         if "heads" in trained:
             trained["heads"] = self._own(trained["heads"])
         self.shared.keep_tasks(tasks, trained)
-        self._remember(experience.step, group, {"x": x, "y": y, "t": t})
+        each = map(experience.train.of, range(len(self.seeds)))
+        self._remember(experience.step, group, [{"x": x, "y": y, "t": t} for x, y in each])
         held = groups_in(self.state, "memory")
         of_this = (self.state[held[group]].get("t", remembered[:, :0]) == task).sum(dim=1)
         yield MemoryUpdated(
@@ -128,25 +130,25 @@ class Replay(Strategy):
         _, own, before = self._fitted
         return heads if before is None else torch.where(own[..., None, None], heads, before)
 
-    def _remember(self, step: int, group: int, new: dict[str, Tensor]) -> None:
-        """Take rows into the memory, which is divided evenly among what tasks ask for."""
+    def _remember(self, step: int, group: int, new: list[dict[str, Tensor]]) -> None:
+        """Take rows of each seed into the memory, which is divided evenly among what tasks ask for."""
         name, known = group_name("memory", group), groups_in(self.state, "memory").values()
         others = [other for other in known if other != name and "x" in self.state[other]]
         for other in (*others, name):
             self.state[other] = self._thinned(step, self.state.get(other, {"seen": 0}), len(others) + 1)
-        memory, room = self.state[name], self._room(new, len(others) + 1)
+        memory, room = self.state[name], self._room(new[0], len(others) + 1)
         held = memory["y"].shape[1] if "y" in memory else 0
         kept: list[dict[str, Tensor]] = []
         for s, seed in enumerate(self.seeds):
             draw = rng.arrays(seed, "memory", step)
-            every = {part: torch.cat([memory[part][s], rows]) if held else rows for part, rows in new.items()}
+            every = {part: torch.cat([memory[part][s], rows]) if held else rows for part, rows in new[s].items()}
             if self.selection == "reservoir":
-                index = reservoir(held, memory["seen"], len(new["y"]), room, draw)
+                index = reservoir(held, memory["seen"], len(new[s]["y"]), room, draw)
             else:
                 index = balanced(_shares(every["y"], every["t"]), room, draw)
-            chosen = torch.from_numpy(index).to(new["y"].device)
+            chosen = torch.from_numpy(index).to(new[s]["y"].device)
             kept.append({part: rows.index_select(0, chosen) for part, rows in every.items()})
-        self.state[name] = _held(kept, memory["seen"] + len(new["y"]))
+        self.state[name] = _held(kept, memory["seen"] + len(new[0]["y"]))
 
     def _room(self, rows: dict[str, Tensor], groups: int) -> int:
         """Return how many rows such as these one of so many groups may hold."""

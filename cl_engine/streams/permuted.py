@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
+from cl_engine.data.rows_of_seeds import View
 from cl_engine.data.source_stream import SourceStream
 from cl_engine.options import option
 
@@ -30,12 +31,18 @@ class Permuted(SourceStream):
     def global_label(self, kind: int, local: int) -> int:
         return kind * self.arrays.classes + local
 
-    def transform(self, kind: int, x: Tensor) -> Tensor:
+    def view(self, kind: int) -> View:
         if self.first_plain and kind == 0:
-            return x
+            return lambda x: x
         pixels = math.prod(self.input_shape)
-        order = torch.randperm(pixels, generator=rng.tensors(self.seed, "permutation", kind)).to(x.device)
-        return x.flatten(1).gather(1, order.expand(len(x), -1)).reshape(x.shape)  # four times as fast as index_select
+        order = torch.randperm(pixels, generator=rng.tensors(self.seed, "permutation", kind)).to(self.device)
+
+        def permuted(x: Tensor) -> Tensor:
+            return (
+                x.flatten(1).gather(1, order.expand(len(x), -1)).reshape(x.shape)
+            )  # four times as fast as index_select
+
+        return permuted
 
     def title(self, kind: int) -> str:
         return "plain" if self.first_plain and kind == 0 else f"permutation {kind}"

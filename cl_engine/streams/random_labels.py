@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 
 from cl_engine.core import rng
+from cl_engine.data.rows_of_seeds import ChosenRows
 from cl_engine.data.source_stream import SourceStream
-from cl_engine.data.stream import Data
 from cl_engine.options import option
 
 
@@ -47,11 +47,8 @@ class RandomLabels(SourceStream):
         first = self.global_label(kind, 0) if self.setting == "class" else 0
         return first + draw.integers(self.arrays.classes, size=len(y))
 
-    def test(self, task_id: int) -> Data:
-        kind = self.kind_of(task_id)
-        if self.tested == "held_out":
-            return super().test(task_id)
-        return self._rows(self._train, kind, self.samples_per_class, self.validation, "train")[0]
+    def rows_tested(self, task_id: int) -> ChosenRows:
+        return super().rows_tested(task_id) if self.tested == "held_out" else self.rows_learned(task_id)[0]
 
     def title(self, kind: int) -> str:
         return f"labels {kind}"

@@ -21,7 +21,7 @@ from cl_engine.testing.answers import AnswersContract
 from cl_engine.testing.logs import LeftOnDisk, assert_same_facts, facts
 from cl_engine.testing.memory import MemoryContract
 from cl_engine.testing.targets import TargetsContract
-from cl_engine.testing.walking import after_each_task, answers, contents, different, traced, walk
+from cl_engine.testing.walking import after_each_task, answers, contents, different, told, traced, walk
 
 SETTINGS = ("task", "domain", "class")
 
@@ -81,6 +81,28 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract):
                 rtol=1e-3,
                 atol=1e-3,
                 msg=lambda text: f"seed 7 learns otherwise beside the seeds 3 and 5 than alone: {text}",
+            )
+
+    def test_a_seed_with_tasks_of_its_own_learns_the_same_alone_as_beside_others(self) -> None:
+        if not type(self.experiment().build_strategy(self.experiment().stream())).per_seed:
+            pytest.skip(f"the strategy '{self.strategy}' gives all seeds the same rows")
+
+        def learned(place: int, *seeds: int) -> list[torch.Tensor]:
+            walked = after_each_task(self.experiment(seeds, **{"stream.per_seed": True}))
+            return [
+                strategy.of_seed(place).predict(stream.test(1).of(place)[0], told(stream, 1))
+                for stream, strategy in walked
+            ]
+
+        for alone, beside in zip(learned(0, 7), learned(1, 3, 7, 5), strict=True):
+            torch.testing.assert_close(
+                alone,
+                beside,
+                rtol=1e-3,
+                atol=1e-3,
+                msg=lambda text: (
+                    f"where each seed has tasks of its own, seed 7 learns otherwise beside others than alone: {text}"
+                ),
             )
 
     def test_a_kill_after_any_event_and_a_resume_give_the_same_log(self, setting: str, tmp_path: Path) -> None:

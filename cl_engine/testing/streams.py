@@ -15,6 +15,7 @@ import torch
 from cl_engine.data.source import Arrays
 from cl_engine.data.source_stream import SourceStream
 from cl_engine.data.stream import Data, Stream
+from cl_engine.data.stream_of_seeds import for_seeds
 from cl_engine.errors import UsageError
 from cl_engine.runs import plugins
 from cl_engine.testing import small
@@ -221,6 +222,19 @@ class StreamContract:
             assert shuffled.name_of(place) == plain.name_of(kind)
             assert (shuffled[place].task_id, shuffled[place].rng_key) == (place, kind)
         assert self.make(task_order=[1, 0, 2], revisit=1)[4].rng_key == 4
+
+    def test_a_learner_with_tasks_of_its_own_has_the_same_ones_whoever_else_learns(self) -> None:
+        self.needs("per_seed")
+        options = {"per_seed": True, "samples_per_class": 4, "test_samples_per_class": 2}
+        alone, beside = for_seeds(self.make(**options), [7]), for_seeds(self.make(**options), [3, 7])
+        for step in (2, 0, 1):
+            for one, several in (
+                (alone[step].train, beside[step].train),
+                (alone.test(step).shuffled(), beside.test(step).shuffled()),
+            ):
+                for mine, theirs in zip(one.of(0), several.of(1), strict=True):
+                    assert torch.equal(mine, theirs), "what a seed learns depends on the seeds beside it"
+                assert one.of_seeds is not None and torch.equal(one.x, one.of(0)[0])
 
     def test_every_option_says_what_it_means_and_unknown_ones_are_refused(self) -> None:
         kind = self.kind()

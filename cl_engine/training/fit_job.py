@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from cl_engine.core.tree import Tree
+from cl_engine.data.rows_of_seeds import RowsOfSeeds
 from cl_engine.events import Event
 from cl_engine.nn.net import Net
 from cl_engine.nn.target import Target
@@ -128,6 +129,7 @@ class FitJob:
         project: called on ``params`` after every step, to bring them back in place to where they are allowed.
         resample: given a number to draw from, returns the inputs ``[N, …]`` as random transformations show them this time,
             called before every epoch; None: they are always the same.
+        of_seeds: inputs and labels where each seed has its own; the first two of ``rows`` are then those of the first seed.
         upkeep: what keeps the net able to learn; None: nothing does.
         memory: what optimisers remember of the fit before, and of this one when it is over; None: they begin with nothing.
         record: what the fit has come to so far, to resume from, and where it notes its progress; None: none is kept.
@@ -165,6 +167,7 @@ class FitJob:
     side_by_side: bool | None = None
     candidates: int = 1
     resample: Callable[[int], Tensor] | None = None
+    of_seeds: RowsOfSeeds | None = None
     upkeep: Upkeep | None = None
     memory: OptimizerMemory | None = None
     record: FitRecord | None = None

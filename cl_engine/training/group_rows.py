@@ -16,7 +16,7 @@ class GroupRows(ABC):
     """The part of a seed group that draws rows: their order in an epoch, those rehearsed, and random transformations.
 
     >>> sorted(GroupRows.__abstractmethods__)
-    ['_own_rows', 'part', 'pick', 'pick_own']
+    ['_own_rows', 'of_seeds', 'part', 'pick', 'pick_own']
     """
 
     rows_axis: ClassVar[int]  # of a batch
@@ -47,6 +47,10 @@ class GroupRows(ABC):
         """Return the same of rows that each seed has its own of."""
 
     @abstractmethod
+    def of_seeds(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs and labels with these indices ``[S, B]`` where the job has rows of each seed."""
+
+    @abstractmethod
     def _own_rows(self, of_each: list[Tensor]) -> Tensor:
         """Return rows of each seed as `pick_own` takes them."""
 
@@ -74,9 +78,12 @@ class GroupRows(ABC):
     def batch_of(self, index: Tensor, drawn: Tensor | None, batch: int) -> list[Tensor]:
         """Return the rows with these indices ``[S, B]`` and those rehearsed, as the net takes them."""
         job = self.job
-        x, *others = self.rows
-        first = self.pick(x, index) if job.resample is None else self.pick_own(self.shown, index)
-        rows = [job.net.prepare(first), *(self.pick(rows, index) for rows in others)]
+        own: tuple[Tensor, ...]
+        if job.of_seeds is not None:
+            own = self.of_seeds(index)
+        else:
+            own = (self.pick(self.rows[0], index) if job.resample is None else self.pick_own(self.shown, index),)
+        rows = [job.net.prepare(own[0]), *own[1:], *(self.pick(rows, index) for rows in self.rows[len(own) :])]
         if self.rehearsal is not None and drawn is not None:
             x, *others = (self.pick_own(rows, drawn) for rows in self.rehearsal)
             again = (job.net.prepare(x), *others)

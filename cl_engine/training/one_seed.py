@@ -42,6 +42,10 @@ class OneSeed(SeedGroup):
     def pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
         return rows.index_select(0, index[0])
 
+    def of_seeds(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.job.of_seeds is not None
+        return self.job.of_seeds.of(self._number, index[0])
+
     def _own_rows(self, of_each: list[Tensor]) -> Tensor:
         return of_each[0]
 

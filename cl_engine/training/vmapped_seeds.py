@@ -45,6 +45,11 @@ class VmappedSeeds(SeedGroup):
     def pick_own(self, rows: Tensor, index: Tensor) -> Tensor:
         return torch.stack([own.index_select(0, i) for own, i in zip(rows, index, strict=True)])
 
+    def of_seeds(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.job.of_seeds is not None
+        x, y = zip(*(self.job.of_seeds.of(place, rows) for place, rows in enumerate(index)), strict=True)
+        return torch.stack(x), torch.stack(y)
+
     def _own_rows(self, of_each: list[Tensor]) -> Tensor:
         return torch.stack(of_each)
 
