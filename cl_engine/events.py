@@ -20,6 +20,7 @@ from cl_engine.core.event import Seconds as Seconds
 from cl_engine.core.event import StrategyEvent as StrategyEvent
 from cl_engine.core.event import TaskTested as TaskTested
 from cl_engine.core.event import Transferred as Transferred
+from cl_engine.core.event import UnitsDiagnosed as UnitsDiagnosed
 from cl_engine.core.event import counts as counts
 from cl_engine.core.event import equal_facts
 

@@ -204,7 +204,8 @@ class Experiment:
     @property
     def curve(self) -> Curve:
         """When to test in the middle of learning."""
-        return Curve(self.agenda.curve_batches, self.agenda.curve_epochs, self.agenda.curve_tasks)
+        curve: Curve = self.agenda.watched["curve"]
+        return curve
 
     @torch_defaults()
     def run(
@@ -256,8 +257,7 @@ class Experiment:
                 save_to=folder.checkpoint,
                 save_share=agenda.save_share,
                 save_every_epochs=agenda.save_every_epochs,
-                curve=self.curve,
-                online=self.agenda.online_batches if self.agenda.online else None,
+                **agenda.watched,
                 spot_checks=agenda.spot_checks,
                 mark=folder.mark,
             )

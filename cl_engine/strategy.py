@@ -20,7 +20,7 @@ from cl_engine.nn.target import Target
 from cl_engine.options import Configured
 from cl_engine.targets.classes import Classes
 from cl_engine.training.fit import fit, no_validation
-from cl_engine.training.fit_job import Curve, FitJob, FitOptions
+from cl_engine.training.fit_job import Curve, Diagnostics, FitJob, FitOptions
 from cl_engine.training.fit_observer import FitObserver
 from cl_engine.training.fit_progress import FitProgress
 from cl_engine.training.optimizer_memory import OptimizerMemory
@@ -116,6 +116,7 @@ class Strategy(Configured, ABC):
         self.curve = Curve()
         self.upkeep: Upkeep | None = None  # what keeps the net able to learn, in every fit
         self.online: int | None = None  # how often the answers that fits train on are told: see `FitJob.online`
+        self.diagnostics: Diagnostics | None = None  # of the net that the first fit of an experience begins with
         self.n_tasks: int | None = None
         self.target: Target = Classes.of(classes=net.outputs)
         self._classes = self.target
@@ -218,6 +219,7 @@ class Strategy(Configured, ABC):
             target=self.target,
             curve=self.curve if index == 0 else Curve(),
             online=self.online,
+            diagnostics=self.diagnostics if index == 0 else None,
             upkeep=self.upkeep,
             index=index,
             rng_key=experience.key,

@@ -65,6 +65,38 @@ class TaskTested(Event):
         return next((int(own[1]) for own in self.sums if not math.isnan(own[1])), 0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitsDiagnosed(StrategyEvent):
+    """A layer of a net that is about to learn an experience, seen on rows of it (`cl_engine.training.diagnostics`), by seed.
+
+    ``part`` is the layer. Of the ``units`` that it reads, shares: ``dead`` (0 on all rows), ``dormant`` (its mean magnitude is
+    less than a share of the layer's mean), ``linearised`` (on for nine rows of ten); and ranks of the rows' features, of which
+    there are at most as many as units. Of its ``weights``, of which there are so many: mean and Frobenius norm of their
+    magnitudes, norm of the gradient, and distance to what the net began with. NaN where a number has no meaning.
+
+    >>> numbers = dict.fromkeys(("dead", "dormant", "linearised", "effective_rank", "stable_rank", "rank_99"), (0.5,))
+    >>> numbers |= dict.fromkeys(("rank_99_squares", "weight_mean", "weight_norm", "gradient_norm", "distance"), (1.0,))
+    >>> UnitsDiagnosed(step=3, task_id=2, part="3", units=100, weights=10_000, **numbers).dead
+    (0.5,)
+    """
+
+    task_id: int
+    part: str
+    units: int
+    weights: int
+    dead: tuple[float, ...]
+    dormant: tuple[float, ...]
+    linearised: tuple[float, ...]
+    effective_rank: tuple[float, ...]
+    stable_rank: tuple[float, ...]
+    rank_99: tuple[float, ...]
+    rank_99_squares: tuple[float, ...]
+    weight_mean: tuple[float, ...]
+    weight_norm: tuple[float, ...]
+    gradient_norm: tuple[float, ...]
+    distance: tuple[float, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Transferred(StrategyEvent):
     """A task was answered in one of several ways, by seed: the outcome of each of its validation rows.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from pydantic import BaseModel
 
 from cl_engine.data.stream import Stream
 from cl_engine.options import STRICT, option
+from cl_engine.training.fit_job import Curve, Diagnostics
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,23 @@ class AgendaOptions(BaseModel):
     online_batches: int = option(
         0, "tell the online score after every k batches too; 0: of whole epochs alone", ge=0, before=0
     )
+    diagnose_every: int = option(
+        0, "look at the net's units and weights before every k-th experience, on its rows; 0: never", ge=0, before=0
+    )
+    diagnose_rows: int = option(2000, "rows it is looked at on, at most", ge=1, before=2000)
+    dormant: float = option(
+        0.1, "share of the mean magnitude of its layer's units below which a unit counts as dormant", ge=0, before=0.1
+    )
+
+    @property
+    def watched(self) -> dict[str, Any]:
+        """What is measured while learning, as `cl_engine.engine.loop.simulate` takes it."""
+        return {
+            "curve": Curve(self.curve_batches, self.curve_epochs, self.curve_tasks),
+            "online": self.online_batches if self.online else None,
+            "diagnostics": Diagnostics(self.diagnose_rows, self.dormant),
+            "diagnose_every": self.diagnose_every,
+        }
 
 
 def plan(stream: Stream, options: AgendaOptions) -> Iterator[Item]:

@@ -28,7 +28,7 @@ from cl_engine.events import CurvePoint, EarlierTaskTested, Event, GuessScored, 
 from cl_engine.metrics.running import Ledger
 from cl_engine.nn.flops import Flops
 from cl_engine.strategy import Strategy
-from cl_engine.training.fit_job import Curve, TrainingProbe
+from cl_engine.training.fit_job import Curve, Diagnostics, TrainingProbe
 from cl_engine.training.fit_progress import Resumable
 
 LOG = logging.getLogger("cl_engine")
@@ -45,6 +45,8 @@ def simulate(
     save_every_epochs: int = 0,
     curve: Curve | None = None,
     online: int | None = None,
+    diagnostics: Diagnostics | None = None,
+    diagnose_every: int = 0,
     spot_checks: float | None = 0.0,
     mark: str = "",
 ) -> Iterator[Event]:
@@ -60,6 +62,7 @@ def simulate(
         save_every_epochs: save in the middle of an experience too, after every k-th epoch; 0: never.
         curve: when to test in the middle of learning.
         online: whether batches are scored by the forward pass that trains on them, and how often that is told: see `FitJob`.
+        diagnostics: what nets are looked at for before they are trained; ``diagnose_every``: in every k-th experience; 0: never.
         spot_checks: share of the scores held to be unchanged that are measured again all the same; None: see `Evaluator`.
         mark: says in the checkpoint which experiment it is of.
 
@@ -70,7 +73,9 @@ def simulate(
     strategy.online = online
     checkpointer = Checkpointer(save_to, save_share, save_every_epochs)
     evaluator = Evaluator(stream, strategy, spot_checks)
-    return _Simulation(stream, strategy, checkpointer, curve or Curve(), evaluator, mark).events(agenda, resume)
+    simulation = _Simulation(stream, strategy, checkpointer, curve or Curve(), evaluator, mark)
+    simulation.diagnostics, simulation.diagnose_every = diagnostics or Diagnostics(), diagnose_every
+    return simulation.events(agenda, resume)
 
 
 class _Simulation:
@@ -89,6 +94,7 @@ class _Simulation:
         self.checkpointer, self.evaluator = checkpointer, evaluator
         strategy.curve, strategy.n_tasks = curve, stream.n_tasks
         self.ledger = Ledger(len(strategy.seeds))
+        self.diagnostics, self.diagnose_every = Diagnostics(), 0
         self.cursor = 0
         self.began = time.perf_counter()
 
@@ -127,6 +133,8 @@ class _Simulation:
         journal = self.strategy.journal = self.checkpointer.journal(item.step)
         yield events.TaskStarted(step=item.step, task_id=task, rows=len(experience.train))
         yield from self._guess(experience)
+        due = self.diagnose_every and item.step % self.diagnose_every == 0
+        self.strategy.diagnostics = self.diagnostics if due else None
         began = time.perf_counter() - (journal.seconds if journal else 0.0)
         for event in self.strategy.learning(experience):
             if isinstance(event, TrainingProbe):

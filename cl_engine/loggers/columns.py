@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cl_engine.events import Transferred
+from cl_engine.events import Transferred, UnitsDiagnosed
 from cl_engine.loggers.tables import Column, Table
 
 EPOCHS = (
@@ -70,6 +70,27 @@ EVENTS = (
     Column("seconds", "f8", "s", "duration the event tells of; NaN: none"),
 )
 
+DIAGNOSTICS = (
+    Column("step", "i4", "1", "experience about to be learned"),
+    Column("task", "i4", "1", "its task"),
+    Column("layer", "str", "1", "linear or convolution layer"),
+    Column("units", "i4", "1", "units that it reads; 0: inputs, of which there is nothing to say"),
+    Column("weights", "i8", "1", "weights that it has, biases left out"),
+    Column("seed", "i8", "1", "seed"),
+    Column("dead", "f4", "1", "share of these units that are 0 on all rows"),
+    Column("dormant", "f4", "1", "share of them that are weak beside the mean of the layer (agenda.dormant)"),
+    Column(
+        "linearised", "f4", "1", "share of them that are on for nine rows of ten; NaN where the activation squashes"
+    ),
+    Column("effective_rank", "f4", "1", "exp of the entropy of the singular values of what is read"),
+    Column("stable_rank", "f4", "1", "sum of their squares over the greatest"),
+    Column("rank_99", "f4", "1", "least number of them that make up 99 % of their sum"),
+    Column("rank_99_squares", "f4", "1", "the same of their squares"),
+    Column("weight_mean", "f4", "1", "mean magnitude of the layer's weights"),
+    Column("weight_norm", "f4", "1", "their Frobenius norm"),
+    Column("gradient_norm", "f4", "1", "norm of the loss's gradient of them; NaN where they are not trained"),
+    Column("distance", "f4", "1", "norm of their difference to what the net began with"),
+)
 TRANSFERS = (
     Column("step", "i4", "1", "experience after which it was tried"),
     Column("task", "i4", "1", "the task answered"),
@@ -95,6 +116,13 @@ def transfer_rows(event: Transferred, seeds: Sequence[int]) -> Iterator[tuple[tu
         yield (event.step, event.task_id, *what), [(event.step, *pair) for pair in zip(losses, errors, strict=True)]
 
 
+def diagnostic_rows(event: UnitsDiagnosed, seeds: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+    """Yield for each seed a row of ``diagnostics``."""
+    for place, seed in enumerate(seeds):
+        numbers = (getattr(event, column.name)[place] for column in DIAGNOSTICS[6:])
+        yield (event.step, event.task_id, event.part, event.units, event.weights, seed, *numbers)
+
+
 def all_tables() -> dict[str, Table]:
     """Return all tables of a log by name, without rows."""
     return {
@@ -104,6 +132,7 @@ def all_tables() -> dict[str, Table]:
         "stability": Table("stability", STABILITY),
         "events": Table("events", EVENTS),
         "online": Table("online", ONLINE),
+        "diagnostics": Table("diagnostics", DIAGNOSTICS, optional=True),
         "transfers": Table("transfers", TRANSFERS, optional=True),
         "outcomes": Table("outcomes", OUTCOMES, optional=True),
     }

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cl_engine.core import rng
-from cl_engine.nn.hooks import Hook
+from cl_engine.nn.hooks import Hook, watchers
 from cl_engine.nn.mode import Mode, explained
 from cl_engine.nn.template import Template
 
@@ -60,7 +60,7 @@ class Caller:
         with ExitStack() as around:
             if self._traits.noisy and not drawing:  # the same call is answered the same
                 around.enter_context(rng.ambient(0, "answer", device=self._device))
-            for layer, hook in (hooks or {}).items():
+            for layer, hook in (*watchers(), *(hooks or {}).items()):
                 around.callback(self._module.get_submodule(layer).register_forward_hook(hook).remove)
             odd = self._tied or own.keys() != self._names  # then torch looks into it, by a walk through the module
             try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
 Hook = Callable[[nn.Module, Any, Any], Any]
+_WATCHING: list[tuple[str, Hook]] = []
 
 UNITS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)  # [N, units, …]
 UNITS_LAST = (nn.Linear, nn.LayerNorm, nn.RNNBase, nn.MultiheadAttention, nn.Embedding)  # [N, …, units]
@@ -37,6 +39,22 @@ def on_units(change: Callable[[Tensor], Tensor]) -> Hook:
         return change(output.movedim(axis, -1)).movedim(-1, axis)
 
     return hook
+
+
+@contextmanager
+def watching(hooks: Mapping[str, Hook]) -> Iterator[None]:
+    """Put hooks, by the layer's name in the module, into every call of a net inside the block, whole or without its head."""
+    before = len(_WATCHING)
+    _WATCHING.extend(hooks.items())
+    try:
+        yield
+    finally:
+        del _WATCHING[before:]
+
+
+def watchers() -> list[tuple[str, Hook]]:
+    """Return the hooks that calls of nets have now."""
+    return _WATCHING
 
 
 def gating(gate: Tensor) -> Hook:

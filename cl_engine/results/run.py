@@ -28,10 +28,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "stability": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
     "online": ("step", "task", "fit", "epoch", "batch", "seed", "rows", "score"),
     "events": ("event", "step", "kind", "name", "seed", "value"),
+    "diagnostics": ("step", "task", "layer", "units", "weights", "seed", "dead", "effective_rank", "weight_mean"),
     "transfers": ("step", "task", "sources", "kind", "labels", "seed", "score", "rows"),
     "outcomes": ("step", "loss", "error"),
 }
-NAMES = ("kind", "name", "sources")  # the columns of texts
+NAMES = ("kind", "name", "sources", "layer")  # the columns of texts
 
 
 def open_run(path: str | Path) -> Run:

@@ -17,6 +17,7 @@ from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event, NotFinite, OnlineScored, Progress
 from cl_engine.targets.classes import Classes
+from cl_engine.training.diagnostics import diagnosed
 from cl_engine.training.early_stopping import where_seeds
 from cl_engine.training.fit_job import FitJob, TrainingProbe
 from cl_engine.training.fit_observer import FitEnded
@@ -58,6 +59,8 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
     """
     if not len(job.rows[0]):
         raise no_rows(job.task_id, job.step)
+    if job.diagnostics is not None:
+        yield from diagnosed(job)
     record = job.record or FitRecord()
     if record.result is not None:
         yield from _told(job, record.facts)

@@ -66,6 +66,18 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Diagnostics:
+    """What is looked at in a net before it is trained: on how many rows, and below which share of the mean a unit is dormant.
+
+    >>> Diagnostics().rows
+    2000
+    """
+
+    rows: int = 2000
+    dormant: float = 0.1
+
+
+@dataclass(frozen=True)
 class RowsBeside:
     """Rows that a fit learns beside its own, with a loss of their own: of tasks that ask for something else.
 
@@ -131,6 +143,7 @@ class FitJob:
             called before every epoch; None: they are always the same.
         of_seeds: inputs and labels where each seed has its own; the first two of ``rows`` are then those of the first seed.
         upkeep: what keeps the net able to learn; None: nothing does.
+        diagnostics: what the net is looked at for before it is trained; None: it is not.
         memory: what optimisers remember of the fit before, and of this one when it is over; None: they begin with nothing.
         record: what the fit has come to so far, to resume from, and where it notes its progress; None: none is kept.
         observer: what follows the fit batch by batch; None: nothing does.
@@ -169,6 +182,7 @@ class FitJob:
     resample: Callable[[int], Tensor] | None = None
     of_seeds: RowsOfSeeds | None = None
     upkeep: Upkeep | None = None
+    diagnostics: Diagnostics | None = None
     memory: OptimizerMemory | None = None
     record: FitRecord | None = None
     observer: FitObserver | None = None

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cl_engine.analysis.names import names_of
-from cl_engine.analysis.plots import across_runs, matrices, modules, one_run, strategy_events, taxonomy
+from cl_engine.analysis.plots import across_runs, matrices, modules, one_run, plasticity, strategy_events, taxonomy
 from cl_engine.analysis.plots.style import FORMATS, SIZES, rendered, sized
 from cl_engine.analysis.scores.references import delta_m
 from cl_engine.core.files import put
@@ -64,6 +64,11 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
             "online",
             f"Falling{turned}: the net learns less and less of new tasks.",
             lambda: across_runs.online_over_stream(tested),
+        ),
+        Picture(
+            "units",
+            "Before each experience, on its rows. Units that are dead, or features of low rank, learn little more.",
+            lambda: plasticity.diagnostics_over_stream(tested),
         ),
         Picture(
             "transfer",

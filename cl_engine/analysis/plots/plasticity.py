@@ -1,0 +1,48 @@
+"""Pictures of what long streams do to a net: its units and weights before each experience."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from cl_engine.analysis.names import names_of
+from cl_engine.analysis.plots.axes import line, seeds
+from cl_engine.analysis.plots.style import figure, legend, styled, titled, whole_numbers
+from cl_engine.analysis.scores.diagnostics import diagnostics_of
+from cl_engine.results.run import Run
+
+SHOWN = {
+    "dead": "dead units (%)",
+    "effective_rank": "effective rank (% of units)",
+    "weight_mean": "mean magnitude of weights",
+    "gradient_norm": "norm of the gradient",
+}
+LINES = 16
+
+
+@styled
+def diagnostics_over_stream(runs: Sequence[Run]) -> Figure | None:
+    """Return what units and weights were like before each experience, a line a run; None if no run was looked at."""
+    found = [
+        (number, run, name)
+        for number, (run, name) in enumerate(zip(runs, names_of(runs), strict=True))
+        if run.tables.get("diagnostics")
+    ][:LINES]
+    if not found:
+        return None
+    fig, grid = figure(height=4.6, rows=2, columns=2)
+    for axes, (quantity, label) in zip(np.ravel(grid), SHOWN.items(), strict=True):
+        for number, run, name in found:
+            steps, values = diagnostics_of(run, quantity)
+            if np.isfinite(values).any():
+                line(axes, steps + 1, values * (100 if "%" in label else 1), number, name)
+        axes.set_ylabel(label)
+        whole_numbers(axes)
+        axes.set_ylim(bottom=0)
+    for axes in grid[1]:
+        axes.set_xlabel("experience")
+    legend(fig, *np.ravel(grid))
+    titled(fig, None, "", f"The net before each experience, {seeds([run for _, run, _ in found])}")
+    return fig
