@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -13,16 +12,17 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.data.rows_of_seeds import ChosenRows, View
+from cl_engine.data.rows_of_seeds import ChosenRows, Transformed, View
+from cl_engine.data.seeded_stream import SeededStream
 from cl_engine.data.source import Arrays, Sources
-from cl_engine.data.stream import Data, Experience, Stream
+from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
 from cl_engine.options import option
 
 MOST = 10**7  # experiences
 
 
-class SourceStream(Stream):
+class SourceStream(SeededStream):
     """A stream of tasks over one source: a task is a set of its classes, seen through a transformation of the inputs.
 
     >>> from cl_engine.testing.small import images
@@ -45,12 +45,6 @@ class SourceStream(Stream):
     task_order: int | list[int] = option(
         0, "0: the stream's own order of tasks; k > 0: the k-th seeded shuffle; a list of all tasks: that order"
     )
-    seed: int = option(0, "seed of the stream's own choices; learners' seeds do not change them but for per_seed", ge=0)
-    per_seed: bool = option(
-        False,
-        "each learner's seed has a sequence of tasks of its own: whatever the stream's seed decides",
-        before=False,
-    )
 
     def __init__(self, arrays: Arrays, device: torch.device | str = "cpu", **options: Any) -> None:
         """Build the stream over ``arrays``, its tensors on ``device``.
@@ -69,22 +63,12 @@ class SourceStream(Stream):
         self.n_steps = None if self.n_tasks is None else len(self._order or range(self.n_tasks))
         self._train = _ByClass(arrays.train_x, arrays.train_y, arrays.classes, self.device)
         self._test = _ByClass(arrays.test_x, arrays.test_y, arrays.classes, self.device)
-        self._decide()
+        self.decide()
 
-    def _decide(self) -> None:
-        """Set up what depends on the stream's seed."""
+    def decide(self) -> None:
         self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
         self.prepare()
         self.outputs = self._outputs()
-
-    def of_learner(self, seed: int) -> Self:
-        """Return this stream as a learner's seed decides it, over the same arrays."""
-        twin = copy.copy(self)
-        for name in [name for name in vars(twin) if isinstance(getattr(type(twin), name, None), cached_property)]:
-            del twin.__dict__[name]
-        twin.seed = rng.derive(self.seed, "stream of a learner", seed)
-        twin._decide()
-        return twin
 
     @classmethod
     def build(cls, options: Mapping[str, Any], sources: Sources, device: torch.device | str) -> Self:
@@ -108,8 +92,8 @@ class SourceStream(Stream):
         """Return the classes of the source that this task is about, in the order of its local labels."""
 
     def view(self, kind: int) -> View:
-        """Return how this task shows inputs ``[B, …]``: what is drawn for it is drawn here, once."""
-        return lambda x: self.transform(kind, x)
+        plain = type(self).transform is SourceStream.transform
+        return View() if plain else Transformed(partial(self.transform, kind))
 
     def transform(self, kind: int, x: Tensor) -> Tensor:
         """Return the inputs as this task shows them; same shape and dtype."""
@@ -131,8 +115,10 @@ class SourceStream(Stream):
         """Return a short name of the task."""
         return f"task {kind}"
 
+    def classes_in(self, task_id: int) -> int:
+        return len(self.classes_of(self.kind_of(task_id)))
+
     def kind_of(self, task_id: int) -> int:
-        """Return the place in the stream's own order of the task that arrives as the ``task_id``-th."""
         return task_id if self._kinds is None else self._kinds[task_id]
 
     def name_of(self, task_id: int) -> str:
@@ -149,9 +135,9 @@ class SourceStream(Stream):
         return Experience(
             step=step,
             task_id=task,
-            train=self._shown(kind, train),
-            validation=self._shown(kind, validation),
-            classes=len(self.classes_of(kind)),
+            train=self.shown(kind, train),
+            validation=self.shown(kind, validation),
+            classes=self.classes_in(task),
             rng_key=step if self._kinds is None or step >= len(self._kinds) else kind,
         )
 
@@ -160,19 +146,13 @@ class SourceStream(Stream):
         return kept_rows(counts, self.samples_per_class, self.validation)
 
     def test_rows(self, task_id: int) -> int:
-        """Return how many test rows of the source a task has, told without reading them."""
         counts = [len(rows) for rows in self.rows_of(self._test.rows, self.kind_of(task_id))]
         return kept_rows(counts, self.test_samples_per_class, 0.0)
 
-    def test(self, task_id: int) -> Data:
-        return self._shown(self.kind_of(task_id), self.rows_tested(task_id))
-
     def rows_learned(self, task_id: int) -> tuple[ChosenRows, ChosenRows]:
-        """Return the rows of a task to learn from, and those set aside for validation."""
         return self._rows(self._train, self.kind_of(task_id), self.samples_per_class, self.validation, "train")
 
     def rows_tested(self, task_id: int) -> ChosenRows:
-        """Return the rows that a task is tested on."""
         return self._rows(self._test, self.kind_of(task_id), self.test_samples_per_class, 0.0, "test")[0]
 
     def describe(self) -> dict[str, str | int]:
@@ -198,10 +178,6 @@ class SourceStream(Stream):
         return ChosenRows(
             data.x, torch.from_numpy(np.concatenate(rows)).to(self.device), torch.from_numpy(y).to(self.device)
         )
-
-    def _shown(self, kind: int, rows: ChosenRows) -> Data:
-        x = rows.held.index_select(0, rows.index)
-        return Data(self.view(kind)(x) if len(x) else x, rows.y)
 
     def _outputs(self) -> int:
         if self.setting != "class":

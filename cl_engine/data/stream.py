@@ -144,6 +144,7 @@ class Stream(Configured):
     vocabulary = VOCABULARY
     seed = 0  # likewise: of all that is drawn for the stream, as the order of test rows
     per_seed = False  # likewise: whether each learner has a sequence of tasks of its own
+    held_out = True  # likewise: whether no row is tested that is learned
 
     @classmethod
     def build(cls, options: Mapping[str, Any], sources: Sources, device: torch.device | str) -> Self:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from cl_engine.data.rows_of_seeds import ChosenRows, RowsOfSeeds
-from cl_engine.data.source_stream import SourceStream
+from cl_engine.data.seeded_stream import SeededStream
 from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.errors import UsageError
+from cl_engine.nn.target import Target
 
 LOOKED_AT = 100  # tasks whose numbers of rows are compared beforehand
 
@@ -30,7 +31,7 @@ class StreamOfSeeds(Stream):
 
     per_seed = True
 
-    def __init__(self, stream: SourceStream, seeds: Sequence[int]) -> None:
+    def __init__(self, stream: SeededStream, seeds: Sequence[int]) -> None:
         """Join what a stream is for learners of these seeds.
 
         Raises:
@@ -41,6 +42,7 @@ class StreamOfSeeds(Stream):
         self.n_tasks, self.n_steps, self.input_shape = stream.n_tasks, stream.n_steps, stream.input_shape
         self.mean, self.std, self.device, self.vocabulary = stream.mean, stream.std, stream.device, stream.vocabulary
         self.augmentation, self.pad_value, self.seed = stream.augmentation, stream.pad_value, stream.seed
+        self.held_out = stream.held_out
         self.outputs = max(one.outputs for one in self._of_seeds)
         for task in range(min(LOOKED_AT, self.n_tasks or LOOKED_AT)):
             alike([one.train_rows(task) for one in self._of_seeds], task, "samples_per_class")
@@ -58,8 +60,16 @@ class StreamOfSeeds(Stream):
             task_id=task,
             train=self._joined(train, task, "samples_per_class"),
             validation=self._joined(validation, task, "samples_per_class"),
-            classes=max(len(one.classes_of(one.kind_of(task))) for one in self._of_seeds),
+            classes=max(one.classes_in(task) for one in self._of_seeds),
+            target=None if self.asks_classes else self.target(task),
         )
+
+    @property
+    def asks_classes(self) -> bool:
+        return self._of_seeds[0].asks_classes
+
+    def target(self, task_id: int) -> Target:
+        return self._of_seeds[0].target(task_id)
 
     def train_rows(self, step: int) -> int:
         return self._of_seeds[0].train_rows(step)
@@ -90,4 +100,4 @@ def alike(counts: Sequence[int], task: int, option: str) -> None:
 
 def for_seeds(stream: Stream, seeds: Sequence[int]) -> Stream:
     """Return a stream as learners of these seeds see it: the same for all, unless its option ``per_seed`` says otherwise."""
-    return StreamOfSeeds(stream, seeds) if stream.per_seed and isinstance(stream, SourceStream) else stream
+    return StreamOfSeeds(stream, seeds) if stream.per_seed and isinstance(stream, SeededStream) else stream

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from cl_engine.core import rng
 from cl_engine.data.stream import Stream
 from cl_engine.options import STRICT, option
 from cl_engine.training.fit_job import Curve, Diagnostics
@@ -63,6 +64,15 @@ class AgendaOptions(BaseModel):
     evaluate_every: int = option(
         1, "test all tasks met so far after every k-th experience; 0: after the last only", ge=0
     )
+    window: int | None = option(
+        None,
+        "where all tasks met would be tested, test the last k of them alone, and all after the last experience; left out: all",
+        ge=1,
+        before=None,
+    )
+    window_sampled: int = option(
+        0, "with a window: test this many earlier tasks too, drawn anew each time", ge=0, before=0
+    )
     evaluate_ahead: int = option(
         0, "test this many tasks not yet met as well (1 or more for forward transfer)", ge=0, le=10**4
     )
@@ -116,8 +126,9 @@ def plan(stream: Stream, options: AgendaOptions) -> Iterator[Item]:
     """Yield the agenda of a stream, lazily: one without end has an agenda without end.
 
     After each experience at least its own task is tested, and ``evaluate_ahead`` tasks not yet met; after every
-    ``evaluate_every``-th, all tasks met so far. With ``evaluate_ahead`` the untrained learner is tested on each task
-    too (step −1): at the start, or, in a stream without end, when the task comes into view.
+    ``evaluate_every``-th, all tasks met so far, or those of the ``window``, and at the end all. With ``evaluate_ahead`` the
+    untrained learner is tested on each task too (step −1): at the start, or, in a stream without end, when the task comes into
+    view.
     """
     ahead, limit = options.evaluate_ahead, stream.n_tasks
     met = untested = 0
@@ -134,9 +145,20 @@ def plan(stream: Stream, options: AgendaOptions) -> Iterator[Item]:
         yield Learn(step)
         last = step + 1 == stream.n_steps
         full = last or _due(step, options.evaluate_every)
-        yield Evaluate(step, range(view) if full else [task, *range(met, view)])
+        if full and not last and options.window is not None:
+            yield Evaluate(step, _windowed(step, task, met, view, stream.seed, options))
+        else:
+            yield Evaluate(step, range(view) if full else [task, *range(met, view)])
         if last or _due(step, options.save_every):
             yield Save(step, last)
+
+
+def _windowed(step: int, task: int, met: int, view: int, seed: int, options: AgendaOptions) -> Sequence[int]:
+    """Return the tasks tested where a window holds: the last ones met, some drawn of those before, and the one learned."""
+    begin = max(0, met - (options.window or met))
+    drawn = rng.arrays(seed, "tasks tested", step).permutation(begin)[: options.window_sampled].tolist()
+    found = sorted({task, *drawn, *range(begin, view)})
+    return range(view) if len(found) == view else found
 
 
 def _due(step: int, every: int) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cl_engine import events
@@ -173,10 +174,10 @@ class _Simulation:
         task = experience.task_id
         if self.stream.only_accuracy or self.ledger.met(task) or not experience.labelled:
             return
-        guess = self.strategy.target_of(task).guess(experience.train.y)
-        places = () if guess.ndim < 2 else guess.shape[1:]
-        sums = self.evaluator.sums(task, lambda x: guess.expand(1, len(x), len(guess), *places))
-        yield GuessScored(step=experience.step, task_id=task, score=self._scored(task, sums)[0][0])
+        target, own = self.strategy.target_of(task), experience.train.of_seeds is not None
+        guesses = [target.guess(experience.train.of(s)[1]) for s in range(len(self.strategy.seeds) if own else 1)]
+        sums = self.evaluator.sums(task, lambda x: torch.stack([g.expand(len(x), *g.shape) for g in guesses]))
+        yield GuessScored(step=experience.step, task_id=task, score=float(np.mean(target.score(sums))))
 
     def _stop(self, event: NotFinite) -> Iterator[Event]:
         """Go on without the seeds whose loss is not finite."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.data.rows_of_seeds import View
+from cl_engine.data.rows_of_seeds import Reordered, View
 from cl_engine.data.source_stream import SourceStream
 from cl_engine.options import option
 
@@ -33,16 +32,9 @@ class Permuted(SourceStream):
 
     def view(self, kind: int) -> View:
         if self.first_plain and kind == 0:
-            return lambda x: x
+            return View()
         pixels = math.prod(self.input_shape)
-        order = torch.randperm(pixels, generator=rng.tensors(self.seed, "permutation", kind)).to(self.device)
-
-        def permuted(x: Tensor) -> Tensor:
-            return (
-                x.flatten(1).gather(1, order.expand(len(x), -1)).reshape(x.shape)
-            )  # four times as fast as index_select
-
-        return permuted
+        return Reordered(torch.randperm(pixels, generator=rng.tensors(self.seed, "permutation", kind)).to(self.device))
 
     def title(self, kind: int) -> str:
         return "plain" if self.first_plain and kind == 0 else f"permutation {kind}"

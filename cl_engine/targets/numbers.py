@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,7 +29,13 @@ class Numbers(Target):
     mean: list[float] = option([0.0], "what an output of 0 stands for, one for all numbers or one each")
     std: list[float] = option([1.0], "what an output of 1 adds to it, one for all numbers or one each")
 
-    measure = Measure("explained_variance")
+    measured_by: Literal["explained_variance", "rmse", "mse", "mae"] = option(
+        "explained_variance", "score: share of the variance explained, or an error, of which less is better"
+    )
+
+    @property
+    def measure(self) -> Measure:
+        return Measure(self.measured_by, higher=self.measured_by == "explained_variance")
 
     @property
     def outputs(self) -> int:
@@ -46,8 +54,14 @@ class Numbers(Target):
         parts = (y, y.square(), error, error.square(), error.abs())
         return torch.cat([y.new_tensor([len(y)]), *(part.sum(dim=0) for part in parts)])
 
+    def sums_of_each(self, outputs: Tensor, y: Tensor) -> Tensor:
+        error, y = self.answers(outputs.flatten(0, 1)).reshape(y.shape).double() - y, y.double()
+        parts = (y, y.square(), error, error.square(), error.abs())
+        return torch.cat([y.new_full((len(y), 1), y.shape[1]), *(part.sum(dim=1) for part in parts)], dim=1)
+
     def scores(self, sums: np.ndarray) -> dict[str, np.ndarray]:
-        return number_scores(sums[..., :1], sums[..., 1:])
+        found = number_scores(sums[..., :1], sums[..., 1:])
+        return {**found, "mse": found["rmse"] ** 2} if self.measured_by == "mse" else found
 
     def vectors(self, y: Tensor) -> Tensor:
         return self._scaled(y.float())

@@ -47,8 +47,7 @@ class VmappedSeeds(SeedGroup):
 
     def of_seeds(self, index: Tensor) -> tuple[Tensor, Tensor]:
         assert self.job.of_seeds is not None
-        x, y = zip(*(self.job.of_seeds.of(place, rows) for place, rows in enumerate(index)), strict=True)
-        return torch.stack(x), torch.stack(y)
+        return self.job.of_seeds.of_all(index)
 
     def _own_rows(self, of_each: list[Tensor]) -> Tensor:
         return torch.stack(of_each)

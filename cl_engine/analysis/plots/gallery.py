@@ -56,6 +56,11 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
         ),
         Picture("forgetting", "Zero: nothing is lost.", lambda: across_runs.forgetting_over_stream(tested)),
         Picture(
+            "retention",
+            f"Falling{turned}: what was learned is lost with time. Every test of a task that was learned before counts.",
+            lambda: plasticity.retention(tested),
+        ),
+        Picture(
             "learning",
             "How fast a task is learned, tested on its own test rows.",
             lambda: across_runs.learning_curves(tested),

@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.plots.axes import line, seeds
+from cl_engine.analysis.plots.panels import Panels
 from cl_engine.analysis.plots.style import figure, legend, styled, titled, whole_numbers
 from cl_engine.analysis.scores.diagnostics import diagnostics_of
+from cl_engine.analysis.scores.retention import retained
 from cl_engine.results.run import Run
 
 SHOWN = {
@@ -20,6 +22,24 @@ SHOWN = {
     "gradient_norm": "norm of the gradient",
 }
 LINES = 16
+
+
+@styled
+def retention(runs: Sequence[Run]) -> Figure | None:
+    """Return the score of a task against the experiences since it was learned, with its 95 % confidence band, a line a run."""
+    shown, drawn = Panels(runs), False
+    for number, (run, name) in enumerate(zip(runs[:LINES], names_of(runs)[:LINES], strict=True)):
+        for _, axes, part in shown.of_run(run):
+            ages, scores = retained(part)
+            if len(ages) > 1:
+                line(axes, ages, scores, number, name)
+                whole_numbers(axes)
+                drawn = True
+    shown.named(
+        f"{{}} on tasks learned before, {seeds(runs)}", "experiences since a task was learned", "accuracy on it"
+    )
+    shown.legend()
+    return shown.fig if drawn else None
 
 
 @styled

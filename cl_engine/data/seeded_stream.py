@@ -1,0 +1,79 @@
+"""Streams whose tasks are rows of inputs that are held once, chosen and seen as the stream's seed decides."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from functools import cached_property
+from typing import Self
+
+from cl_engine.core import rng
+from cl_engine.data.rows_of_seeds import ChosenRows, View
+from cl_engine.data.stream import Data, Stream
+from cl_engine.options import option
+
+
+class SeededStream(Stream):
+    """A stream that says of each task which of its inputs are its rows and how they are seen, as its seed decides.
+
+    So each learner can have a sequence of tasks of its own over the same inputs (``per_seed``).
+
+    >>> sorted(SeededStream.__abstractmethods__ - Stream.__abstractmethods__)
+    ['decide', 'rows_learned', 'rows_tested', 'test_rows', 'view']
+    """
+
+    seed: int = option(0, "seed of the stream's own choices; learners' seeds do not change them but for per_seed", ge=0)
+    per_seed: bool = option(
+        False,
+        "each learner's seed has a sequence of tasks of its own: whatever the stream's seed decides",
+        before=False,
+    )
+
+    @abstractmethod
+    def decide(self) -> None:
+        """Set up what depends on the stream's seed."""
+
+    @abstractmethod
+    def view(self, kind: int) -> View:
+        """Return how a task shows inputs ``[B, …]``: what is drawn for it is drawn here, once."""
+
+    @abstractmethod
+    def rows_learned(self, task_id: int) -> tuple[ChosenRows, ChosenRows]:
+        """Return the rows of a task to learn from, and those set aside for validation."""
+
+    @abstractmethod
+    def rows_tested(self, task_id: int) -> ChosenRows:
+        """Return the rows that a task is tested on."""
+
+    @abstractmethod
+    def train_rows(self, step: int) -> int:
+        """Return how many rows there are to learn from at ``step``, told without reading them."""
+
+    @abstractmethod
+    def test_rows(self, task_id: int) -> int:
+        """Return how many test rows a task has, told without reading them."""
+
+    def classes_in(self, task_id: int) -> int:
+        """Return the number of classes of a task; 0 where it does not ask for classes."""
+        return 0
+
+    def kind_of(self, task_id: int) -> int:
+        """Return the place in the stream's own order of the task that arrives as the ``task_id``-th."""
+        return task_id
+
+    def of_learner(self, seed: int) -> Self:
+        """Return this stream as a learner's seed decides it, over the same inputs."""
+        twin = copy.copy(self)
+        for name in [name for name in vars(twin) if isinstance(getattr(type(twin), name, None), cached_property)]:
+            del twin.__dict__[name]
+        twin.seed = rng.derive(self.seed, "stream of a learner", seed)
+        twin.decide()
+        return twin
+
+    def test(self, task_id: int) -> Data:
+        return self.shown(self.kind_of(task_id), self.rows_tested(task_id))
+
+    def shown(self, kind: int, rows: ChosenRows) -> Data:
+        """Return rows as a task shows them."""
+        x = rows.held.index_select(0, rows.index)
+        return Data(self.view(kind)(x) if len(x) else x, rows.y)
