@@ -15,8 +15,8 @@ from typing import Any
 
 from cl_engine.core.torch_defaults import torch_defaults
 from cl_engine.data.digest import Digest
+from cl_engine.data.gradual_stream import arranged
 from cl_engine.data.stream import Stream
-from cl_engine.data.stream_of_seeds import for_seeds
 from cl_engine.engine.agenda import AgendaOptions, plan
 from cl_engine.engine.lookahead import look_ahead
 from cl_engine.engine.loop import simulate
@@ -143,7 +143,7 @@ class Experiment:
     def stream(self, device: str = "cpu", data_root: Path | DataRoot | None = None) -> Stream:
         """Build the stream; reads the source."""
         kind: type[Stream] = plugins.load("streams", (options := dict(self.resolved["stream"])).pop("name"))
-        return for_seeds(kind.build(options, _sources(data_root), device), self.seeds)
+        return arranged(kind.build(options, _sources(data_root), device), self.seeds)
 
     @torch_defaults()
     def backbone(self, stream: Stream, data_root: Path | DataRoot | None = None) -> Backbone:

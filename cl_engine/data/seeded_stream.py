@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from functools import cached_property
-from typing import Self
+from typing import Literal, Self
 
 from cl_engine.core import rng
 from cl_engine.data.rows_of_seeds import ChosenRows, View
 from cl_engine.data.stream import Data, Stream
 from cl_engine.options import option
+
+GradualBy = Literal["sampling", "inputs", "labels"]
 
 
 class SeededStream(Stream):
@@ -27,6 +29,12 @@ class SeededStream(Stream):
         False,
         "each learner's seed has a sequence of tasks of its own: whatever the stream's seed decides",
         before=False,
+    )
+    gradual: int = option(
+        0, "experiences put between two tasks, which mix them more and more of the later one", ge=0, le=10**4, before=0
+    )
+    gradual_by: GradualBy = option(
+        "sampling", "how they mix: rows of either, means of inputs, or labels of either", before="sampling"
     )
 
     @abstractmethod

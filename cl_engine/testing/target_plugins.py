@@ -87,6 +87,14 @@ class TargetContract:
                 f"sums of {cut} rows and of the others do not add up to those of all: a sum is over rows, not a mean"
             )
 
+    def test_the_sums_of_several_seeds_are_those_of_each(self) -> None:
+        target = self.make()
+        y = self.labels(target)
+        outputs = torch.stack([self.outputs(target, len(y)), self.outputs(target, len(y)) * 2 + 1])
+        labels = torch.stack([y, y.flip(0)])
+        alone = torch.stack([target.sums(*own) for own in zip(outputs, labels, strict=True)])
+        torch.testing.assert_close(target.sums_of_each(outputs, labels), alone, equal_nan=True)
+
     def test_the_loss_of_a_row_is_its_own_alone_and_beside_others_and_under_vmap(self) -> None:
         target = self.make()
         y = self.labels(target)
