@@ -185,6 +185,8 @@ def test_a_net_that_vmap_cannot_run_says_so_once_and_trains_seeds_in_turn(caplog
         caplog.records[0].message
     ]
     assert net_of("plain").side_by_side(3)
+    with torch.inference_mode():  # one that is asked for answers first, before it is trained
+        assert net_of("plain").side_by_side(3)
 
 
 # What a module keeps.

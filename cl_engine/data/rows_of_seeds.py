@@ -100,9 +100,9 @@ class RowsOfSeeds:
     """Rows of a task, as many for each seed, by index into inputs that all of them share.
 
     >>> held, index = torch.arange(4.0).unsqueeze(1), torch.tensor([[3, 1], [0, 2]])
-    >>> rows = RowsOfSeeds(held, index, torch.tensor([[0, 1], [1, 0]]), [View(), Transformed(torch.neg)])
+    >>> rows = RowsOfSeeds(held, index, torch.tensor([[0, 1], [1, 0]]), [View(), Added(torch.ones(1))])
     >>> len(rows), rows.of(1)[0].tolist()
-    (2, [[0.0], [-2.0]])
+    (2, [[1.0], [3.0]])
 
     Attributes:
         held: inputs of the source ``[M, *shape]``, as stored.

@@ -20,8 +20,10 @@ class SeededStream(Stream):
 
     So each learner can have a sequence of tasks of its own over the same inputs (``per_seed``).
 
-    >>> sorted(SeededStream.__abstractmethods__ - Stream.__abstractmethods__)
-    ['decide', 'rows_learned', 'rows_tested', 'test_rows', 'view']
+    >>> from cl_engine.streams.flip import Flip
+    >>> stream = Flip(n=2, rows=8)
+    >>> bool((stream[1].train.x == stream.of_learner(7)[1].train.x).all())
+    False
     """
 
     seed: int = option(0, "seed of the stream's own choices; learners' seeds do not change them but for per_seed", ge=0)

@@ -104,13 +104,13 @@ class Net:
         Nets with dropout or running statistics never run as one, so that a seed's numbers do not depend on the others; nor
         do nets that `torch.vmap` cannot run, which is tried out.
         """
-        if seeds == 1 or self.stochastic or self._traits.noisy or self._buffers:
-            return False
-        return batching_pays(self.parameters, seeds, self._convolves, self.device) and self._batched
+        alone = seeds == 1 or self.stochastic or self._traits.noisy or self._buffers
+        return not alone and batching_pays(self.parameters, seeds, self._convolves, self.device) and self._batched
 
     @cached_property
+    @torch.inference_mode(False)  # whoever asks first, be it to answer
     def _batched(self) -> bool:
-        learned = [name for name in self.shapes if not self.is_held(name)]
+        learned = self.shapes.keys() - self._buffers - self.frozen
         return runs_batched(self.one, self.init((0, 1)), learned, self.example(2, 2))
 
     def check_outputs(self, outputs: int) -> None:
