@@ -10,12 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from cl_engine.data.source import Arrays
 from cl_engine.data.source_stream import SourceStream
 from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import AgendaOptions, Evaluate, Learn, plan
 from cl_engine.errors import UsageError
+from cl_engine.nn.net import Net
 from cl_engine.runs import plugins
 from cl_engine.streams.permuted import Permuted
 from cl_engine.streams.rotated import Rotated
@@ -239,3 +241,27 @@ def test_rows_that_are_drawn_can_be_the_same_in_all_tasks():
     first = make("permuted", n=2, samples_per_class=3)[0].train
     assert torch.equal(first.x.flatten(1).sort().values, again.x.flatten(1).sort().values)
     assert not torch.equal(first.x.flatten(1).sort().values, anew.x.flatten(1).sort().values)
+
+
+# What nets see pixels as
+
+
+@pytest.mark.parametrize(("pixels", "low", "high"), [("unit", 0.0, 1.0), ("symmetric", -1.0, 1.0)])
+def test_bytes_are_brought_to_where_pixels_says(pixels: str, low: float, high: float):
+    stream = make("permuted", pixels=pixels)
+    net = Net(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(stream.input_shape)), 2)),
+        stream.input_shape,
+        mean=stream.mean,
+        std=stream.std,
+    )
+    seen = net.prepare(torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1))
+    assert seen.flatten().tolist() == [low, high]
+
+
+def test_pixels_are_refused_where_inputs_are_no_bytes():
+    signals = Arrays(
+        np.zeros((4, 1, 40), np.float32), np.arange(4) % 2, np.zeros((2, 1, 40), np.float32), np.arange(2), 2
+    )
+    with pytest.raises(UsageError, match=r"stream\.pixels: 'unit' is about bytes"):
+        Permuted(signals, source="mnist1d", pixels="unit")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -39,6 +39,11 @@ class SourceStream(SeededStream):
     test_samples_per_class: int | None = option(None, "test rows of a class in a task; left out: all", ge=1)
     same_rows: bool = option(False, "where rows are drawn: the same of a class in all tasks, drawn once", before=False)
     validation: float = option(0.0, "share of the training rows of each class set aside for choices", ge=0, lt=1)
+    pixels: Literal["standard", "unit", "symmetric"] = option(
+        "standard",
+        "what nets see bytes as: in deviations from the source's mean, from 0 to 1, or from −1 to 1",
+        before="standard",
+    )
     revisit: int | list[int] = option(
         0, "how often all tasks come back, in order, or a list of the tasks that come back"
     )
@@ -57,6 +62,8 @@ class SourceStream(SeededStream):
         self.arrays = arrays
         need_classes(self.source, arrays)
         self.mean, self.std, self.vocabulary = arrays.mean, arrays.std, arrays.vocabulary
+        if self.pixels != "standard":
+            self.mean, self.std = self._scaling()
         self.input_shape = tuple(arrays.train_x.shape[1:])
         self.n_tasks = self.n if self.n is not None else self.all_tasks()
         self._order = sequence(self.revisit, self.n_tasks)
@@ -64,6 +71,15 @@ class SourceStream(SeededStream):
         self._train = _ByClass(arrays.train_x, arrays.train_y, arrays.classes, self.device)
         self._test = _ByClass(arrays.test_x, arrays.test_y, arrays.classes, self.device)
         self.decide()
+
+    def _scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation, a channel each, that bring stored bytes to where `pixels` says."""
+        if self.arrays.train_x.dtype != np.uint8:
+            raise UsageError(
+                f"stream.pixels: '{self.pixels}' is about bytes, and the inputs of '{self.source}' are none: leave it out"
+            )
+        mean, std = {"unit": (0.0, 255.0), "symmetric": (127.5, 127.5)}[self.pixels]
+        return (mean,) * len(self.arrays.mean), (std,) * len(self.arrays.std)
 
     def decide(self) -> None:
         self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
