@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from cl_engine.analysis.plots import gallery, practice
 from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded, Event
 from cl_engine.experiment import Experiment
@@ -208,3 +210,17 @@ def test_errors_and_classes_are_for_tasks_that_ask_for_classes():
 
 def test_the_rules_there_are_are_those_that_are_computed():
     assert set(task_sampling.Rule.__args__) == {"uniform", *RULES}  # type: ignore[attr-defined]
+
+
+def test_shares_of_practice_are_drawn_over_the_epochs_of_the_last_experience(tiny: Tiny, tmp_path: Path):
+    run = open_run(tiny("joint", **SAMPLED, **{"train.lr": 0.05}).run(tmp_path / "run", device="cpu"))
+    drawn = {picture.name: picture.draw for picture in gallery.of_run(run)}
+    fig = drawn["practice"]()
+    assert fig is not None
+    assert "2 seeds" in fig.axes[0].get_title(loc="left")
+    lines = {line.get_label(): np.array(line.get_ydata(), float) for line in fig.axes[0].lines}
+    named = np.stack([lines[name] for name in run.results["task_name"].values])
+    np.testing.assert_allclose(named.sum(axis=0), np.ones(4), rtol=1e-5)
+    assert named[:, -1].std() > 0.001
+    plain = open_run(tiny("joint").run(tmp_path / "plain", device="cpu"))
+    assert practice.task_shares(plain) is None
