@@ -120,6 +120,17 @@ def test_a_task_that_loses_more_is_practised_more_of_each_seed_by_itself(
     torch.testing.assert_close(weighed(list(walk(tiny(strategy, (0, 1), **own))[2])), together, rtol=1e-3, atol=1e-3)
 
 
+def test_shares_are_those_of_losses_smoothed_over_epochs_and_measured_by_those_after_the_first(tiny: Tiny):
+    events = list(walk(tiny("joint", (0,), **SAMPLED, **{"stream.n": 2, "train.lr": 0.05}))[2])
+    told = [event for event in events if isinstance(event, TaskWeighed) and event.step == 1]
+    losses = torch.tensor([event.loss[0] for event in told]).reshape(-1, 2)
+    smooth = losses[1]
+    for epoch in range(2, 4):
+        smooth = 0.5 * smooth + 0.5 * losses[epoch]
+        found = weighed(events, 1)[epoch, :, 0]
+        torch.testing.assert_close(found, shares(by_loss(smooth, losses[1]), 0.01), rtol=1e-4, atol=1e-5)
+
+
 def test_weights_are_factors_of_the_losses_of_rows_and_no_gradient_reaches_them():
     target, outputs, y = Classes.of(classes=3), torch.randn(4, 3), torch.tensor([0, 1, 2, 2])
     weights = torch.tensor([2.0, 0, 1, 1])
