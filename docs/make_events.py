@@ -79,7 +79,7 @@ def _of_strategies() -> Iterator[tuple[str, ...]]:
         for kind in {k for k in vars(module).values() if inspect.isclass(k) and issubclass(k, StrategyEvent)}:
             if kind is not StrategyEvent:
                 users.setdefault(kind, []).append(path.stem)
-    for folder in ("recall", "masks", "modules"):  # events that a strategy hands on without naming them
+    for folder in ("training", "recall", "masks", "modules"):  # events that a strategy hands on without naming them
         for path in sorted((PACKAGE / folder).glob("[a-z]*.py")):
             for kind in _events_in(importlib.import_module(f"cl_engine.{folder}.{path.stem}")):
                 users.setdefault(kind, [f"those of `{folder}`"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.stream import Composition
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.runs import plugins
+from cl_engine.sources.cifar10 import Cifar10
 from cl_engine.sources.digits import Digits
+from cl_engine.sources.fashion_mnist import FashionMnist
+from cl_engine.sources.mnist import Mnist
 from cl_engine.streams.compositional import Compositional
+from cl_engine.streams.views import Views
 from tests.conftest import Given
 
 DIGITS = Digits().load(Path())
@@ -117,3 +124,78 @@ def test_classes_of_the_first_tasks_can_be_said_and_experiments_without_stay_as_
     odd = Experiment.of("endless_compositional", "finetune", **{"stream.labels": [[0, 0]]})
     with pytest.raises(UsageError, match=r"stream.labels: each must be two or more different classes"):
         odd.stream()
+
+
+def test_rules_ask_about_images_as_they_are_before_they_are_transformed():
+    options = {"inputs": [[], ["permute"], ["invert"]], "samples_per_class": 6, "validation": 0.5, "n": 3, "seed": 2}
+    made = stream(rules=["parity", "ink"], first_rules=["parity", "parity", "ink"], **options)
+    assert [made.name_of(task) for task in range(3)] == ["digits parity", "digits permute parity", "digits invert ink"]
+    assert [made.target(task).outputs for task in range(3)] == [2, 2, 4]
+    assert (made.outputs, made[2].classes, len(made.targets)) == (4, 4, 2)
+    digits = Compositional(Given(lambda name: DIGITS), **options)
+    for task in range(2):  # the same rows as without rules, asked something else
+        for mine, plain in zip(
+            (made[task].train, made.test(task)), (digits[task].train, digits.test(task)), strict=True
+        ):
+            assert torch.equal(mine.x, plain.x)
+            assert torch.equal(mine.y, plain.y % 2)
+    images = 255 - made.test(2).x.float()
+    ink = images.flatten(1).sum(dim=1)
+    assert ink[made.test(2).y == 3].min() > ink[made.test(2).y == 0].max()
+    with_numbers = stream(rules=["ink?asked=number", "digit"], first_rules=["ink?asked=number"], inputs=[[]], n=1)
+    assert (with_numbers[0].classes, with_numbers.target(0).name()) == (0, "numbers")
+    assert len(with_numbers.targets) == 2
+
+
+def test_tasks_beyond_those_listed_are_compositions_that_have_not_come_before():
+    inputs, rules = [[], ["permute"], ["turn"], []], ["digit", "parity", "digit", "parity"]
+    made = stream(rules=["digit", "parity"], inputs=inputs, first_rules=rules, reuse_input=1.0, reuse_labels=1.0, n=6)
+    found = [(made.parts(task).inputs, made.parts(task).rule) for task in range(6)]
+    assert len(set(found)) == 6
+    assert set(found[4:]) == {(("permute",), "digit"), (("turn",), "parity")}
+
+
+def test_a_composition_names_the_modules_of_a_task_in_order_and_experiments_without_rules_stay_as_they_were():
+    made = stream(rules=["digit"], inputs=[[], ["turn", "mirror"]])
+    assert [made.composition(task) for task in range(2)] == [
+        Composition(("plain",), "digit"),
+        Composition(("turn", "mirror"), "digit"),
+    ]
+    plain = stream(inputs=[["turn"]], classes=2)
+    assert plain.composition(0) == Composition(("turn",), ", ".join(map(str, plain.parts(0).classes)))
+    assert plain.asks_classes
+    assert plain[0].target is None
+    assert '"rules"' not in Experiment.of("endless_compositional", "finetune").json
+    several = stream(sources=["digits", "others"], inputs=[["turn"]])
+    assert several.composition(0).inputs == (several.parts(0).source, "turn")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rules": ["digt"]}, r"stream\.rules: no view named 'digt' \(did you mean 'digit'"),
+        ({"rules": ["edges"]}, r"stream\.rules: 'edges' asks for answers at places"),
+        ({"rules": ["digit"], "classes": 3}, r"stream\.rules ask about all classes"),
+        ({"rules": ["digit"], "labels": [[0, 1]]}, r"stream\.rules ask about all classes"),
+        ({"rules": ["digit"], "first_rules": ["parity"]}, r"stream\.first_rules: no rule named 'parity'"),
+    ],
+)
+def test_rules_that_cannot_be_asked_are_refused_in_a_sentence(options: dict[str, Any], message: str):
+    with pytest.raises(UsageError, match=message):
+        stream(**options)
+
+
+def test_questions_about_digits_are_refused_of_what_is_known_to_be_something_else():
+    clothes = Given(lambda name: replace(DIGITS, digits=False))
+    with pytest.raises(UsageError, match=r"'parity' is about ten digits; the classes of the source are something else"):
+        Compositional(clothes, rules=["parity"])
+    with pytest.raises(UsageError, match="something else"):
+        Views(clothes, source="clothes", views=["prime"])
+    assert Mnist.digits
+    assert not FashionMnist.digits
+    assert not Cifar10.digits
+
+
+def test_mirrored_images_are_refused_of_rules_to_which_they_are_others():
+    with pytest.raises(UsageError, match=r"train\.flip: to 'rotation' a mirrored image has another answer"):
+        stream(rules=["rotation"]).check_augmentation(Augmentation(flip=0.5))

@@ -120,6 +120,10 @@ class DigitRule(LabelFunction):
     def prepare(self, arrays: Arrays) -> tuple[str, dict[str, Any]]:
         if arrays.classes != 10:
             raise UsageError(f"the view '{self.name()}' is about ten digits; the source has {arrays.classes} classes")
+        if arrays.digits is False:
+            raise UsageError(
+                f"the view '{self.name()}' is about ten digits; the classes of the source are something else"
+            )
         return "classes", {"classes": max(self.answers) + 1}
 
     def ask(self, x: Tensor, y: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -47,6 +47,7 @@ class Arrays:
         about: what a reader of the log should know (a version, a checksum).
         labels: labellings of the same inputs by name.
         vocabulary: number of tokens where inputs are int64 tokens, 0 the padding; None: they are not.
+        digits: whether the classes are the ten digits, by their numbers; None: it is not said.
     """
 
     train_x: np.ndarray
@@ -59,6 +60,7 @@ class Arrays:
     about: dict[str, str | int] = field(default_factory=dict)
     labels: dict[str, Labels] = field(default_factory=dict)
     vocabulary: int | None = None
+    digits: bool | None = None
 
 
 class Source(Configured):

@@ -113,6 +113,27 @@ class Experience:
         return self.step if self.rng_key is None else self.rng_key
 
 
+@dataclass(frozen=True)
+class Composition:
+    """The modules that a task is put together from, by name.
+
+    >>> Composition(inputs=("turn", "mirror"), rule="parity").inputs
+    ('turn', 'mirror')
+
+    Attributes:
+        inputs: what its inputs have come through, one after the other.
+        rule: what is asked about them.
+    """
+
+    inputs: tuple[str, ...]
+    rule: str
+
+
+def alone(task_id: int) -> Composition:
+    """Return the composition of a task that has nothing in common with others."""
+    return Composition((), f"task {task_id}")
+
+
 class Stream(Configured):
     """A sequence of experiences, lazy and pure in the step: the same step gives the same tensors, whenever asked for.
 
@@ -218,6 +239,10 @@ class Stream(Configured):
     def most_sums(self) -> int:
         """The greatest number of sums that a task's measure is a function of."""
         return max(len(target.sum_names) for target in self.targets)
+
+    def composition(self, task_id: int) -> Composition:
+        """Return what a task is put together from; where the stream does not say, each is a question of its own."""
+        return alone(task_id)
 
     def is_free(self, task_id: int) -> bool:
         """Return whether a task's labels are computed from inputs, so that no person has to give them."""

@@ -16,7 +16,8 @@ from cl_engine.errors import UsageError
 class TorchvisionSource(Source):
     """A classification set that ``torchvision.datasets`` downloads, read from its files without torchvision's own loaders.
 
-    A subclass names the class there, the number of classes and the published channel means and deviations (of 0 … 1).
+    A subclass names the class there, the number of classes and the published channel means and deviations (of 0 … 1), and
+    says whether the classes are the ten digits.
 
     >>> from cl_engine.sources.mnist import Mnist
     >>> Mnist.needs_files, Mnist.dataset
@@ -24,6 +25,7 @@ class TorchvisionSource(Source):
     """
 
     needs_files: ClassVar[bool] = True
+    digits: ClassVar[bool] = False
     dataset: str
     classes: int
     mean: tuple[float, ...]
@@ -41,6 +43,7 @@ class TorchvisionSource(Source):
             tuple(255 * value for value in self.mean),
             tuple(255 * value for value in self.std),
             about={"data": f"torchvision {self.dataset}"},
+            digits=self.digits,
         )
 
     def fetch(self, root: Path) -> None:

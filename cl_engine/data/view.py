@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +11,8 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
+from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.images import to_shape
 from cl_engine.data.label_function import LabelFunction
 from cl_engine.data.source import Arrays, Labels, Sources
 from cl_engine.errors import UsageError, mistakes_told
@@ -36,8 +40,8 @@ class View:
         function: the label function that it is; None: a labelling of the source.
     """
 
-    def __init__(self, name: str, source: str, arrays: Arrays, sources: Sources) -> None:
-        """Find what ``name`` is of a source's ``arrays``.
+    def __init__(self, name: str, source: str, arrays: Arrays, sources: Sources, where: str = "stream.views") -> None:
+        """Find what ``name`` is of a source's ``arrays``; ``where`` is the option that names it.
 
         Raises:
             UsageError: if it is nothing, or has no answer for this source.
@@ -55,7 +59,7 @@ class View:
                 held = (
                     f"holds {', '.join(sorted(arrays.labels))}" if arrays.labels else "holds no labellings of its own"
                 )
-                raise UsageError(f"stream.views: {error}; the source {held}") from None
+                raise UsageError(f"{where}: {error}; the source {held}") from None
             with mistakes_told(f"the view '{name}'"):
                 self.function = kind()
                 self.function.configure(options, f"view '{plugin}'")
@@ -116,9 +120,46 @@ class View:
             self._check(self._made, half, y)
         return shown, y
 
+    def check_mirrored(self, augmentation: Augmentation) -> None:
+        """Raise a `UsageError` if images are to be mirrored, and a mirrored one has another answer."""
+        if augmentation.flip and self.function is not None and not self.function.same_mirrored:
+            raise UsageError(
+                f"train.flip: to '{self.name}' a mirrored image has another answer than the image: leave one of them out"
+            )
+
     def _check(self, target: Target, half: str, y: np.ndarray | Tensor) -> None:
         fault = target.fault(y.cpu().numpy() if isinstance(y, Tensor) else y)
         if fault:
             whose = f"source '{self._source}'" if self.function is None else f"the view '{self.name}'"
             told = "training" if half == "train" else "test"
             raise UsageError(f"{whose}: of its {told} labels '{self.name}' {fault}")
+
+
+def rule_of(
+    name: str, source: str, arrays: Arrays, sources: Sources, shape: Sequence[int], seed: int
+) -> tuple[View, Target]:
+    """Return a label function as it is asked about images of a source that are shown in a ``shape``, and its target.
+
+    Raises:
+        UsageError: if it is none, has no answer for this source, or asks for answers at places, which would not move with images.
+    """
+    # in the shape that tasks have, so that what is measured in all images is measured alike
+    halves = {
+        "train": (to_shape(torch.from_numpy(arrays.train_x), shape), arrays.train_y),
+        "test": (to_shape(torch.from_numpy(arrays.test_x), shape), arrays.test_y),
+    }
+    train, test = (x.numpy() for x, _ in halves.values())
+    view = View(name, source, replace(arrays, train_x=train, test_x=test), sources, "stream.rules")
+    if view.function is None:
+        raise UsageError(f"stream.rules: '{name}' is a labelling that '{source}' holds; allowed are label functions")
+    few = [
+        view.asked(half, np.arange(len(x[:TRIED])), x[:TRIED], torch.from_numpy(y[:TRIED]), seed)  # type: ignore[arg-type]
+        for half, (x, y) in halves.items()
+    ]
+    target = view.target(few[0], few[1])
+    if target.places:
+        raise UsageError(
+            f"stream.rules: '{name}' asks for answers at places, which would not move with transformed images; allowed are "
+            "rules that ask for a class or numbers"
+        )
+    return view, target

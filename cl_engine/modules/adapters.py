@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.modules.division import ends
+from cl_engine.modules.division import end_units
 from cl_engine.nn.hooks import Hook, on_units
 from cl_engine.nn.net import Net, Params
 
@@ -29,18 +29,7 @@ class Adapters:
 
     def __init__(self, net: Net, bottleneck: int) -> None:
         """Find the outputs that are adapted, and their channels."""
-        self._net, self._bottleneck = net, bottleneck
-        self.channels: dict[str, int] = {}
-
-        def seen(layer: str) -> Hook:
-            def look(output: Tensor) -> Tensor:
-                self.channels[layer] = output.shape[-1]
-                return output
-
-            return on_units(look)
-
-        params = {name: tensor[0] for name, tensor in net.init([0]).items()}
-        net.one(params, net.example(2), False, hooks={layer: seen(layer) for layer in ends(net)})
+        self._net, self._bottleneck, self.channels = net, bottleneck, end_units(net)
 
     def start(self, seeds: Sequence[int]) -> Params:
         """Return adapters that change nothing yet, ``{name: [S, …]}``."""

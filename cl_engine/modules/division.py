@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from cl_engine.errors import UsageError
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
+from cl_engine.nn.hooks import Hook, on_units
 from cl_engine.nn.net import Net
 
 Division = list[list[str]]
@@ -37,6 +38,22 @@ def ends(net: Net) -> list[str]:
         return [prefixes[-1] for prefixes in stages]
     # weights that others are computed to (weight_norm) lie below the layer that has them
     return [part[-1].rpartition(".")[0].partition(".parametrizations.")[0] for part in division(net)[:-1]]
+
+
+def end_units(net: Net) -> dict[str, int]:
+    """Return how many units (channels of maps) the output of each module has, by the layer that it ends at, the head left out."""
+    units: dict[str, int] = {}
+
+    def seen(layer: str) -> Hook:
+        def look(output: Tensor) -> Tensor:
+            units[layer] = output.shape[-1]
+            return output
+
+        return on_units(look)
+
+    params = {name: tensor[0] for name, tensor in net.init([0]).items()}
+    net.one(params, net.example(2), False, hooks={layer: seen(layer) for layer in ends(net)})
+    return units
 
 
 def _before_layers(net: Net, names: list[str]) -> Division:

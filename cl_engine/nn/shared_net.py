@@ -14,7 +14,7 @@ from cl_engine.core.tree import Tree
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
 from cl_engine.nn.target import Target
-from cl_engine.nn.task_heads import empty_heads, head_of, mixed_logits, row_of
+from cl_engine.nn.task_heads import empty_heads, head_of, mixed_logits, row_of, weighted_loss
 
 
 class Learner(Protocol):
@@ -128,11 +128,7 @@ class SharedNet:
 
     def loss_of(self, target: Target) -> Callable[..., Tensor]:
         """Return the loss of rows of tasks that ask for this, given as `task_loss` is given them."""
-
-        def loss(params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-            return target.loss(self.task_logits(params, frozen, x, t), y)
-
-        return loss
+        return weighted_loss(target, self.task_logits)
 
     def logits_at(self, place: int) -> Callable[[Tree, Tree | None, Tensor], Tensor]:
         """Return `task_logits` for rows that are all of the task at this place, to be tested with while learning."""

@@ -127,11 +127,14 @@ class Target(Configured, ABC):
         """Return the measure of sums ``[…, K]``."""
         return self.scores(sums)[self.measure.name]
 
-    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return the mean loss of the rows; what a strategy trains by, and online scores are counted where it is called."""
+    def loss(self, outputs: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return the mean loss of the rows; what a strategy trains by, and online scores are counted where it is called.
+
+        ``weights [N]`` are factors of the rows' losses, 1 each where they are left out.
+        """
         if _LISTENING:
             _LISTENING[-1].append((self, outputs, y))
-        return self.mean_loss(outputs, y)
+        return self.mean_loss(outputs, y) if weights is None else (weights * self.losses(outputs, y)).mean()
 
     def mean_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss of the rows: a target overrides it where there is a faster way than by `losses`."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from cl_engine.core.bank import Bank
+from cl_engine.core.tree import Tree
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, apply_head
 from cl_engine.nn.net import Net, Params
+from cl_engine.nn.target import Target
 
 
 def empty_heads(net: Net, seeds: int) -> Bank:
@@ -32,6 +34,20 @@ def head_for(heads: Bank, task_id: int, base: Mapping[str, Tensor]) -> Params:
     if task_id < len(heads):
         return head_of(heads[task_id])
     return {name: base[name] for name in (HEAD_WEIGHT, HEAD_BIAS)}
+
+
+def weighted_loss(target: Target, logits: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the loss of rows of several tasks, given ``logits(params, frozen, x, t)`` for rows of the tasks ``t [N]``.
+
+    A row counts as often as ``params["sampling"]["weight"] [T]`` says of its task, once where there is no such part.
+    """
+
+    def loss(params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        sampling = params.get("sampling")
+        weights = None if sampling is None else sampling["weight"].detach().index_select(0, t)
+        return target.loss(logits(params, frozen, x, t), y, weights)
+
+    return loss
 
 
 def mixed_logits(net: Net, params: Params, heads: Tensor, x: Tensor, task_ids: Tensor) -> Tensor:

@@ -10,5 +10,6 @@ class Mnist(MnistLike):
     True
     """
 
+    digits = True
     name, dataset, classes = "mnist", "MNIST", 10
     mean, std = (0.1307,), (0.3081,)

@@ -10,13 +10,15 @@ from cl_engine.data.stream import Experience
 from cl_engine.nn.net import Params
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.grid import Grid, fit_best
+from cl_engine.training.held_out import held_out_tested
 
 
 class Independent(Strategy):
     """Independent: a new net for every task, each kept whole; no transfer, no forgetting, memory grows by a net a task.
 
     A task that comes back goes on from its own net. Where rates or decays are listed, each task has the best of them and the
-    best epoch, by validation rows, as MNTDP's paths have: transfer measured against it is then like with like.
+    best epoch, by validation rows, as MNTDP's paths have: transfer measured against it is then like with like. What a net
+    comes to on validation rows is told, where a stream sets some aside: others may measure theirs by it (``losses_from``).
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "independent", **{"train.epochs": 3})
@@ -40,6 +42,8 @@ class Independent(Strategy):
         params = yield from fit_best(self, self.grid, self._net(experience.task_id), experience)
         for name, bank in self.state["nets"].items():
             bank.put(experience.task_id, params[name])
+        if len(experience.validation):
+            yield held_out_tested(self.net.all(params, experience.validation.x), self.target, experience)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self._net(task_id), x)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from cl_engine.core.state import State
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Experience, Stream
 from cl_engine.nn.shared_net import SharedNet
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import RowsBeside
-from cl_engine.training.rehearsal import group_name, group_of, groups_in
+from cl_engine.training.rehearsal import group_name, group_of, groups_in, keep_rows, rows_fitted_together
+from cl_engine.training.sampled_fit import Sampling, sampled_fit
 
 
 class Joint(Strategy):
@@ -32,39 +32,44 @@ class Joint(Strategy):
     rowwise = True
     cost = "growing"
 
+    practice: Sampling
+    _references: Tensor | None = None
+
+    def check_stream(self, stream: Stream) -> None:
+        self._references = self.practice.references(stream)
+
     def start(self) -> State:
         return self.shared.start()
 
     def learn(self, experience: Experience) -> Learning:
-        self._remember(experience)
+        group = group_of(self.target_of, experience.task_id)
+        keep_rows(self.state, group_name("data", group), experience.train, experience.task_id)
         kept = {group: self._rows(name) for group, name in groups_in(self.state, "data").items()}
-        own = kept.pop(group_of(self.target_of, experience.task_id))
+        own = kept.pop(group)
         last = max(int(t.max()) for *_, t in (own, *kept.values()))
         tasks = torch.arange(last + 1, device=own[2].device)
         params, logits = self.shared.of_tasks(tasks, fresh=True), self.shared.logits_at(experience.task_id)
         beside = [RowsBeside(rows, self.shared.loss_of(self.target_of(group))) for group, rows in kept.items()]
-        trained = yield from self.fit(params, self.shared.task_loss, experience, rows=own, beside=beside, logits=logits)
+        trained = yield from sampled_fit(
+            self,
+            self.practice,
+            params,
+            self.shared.task_loss,
+            experience,
+            tasks=tasks,
+            answers=self.shared.task_logits,
+            references=self._references,
+            rows=own,
+            beside=beside,
+            logits=logits,
+        )
         self.shared.keep_tasks(tasks, trained)
 
     def fitted_groups(self, rows: Sequence[int], asked: Sequence[str]) -> Sequence[Sequence[int]]:
-        kept, groups = Counter[str](), []
-        for count, kind in zip(rows, asked, strict=True):
-            kept[kind] += count
-            groups.append(list(kept.values()))
-        return groups
+        return rows_fitted_together(rows, asked)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self.shared.params(task_id), x)
-
-    def _remember(self, experience: Experience) -> None:
-        """Add the rows of an experience to those kept, shared by the seeds, of tasks that ask for the same."""
-        x, y, task = experience.train.x, experience.train.y, experience.task_id
-        new = {"x": x, "y": y, "t": torch.full((len(y),), task, dtype=torch.int64, device=y.device)}
-        name = group_name("data", group_of(self.target_of, task))
-        data, kept = {part: rows.unsqueeze(0) for part, rows in new.items()}, self.state.get(name)
-        self.state[name] = (
-            data if kept is None else {part: torch.cat([kept[part], rows], dim=1) for part, rows in data.items()}
-        )
 
     def _rows(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
         data = self.state[name]

@@ -12,7 +12,7 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Experience, Stream
 from cl_engine.events import StrategyEvent
 from cl_engine.nn.net import Params
 from cl_engine.nn.shared_net import SharedNet
@@ -22,6 +22,7 @@ from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import RowsBeside
 from cl_engine.training.optimizers import NOT_ELEMENTWISE
 from cl_engine.training.rehearsal import balanced, group_name, group_of, groups_in, reservoir
+from cl_engine.training.sampled_fit import Sampling, sampled_fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +58,14 @@ class Replay(Strategy):
     samples: int = option(500, "rows the memory holds", ge=1)
     bytes: int | None = option(None, "bytes the memory may take; overrides samples", ge=1)
     selection: Literal["reservoir", "balanced"] = option("reservoir", "reservoir sampling, or equal shares a class")
+    practice: Sampling
+    _references: Tensor | None = None
 
     def start(self) -> State:
         return {**self.shared.start(), "memory": {"seen": 0}}
+
+    def check_stream(self, stream: Stream) -> None:
+        self._references = self.practice.references(stream)
 
     def learn(self, experience: Experience) -> Learning:
         x, y, task = experience.train.x, experience.train.y, experience.task_id
@@ -76,10 +82,16 @@ class Replay(Strategy):
         self._fitted = tasks.tolist(), own, params.get("heads")
         rows = {g: (m["x"], m["y"], torch.searchsorted(tasks, m["t"])) for g, m in kept.items()}
         share = max(1, self.train.batch // max(1, len(rows)))
-        trained = yield from self.fit(
+        trained = yield from sampled_fit(
+            self,
+            self.practice,
             params,
             self.shared.task_loss,
             experience,
+            tasks=tasks,
+            answers=self.shared.task_logits,
+            references=self._references,
+            known=own,
             rows=(x, y, torch.full_like(t, place)),
             rehearsal=rows.pop(group, None),
             rehearsal_batch=share,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -11,12 +12,16 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
+from cl_engine.data.augmentation import Augmentation
 from cl_engine.data.images import to_shape
 from cl_engine.data.several_sources import SeveralSources
 from cl_engine.data.source_stream import kept_rows
-from cl_engine.data.stream import Data, Experience, Shape
-from cl_engine.errors import UsageError
+from cl_engine.data.stream import Composition, Data, Experience, Shape
+from cl_engine.data.view import Half, rule_of
+from cl_engine.errors import UsageError, unknown
+from cl_engine.nn.target import Target
 from cl_engine.options import option
+from cl_engine.targets.classes import Classes
 
 Transform = Literal["turn", "mirror", "invert", "roll", "halve", "permute"]
 AHEAD = 100  # tasks whose parts are drawn before they come: each takes longer to draw than the one before
@@ -34,11 +39,13 @@ class Parts:
         inputs: transformations of its images, one after the other.
         source: where its images come from.
         classes: classes of the source, in the order of the labels.
+        rule: the label function that asks about its images; None: their class is asked.
     """
 
     inputs: tuple[Transform, ...]
     source: str
     classes: tuple[int, ...]
+    rule: str | None = None
 
 
 class Compositional(SeveralSources):
@@ -47,6 +54,9 @@ class Compositional(SeveralSources):
     Each of the three parts is one that an earlier task had, with a chance that the scenario sets, or a new one as long
     as there are any. A learner that keeps parts apart and uses them again has less and less to learn. Transformations are
     quarter turn, mirror, negative, roll by half the height, swap of the halves, and one fixed permutation of pixels.
+    A rule is a choice and an order of classes; or, where there are ``rules``, a label function that is asked about the images
+    as they are before they are transformed. Tasks beyond those listed are then compositions that have not come before, as
+    long as one is found.
 
     >>> from cl_engine.testing.small import images
     >>> from cl_engine.testing.streams import Given
@@ -68,6 +78,10 @@ class Compositional(SeveralSources):
     labels: list[list[int]] = option(
         [], "classes of the first tasks in the order of their labels, one list a task", before=[]
     )
+    rules: list[str] = option(
+        [], "label functions that ask about images (names of `list labels`); none: their class is asked", before=[]
+    )
+    first_rules: list[str] = option([], "rules of the first tasks, one a task", before=[])
     reuse_input: float = option(0.5, "chance that a task's transformations have come before", ge=0, le=1)
     reuse_source: float = option(0.5, "chance that its source has come before", ge=0, le=1)
     reuse_labels: float = option(0.5, "chance that its rule of labels has come before", ge=0, le=1)
@@ -103,6 +117,14 @@ class Compositional(SeveralSources):
                 )
         drawn = [] if self.n is not None and self.n <= len(self.labels) else [self.classes or max(known)]
         self.outputs = max(*drawn, *map(len, self.labels), 0)
+        self._views = {
+            (source, rule): rule_of(rule, source, self.images(source), self._sources, self.input_shape, self.seed)
+            for source in self.sources
+            for rule in self.rules
+        }
+        self._check_rules()
+        if self._views:
+            self.outputs = max(target.outputs for _, target in self._views.values())
         height, width = self.input_shape[1:]
         if height != width and any("turn" in each for each in (self.transforms, *self.inputs)):
             raise UsageError(f"stream.transforms: 'turn' needs images as wide as high, found {height} × {width}")
@@ -115,12 +137,14 @@ class Compositional(SeveralSources):
         parts = self.parts(self.task_id(step))
         rows = self._rows(step, parts, test=False)
         cuts = [round(len(own) * self.validation) for own in rows]
+        target = None if parts.rule is None else self.target(step)
         return Experience(
             step=step,
             task_id=step,
             train=self._data(parts, [own[cut:] for own, cut in zip(rows, cuts, strict=True)], test=False),
             validation=self._data(parts, [own[:cut] for own, cut in zip(rows, cuts, strict=True)], test=False),
-            classes=len(parts.classes),
+            classes=len(parts.classes) if target is None else target.outputs if isinstance(target, Classes) else 0,
+            target=target,
         )
 
     def train_rows(self, step: int) -> int | None:
@@ -138,8 +162,36 @@ class Compositional(SeveralSources):
 
     def name_of(self, task_id: int) -> str:
         parts = self.parts(task_id)
-        labels = f" {', '.join(map(str, parts.classes))}" if self.classes or self.labels else ""
-        return " ".join([parts.source, *parts.inputs]) + labels
+        asked = parts.rule or (", ".join(map(str, parts.classes)) if self.classes or self.labels else "")
+        return " ".join([parts.source, *parts.inputs, *([asked] if asked else [])])
+
+    @property
+    def asks_classes(self) -> bool:
+        return not self.rules
+
+    def target(self, task_id: int) -> Target:
+        parts = self.parts(task_id)
+        return super().target(task_id) if parts.rule is None else self._views[parts.source, parts.rule][1]
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        return tuple({target.key: target for _, target in self._views.values()}.values()) or (super().target(0),)
+
+    def composition(self, task_id: int) -> Composition:
+        parts = self.parts(task_id)
+        source = (parts.source,) if len(self.sources) > 1 else ()
+        asked = parts.rule or ", ".join([*source, *map(str, parts.classes)])
+        return Composition((*source, *(parts.inputs or ("plain",))), asked)
+
+    def is_free(self, task_id: int) -> bool:
+        parts = self.parts(task_id)
+        function = None if parts.rule is None else self._views[parts.source, parts.rule][0].function
+        return function is not None and function.free
+
+    def check_augmentation(self, augmentation: Augmentation) -> None:
+        super().check_augmentation(augmentation)
+        for view, _ in self._views.values():
+            view.check_mirrored(augmentation)
 
     def parts(self, task_id: int) -> Parts:
         """Return what a task is put together from."""
@@ -150,12 +202,26 @@ class Compositional(SeveralSources):
     def _drawn(self, task: int) -> Parts:
         """Return the parts of the next task; what they are depends on those of all tasks before it."""
         draw = rng.arrays(self.seed, "parts", task)
+        found = self._composed(task, draw)
+        for _ in range(TRIES if self.rules else 0):
+            if found not in self._parts:
+                break
+            found = self._composed(task, draw)
+        return found
+
+    def _composed(self, task: int, draw: np.random.Generator) -> Parts:
         source = _again(
             draw, self.reuse_source, [p.source for p in self._parts], lambda: str(draw.choice(self.sources))
         )
         inputs = _again(draw, self.reuse_input, [p.inputs for p in self._parts], lambda: self._inputs(draw))
         if task < len(self.inputs):
             inputs = tuple(self.inputs[task])
+        if self.rules:
+            known = [p.rule for p in self._parts]
+            rule = _again(draw, self.reuse_labels, known, lambda: str(draw.choice(self.rules)))
+            if task < len(self.first_rules):
+                rule = self.first_rules[task]
+            return Parts(inputs, source, tuple(range(self.class_count(source))), rule)
         rules = [p.classes for p in self._parts if p.source == source]
         classes = _again(draw, self.reuse_labels, rules, lambda: self._rule(draw, source))
         if task < len(self.labels):
@@ -170,6 +236,15 @@ class Compositional(SeveralSources):
         if self.classes is None:
             return tuple(range(self.class_count(source)))
         return tuple(int(label) for label in draw.permutation(self.class_count(source))[: self.classes])
+
+    def _check_rules(self) -> None:
+        if self.rules and (self.classes is not None or self.labels):
+            raise UsageError(
+                "stream.rules ask about all classes of a source; leave out stream.classes and stream.labels, or the rules"
+            )
+        odd = next((rule for rule in self.first_rules if rule not in self.rules), None)
+        if odd is not None:
+            raise UsageError(f"stream.first_rules: {unknown('rule', odd, self.rules)}")
 
     def _rows(self, task: int, parts: Parts, *, test: bool) -> list[np.ndarray]:
         arrays, limit = self.images(parts.source), self.test_samples_per_class if test else self._limit(task)
@@ -186,10 +261,13 @@ class Compositional(SeveralSources):
         x = to_shape(
             torch.from_numpy((arrays.test_x if test else arrays.train_x)[np.concatenate(rows)]), self.input_shape
         )
+        y = torch.from_numpy(np.repeat(np.arange(len(rows)), [len(own) for own in rows]).astype(np.int64))
+        if parts.rule is not None:
+            half: Half = "test" if test else "train"
+            x, y = self._views[parts.source, parts.rule][0].asked(half, np.concatenate(rows), x, y, self.seed)
         for transform in parts.inputs:
             x = self._transformed(x, transform)
-        y = np.repeat(np.arange(len(rows)), [len(own) for own in rows]).astype(np.int64)
-        return Data(x.to(self.device), torch.from_numpy(y).to(self.device))
+        return Data(x.to(self.device), y.to(self.device))
 
     def _transformed(self, x: Tensor, transform: Transform) -> Tensor:
         height, width = x.shape[2:]

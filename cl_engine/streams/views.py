@@ -128,11 +128,8 @@ class Views(Stream):
 
     def check_augmentation(self, augmentation: Augmentation) -> None:
         super().check_augmentation(augmentation)
-        for view in self._views if augmentation.flip else ():
-            if view.function is not None and not view.function.same_mirrored:
-                raise UsageError(
-                    f"train.flip: to '{view.name}' a mirrored image has another answer than the image: leave one of them out"
-                )
+        for view in self._views:
+            view.check_mirrored(augmentation)
 
     def test(self, task_id: int) -> Data:
         rows = np.arange(len(self._held["test"].y))

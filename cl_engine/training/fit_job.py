@@ -139,6 +139,8 @@ class FitJob:
         clip: greatest norm of a seed's gradients of all that is trained, together; None: any.
         candidates: number of fits that this one stands for; its seeds are those of each, one after the other.
         project: called on ``params`` after every step, to bring them back in place to where they are allowed.
+        each_epoch: ``each_epoch(epoch, params, frozen)`` of one seed, called without gradients before every epoch, returns
+            those leaves of ``params`` that then change: numbers that the loss reads and no gradient reaches.
         resample: given a number to draw from, returns the inputs ``[N, …]`` as random transformations show them this time,
             called before every epoch; None: they are always the same.
         of_seeds: inputs and labels where each seed has its own; the first two of ``rows`` are then those of the first seed.
@@ -171,6 +173,7 @@ class FitJob:
     shuffle_group: int | None = None
     loss_inputs: Callable[[int, int, int], Sequence[float]] = lambda epoch, batch, batches: ()
     project: Callable[[Tree], None] | None = None
+    each_epoch: Callable[[int, Tree, Tree | None], Tree] | None = None
     validation: Rows | None = None
     judge: Judge = "accuracy"
     keep_best: bool = True
@@ -243,6 +246,7 @@ class FitOptions(TypedDict, total=False):
     train: Train
     loss_inputs: Callable[[int, int, int], Sequence[float]]
     project: Callable[[Tree], None]
+    each_epoch: Callable[[int, Tree, Tree | None], Tree] | None
     validation: Rows | None
     judge: Judge
     keep_best: bool

@@ -33,6 +33,9 @@ class OneSeed(SeedGroup):
     def of_each(self, loss: Callable[..., Tensor], tensors: int) -> Callable[..., Tensor]:
         return loss
 
+    def of_one(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
+        return function
+
     def _placed(self, leaf: Tensor) -> Tensor:
         return self.job.net.laid_out(leaf)
 

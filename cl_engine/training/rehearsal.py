@@ -5,11 +5,14 @@ What is kept is chosen by index, so that seeds can choose differently.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
+from cl_engine.data.stream import Data
 from cl_engine.nn.target import Target
 
 Index = np.ndarray
@@ -30,6 +33,22 @@ def groups_in(state: Mapping[str, Any], part: str) -> dict[int, str]:
     """Return the groups whose rows a state has in a ``part``, and their names there."""
     names = [name for name in state if name == part or name.removeprefix(f"{part}_").isdecimal()]
     return dict(sorted((int(name.removeprefix(part).removeprefix("_") or 0), name) for name in names))
+
+
+def keep_rows(state: dict[str, Any], name: str, rows: Data, task_id: int) -> None:
+    """Add rows of a task to those that a part of a state keeps, shared by the seeds: ``x``, ``y`` and ``t``, ``[1, N, …]``."""
+    new = {"x": rows.x, "y": rows.y, "t": torch.full((len(rows),), task_id, dtype=torch.int64, device=rows.y.device)}
+    data, kept = {part: own.unsqueeze(0) for part, own in new.items()}, state.get(name)
+    state[name] = data if kept is None else {part: torch.cat([kept[part], own], dim=1) for part, own in data.items()}
+
+
+def rows_fitted_together(rows: Sequence[int], asked: Sequence[str]) -> list[list[int]]:
+    """Return how many rows there are of each group at every experience where all are kept, given how many come of what."""
+    kept, groups = Counter[str](), []
+    for count, kind in zip(rows, asked, strict=True):
+        kept[kind] += count
+        groups.append(list(kept.values()))
+    return groups
 
 
 def reservoir(held: int, seen: int, new: int, room: int, draw: np.random.Generator) -> Index:

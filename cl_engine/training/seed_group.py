@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,6 +76,10 @@ class SeedGroup(GroupState, GroupRows, ABC):
         """Return the loss of each seed, given that of one, for batches of as many tensors."""
 
     @abstractmethod
+    def of_one(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
+        """Return what gives, of ``params`` and ``frozen`` of the group, what a function gives of those of one seed."""
+
+    @abstractmethod
     def _placed(self, leaf: Tensor) -> Tensor:
         """Return a weight in the layout in memory that steps are fastest with."""
 
@@ -101,6 +106,11 @@ class SeedGroup(GroupState, GroupRows, ABC):
             self.upkeep.start_epoch(epoch)
         for more in self.beside:
             more.start_epoch(epoch, batches)
+        if self.job.each_epoch is not None:
+            with torch.no_grad():
+                changed = self.of_one(partial(self.job.each_epoch, epoch))(self.params, self.frozen)
+                for path, leaf in leaves_with_path(changed):
+                    self.weights[path].copy_(leaf)
         self.total.zero_()
 
     def advance(self, until: int, seconds: float) -> int:

@@ -36,6 +36,10 @@ class VmappedSeeds(SeedGroup):
         numbers = [None] * len(self.job.loss_inputs(0, 0, 1))
         return torch.vmap(loss, in_dims=(0, self._frozen_axes, *[0] * tensors, *numbers))
 
+    def of_one(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
+        mapped: Callable[..., Tree] = torch.vmap(function, in_dims=(0, self._frozen_axes))
+        return mapped
+
     def _placed(self, leaf: Tensor) -> Tensor:
         return leaf
 

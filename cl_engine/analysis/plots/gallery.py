@@ -13,7 +13,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cl_engine.analysis.names import names_of
-from cl_engine.analysis.plots import across_runs, matrices, modules, one_run, plasticity, strategy_events, taxonomy
+from cl_engine.analysis.plots import (
+    across_runs,
+    matrices,
+    modules,
+    one_run,
+    plasticity,
+    practice,
+    strategy_events,
+    taxonomy,
+)
 from cl_engine.analysis.plots.style import FORMATS, SIZES, rendered, sized
 from cl_engine.analysis.scores.references import delta_m
 from cl_engine.core.files import put
@@ -114,6 +123,7 @@ def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
         ("growth", "The further below the line, the more is used again.", modules.growth),
         ("orders", "The same number: the same weights.", modules.orders),
         ("sources", "Along a row: whom a task could learn from.", modules.sources),
+        ("practice", "Above the grey line: practised more than an equal share.", practice.task_shares),
         ("affinities", "Down a column: whose net serves the task. `run.py taxonomy` says more.", taxonomy.affinities),
     ]
     return [
