@@ -26,9 +26,11 @@ from cl_engine.training.fit_progress import FitProgress
 from cl_engine.training.optimizer_memory import OptimizerMemory
 from cl_engine.training.optimizers import Train
 from cl_engine.training.upkeep import Upkeep
+from cl_engine.training.weight_memory import WeightMemory
 
 Learning = Generator[Event, None, None]
-OPTIMIZER = "optimizer"  # the part of the state that `Strategy.fit` keeps what optimisers remember in
+OPTIMIZER = "optimizer"  # the part of the state that `Strategy.fit` keeps what optimisers remember in …
+UPKEEP = "upkeep"  # … and what upkeep remembers
 
 
 class _Moved:
@@ -223,11 +225,15 @@ class Strategy(Configured, ABC):
             observer=self.observer,
         )
         job = replace(job, **options)
-        if not job.train.keep_optimizer or job.candidates > 1:  # of several candidates none is the one before
+        if job.candidates > 1:  # of several candidates none is the one before
             return (yield from fit(job))
-        memory = OptimizerMemory(self.state.get(OPTIMIZER))
-        trained = yield from fit(replace(job, memory=memory))
-        self.state[OPTIMIZER] = memory.state
+        upkept = WeightMemory(self.state.get(UPKEEP))
+        memory = OptimizerMemory(self.state.get(OPTIMIZER)) if job.train.keep_optimizer else None
+        trained = yield from fit(replace(job, memory=memory, upkeep_memory=upkept))
+        if memory is not None:
+            self.state[OPTIMIZER] = memory.state
+        if upkept.state:
+            self.state[UPKEEP] = upkept.state
         return trained
 
     def learning(self, experience: Experience) -> Learning:

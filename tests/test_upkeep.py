@@ -18,10 +18,25 @@ from cl_engine.upkeep.l2_init import L2Init
 from cl_engine.upkeep.shrink_perturb import ShrinkPerturb, drawn_from
 from tests.test_fit import job_of, net_of, run
 
-NOTHING = {"l2_init": {"strength": 0.0}, "shrink_perturb": {"shrink": 0.0, "noise_scale": 0.0}}
+NOTHING = {
+    "continual_backprop": {"rate": 0.0},
+    "cpr": {"rate": 0.0},
+    "l2_init": {"strength": 0.0},
+    "redo": {"period": 0},
+    "regrama": {"period": 0},
+    "shrink_perturb": {"shrink": 0.0, "noise_scale": 0.0},
+    "upgd": {"sigma": 0.0, "factor": 1.0, "protecting": False},
+}
+ASKED = {  # in the few steps of a test, they do something
+    "continual_backprop": {"rate": 0.05, "maturity": 5},
+    "cpr": {"rate": 0.5, "period": 5},
+    "redo": {"threshold": 0.5, "period": 5},
+    "regrama": {"threshold": 0.7, "period": 5},
+}
 
 for kind in plugins.names("upkeep"):
-    globals()[f"Test_{kind}"] = type(f"Test_{kind}", (UpkeepContract,), {"upkeep": kind, "nothing": NOTHING[kind]})
+    asked = {"upkeep": kind, "nothing": NOTHING[kind], "options": ASKED.get(kind, {})}
+    globals()[f"Test_{kind}"] = type(f"Test_{kind}", (UpkeepContract,), asked)
 
 
 def test_l2_init_is_the_gradient_of_the_squared_distance_to_the_start():

@@ -20,6 +20,7 @@ from cl_engine.training.fit_progress import FitRecord
 from cl_engine.training.optimizer_memory import OptimizerMemory
 from cl_engine.training.optimizers import Train
 from cl_engine.training.upkeep import Upkeep
+from cl_engine.training.weight_memory import WeightMemory
 
 Rows = tuple[Tensor, ...]
 Loss = Callable[..., Tensor]
@@ -129,6 +130,7 @@ class FitJob:
         resample: given a number to draw from, returns the inputs ``[N, …]`` as random transformations show them this time,
             called before every epoch; None: they are always the same.
         upkeep: what keeps the net able to learn; None: nothing does.
+        upkeep_memory: what upkeep remembers of the fit before, and of this one when it is over; None: it begins with nothing.
         memory: what optimisers remember of the fit before, and of this one when it is over; None: they begin with nothing.
         record: what the fit has come to so far, to resume from, and where it notes its progress; None: none is kept.
         observer: what follows the fit batch by batch; None: nothing does.
@@ -166,6 +168,7 @@ class FitJob:
     candidates: int = 1
     resample: Callable[[int], Tensor] | None = None
     upkeep: Upkeep | None = None
+    upkeep_memory: WeightMemory | None = None
     memory: OptimizerMemory | None = None
     record: FitRecord | None = None
     observer: FitObserver | None = None

@@ -10,6 +10,7 @@ from torch import Tensor
 from cl_engine.core.tree import Path, Tree, leaves_with_path, tree_map
 from cl_engine.training import cuda_graphs
 from cl_engine.training.early_stopping import EarlyStopping
+from cl_engine.training.group_upkeep import GroupUpkeep
 from cl_engine.training.optimizers import optimizer_state, restore_optimizer
 
 
@@ -27,6 +28,7 @@ class GroupState:
     early_stopping: EarlyStopping
     flops: float
     replay: cuda_graphs.Replay | None
+    upkeep: GroupUpkeep | None
 
     def state(self) -> Tree:
         """Return all that the group is at the end of an epoch."""
@@ -38,6 +40,7 @@ class GroupState:
             "passes": [schedule.last_epoch for schedule in self.schedules],
             "best": self.early_stopping.state(),
             "flops": self.flops,
+            **({"upkeep": kept} if (kept := self.upkeep.remembered() if self.upkeep is not None else {}) else {}),
         }
 
     def restore(self, state: Tree) -> None:
@@ -52,6 +55,8 @@ class GroupState:
             schedule.load_state_dict({**schedule.state_dict(), "last_epoch": epochs, "_step_count": epochs + 1})
         self.early_stopping.restore(state["best"])
         self.flops = state["flops"]
+        if self.upkeep is not None:
+            self.upkeep.restore(state.get("upkeep", {}))
         if self.replay is not None:
             self.replay.forget()
 

@@ -63,9 +63,8 @@ class SeedGroup(GroupState, GroupRows, ABC):
         self.precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
         self.loss = self.of_each(job.loss, len(self.rows))
         self.online = None if job.online is None else OnlineSums(job, len(seeds), self.rows_axis)
-        if self.online is not None:
-            self.heard = self.of_each(self.online.hearing(job.loss), len(self.rows))
-        self.upkeep = None if job.upkeep is None else GroupUpkeep(self, job.upkeep)
+        self.upkeep = None if job.upkeep is None or not job.upkeep.active else GroupUpkeep(self, job.upkeep)
+        self.heard: dict[bool, Callable[..., Any]] = {}  # see `_listening`
         self.beside = [GroupBeside(self, more, number) for number, more in enumerate(job.beside, start=1)]
         self.total = torch.zeros(len(seeds), device=device)  # of the losses of an epoch
         self.replay = self._replay()
@@ -149,11 +148,14 @@ class SeedGroup(GroupState, GroupRows, ABC):
             tell(job.observer, job.net.device, FitObserver.gradients_known)
         if job.clip is not None:
             clip_gradients(self.weights.values(), job.clip, each_row=self.rows_axis == 1)
+        if self.upkeep is not None:
+            self.upkeep.before_step()
         for optimizer in self.optimizers:
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
         if self.upkeep is not None:
             self.upkeep.after_step()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         if job.project is not None:
             with torch.no_grad():
                 job.project(self.params)
@@ -174,13 +176,28 @@ class SeedGroup(GroupState, GroupRows, ABC):
         return loss, sum(learned for _, _, learned in parts)
 
     def _own_loss(self, rows: list[Tensor], numbers: list[Tensor]) -> Tensor:
-        """Return the loss of each seed on the fit's own rows of a batch, and count how they were answered, if asked to."""
-        if self.online is None:
+        """Return the loss of each seed on the fit's own rows of a batch, and let those hear it who want to."""
+        units = self.upkeep is not None and self.upkeep.hears()
+        if self.online is None and not units:
             found: Tensor = self.loss(self.params, self.frozen, *rows, *numbers)
             return found
-        found, answers = self.heard(self.params, self.frozen, *rows, *numbers)
-        self.online.take(answers, rows[0].shape[self.rows_axis])
-        return found
+        answered: Any = self._listening(units)(self.params, self.frozen, *rows, *numbers)
+        if self.online is not None:
+            answered, answers = answered
+            self.online.take(answers, rows[0].shape[self.rows_axis])
+        if self.upkeep is not None and units:
+            answered, read = answered
+            self.upkeep.hear(read)
+        loss: Tensor = answered
+        return loss
+
+    def _listening(self, units: bool) -> Callable[..., Any]:
+        """Return the loss of each seed with what is heard beside it: hidden units, if asked for, and the target's answers."""
+        if units not in self.heard:
+            loss: Callable[..., Any] = self.upkeep.hearing(self.job.loss) if self.upkeep and units else self.job.loss
+            loss = loss if self.online is None else self.online.hearing(loss)
+            self.heard[units] = self.of_each(loss, len(self.rows))
+        return self.heard[units]
 
     def online_sums(self) -> list[tuple[int, Any]]:
         """Return how the rows of the epoch were answered before they were learned: batches learned, and sums ``[S, K]``."""
@@ -219,6 +236,10 @@ class SeedGroup(GroupState, GroupRows, ABC):
         """Return what the optimisers remember, with the axis of seeds in front."""
         return remembered(self.weights, self.optimizers, together=self.rows_axis == 1)
 
+    def kept_up(self) -> Tree:
+        """Return what the upkeep remembers, with the axis of seeds in front."""
+        return {} if self.upkeep is None else self.upkeep.remembered()
+
     def stopped_early(self) -> bool:
         """Return whether every seed has had enough."""
         return self.early_stopping.enough
@@ -243,7 +264,7 @@ class SeedGroup(GroupState, GroupRows, ABC):
         job, device = self.job, self.job.net.device
         steps = job.train.epochs * job.train.batches(job.learned)
         drawn_anew = job.net.stochastic or self.augmentation or job.resample is not None or job.loss_inputs(0, 0, 1)
-        followed = job.observer is not None or job.upkeep is not None  # by code that a replay would not call
+        followed = job.observer is not None or self.upkeep is not None  # by code that a replay would not call
         if drawn_anew or followed or self.beside or not cuda_graphs.worthwhile(self.optimizers, device, steps):
             return None
         return cuda_graphs.Replay(self._step, self._touched, self._rates, device)
