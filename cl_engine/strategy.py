@@ -16,6 +16,7 @@ from cl_engine.data.stream import Experience, Setting, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.nn.net import Net
+from cl_engine.nn.shared_net import SharedNet
 from cl_engine.nn.target import Target
 from cl_engine.options import Configured
 from cl_engine.targets.classes import Classes
@@ -112,6 +113,8 @@ class Strategy(Configured, ABC):
             )
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
+        if self.train.reset_head != "never":
+            self._check_shared_head()
         self.curve = Curve()
         self.upkeep: Upkeep | None = None  # what keeps the net able to learn, in every fit
         self.online: int | None = None  # how often the answers that fits train on are told: see `FitJob.online`
@@ -242,7 +245,21 @@ class Strategy(Configured, ABC):
         if self.needs_validation and not len(experience.validation):
             raise no_validation(self.name())
         self.target = experience.target or self.target_of(experience.task_id)
+        if self.train.reset_head != "never":
+            shared: SharedNet = self.shared  # type: ignore[attr-defined]
+            shared.reset_head(self.train.reset_head, experience.key)
         yield from self.learn(experience)
+
+    def _check_shared_head(self) -> None:
+        if not isinstance(getattr(type(self), "shared", None), SharedNet):
+            raise UsageError(
+                f"train.reset_head: the strategy '{self.name()}' has no head that all tasks share; leave it out"
+            )
+        if self.setting == "task":
+            raise UsageError(
+                "train.reset_head: where the task is told, each has a head of its own, which begins anew; leave it out, or use "
+                "stream.setting = 'domain' or 'class'"
+            )
 
     def target_of(self, task_id: int) -> Target:
         """Return what a task asks for."""

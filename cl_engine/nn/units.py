@@ -29,7 +29,7 @@ class Units:
 
     >>> from cl_engine.runs.plugins import net_builder
     >>> net = Net(net_builder("mlp", {"hidden": [6, 5]}, (1, 2, 2), 3), (1, 2, 2))
-    >>> [(units.layer, units.count, list(units.readers)) for units in units_of(net)]
+    >>> [(units.layer, units.count, list(units.readers)) for units in hidden_units(net)]
     [('1', 6, ['3']), ('3', 5, ['head'])]
 
     Attributes:
@@ -49,7 +49,7 @@ class Units:
 _FOUND: WeakKeyDictionary[Net, tuple[Units, ...]] = WeakKeyDictionary()
 
 
-def units_of(net: Net) -> tuple[Units, ...]:
+def hidden_units(net: Net) -> tuple[Units, ...]:
     """Return the hidden layers whose units can be taken one by one, in order.
 
     Left out are layers whose outputs are added to others' or to the inputs (residual branches), mixed before they are read (by a

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 class Maturity:
@@ -35,3 +36,15 @@ class Maturity:
         """Let as many mature units begin anew."""
         self._mature -= count
         self._due.extend([self._now + self._age + 1] * count)
+
+
+@dataclass
+class Due:
+    """What is due to be replaced in a layer: of each seed by itself, or of all seeds the same.
+
+    >>> Due([Maturity([9, 9], 5)], [0.5]).owed
+    [0.5]
+    """
+
+    mature: list[Maturity]
+    owed: list[float]

@@ -83,7 +83,7 @@ class StepUpkeep(Upkeep):
 class UnitUpkeep(StepUpkeep):
     """Upkeep that looks at the units of hidden layers, layer by layer, and changes some of them.
 
-    The output layer reads units and has none of its own. Which layers have such units: `cl_engine.nn.units.units_of`.
+    The output layer reads units and has none of its own. Which layers have such units: `cl_engine.nn.units.hidden_units`.
 
     >>> UnitUpkeep.listens
     False

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cl_engine.core.tree import Path
 from cl_engine.nn.net import Net
-from cl_engine.nn.units import Units, units_of
+from cl_engine.nn.units import Units, hidden_units
 
 MOMENTS = (
     "exp_avg",
@@ -88,15 +88,18 @@ class Reader:
     bias: Weight | None
     columns: Tensor  # [units, places]
     owner: Tensor  # of each input the unit it reads; as many as there are units: another layer's
+    plain: bool  # whether there is an input for each unit, in their order
     convolves: bool
 
     def of_inputs(self, of_units: Tensor) -> Tensor:
         """Return ``[S, units]`` as ``[S, inputs]``, 0 (False) at the inputs that read other layers."""
+        if self.plain:
+            return of_units
         return torch.cat([of_units, torch.zeros_like(of_units[:, :1])], dim=1)[:, self.owner]
 
     def of_units(self, of_inputs: Tensor) -> Tensor:
         """Return the means ``[S, units]`` of ``[S, inputs]`` over the places where a unit is read."""
-        return of_inputs[:, self.columns].mean(dim=2)
+        return of_inputs if self.plain else of_inputs[:, self.columns].mean(dim=2)
 
     def magnitude(self) -> Tensor:
         """Return the mean size ``[S, inputs]`` of the weights that read each input."""
@@ -185,7 +188,7 @@ class Layer:
             reader.of_units(reader.magnitude() if read is None else reader.magnitude() * read(reader))
             for reader in self.readers
         ]
-        return torch.stack(found).sum(dim=0)
+        return found[0] if len(found) == 1 else torch.stack(found).sum(dim=0)
 
     def renew(self, chosen: Tensor, fresh: Tensor, forget: bool = True) -> None:
         """Make the ``chosen`` units ``[S, units]`` anew: fresh weights ``[S, units, …]`` in, none out, no past.
@@ -211,7 +214,7 @@ class Layer:
 def layers_of(net: Net, found: Callable[[str], tuple[Path, Weight] | None]) -> Iterator[Layer]:
     """Yield the hidden layers whose weights, and those of all their readers, are ``found(name)`` among what is trained."""
     gain = gain_of(net)
-    for units in units_of(net):
+    for units in hidden_units(net):
         weight, readers = found(f"{units.layer}.weight"), [_reader(net, units, name, found) for name in units.readers]
         if weight is None or None in readers:
             continue
@@ -235,8 +238,9 @@ def _reader(net: Net, units: Units, name: str, found: Callable[[str], tuple[Path
     columns = units.readers[name]
     owner = torch.full((weight[1].value.shape[2],), units.count, device=columns.device)
     owner[columns.flatten()] = torch.arange(units.count, device=columns.device).repeat_interleave(columns.shape[1])
+    plain = torch.equal(owner, torch.arange(units.count, device=owner.device))
     convolves = isinstance(net.owner(f"{name}.weight"), nn.modules.conv._ConvNd)
-    return Reader(name, weight[1], None if bias is None else bias[1], columns, owner, convolves)
+    return Reader(name, weight[1], None if bias is None else bias[1], columns, owner, plain, convolves)
 
 
 def mean_over(of: Tensor, axis: int) -> Tensor:

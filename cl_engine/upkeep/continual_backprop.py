@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from cl_engine.options import option
-from cl_engine.training.maturity import Maturity
+from cl_engine.training.maturity import Due, Maturity
 from cl_engine.training.step_upkeep import UnitUpkeep
 from cl_engine.training.unit_layers import MEANING, Layer, NewWeights
 from cl_engine.training.upkeep import Draws
@@ -17,18 +16,6 @@ from cl_engine.training.upkeep import Draws
 Utility = Literal[
     "adaptable_contribution", "zero_contribution", "contribution", "adaptation", "weight", "feature_by_input", "random"
 ]
-
-
-@dataclass
-class Due:
-    """What is due to be replaced in a layer: of each seed by itself, or of all seeds the same.
-
-    >>> Due([Maturity([9, 9], 5)], [0.5]).owed
-    [0.5]
-    """
-
-    mature: list[Maturity]
-    owed: list[float]
 
 
 class ContinualBackprop(UnitUpkeep):
@@ -91,7 +78,8 @@ class ContinualBackprop(UnitUpkeep):
         age.add_(1)
         correction = 1 - self.decay**age
         utility.mul_(self.decay)
-        now = torch.stack([r.of_units(r.mean_input(_same, layer.read[r.name])) for r in layer.readers]).mean(dim=0)
+        reader = layer.readers[0]  # all read the same
+        now = reader.of_units(reader.mean_input(_same, layer.read[reader.name]))
         mean.mul_(self.decay).add_(now, alpha=1 - self.decay)
         if self.utility != "random":
             utility.add_(self._now(layer, mean / correction), alpha=1 - self.decay)
