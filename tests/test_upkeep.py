@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 
 from cl_engine.checkpoints import file as checkpoint
+from cl_engine.core.bank import Bank
 from cl_engine.core.tree import leaves_with_path
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
@@ -236,3 +237,16 @@ def test_a_head_that_is_not_shared_cannot_be_reset(strategy: str, setting: str, 
     experiment = Experiment.of(scenario(), strategy, **{"train.reset_head": "zero", "stream.setting": setting})
     with pytest.raises(UsageError, match=said):
         experiment.build_strategy(experiment.stream())
+
+
+@pytest.mark.parametrize("kind", ["continual_backprop", "redo", "regrama", "cpr"])
+def test_scores_of_masks_are_no_units_and_stay_as_they_are(kind: str, tmp_path: Path):
+    behind = "&".join(f"{name}={value}" for name, value in ASKED[kind].items())
+    states = []
+    for number, upkeep in enumerate(("", f"{kind}?{behind}")):
+        experiment = Experiment.of(scenario(), "piggyback", (0, 1), **{"train.upkeep": upkeep, "stream.n": 2})
+        folder = experiment.run(tmp_path / str(number), device="cpu")
+        states.append(checkpoint.load(folder / "checkpoint.safetensors")["strategy"])
+    for (path, one), (_, other) in zip(*(leaves_with_path(state) for state in states), strict=True):
+        tensors = [leaf.rows if isinstance(leaf, Bank) else torch.as_tensor(leaf) for leaf in (one, other)]
+        assert torch.equal(*tensors), path

@@ -43,7 +43,7 @@ _LISTENERS: list[Listener] = []
 
 @contextmanager
 def inputs_heard(layers: Iterable[str], weights: Iterable[Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Hear, inside the block, what layers read in calls that are given one of these weights."""
+    """Hear, inside the block, what layers read in calls that are given all of these weights, and not others like them."""
     listener = Listener(frozenset(layers), frozenset(map(id, weights)))
     _LISTENERS.append(listener)
     try:
@@ -55,6 +55,6 @@ def inputs_heard(layers: Iterable[str], weights: Iterable[Tensor]) -> Iterator[d
 def hooks_for(module: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[Callable[[], None]]:
     """Put a hook before each layer that somebody listens to in a call with these tensors; yield what takes it away again."""
     for listener in _LISTENERS:
-        if any(id(tensor) in listener.weights for tensor in tensors.values()):
+        if listener.weights <= {id(tensor) for tensor in tensors.values()}:
             for layer in listener.layers:
                 yield module.get_submodule(layer).register_forward_pre_hook(listener.hook(layer)).remove

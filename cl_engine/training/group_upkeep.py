@@ -14,7 +14,7 @@ from cl_engine.core.tree import Path, Tree, leaves_with_path, unflatten
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.listening import inputs_heard
 from cl_engine.nn.units import module_name
-from cl_engine.training.step_upkeep import Seen, StepUpkeep
+from cl_engine.training.step_upkeep import Seen, StepUpkeep, UnitUpkeep
 from cl_engine.training.unit_layers import Weight, layers_of
 from cl_engine.training.upkeep import Draws, Upkeep
 from cl_engine.training.weight_memory import by_weight
@@ -34,6 +34,7 @@ class GroupUpkeep:
 
     def __init__(self, group: Any, upkeep: Upkeep) -> None:
         self._group, self._upkeep, self._axis = group, upkeep, group.rows_axis
+        self._known = True  # which layers the loss asks the net for
         shapes = group.job.net.shapes
         self._weights: dict[Path, Tensor] = {
             path: leaf
@@ -56,9 +57,10 @@ class GroupUpkeep:
         """Return a loss that returns beside its value what the layers that read hidden units read."""
         net = self._group.job.net
         readers = {module_name(net, r.name): r.name for layer in self._seen.layers for r in layer.readers}
+        hidden = {layer.path for layer in self._seen.layers}
 
         def of_one(params: Tree, *given: Any) -> tuple[Tensor, Read]:
-            own = [leaf for path, leaf in leaves_with_path(params) if path in self._weights]
+            own = [leaf for path, leaf in leaves_with_path(params) if path in hidden]
             with inputs_heard(readers, own) as heard:
                 value = loss(params, *given)
             return value, {readers[name]: read for name, read in heard.items()}
@@ -68,13 +70,20 @@ class GroupUpkeep:
     def hears(self) -> bool:
         """Return whether the step to come is one in which it wants to know what hidden units give."""
         upkeep = self._upkeep
-        return isinstance(upkeep, StepUpkeep) and bool(self._seen.layers) and upkeep.hears(self._seen)
+        return (
+            isinstance(upkeep, StepUpkeep) and bool(self._seen.layers) and (not self._known or upkeep.hears(self._seen))
+        )
 
     def hear(self, read: Read) -> None:
         """Take what the readers of hidden layers read in the forward pass of this step."""
         ready = {name: self._see(part).float() for name, part in read.items()}
         for layer in self._seen.layers:
             layer.read = ready
+        if (
+            not self._known
+        ):  # what is trained under a layer's name may be something else than its weight, as scores of a mask
+            self._known = True
+            self._seen.layers = [layer for layer in self._seen.layers if layer.heard]
 
     def start_epoch(self, epoch: int) -> None:
         """Make ready what is drawn from."""
@@ -98,7 +107,7 @@ class GroupUpkeep:
         """Change the weights after a step."""
         if not isinstance(self._upkeep, StepUpkeep):
             self._upkeep.after_step(self._each(), self._start, self._draws)
-        else:
+        elif self._known:
             self._upkeep.stepped(self._seen, self._draws)
             for layer in self._seen.layers:
                 layer.read = {}
@@ -131,7 +140,9 @@ class GroupUpkeep:
                 for name, see in zip((HEAD_WEIGHT, HEAD_BIAS), flat, strict=True):
                     by_name[name] = [(path, Weight(leaf, see, optimizers))]
         named = {name: found[0] for name, found in by_name.items() if len(found) == 1}
-        self._seen = Seen(weights, list(layers_of(self._group.job.net, named.get)), memory)
+        layers = list(layers_of(self._group.job.net, named.get)) if isinstance(self._upkeep, UnitUpkeep) else []
+        self._seen = Seen(weights, layers, memory)
+        self._known = not layers
         self._upkeep.begins(self._seen)
 
     def _of_heads(self, part: slice | int, heads: Tensor) -> Tensor:

@@ -124,7 +124,6 @@ class UnitUpkeep(StepUpkeep):
             first = self.first(layer)
             layer.memory = seen.memory.get(layer.path, first)
             layer.count = self.counted(layer)
-        seen.memory = {layer.path: layer.memory for layer in seen.layers}
 
     def stepped(self, seen: Seen, draws: Draws) -> None:
         """Look at every layer, then change them in order."""
@@ -134,9 +133,10 @@ class UnitUpkeep(StepUpkeep):
             self.change(layer, draws)
 
     def settle(self, seen: Seen) -> None:
-        """Write what was counted into what is remembered."""
+        """Write what was counted into what is remembered, of the layers that are kept up alone."""
         for layer in seen.layers:
             self.settled(layer)
+        seen.memory = {layer.path: layer.memory for layer in seen.layers}
 
 
 class DormantUpkeep(UnitUpkeep):

@@ -61,21 +61,24 @@ class Upgd(StepUpkeep):
         greatest = torch.stack(of_all).amax(dim=0)
         for path, weight in seen.weights.items():
             before, value, rate = seen.aside[path], weight.value, weight.rate
-            free = 1 - self._scaled(seen, path, greatest)
-            step = value - before
-            noise = draws.normal(value) * (-rate * self.sigma) if self.sigma else None
+            free = self._free(seen, path, greatest)
+            step = value.sub_(before)  # in place: there are many weights
+            noise = draws.normal(value).mul_(-rate * self.sigma) if self.sigma else None
             if self.protecting:
-                step = (step if noise is None else step + noise) * free
+                (step if noise is None else step.add_(noise)).mul_(free)
             elif noise is not None:
-                step = step + noise * free
-            value.copy_(before * (1 - rate * self.decay) + self.factor * step)
+                step.addcmul_(noise, free)
+            if self.decay:
+                before.mul_(1 - rate * self.decay)
+            torch.add(before, step, alpha=self.factor, out=value)
 
     def settle(self, seen: Seen) -> None:
         for path, count in seen.count.items():
             seen.memory[path][STEPS].fill_(count)
 
-    def _scaled(self, seen: Seen, path: tuple[str, ...], greatest: Tensor) -> Tensor:
-        utility = seen.memory[path]["utility"] / (1 - self.utility_decay ** seen.count[path])
+    def _free(self, seen: Seen, path: tuple[str, ...], greatest: Tensor) -> Tensor:
+        """Return 1 − u of each weight, which is the sigmoid of its negated utility."""
+        utility, correction = seen.memory[path]["utility"], 1 - self.utility_decay ** seen.count[path]
         if self.scope == "local":
-            return torch.sigmoid(F.normalize(utility, dim=-1))
-        return torch.sigmoid(utility / greatest.reshape(-1, *[1] * (utility.ndim - 1)))
+            return torch.sigmoid_(-F.normalize(utility / correction, dim=-1))
+        return torch.sigmoid_(utility * (-1 / (correction * greatest)).reshape(-1, *[1] * (utility.ndim - 1)))
