@@ -177,7 +177,7 @@ def test_rehearsal_with_a_head_a_task_has_its_last_hidden_units_replaced_too(set
         assert own[..., ~chosen].any()
 
 
-@pytest.mark.parametrize("kind", ["continual_backprop", "redo", "regrama", "cpr", "upgd"])
+@pytest.mark.parametrize("kind", ["continual_backprop", "upgd"])
 def test_a_run_killed_in_the_middle_of_an_experience_goes_on_bit_for_bit(kind: str, tmp_path: Path):
     behind = "&".join(f"{name}={value}" for name, value in ASKED.get(kind, {}).items())
     asked = {
@@ -239,7 +239,7 @@ def test_a_head_that_is_not_shared_cannot_be_reset(strategy: str, setting: str, 
         experiment.build_strategy(experiment.stream())
 
 
-@pytest.mark.parametrize("kind", ["continual_backprop", "redo", "regrama", "cpr"])
+@pytest.mark.parametrize("kind", ["continual_backprop", "regrama"])
 def test_scores_of_masks_are_no_units_and_stay_as_they_are(kind: str, tmp_path: Path):
     behind = "&".join(f"{name}={value}" for name, value in ASKED[kind].items())
     states = []
