@@ -6,16 +6,18 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, NoReturn, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 from torch import Tensor
 
+from cl_engine.core.moved_methods import MovedMethods
 from cl_engine.core.state import State, of_seed
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience, Setting, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.nn.net import Net
+from cl_engine.nn.shared_net import SharedNet
 from cl_engine.nn.target import Target
 from cl_engine.options import Configured
 from cl_engine.targets.classes import Classes
@@ -26,28 +28,14 @@ from cl_engine.training.fit_progress import FitProgress
 from cl_engine.training.optimizer_memory import OptimizerMemory
 from cl_engine.training.optimizers import Train
 from cl_engine.training.upkeep import Upkeep
+from cl_engine.training.weight_memory import WeightMemory
 
 Learning = Generator[Event, None, None]
-OPTIMIZER = "optimizer"  # the part of the state that `Strategy.fit` keeps what optimisers remember in
+OPTIMIZER = "optimizer"  # the part of the state that `Strategy.fit` keeps what optimisers remember in …
+UPKEEP = "upkeep"  # … and what upkeep remembers
 
 
-class _Moved:
-    """Stands for a method that strategies had until version 0.1, and says where it is now."""
-
-    def __init__(self, now: str) -> None:
-        self._now = now
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, strategy: Any, owner: type) -> NoReturn:
-        raise AttributeError(
-            f"Strategy.{self._name} is now a part of its own: write `shared = SharedNet()` in the class, with "
-            f"`from cl_engine.nn.shared_net import SharedNet`, and `self.shared.{self._now}(…)` here"
-        )
-
-
-class Strategy(Configured, ABC):
+class Strategy(Configured, MovedMethods, ABC):
     """Learns experience after experience; subclass it, write the three verbs, and all else follows.
 
     `start` returns the state before the first experience, `learn` changes ``self.state``, `predict` answers. Options
@@ -113,6 +101,8 @@ class Strategy(Configured, ABC):
             )
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
+        if self.train.reset_head != "never":
+            self._check_shared_head()
         self.curve = Curve()
         self.upkeep: Upkeep | None = None  # what keeps the net able to learn, in every fit
         self.online: int | None = None  # how often the answers that fits train on are told: see `FitJob.online`
@@ -229,11 +219,15 @@ class Strategy(Configured, ABC):
             observer=self.observer,
         )
         job = replace(job, **options)
-        if not job.train.keep_optimizer or job.candidates > 1:  # of several candidates none is the one before
+        if job.candidates > 1:  # of several candidates none is the one before
             return (yield from fit(job))
-        memory = OptimizerMemory(self.state.get(OPTIMIZER))
-        trained = yield from fit(replace(job, memory=memory))
-        self.state[OPTIMIZER] = memory.state
+        upkept = WeightMemory(self.state.get(UPKEEP))
+        memory = OptimizerMemory(self.state.get(OPTIMIZER)) if job.train.keep_optimizer else None
+        trained = yield from fit(replace(job, memory=memory, upkeep_memory=upkept))
+        if memory is not None:
+            self.state[OPTIMIZER] = memory.state
+        if upkept.state:
+            self.state[UPKEEP] = upkept.state
         return trained
 
     def learning(self, experience: Experience) -> Learning:
@@ -242,7 +236,21 @@ class Strategy(Configured, ABC):
         if self.needs_validation and not len(experience.validation):
             raise no_validation(self.name())
         self.target = experience.target or self.target_of(experience.task_id)
+        if self.train.reset_head != "never":
+            shared: SharedNet = self.shared  # type: ignore[attr-defined]
+            shared.reset_head(self.train.reset_head, experience.key)
         yield from self.learn(experience)
+
+    def _check_shared_head(self) -> None:
+        if not isinstance(getattr(type(self), "shared", None), SharedNet):
+            raise UsageError(
+                f"train.reset_head: the strategy '{self.name()}' has no head that all tasks share; leave it out"
+            )
+        if self.setting == "task":
+            raise UsageError(
+                "train.reset_head: where the task is told, each has a head of its own, which begins anew; leave it out, or use "
+                "stream.setting = 'domain' or 'class'"
+            )
 
     def target_of(self, task_id: int) -> Target:
         """Return what a task asks for."""
@@ -274,13 +282,3 @@ class Strategy(Configured, ABC):
         twin = type(self)(net, seeds=self.seeds, setting=self.setting, train=self.train, **self.options())
         twin.state = twin.start()
         return twin
-
-    new_net = _Moved("start")
-    net_for = _Moved("params")
-    keep_net = _Moved("keep")
-    midway_net = _Moved("params_midway")
-    tasks_net = _Moved("of_tasks")
-    keep_tasks_net = _Moved("keep_tasks")
-    mixed_logits = _Moved("task_logits")
-    mixed_loss = _Moved("task_loss")
-    logits_of = _Moved("logits_at")

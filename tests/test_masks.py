@@ -25,7 +25,7 @@ from cl_engine.masks import guard
 from cl_engine.masks.events import GatesUsed, LayerMask, MaskOverlap, MaskRate, TaskInferred, WeightsOwned
 from cl_engine.masks.gates import Gates
 from cl_engine.masks.layout import Layout, maskable
-from cl_engine.masks.norms import TaskNorms, norm_after
+from cl_engine.masks.norms import TaskNorms
 from cl_engine.masks.patches import PatchParts
 from cl_engine.masks.store import MaskStore
 from cl_engine.masks.superposition import inferred
@@ -35,9 +35,12 @@ from cl_engine.nets.mlp import Mlp
 from cl_engine.nets.resnet18 import Resnet18
 from cl_engine.nn.head import HEAD_BIAS
 from cl_engine.nn.net import Net
+from cl_engine.nn.units import norm_after
 from cl_engine.runs.plugins import net_builder
+from cl_engine.runs.scenario import Scenario
 from cl_engine.strategies import supsup
 from cl_engine.strategies.supsup import SupSup
+from cl_engine.testing.small import scenario
 from cl_engine.training.optimizers import Train
 from cl_engine.training.pretraining import Backbone
 
@@ -510,6 +513,35 @@ def test_weights_between_used_units_are_shut_and_others_open():
     assert free[4].tolist() == [0.75, 0.75, 1, 1, 1, 1]
     assert gates.open(used, "3.bias", torch.zeros(5)).tolist() == [0, 1, 1, 1, 0.75]
     assert gates.open(used, "1.weight", torch.zeros(6, 16))[:2, 0].tolist() == [0, 0.5]
+
+
+def test_gates_know_which_input_reads_which_unit_under_concatenated_relus_and_refuse_sigmoids():
+    lenet = Lenet()
+    lenet.configure({"activation": "crelu"})
+    gates = Gates.of(net_of(lenet, (1, 28, 28)), (1, 28, 28))
+    used = {layer: torch.zeros(count) for layer, count in gates.units.items()}
+    conv, linear = gates.layers[1], gates.layers[2]
+    used[conv][2], used[linear][0] = 1.0, 1.0
+    free = gates.open(used, f"{linear}.weight", torch.zeros(gates.units[linear], 2 * 16 * gates.units[conv]))
+    shut = (free[0] == 0).reshape(2, gates.units[conv], 16).all(dim=2)  # positive parts, then negative ones
+    assert shut.nonzero().tolist() == [[0, 2], [1, 2]]
+    with pytest.raises(UsageError, match="choose an activation that gives 0 for 0"):
+        Gates.of(mlp(activation="sigmoid"), (1, 4, 4))
+
+
+@pytest.mark.parametrize("name", ["hat", "packnet", "piggyback", "mntdp"])
+def test_convolutions_with_layer_norm_and_concatenated_relus_learn_task_by_task(name: str):
+    net = {"name": "small_cnn", "norm": "layer", "width": 6, "layers": 2, "activation": "crelu"}
+    tables = {**scenario().tables, "net": net}
+    tables["stream"] = {**tables["stream"], "n": 2, "validation": 0.25}
+    answers: dict[int, torch.Tensor] = {}
+    for event, stream, strategy in learned(Experiment.of(Scenario.of("normed", tables), name, (0,))):
+        if isinstance(event, TaskLearned):
+            x = stream[0].train.x[:10]
+            answers[event.step] = strategy.predict(x, 0).clone()
+    assert answers[0].isfinite().all()
+    if name != "hat":  # whose gates shut weights up to a share
+        torch.testing.assert_close(answers[0], answers[1])
 
 
 def gradient_of_gates(tiny: Tiny, kind: str, s: float, embedding: torch.Tensor) -> torch.Tensor:

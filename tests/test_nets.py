@@ -11,6 +11,7 @@ from torch import nn
 
 from cl_engine.errors import UsageError
 from cl_engine.modules.division import division
+from cl_engine.nn.activations import KINDS
 from cl_engine.nn.architecture import Architecture
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net
@@ -100,8 +101,54 @@ def test_kaiming_weights_have_the_deviation_that_keeps_the_size_of_what_goes_thr
     torch.testing.assert_close(rows @ rows.T, torch.eye(40), atol=1e-5, rtol=0)
 
 
+def test_uniform_kaiming_weights_are_within_their_bound_and_fill_it():
+    drawn = net("mlp", (1, 16, 16), hidden=[400], init="kaiming_uniform").init([0])
+    assert 0.99 < float(drawn["1.weight"].abs().max()) / math.sqrt(6 / 256) <= 1
+    assert not drawn["1.bias"].any()
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet", "small_cnn"])
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "leaky_relu", "elu", "gelu", "silu"])
+def test_hidden_units_do_what_is_asked_for_and_nothing_else_is_another(name: str, activation: str):
+    shape = (1, 16, 16)
+    plain, other = net(name, shape), net(name, shape, activation=activation)
+    assert plain.shapes == other.shapes
+    kinds = [[type(net.owner(f"{layer}.weight")) for layer in net.layers if layer] for net in (plain, other)]
+    changed = {(a, b) for a, b in zip(*kinds, strict=True) if a is not b}
+    assert changed == {(nn.ReLU, KINDS[activation])}  # type: ignore[index]
+    for key, weight in plain.init([0]).items():
+        assert torch.equal(weight, other.init([0])[key])
+
+
+@pytest.mark.parametrize(("name", "widths"), [("mlp", [91, 91]), ("lenet", [4, 11, 85, 60]), ("small_cnn", [45] * 4)])
+def test_nets_of_concatenated_relus_are_narrower_so_that_they_have_about_as_many_weights(name: str, widths: list[int]):
+    options = {"hidden": [100, 100]} if name == "mlp" else {}
+    shape = (1, 28, 28) if name == "mlp" else (3, 32, 32)
+    plain, made = (net(name, shape, 10, activation=kind, **options) for kind in ("relu", "crelu"))
+    found = [shape[0] for key, shape in made.shapes.items() if key.endswith("weight") and len(shape) > 1]
+    assert found[:-1] == widths
+    assert abs(made.parameters / plain.parameters - 1) < 0.03
+    assert made.one({key: tensor[0] for key, tensor in made.init([0]).items()}, torch.rand(2, *shape)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("lenet", "maps"), ("small_cnn", "maps"), ("mlp", "rows")])
+def test_what_layers_give_is_normalised_row_by_row_with_layer_norm(name: str, kind: str):
+    made = net(name, (1, 16, 16), norm="layer")
+    params = {key: tensor[0] for key, tensor in made.init([0]).items()}
+    x, seen = torch.rand(3, 1, 16, 16), []
+    norms = [key.rpartition(".")[0] for key in params if isinstance(made.owner(key), nn.GroupNorm | nn.LayerNorm)]
+    for layer in dict.fromkeys(norms):
+        made.one(params, x, hooks={layer: lambda module, inputs, output: seen.append(output.flatten(1))})
+    assert len(seen) >= 2
+    for output in seen:
+        torch.testing.assert_close(output.mean(dim=1), torch.zeros(3), atol=1e-5, rtol=0)
+        assert output.var(dim=1, correction=0).allclose(torch.ones(3), atol=0.05)
+
+
 def test_an_initialisation_that_does_not_exist_is_refused_with_those_that_do():
-    with pytest.raises(UsageError, match=r"no net.init named 'he'; there are: default, kaiming, orthogonal, xavier"):
+    with pytest.raises(
+        UsageError, match=r"no net.init named 'he'; there are: default, kaiming, kaiming_uniform, orthogonal, xavier"
+    ):
         net("tests.nets_of_users:Plain", (1, 8, 8), init="he")
     with pytest.raises(UsageError, match=r"net.init: .*'kaiming'"):
         net("mlp", (1, 8, 8), init="he")

@@ -17,8 +17,9 @@ from cl_engine.core import rng
 from cl_engine.experiment import Experiment
 from cl_engine.results import open_run
 from cl_engine.testing.small import scenario
-from cl_engine.training.optimizer_memory import OptimizerMemory, fingerprints
+from cl_engine.training.optimizer_memory import OptimizerMemory
 from cl_engine.training.optimizers import Train
+from cl_engine.training.weight_memory import fingerprints
 from tests.test_fit import job_of, net_of, run
 
 OPTIMIZERS = [

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from cl_engine.errors import UsageError
 from cl_engine.masks.layout import some_maskable, unit_dim, units_of
-from cl_engine.masks.norms import norm_after
+from cl_engine.nn.activations import ConcatReLU
 from cl_engine.nn.net import Net, Params
+from cl_engine.nn.units import hidden_units, norm_after
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Gates:
         reads: of each layer, the gated layer whose outputs are all that it reads, or None (the net's inputs, a sum).
         dims: the axis of each layer's weight that counts its outputs.
         interleaved: layers that read all units of one place, then all of the next (tokens), not all places of a unit.
+        owners: of layers that read units under concatenated ReLU, which unit each of their inputs reads.
     """
 
     layers: list[str]
@@ -40,6 +42,7 @@ class Gates:
     reads: dict[str, str | None]
     dims: dict[str, int]
     interleaved: tuple[str, ...] = ()
+    owners: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, net: Net, input_shape: tuple[int, ...]) -> Gates:
@@ -74,7 +77,7 @@ class Gates:
                 seen = _inputs(net, layers, params, x, {**open_gates, places[source]: half})[reader]
                 # maps [C, H, W] leave the second half of their columns empty, tokens [T, F] some of each token's
                 interleaved += [reader] if seen[..., seen.shape[-1] // 2 :].any() else []
-        return cls(layers, units, places, reads, dims, tuple(interleaved))
+        return cls(layers, units, places, reads, dims, tuple(interleaved), _owners(net, reads))
 
     @property
     def total(self) -> int:
@@ -104,8 +107,30 @@ class Gates:
         if source is None:
             return (1 - post).expand_as(weight)
         places = weight.shape[1] // self.units[source]
-        pre = used[source].repeat(places) if layer in self.interleaved else used[source].repeat_interleave(places)
+        if layer in self.owners:
+            pre = used[source][self.owners[layer]]
+        else:
+            pre = used[source].repeat(places) if layer in self.interleaved else used[source].repeat_interleave(places)
         return 1 - torch.minimum(post, pre.reshape(1, -1, *[1] * (weight.ndim - 2)))
+
+
+def _owners(net: Net, reads: Mapping[str, str | None]) -> dict[str, Tensor]:
+    """Return which unit each input of a layer reads, where activations give several numbers a unit.
+
+    Raises:
+        UsageError: if a closed gate does not silence a unit.
+    """
+    kinds = {type(net.owner(f"{name}.weight")) for name in net.layers if name}
+    found: dict[str, Tensor] = {}
+    for units in hidden_units(net) if kinds & {nn.Sigmoid, ConcatReLU} else ():
+        for reader, columns in units.readers.items():
+            if reader in reads and reads[reader] != units.layer:
+                raise UsageError(
+                    f"hat: what '{reader}' reads of '{units.layer}' is not 0 where a gate is closed, as a sigmoid gives a half: "
+                    "choose an activation that gives 0 for 0"
+                )
+            found[reader] = columns.flatten().argsort() // columns.shape[1]
+    return found
 
 
 def _inputs(net: Net, layers: list[str], params: Params, x: Tensor, gates: Params) -> dict[str, Tensor]:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
-from cl_engine.masks.layout import Layout, units_of
+from cl_engine.masks.layout import Layout
 from cl_engine.nn.net import Net, Params
+from cl_engine.nn.units import NORMS
 
 NormPolicy = Literal["frozen", "statistics", "affine"]
 MEANING = (
     "normalisation layers: frozen, or a task keeps BatchNorm statistics of its own, or those and the scale and shift"
 )
-LAYERS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.modules.instancenorm._InstanceNorm)
 
 
 class TaskNorms:
     """The normalisation of every task, as rows of one bank ``[S, n, numbers]`` in the state.
 
+    >>> from torch import nn
     >>> net = Net(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)), (1, 2, 2))
     >>> TaskNorms(net, "affine").layout.size
     24
@@ -34,7 +34,7 @@ class TaskNorms:
 
     def __init__(self, net: Net, policy: NormPolicy) -> None:
         """Find the tensors that a task keeps under this policy."""
-        of_norms = [name for name in net.shapes if isinstance(net.owner(name), LAYERS)]
+        of_norms = [name for name in net.shapes if isinstance(net.owner(name), NORMS)]
         # whatever training updates is a task's own, in layers of the user's too
         updated = [name for name in net.shapes if name in net.updated]
         statistics = [name for name in updated if net.dtypes[name].is_floating_point]
@@ -64,22 +64,3 @@ class TaskNorms:
         """Keep the tensors of a task."""
         if self.layout.shapes:
             state["norms"].put(task_id, self.layout.row(params))
-
-
-def norm_after(net: Net, layers: Sequence[str]) -> dict[str, str]:
-    """Return for layers the normalisation layer that follows each in the module's order, if it has as many channels."""
-    order: list[str] = []
-    for name in net.shapes:
-        layer = name.rpartition(".")[0]
-        if layer not in order:
-            order.append(layer)
-    follows: dict[str, str] = {}
-    for layer, following in itertools.pairwise(order):
-        norm = net.owner(f"{following}.weight") if f"{following}.weight" in net.shapes else None
-        if (
-            layer in layers
-            and isinstance(norm, LAYERS)
-            and net.shapes[f"{following}.weight"] == (units_of(net, layer),)
-        ):
-            follows[layer] = following
-    return follows

@@ -14,10 +14,10 @@ from torch.func import functional_call
 
 from cl_engine.core import rng
 from cl_engine.core.tree import Tree
-from cl_engine.masks.norms import LAYERS
 from cl_engine.modules.division import division
 from cl_engine.nn.hooks import Hook
 from cl_engine.nn.net import Net, Params
+from cl_engine.nn.units import NORMS
 
 FIRST_SHARE = 0.5  # of a block in the order that learning starts from
 Mix = Literal["kernels", "outputs"]
@@ -62,7 +62,7 @@ class Orders:
         self._net = net
         found: dict[tuple[tuple[str, tuple[int, ...]], ...], list[str]] = {}
         for part in division(net)[1:-1]:
-            names = [name for name in part if not isinstance(net.owner(name), LAYERS)]
+            names = [name for name in part if not isinstance(net.owner(name), NORMS)]
             module = _module_of(names)
             weights = [name.removeprefix(f"{module}.") for name in names]
             shapes = tuple((weight, net.shapes[name]) for weight, name in zip(weights, names, strict=True))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import Literal
 
 from torch import nn
 
+from cl_engine.nn.activations import KINDS, MEANING, Activation, given, narrowed, width_share
 from cl_engine.nn.architecture import Architecture
 from cl_engine.options import option
 
@@ -24,24 +26,37 @@ class SmallCnn(Architecture):
 
     width: int = option(64, "maps of each convolution", ge=1)
     layers: int = option(4, "convolutions; as long as the images can be halved they are", ge=1, le=1000)
-    norm: Literal["batch", "group", "none"] = option("batch", "normalisation: batch, group (of four) or none")
+    norm: Literal["batch", "group", "layer", "none"] = option(
+        "batch", "normalisation: batch, group (of four), layer, over all maps together, or none"
+    )
+    activation: Activation = option("relu", MEANING, before="relu")
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         channels, height, width = input_shape
+        numbers, sizes = given(self.activation), [(height, width)]
+        for _ in range(self.layers):
+            halved = min(sizes[-1]) > 1
+            sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2) if halved else sizes[-1])
+        places = 1 if self.places else math.prod(sizes[-1])
+
+        def weights(share: float, numbers: int) -> int:
+            maps = narrowed(self.width, share)
+            first, others = (9 * channels + 1) * maps, (9 * numbers * maps + 1) * maps
+            return first + (self.layers - 1) * others + (numbers * maps * places + 1) * outputs
+
+        maps = narrowed(self.width, width_share(self.activation, weights))
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for number in range(self.layers):
-            layers[f"conv{number}"] = nn.Conv2d(channels, self.width, 3, padding=1)
-            if self.norm != "none":
-                groups = 4 if self.width % 4 == 0 else 1
-                batch = self.norm == "batch"
-                layers[f"norm{number}"] = nn.BatchNorm2d(self.width) if batch else nn.GroupNorm(groups, self.width)
-            layers[f"relu{number}"] = nn.ReLU()
-            if min(height, width) > 1:
+            layers[f"conv{number}"] = nn.Conv2d(channels, maps, 3, padding=1)
+            if self.norm == "batch":
+                layers[f"norm{number}"] = nn.BatchNorm2d(maps)
+            elif self.norm != "none":
+                layers[f"norm{number}"] = nn.GroupNorm(4 if self.norm == "group" and maps % 4 == 0 else 1, maps)
+            layers[f"relu{number}"] = KINDS[self.activation]()
+            if sizes[number + 1] != sizes[number]:
                 layers[f"pool{number}"] = nn.MaxPool2d(2)
-                height, width = height // 2, width // 2
-            channels = self.width
+            channels = numbers * maps
         if not self.places:
             layers["flatten"] = nn.Flatten()
-            channels *= height * width
-        layers["head"] = self.head_of(channels, outputs)
+        layers["head"] = self.head_of(channels * places, outputs)
         return nn.Sequential(layers)

@@ -30,7 +30,7 @@ class Architecture(Configured, ABC):
 
     init: Init = option(
         "default",
-        "random weights to start from: torch's default, kaiming, xavier or orthogonal (then biases are 0)",
+        "random weights to start from: torch's default, or kaiming, kaiming_uniform, xavier, orthogonal (then biases are 0)",
         before="default",
     )
 

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from cl_engine.core import rng
 from cl_engine.nn.hooks import Hook, watchers
+from cl_engine.nn.listening import hooks_for
 from cl_engine.nn.mode import Mode, explained
 from cl_engine.nn.template import Template
 
@@ -62,6 +63,8 @@ class Caller:
                 around.enter_context(rng.ambient(0, "answer", device=self._device))
             for layer, hook in (*watchers(), *(hooks or {}).items()):
                 around.callback(self._module.get_submodule(layer).register_forward_hook(hook).remove)
+            for removed in hooks_for(self._module, own):
+                around.callback(removed)
             odd = self._tied or own.keys() != self._names  # then torch looks into it, by a walk through the module
             try:
                 output: Tensor = functional_call(self._module, own, (x,), strict=odd, tie_weights=odd)

@@ -11,9 +11,10 @@ from torch import nn
 
 from cl_engine.errors import unknown
 
-Init = Literal["default", "kaiming", "xavier", "orthogonal"]
+Init = Literal["default", "kaiming", "kaiming_uniform", "xavier", "orthogonal"]
 DRAWN: Mapping[str, Callable[..., Any]] = {
     "kaiming": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "kaiming_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
     "xavier": nn.init.xavier_normal_,
     "orthogonal": nn.init.orthogonal_,
 }
@@ -24,8 +25,9 @@ def initialised(module: nn.Module, init: str) -> nn.Module:
 
     Args:
         module: a freshly built net; what is not a linear or convolution layer stays as it is.
-        init: ``kaiming`` (normal, for ReLU: He et al. 2015), ``xavier`` (normal: Glorot & Bengio 2010), ``orthogonal``
-            (Saxe et al. 2014), or ``default``: nothing is done, weights are as torch draws them.
+        init: ``kaiming`` (normal, for ReLU: He et al. 2015), ``kaiming_uniform`` (the same, uniform), ``xavier`` (normal:
+            Glorot & Bengio 2010), ``orthogonal`` (Saxe et al. 2014), or ``default``: nothing is done, weights are as torch
+            draws them.
 
     Raises:
         UsageError: if there is no initialisation of this name.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from cl_engine.core import rng
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
@@ -85,6 +86,16 @@ class SharedNet:
             state["heads"].put(task_id, row_of(params))
             params = {**params, **{name: state["net"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}}
         state["net"] = params
+
+    def reset_head(self, how: Literal["zero", "draw"], key: int) -> None:
+        """Put zeros, or weights that are drawn anew from this key, in the place of the head that all tasks share."""
+        state, net = self._learner.state, self._learner.net
+        drawn = net.init([rng.derive(seed, "head", key) for seed in self._learner.seeds]) if how == "draw" else None
+        held = state["net"]
+        new = {
+            name: torch.zeros_like(held[name]) if drawn is None else drawn[name] for name in (HEAD_WEIGHT, HEAD_BIAS)
+        }
+        state["net"] = {**held, **new}
 
     def params_midway(self, params: Tree, task_id: int | None) -> Params:
         """Return the weights that answer a task met before while ``params``, those of the net, are being fitted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from cl_engine.runs import plugins
 from cl_engine.testing import small
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import FitJob
+from cl_engine.training.fit_progress import FitRecord, Resumable
 from cl_engine.training.optimizers import Train
 from cl_engine.training.upkeep import Upkeep
 
@@ -46,8 +48,15 @@ class UpkeepContract:
         kind: type[Upkeep] = plugins.load("upkeep", self.upkeep)
         return kind.of(**(options or self.options))
 
-    def learned(self, upkeep: Upkeep | None, seeds: list[int] = SEEDS, together: bool = True) -> Tree:
-        """Return the weights that a small fit ends with."""
+    def learned(
+        self,
+        upkeep: Upkeep | None,
+        seeds: list[int] = SEEDS,
+        together: bool = True,
+        record: FitRecord | None = None,
+        epochs: int = -1,
+    ) -> Tree:
+        """Return the weights that a small fit ends with, or none if it is stopped before, after so many epochs."""
         net = Net(plugins.net_builder("mlp", {"hidden": [16, 12]}, (1, 6, 6), 3), (1, 6, 6))
         x = torch.randn(60, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 
@@ -65,11 +74,14 @@ class UpkeepContract:
             task_id=0,
             side_by_side=together,
             upkeep=upkeep,
+            record=record,
         )
         progress = fit(job)
         while True:
             try:
-                next(progress)
+                epochs -= isinstance(next(progress), Resumable)
+                if not epochs:
+                    return {}
             except StopIteration as end:
                 found: Tree = end.value
                 return found
@@ -95,6 +107,16 @@ class UpkeepContract:
         for name, weight in together.items():
             torch.testing.assert_close(weight, in_turn[name], rtol=1e-3, atol=1e-4)
             assert torch.equal(in_turn[name][2], alone[name][0]), f"{name} of a seed depends on the seeds beside it"
+
+    @pytest.mark.parametrize("together", [True, False])
+    def test_a_fit_that_was_stopped_in_the_middle_goes_on_bit_for_bit(self, together: bool) -> None:
+        upkeep, record = self.made(), FitRecord()
+        whole = self.learned(upkeep, together=together)
+        self.learned(upkeep, together=together, record=record, epochs=2)
+        rest = FitRecord.restored(copy.deepcopy(record.state()))
+        resumed = self.learned(upkeep, together=together, record=rest)
+        odd = [name for name in whole if not torch.equal(whole[name], resumed[name])]
+        assert not odd, f"{odd[0]} is another one: what it remembers must be in seen.memory when `settle` was called"
 
     @pytest.mark.parametrize("strategy", ["finetune", "replay", "packnet"])
     def test_any_strategy_wears_it(self, strategy: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from cl_engine.training.early_stopping import where_seeds
 from cl_engine.training.fit_job import FitJob, TrainingProbe
 from cl_engine.training.fit_observer import FitEnded
 from cl_engine.training.fit_progress import FitRecord, Resumable
+from cl_engine.training.group_upkeep import kind_of
 from cl_engine.training.one_seed import OneSeed
 from cl_engine.training.seed_group import SeedGroup
 from cl_engine.training.vmapped_seeds import VmappedSeeds
@@ -66,6 +67,8 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
         yield from _told(job, record.facts)
         if job.memory is not None:
             job.memory.state = record.memory
+        if job.upkeep_memory is not None and record.upkeep:
+            job.upkeep_memory.state = record.upkeep
         return tree_map(Tensor.clone, record.result)
     groups = _groups(job)
     first = _resumed_epoch(record, groups)
@@ -79,6 +82,7 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
         pool.each(SeedGroup.check)
         results = pool.each(SeedGroup.result)
         kept = [] if job.memory is None else pool.each(SeedGroup.remembered)
+        kept_up = pool.each(SeedGroup.kept_up)
     finally:
         if job.observer is not None:
             job.observer.fit_ends()
@@ -90,8 +94,12 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
         trained = _without(trained, job, record.stopped)
     if job.memory is not None:
         job.memory.keep(_stacked(kept), groups[0].optimizers, trained)
+    upkept = _stacked(kept_up)
+    if job.upkeep is not None and job.upkeep_memory is not None and upkept:
+        job.upkeep_memory.put(upkept, kind_of(job.upkeep), trained)
     if job.record is not None:
-        record.finish(trained, job.memory.state if job.memory is not None else {})
+        memories = (job.memory, job.upkeep_memory if upkept else None)
+        record.finish(trained, *({} if memory is None else memory.state for memory in memories))
     return trained
 
 

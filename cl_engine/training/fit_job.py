@@ -21,6 +21,7 @@ from cl_engine.training.fit_progress import FitRecord
 from cl_engine.training.optimizer_memory import OptimizerMemory
 from cl_engine.training.optimizers import Train
 from cl_engine.training.upkeep import Upkeep
+from cl_engine.training.weight_memory import WeightMemory
 
 Rows = tuple[Tensor, ...]
 Loss = Callable[..., Tensor]
@@ -146,6 +147,7 @@ class FitJob:
         of_seeds: inputs and labels where each seed has its own; the first two of ``rows`` are then those of the first seed.
         upkeep: what keeps the net able to learn; None: nothing does.
         diagnostics: what the net is looked at for before it is trained; None: it is not.
+        upkeep_memory: what upkeep remembers of the fit before, and of this one when it is over; None: it begins with nothing.
         memory: what optimisers remember of the fit before, and of this one when it is over; None: they begin with nothing.
         record: what the fit has come to so far, to resume from, and where it notes its progress; None: none is kept.
         observer: what follows the fit batch by batch; None: nothing does.
@@ -186,6 +188,7 @@ class FitJob:
     of_seeds: RowsOfSeeds | None = None
     upkeep: Upkeep | None = None
     diagnostics: Diagnostics | None = None
+    upkeep_memory: WeightMemory | None = None
     memory: OptimizerMemory | None = None
     record: FitRecord | None = None
     observer: FitObserver | None = None

@@ -37,11 +37,18 @@ class FitRecord:
         facts: its epochs, and the tests in the middle of it, in order.
         result: the tree that it returned; None: it is not over.
         memory: what its optimisers remembered when it was over, where that is kept.
+        upkeep: what its upkeep remembered then.
         epoch: the last epoch after which the state of its groups was noted; -1: none.
     """
 
-    def __init__(self, facts: list[Fact] | None = None, result: Tree | None = None, memory: Tree | None = None) -> None:
-        self.facts, self.result, self.memory = facts or [], result, memory or {}
+    def __init__(
+        self,
+        facts: list[Fact] | None = None,
+        result: Tree | None = None,
+        memory: Tree | None = None,
+        upkeep: Tree | None = None,
+    ) -> None:
+        self.facts, self.result, self.memory, self.upkeep = facts or [], result, memory or {}, upkeep or {}
         self.epoch = -1
         self._facts_by_then = len(self.facts)
         self._groups: Callable[[], list[Tree]] = list
@@ -63,9 +70,10 @@ class FitRecord:
         """Begin anew, where what was kept is of seeds grouped in another way."""
         self.facts, self.epoch, self._groups = [], -1, list
 
-    def finish(self, result: Tree, memory: Tree) -> None:
-        """Note what the fit returns, as a copy, and what its optimisers remember."""
-        self.result, self.memory, self._groups = tree_map(Tensor.clone, result), memory, list
+    def finish(self, result: Tree, memory: Tree, upkeep: Tree) -> None:
+        """Note what the fit returns, as a copy, and what its optimisers and its upkeep remember."""
+        self.result, self.memory, self.upkeep = tree_map(Tensor.clone, result), memory, upkeep
+        self._groups = list
 
     @property
     def groups(self) -> list[Tree]:
@@ -75,14 +83,16 @@ class FitRecord:
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of it."""
         if self.result is not None:
-            return {"told": _listed(self.facts), "result": self.result, "memory": self.memory}
+            upkeep = {"upkeep": self.upkeep} if self.upkeep else {}
+            return {"told": _listed(self.facts), "result": self.result, "memory": self.memory, **upkeep}
         groups = {str(k): group for k, group in enumerate(self.groups)}
         return {"told": _listed(self.facts[: self._facts_by_then]), "epoch": self.epoch, "learners": groups}
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> FitRecord:
         """Return the record whose `state` this is."""
-        record = cls([_fact(kind, values) for kind, values in state["told"]], state.get("result"), state.get("memory"))
+        facts = [_fact(kind, values) for kind, values in state["told"]]
+        record = cls(facts, state.get("result"), state.get("memory"), state.get("upkeep"))
         groups = state.get("learners", {})
         if groups:
             found = [groups[key] for key in sorted(groups, key=int)]

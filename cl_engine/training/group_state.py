@@ -10,14 +10,17 @@ from torch import Tensor
 from cl_engine.core.tree import Path, Tree, leaves_with_path, tree_map
 from cl_engine.training import cuda_graphs
 from cl_engine.training.early_stopping import EarlyStopping
-from cl_engine.training.optimizers import optimizer_state, restore_optimizer
+from cl_engine.training.group_rows import GroupRows
+from cl_engine.training.group_upkeep import GroupUpkeep
+from cl_engine.training.optimizer_memory import OptimizerMemory, remembered
+from cl_engine.training.optimizers import beside, optimizer_state, restore_optimizer
 
 
-class GroupState:
+class GroupState(GroupRows):
     """The part of a seed group that outlives its process: what it trains, and what its optimisers remember.
 
     >>> sorted(name for name in vars(GroupState) if name[0] != "_")
-    ['fits', 'restore', 'state']
+    ['fits', 'kept_up', 'remembered', 'restore', 'state']
     """
 
     params: Tree
@@ -27,6 +30,7 @@ class GroupState:
     early_stopping: EarlyStopping
     flops: float
     replay: cuda_graphs.Replay | None
+    upkeep: GroupUpkeep | None
 
     def state(self) -> Tree:
         """Return all that the group is at the end of an epoch."""
@@ -38,6 +42,7 @@ class GroupState:
             "passes": [schedule.last_epoch for schedule in self.schedules],
             "best": self.early_stopping.state(),
             "flops": self.flops,
+            **({"upkeep": kept} if (kept := self.upkeep.remembered() if self.upkeep is not None else {}) else {}),
         }
 
     def restore(self, state: Tree) -> None:
@@ -52,6 +57,8 @@ class GroupState:
             schedule.load_state_dict({**schedule.state_dict(), "last_epoch": epochs, "_step_count": epochs + 1})
         self.early_stopping.restore(state["best"])
         self.flops = state["flops"]
+        if self.upkeep is not None:
+            self.upkeep.restore(state.get("upkeep", {}))
         if self.replay is not None:
             self.replay.forget()
 
@@ -59,3 +66,22 @@ class GroupState:
         """Return whether a state is one of a group of the same job with the same number of seeds."""
         mine, theirs = dict(leaves_with_path(self.params)), dict(leaves_with_path(state["params"]))
         return {p: t.shape for p, t in mine.items()} == {p: t.shape for p, t in theirs.items()}
+
+    def remembered(self) -> Tree:
+        """Return what the optimisers remember, with the axis of seeds in front."""
+        return remembered(self.weights, self.optimizers, together=self.rows_axis == 1)
+
+    def kept_up(self) -> Tree:
+        """Return what the upkeep remembers, with the axis of seeds in front."""
+        return {} if self.upkeep is None else self.upkeep.remembered()
+
+    def _remember(self, memory: OptimizerMemory) -> None:
+        """Let the optimisers go on with the weights that the fit before left as they are."""
+        for path, own in memory.of_weights(self.job.params, self.optimizers).items():
+            weight = self.weights[path]
+            for optimizer in self.optimizers:
+                if any(weight is each for group in optimizer.param_groups for each in group["params"]):
+                    optimizer.state[weight] = {
+                        name: beside(weight, self.part(value).to(weight.device) if value.ndim > 1 else value[0].clone())
+                        for name, value in own.items()
+                    }

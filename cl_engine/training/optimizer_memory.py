@@ -9,47 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_engine.core.tree import Path, Tree, leaves_with_path, unflatten
+from cl_engine.core.tree import Path, Tree, unflatten
+from cl_engine.training.weight_memory import WeightMemory
 
-LEFT = "left"  # a number for each seed that tells what a weight was when the fit was over
 
-
-class OptimizerMemory:
+class OptimizerMemory(WeightMemory):
     """What the optimisers of a fit remember of each weight, for the next fit to go on from (``train.keep_optimizer``).
-
-    A weight's part is taken up where a fit begins with the weight as the fit before left it, bit for bit, and under optimisers
-    of the same kinds: the body of a net that goes on learning has its momentum, the new head of the next task has none.
 
     >>> OptimizerMemory().state
     {}
-
-    Attributes:
-        state: ``kind``, a number for the kinds of optimisers, and ``of``, a tree of tensors ``[S, …]`` by the weight's path and
-            the name of what is remembered; empty: nothing.
     """
-
-    def __init__(self, state: Tree | None = None) -> None:
-        self.state: Tree = state or {}
 
     def of_weights(self, params: Tree, optimizers: Sequence[torch.optim.Optimizer]) -> dict[Path, dict[str, Tensor]]:
         """Return what is remembered of those weights among ``params`` that are as they were left, by path and name."""
-        if self.state.get("kind") != kind_of(optimizers):
-            return {}
-        found: dict[Path, dict[str, Tensor]] = {}
-        for path, value in leaves_with_path(self.state["of"]):
-            found.setdefault(path[:-1], {})[path[-1]] = value
-        leaves = dict(leaves_with_path(params))
-        return {
-            path: {name: value for name, value in own.items() if name != LEFT}
-            for path, own in found.items()
-            if path in leaves and torch.equal(fingerprints(leaves[path]), own[LEFT].to(leaves[path].device))
-        }
+        return self.found(params, kind_of(optimizers))
 
     def keep(self, of: Tree, optimizers: Sequence[torch.optim.Optimizer], trained: Tree) -> None:
         """Keep what was `remembered`, with what tells the ``trained`` weights, as the fit returns them, from others."""
-        leaves, pairs = dict(leaves_with_path(trained)), dict(leaves_with_path(of))
-        told = {(*path, LEFT): fingerprints(leaves[path]) for path in dict.fromkeys(path[:-1] for path in pairs)}
-        self.state = {"kind": kind_of(optimizers), "of": unflatten(pairs | told)} if pairs else {}
+        self.put(of, kind_of(optimizers), trained)
 
 
 def kind_of(optimizers: Sequence[torch.optim.Optimizer]) -> int:
@@ -67,10 +44,3 @@ def remembered(weights: Mapping[Path, Tensor], optimizers: Sequence[torch.optim.
                 whole = value.detach().contiguous() if together and value.ndim else value.detach().unsqueeze(0)
                 found[*path, name] = whole.expand(len(weight) if together else 1, *whole.shape[1:]).clone()
     return unflatten(found)
-
-
-def fingerprints(weight: Tensor) -> Tensor:
-    """Return a number for each row of a weight ``[S, …]``, int64, that is another one if a single bit is."""
-    bits = weight.detach().float().contiguous().flatten(1).view(torch.int32).to(torch.int64)
-    places = torch.arange(1, bits.shape[1] + 1, device=bits.device) * 2 + 1  # odd: no bit is multiplied away
-    return (bits * places).sum(dim=1)

@@ -66,6 +66,11 @@ class Train(BaseModel):
         "go on with what the optimiser remembers of the weights that an experience finds as the one before left them",
         before=False,
     )
+    reset_head: Literal["never", "zero", "draw"] = option(
+        "never",
+        "what a head that all tasks share begins every experience with: with what it has (never), zeros, or new weights",
+        before="never",
+    )
     not_finite: Literal["stop_run", "stop_seed"] = option(
         "stop_run", "what a loss that is NaN or infinite stops: the run, or its seed, while the others go on"
     )

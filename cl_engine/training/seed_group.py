@@ -24,15 +24,13 @@ from cl_engine.training.early_stopping import EarlyStopping
 from cl_engine.training.fit_job import FitJob
 from cl_engine.training.fit_observer import FitObserver, tell
 from cl_engine.training.group_beside import GroupBeside
-from cl_engine.training.group_rows import GroupRows
 from cl_engine.training.group_state import GroupState
 from cl_engine.training.group_upkeep import GroupUpkeep
 from cl_engine.training.online_sums import OnlineSums
-from cl_engine.training.optimizer_memory import OptimizerMemory, remembered
-from cl_engine.training.optimizers import beside, clip_gradients, optimizers_for
+from cl_engine.training.optimizers import clip_gradients, optimizers_for
 
 
-class SeedGroup(GroupState, GroupRows, ABC):
+class SeedGroup(GroupState, ABC):
     """The seeds of a fit that take their steps together: one (`OneSeed`), or all of them (`VmappedSeeds`).
 
     >>> SeedGroup.__abstractmethods__ >= {"logits", "whole"}
@@ -64,9 +62,8 @@ class SeedGroup(GroupState, GroupRows, ABC):
         self.precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
         self.loss = self.of_each(job.loss, len(self.rows))
         self.online = None if job.online is None else OnlineSums(job, len(seeds), self.rows_axis)
-        if self.online is not None:
-            self.heard = self.of_each(self.online.hearing(job.loss), len(self.rows))
-        self.upkeep = None if job.upkeep is None else GroupUpkeep(self, job.upkeep)
+        self.upkeep = None if job.upkeep is None or not job.upkeep.active else GroupUpkeep(self, job.upkeep)
+        self.heard: dict[bool, Callable[..., Any]] = {}  # see `_listening`
         self.beside = [GroupBeside(self, more, number) for number, more in enumerate(job.beside, start=1)]
         self.total = torch.zeros(len(seeds), device=device)  # of the losses of an epoch
         self.replay = self._replay()
@@ -159,11 +156,14 @@ class SeedGroup(GroupState, GroupRows, ABC):
             tell(job.observer, job.net.device, FitObserver.gradients_known)
         if job.clip is not None:
             clip_gradients(self.weights.values(), job.clip, each_row=self.rows_axis == 1)
+        if self.upkeep is not None:
+            self.upkeep.before_step()
         for optimizer in self.optimizers:
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
         if self.upkeep is not None:
             self.upkeep.after_step()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         if job.project is not None:
             with torch.no_grad():
                 job.project(self.params)
@@ -184,13 +184,28 @@ class SeedGroup(GroupState, GroupRows, ABC):
         return loss, sum(learned for _, _, learned in parts)
 
     def _own_loss(self, rows: list[Tensor], numbers: list[Tensor]) -> Tensor:
-        """Return the loss of each seed on the fit's own rows of a batch, and count how they were answered, if asked to."""
-        if self.online is None:
+        """Return the loss of each seed on the fit's own rows of a batch, and let those hear it who want to."""
+        units = self.upkeep is not None and self.upkeep.hears()
+        if self.online is None and not units:
             found: Tensor = self.loss(self.params, self.frozen, *rows, *numbers)
             return found
-        found, answers = self.heard(self.params, self.frozen, *rows, *numbers)
-        self.online.take(answers, rows[0].shape[self.rows_axis])
-        return found
+        answered: Any = self._listening(units)(self.params, self.frozen, *rows, *numbers)
+        if self.online is not None:
+            answered, answers = answered
+            self.online.take(answers, rows[0].shape[self.rows_axis])
+        if self.upkeep is not None and units:
+            answered, read = answered
+            self.upkeep.hear(read)
+        loss: Tensor = answered
+        return loss
+
+    def _listening(self, units: bool) -> Callable[..., Any]:
+        """Return the loss of each seed with what is heard beside it: hidden units, if asked for, and the target's answers."""
+        if units not in self.heard:
+            loss: Callable[..., Any] = self.upkeep.hearing(self.job.loss) if self.upkeep and units else self.job.loss
+            loss = loss if self.online is None else self.online.hearing(loss)
+            self.heard[units] = self.of_each(loss, len(self.rows))
+        return self.heard[units]
 
     def online_sums(self) -> list[tuple[int, Any]]:
         """Return how the rows of the epoch were answered before they were learned: batches learned, and sums ``[S, K]``."""
@@ -225,10 +240,6 @@ class SeedGroup(GroupState, GroupRows, ABC):
             total += self.loss(self.params, self.frozen, *rows, *numbers) * len(index)
         return total / len(y)
 
-    def remembered(self) -> Tree:
-        """Return what the optimisers remember, with the axis of seeds in front."""
-        return remembered(self.weights, self.optimizers, together=self.rows_axis == 1)
-
     def stopped_early(self) -> bool:
         """Return whether every seed has had enough."""
         return self.early_stopping.enough
@@ -237,23 +248,12 @@ class SeedGroup(GroupState, GroupRows, ABC):
         """Return the trained tree, with the axis of seeds in front."""
         return (self.early_stopping.params if self.job.keep_best else None) or self.whole()
 
-    def _remember(self, memory: OptimizerMemory) -> None:
-        """Let the optimisers go on with the weights that the fit before left as they are."""
-        for path, own in memory.of_weights(self.job.params, self.optimizers).items():
-            weight = self.weights[path]
-            for optimizer in self.optimizers:
-                if any(weight is each for group in optimizer.param_groups for each in group["params"]):
-                    optimizer.state[weight] = {
-                        name: beside(weight, self.part(value).to(weight.device) if value.ndim > 1 else value[0].clone())
-                        for name, value in own.items()
-                    }
-
     def _replay(self) -> cuda_graphs.Replay | None:
         """Return what records steps and replays them, where there is nothing in a step but what can be recorded."""
         job, device = self.job, self.job.net.device
         steps = job.train.epochs * job.train.batches(job.learned)
         drawn_anew = job.net.stochastic or self.augmentation or job.resample is not None or job.loss_inputs(0, 0, 1)
-        followed = job.observer is not None or job.upkeep is not None  # by code that a replay would not call
+        followed = job.observer is not None or self.upkeep is not None  # by code that a replay would not call
         if drawn_anew or followed or self.beside or not cuda_graphs.worthwhile(self.optimizers, device, steps):
             return None
         return cuda_graphs.Replay(self._step, self._touched, self._rates, device)

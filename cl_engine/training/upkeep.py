@@ -33,6 +33,17 @@ class Draws:
         """Return numbers of the standard normal distribution, in the shape of a tensor ``[S, …]``."""
         return self._each(like, lambda own, draw: own.normal_(generator=draw))
 
+    def rows(self, counts: Sequence[int], like: Tensor) -> Tensor:
+        """Return as many rows of each seed as are said, from −1 to 1, in the shape of those of ``like [S, N, …]``, then zeros."""
+        found = torch.zeros(len(counts), max(counts), *like.shape[2:])
+        for own, count, draw in zip(found, counts, self._generators, strict=True):
+            own[:count].uniform_(-1, 1, generator=draw)
+        return found.to(like.device)
+
+    def share(self, seed: int) -> float:
+        """Return a number from 0 to 1 of a seed, by its place among them, to be looked at in Python."""
+        return float(torch.rand((), generator=self._generators[seed]))
+
     def _each(self, like: Tensor, fill: Any) -> Tensor:
         found = torch.empty(like.shape)
         for own, draw in zip(found, self._generators, strict=True):
@@ -66,6 +77,11 @@ class Upkeep(Configured, ABC):
         made = cls()
         made.configure(options, "train.upkeep")
         return made
+
+    @property
+    def active(self) -> bool:
+        """Whether it does anything at all, with its options; the default says yes."""
+        return True
 
     def begin(self, start: Weights) -> Any:
         """Return what `penalty` and `after_step` are given about the weights before the first task; the default: these."""
