@@ -52,9 +52,9 @@ _FOUND: WeakKeyDictionary[Net, tuple[Units, ...]] = WeakKeyDictionary()
 def hidden_units(net: Net) -> tuple[Units, ...]:
     """Return the hidden layers whose units can be taken one by one, in order.
 
-    Left out are layers whose outputs are added to others' or to the inputs (residual branches), mixed before they are read (by a
-    normalisation after the activation, attention), read by something that is not a linear or convolution layer, or made by one
-    that is called several times.
+    Left out are layers whose outputs are added to others' or to the inputs (residual branches), mixed before they are read
+    (by a normalisation after the activation, or as queries and keys are), read by something that is not a linear or
+    convolution layer, or made by one that is called several times.
     """
     if net not in _FOUND:
         _FOUND[net] = tuple(_found(net))
