@@ -25,7 +25,7 @@ from cl_engine.masks import guard
 from cl_engine.masks.events import GatesUsed, LayerMask, MaskOverlap, MaskRate, TaskInferred, WeightsOwned
 from cl_engine.masks.gates import Gates
 from cl_engine.masks.layout import Layout, maskable
-from cl_engine.masks.norms import TaskNorms
+from cl_engine.masks.norms import TaskNorms, norm_after
 from cl_engine.masks.patches import PatchParts
 from cl_engine.masks.store import MaskStore
 from cl_engine.masks.superposition import inferred
@@ -35,7 +35,6 @@ from cl_engine.nets.mlp import Mlp
 from cl_engine.nets.resnet18 import Resnet18
 from cl_engine.nn.head import HEAD_BIAS
 from cl_engine.nn.net import Net
-from cl_engine.nn.units import norm_after
 from cl_engine.runs.plugins import net_builder
 from cl_engine.runs.scenario import Scenario
 from cl_engine.strategies import supsup

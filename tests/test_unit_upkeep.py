@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cl_engine.core import rng
 from cl_engine.nn.net import Net
+from cl_engine.nn.units import hidden_units
 from cl_engine.training.fit_job import FitJob
 from cl_engine.training.optimizers import Train
 from cl_engine.training.upkeep import Upkeep
@@ -335,3 +336,45 @@ def test_utility_based_perturbed_gradients_are_those_of_a_plain_loop(
             w.copy_(held[name] * (1 - lr * upkeep.decay) - upkeep.factor * lr * step)
 
     check(found, by_hand("mlp", job, after, before))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mlp", {"hidden": [10, 8], "norm": "layer"}),
+        ("mlp", {"hidden": [10, 8], "activation": "crelu"}),
+        ("small_cnn", {"width": 6, "layers": 2, "norm": "layer", "activation": "crelu"}),
+        ("small_cnn", {"width": 6, "layers": 2, "norm": "batch"}),
+    ],
+)
+def test_nothing_reads_a_unit_that_was_just_replaced_and_its_normalisation_begins_anew(
+    name: str, options: dict[str, Any]
+):
+    net, memory = net_of(name, **options), WeightMemory()
+    worn = ContinualBackprop.of(rate=0.2, maturity=1, init="default")
+    params, _ = run(job_of(net, SEEDS, train=Train(epochs=2, batch=10, lr=0.1), upkeep=worn, upkeep_memory=memory))
+    own = {key: tensor[0] for key, tensor in params.items()}
+    x = torch.rand(5, 1, 6, 6)
+    before = net.one(own, x, False)
+    layers = hidden_units(net)
+    assert len(layers) == 2
+    for units in layers:
+        new = memory.state["of"][f"{units.layer}.weight"]["age"][0] == 0
+        assert new.any()
+        assert not new.all()
+        for reader, places in units.readers.items():
+            of_reader = memory.state["of"].get(f"{reader}.weight")
+            old = slice(None) if of_reader is None else of_reader["age"][0] > 0  # what flows into new units is new
+            assert not own[f"{reader}.weight"][old][:, places[new]].any()
+            assert own[f"{reader}.weight"][old][:, places[~new]].any()
+        other = own[f"{units.layer}.weight"].clone()
+        other[new] += 1.0
+        if options.get("norm") != "layer":  # which makes units depend on each other
+            assert torch.equal(net.one({**own, f"{units.layer}.weight": other}, x, False), before)
+        other[~new] += 1.0
+        assert not torch.equal(net.one({**own, f"{units.layer}.weight": other}, x, False), before)
+        if units.norm is not None:
+            scale, shift = own[f"{units.norm}.weight"], own[f"{units.norm}.bias"]
+            assert (scale[new] == 1).all()
+            assert not shift[new].any()
+            assert (shift[~new] != 0).any()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 from cl_engine.checkpoints import file as checkpoint
 from cl_engine.core.bank import Bank
@@ -17,6 +18,7 @@ from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, Saved, TaskLearned
 from cl_engine.experiment import Experiment
+from cl_engine.nn.net import Net
 from cl_engine.nn.units import hidden_units
 from cl_engine.results import open_run
 from cl_engine.runs import plugins
@@ -250,3 +252,18 @@ def test_scores_of_masks_are_no_units_and_stay_as_they_are(kind: str, tmp_path: 
     for (path, one), (_, other) in zip(*(leaves_with_path(state) for state in states), strict=True):
         tensors = [leaf.rows if isinstance(leaf, Bank) else torch.as_tensor(leaf) for leaf in (one, other)]
         assert torch.equal(*tensors), path
+
+
+def test_units_of_a_transformer_are_those_that_one_layer_alone_reads():
+    shape = (12,)
+    net = Net(plugins.net_builder("transformer", {"vocabulary": 20, "layers": 2}, shape, 4), shape, vocabulary=20)
+    found = [units.layer for units in hidden_units(net)]
+    alone = ("attention.value", "linear1")  # outputs of the others are added, multiplied or normalised first
+    assert found == [f"layers.{k}.{part}" for k in (0, 1) for part in alone]
+
+
+def test_a_normalisation_after_the_activation_leaves_no_unit_alone():
+    net = Net(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.ReLU(), nn.LayerNorm(5), nn.Linear(5, 3)), (1, 6, 6)
+    )
+    assert not hidden_units(net)

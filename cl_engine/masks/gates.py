@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from cl_engine.errors import UsageError
 from cl_engine.masks.layout import some_maskable, unit_dim, units_of
+from cl_engine.masks.norms import norm_after
 from cl_engine.nn.activations import ConcatReLU
 from cl_engine.nn.net import Net, Params
-from cl_engine.nn.units import hidden_units, norm_after
+from cl_engine.nn.units import hidden_units
 
 
 @dataclass(frozen=True)

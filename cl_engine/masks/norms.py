@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor
 
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
-from cl_engine.masks.layout import Layout
+from cl_engine.masks.layout import Layout, units_of
 from cl_engine.nn.net import Net, Params
 from cl_engine.nn.units import NORMS
 
@@ -64,3 +65,18 @@ class TaskNorms:
         """Keep the tensors of a task."""
         if self.layout.shapes:
             state["norms"].put(task_id, self.layout.row(params))
+
+
+def norm_after(net: Net, layers: Sequence[str]) -> dict[str, str]:
+    """Return for layers the normalisation layer that follows each in the module's order, if it has as many channels."""
+    order: list[str] = []
+    for name in net.shapes:
+        layer = name.rpartition(".")[0]
+        if layer not in order:
+            order.append(layer)
+    follows: dict[str, str] = {}
+    for layer, following in itertools.pairwise(order):
+        norm = net.owner(f"{following}.weight") if f"{following}.weight" in net.shapes else None
+        if layer in layers and isinstance(norm, NORMS) and net.shapes[f"{following}.weight"] == (units_of(net, layer),):
+            follows[layer] = following
+    return follows

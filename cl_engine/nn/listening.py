@@ -15,17 +15,16 @@ from torch import Tensor, nn
 class Listener:
     """Hears what some layers read, in calls of a net with certain weights.
 
-    >>> Listener(frozenset({"2"}), frozenset()).heard
+    >>> Listener({"2": frozenset()}).heard
     {}
 
     Attributes:
-        layers: their names in the module.
-        weights: what tells the calls to listen to from others, as those of a frozen copy: `id` of tensors they are given.
+        layers: their names in the module, each with what tells the calls to listen to from others, as those of a frozen copy:
+            `id` of tensors, one of which is given.
         heard: what was read ``[N, …]``, by layer, the rows of several calls one after the other.
     """
 
-    layers: frozenset[str]
-    weights: frozenset[int]
+    layers: Mapping[str, frozenset[int]]
     heard: dict[str, Tensor] = field(default_factory=dict)
 
     def hook(self, layer: str) -> Callable[[nn.Module, Any], None]:
@@ -42,9 +41,9 @@ _LISTENERS: list[Listener] = []
 
 
 @contextmanager
-def inputs_heard(layers: Iterable[str], weights: Iterable[Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Hear, inside the block, what layers read in calls that are given all of these weights, and not others like them."""
-    listener = Listener(frozenset(layers), frozenset(map(id, weights)))
+def inputs_heard(layers: Mapping[str, Iterable[Tensor]]) -> Iterator[dict[str, Tensor]]:
+    """Hear, inside the block, what layers read in calls that are given one of each layer's tensors, and not others like it."""
+    listener = Listener({layer: frozenset(map(id, tensors)) for layer, tensors in layers.items()})
     _LISTENERS.append(listener)
     try:
         yield listener.heard
@@ -55,6 +54,7 @@ def inputs_heard(layers: Iterable[str], weights: Iterable[Tensor]) -> Iterator[d
 def hooks_for(module: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[Callable[[], None]]:
     """Put a hook before each layer that somebody listens to in a call with these tensors; yield what takes it away again."""
     for listener in _LISTENERS:
-        if listener.weights <= {id(tensor) for tensor in tensors.values()}:
-            for layer in listener.layers:
+        given = {id(tensor) for tensor in tensors.values()}
+        for layer, wanted in listener.layers.items():
+            if wanted & given:
                 yield module.get_submodule(layer).register_forward_pre_hook(listener.hook(layer)).remove

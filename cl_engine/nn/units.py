@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -52,26 +52,13 @@ _FOUND: WeakKeyDictionary[Net, tuple[Units, ...]] = WeakKeyDictionary()
 def hidden_units(net: Net) -> tuple[Units, ...]:
     """Return the hidden layers whose units can be taken one by one, in order.
 
-    Left out are layers whose outputs are added to others' or to the inputs (residual branches), mixed before they are read (by a
-    normalisation after the activation, attention), read by something that is not a linear or convolution layer, or made by one
-    that is called several times.
+    Left out are layers whose outputs are added to others' or to the inputs (residual branches), mixed before they are read
+    (by a normalisation after the activation, or as queries and keys are), read by something that is not a linear or
+    convolution layer, or made by one that is called several times.
     """
     if net not in _FOUND:
         _FOUND[net] = tuple(_found(net))
     return _FOUND[net]
-
-
-def norm_after(net: Net, layers: Sequence[str]) -> dict[str, str]:
-    """Return for layers the normalisation layer that follows each in the module's order, if it has as many channels."""
-    order = list(dict.fromkeys(name.rpartition(".")[0] for name in net.shapes))
-    follows: dict[str, str] = {}
-    for layer, following in itertools.pairwise(order):
-        weight = f"{following}.weight"
-        if layer in layers and weight in net.shapes and isinstance(net.owner(weight), NORMS):
-            axis = int(bool(getattr(net.owner(f"{layer}.weight"), "transposed", False)))
-            if net.shapes[weight] == (net.shapes[f"{layer}.weight"][axis],):
-                follows[layer] = following
-    return follows
 
 
 def module_name(net: Net, layer: str) -> str:
@@ -84,11 +71,10 @@ def _found(net: Net) -> list[Units]:
     layers = [name.rpartition(".")[0] for name in net.shapes if name.endswith(".weight") and _plain(net, name)]
     sources = [layer for layer in layers if layer != HEAD]
     counts = {layer: net.shapes[f"{layer}.weight"][0] for layer in sources}
-    norms = norm_after(net, sources)
     held = {layer: torch.linspace(LEAST, MOST, count, device=net.device) for layer, count in counts.items()}
-    params = {name: tensor[0] for name, tensor in net.init([0]).items()}
+    params, x, calls = {k: own[0] for k, own in net.init([0]).items()}, net.example(2), dict.fromkeys(layers, 0)
+    norms = _norms(net, params, sources, x)
     trial = partial(_trial, net, params, layers, {layer: norms.get(layer, layer) for layer in sources})
-    x, calls = net.example(2), dict.fromkeys(layers, 0)
     before = [trial(_signed(held, 1), x, calls), trial(_signed(held, -1), x)]
 
     def changed(apart: Values, rows: Tensor = x) -> Reads:
@@ -167,7 +153,7 @@ def _trial(
         first = inputs[0].movedim(1, -1) if isinstance(module, nn.modules.conv._ConvNd) else inputs[0]
         read[layer] = torch.cat([read[layer], first.flatten(0, -2)]) if layer in read else first.flatten(0, -2)
 
-    hooks = [net.owner(f"{layer}.weight").register_forward_pre_hook(partial(note, layer)) for layer in layers]
+    hooks = [_part(net, layer).register_forward_pre_hook(partial(note, layer)) for layer in layers]
     pins = {places[layer]: on_units(value.expand_as) for layer, value in held.items()}
     try:
         with torch.no_grad():
@@ -176,6 +162,35 @@ def _trial(
         for hook in hooks:
             hook.remove()
     return read
+
+
+def _norms(net: Net, params: Params, layers: Sequence[str], x: Tensor) -> dict[str, str]:
+    """Return for layers the normalisation that reads what each gives as it is, if it has as many channels."""
+    given: dict[int, tuple[str, Tensor]] = {}
+    found: dict[str, str] = {}
+
+    def give(layer: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        given[id(output)] = layer, output  # held, so that no other is at its place in memory
+
+    def note(name: str, module: nn.Module, inputs: Any) -> None:
+        layer = given.get(id(inputs[0]), ("", x))[0]
+        if net.shapes[f"{name}.weight"] == net.shapes.get(f"{layer}.weight", (0,))[:1]:
+            found[layer] = name
+
+    names = [name for name in net.layers if f"{name}.weight" in net.shapes and isinstance(_part(net, name), NORMS)]
+    hooks = [_part(net, layer).register_forward_hook(partial(give, layer)) for layer in layers]
+    hooks += [_part(net, name).register_forward_pre_hook(partial(note, name)) for name in names]
+    try:
+        with torch.no_grad():
+            net.one(params, x, False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _part(net: Net, layer: str) -> nn.Module:
+    return net.owner(f"{layer}.weight")
 
 
 def _plain(net: Net, name: str) -> bool:

@@ -56,14 +56,17 @@ class GroupUpkeep:
     def hearing(self, loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Read]]:
         """Return a loss that returns beside its value what the layers that read hidden units read."""
         net = self._group.job.net
-        readers = {module_name(net, r.name): r.name for layer in self._seen.layers for r in layer.readers}
-        hidden = {layer.path for layer in self._seen.layers}
+        readers: dict[str, list[Path]] = {}
+        for layer in self._seen.layers:
+            for reader in layer.readers:
+                readers.setdefault(reader.name, []).append(layer.path)
+        names = {module_name(net, name): name for name in readers}
 
         def of_one(params: Tree, *given: Any) -> tuple[Tensor, Read]:
-            own = [leaf for path, leaf in leaves_with_path(params) if path in hidden]
-            with inputs_heard(readers, own) as heard:
+            leaves = dict(leaves_with_path(params))
+            with inputs_heard({own: [leaves[path] for path in readers[name]] for own, name in names.items()}) as heard:
                 value = loss(params, *given)
-            return value, {readers[name]: read for name, read in heard.items()}
+            return value, {names[own]: read for own, read in heard.items()}
 
         return of_one
 
@@ -79,9 +82,8 @@ class GroupUpkeep:
         ready = {name: self._see(part).float() for name, part in read.items()}
         for layer in self._seen.layers:
             layer.read = ready
-        if (
-            not self._known
-        ):  # what is trained under a layer's name may be something else than its weight, as scores of a mask
+        # what is trained under a layer's name may be something else than its weight, as scores of a mask: then it is not heard
+        if not self._known:
             self._known = True
             self._seen.layers = [layer for layer in self._seen.layers if layer.heard]
 
