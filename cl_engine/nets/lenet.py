@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import nn
 
 from cl_engine.nn.activations import KINDS, MEANING, Activation, given, narrowed, width_share
@@ -21,6 +22,9 @@ class Lenet(Architecture):
     62006
     """
 
+    widths: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=4, max_length=4)] = option(
+        [6, 16, 120, 84], "maps of the two convolutions, and units of the two hidden layers", before=[6, 16, 120, 84]
+    )
     norm: Literal["none", "layer"] = option(
         "none", "normalisation before each activation: none, or layer, of maps over all of them together", before="none"
     )
@@ -31,7 +35,7 @@ class Lenet(Architecture):
         places = ((((height - 4) // 2) - 4) // 2) * ((((width - 4) // 2) - 4) // 2)
 
         def widths(share: float) -> list[int]:
-            return [narrowed(size, share) for size in (6, 16, 120, 84)]
+            return [narrowed(size, share) for size in self.widths]
 
         def weights(share: float, numbers: int) -> int:
             one, two, three, four = widths(share)
