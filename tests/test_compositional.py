@@ -178,6 +178,7 @@ def test_a_composition_names_the_modules_of_a_task_in_order_and_experiments_with
         ({"rules": ["digit"], "classes": 3}, r"stream\.rules ask about all classes"),
         ({"rules": ["digit"], "labels": [[0, 1]]}, r"stream\.rules ask about all classes"),
         ({"rules": ["digit"], "first_rules": ["parity"]}, r"stream\.first_rules: no rule named 'parity'"),
+        ({"rules": ["digit", "parity"], "setting": "domain"}, r"several rules ask different things"),
     ],
 )
 def test_rules_that_cannot_be_asked_are_refused_in_a_sentence(options: dict[str, Any], message: str):

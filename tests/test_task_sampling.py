@@ -196,8 +196,9 @@ def test_by_classes_a_task_of_more_classes_is_practised_more():
         ({"sampling": "loss"}, r"'loss' goes by the losses of validation rows, and the stream sets none aside"),
         (
             {**SAMPLED, "floor": 0.4},
-            r"strategy\.floor: 3 tasks of 0\.4 each are more than 1; allowed is at most 0\.333",
+            r"strategy\.floor: 3 tasks of 0\.4 each are more than 1; allowed is 1/3 at most",
         ),
+        ({"losses_from": "nowhere"}, r"losses_from: sampling = 'uniform' looks at no losses: leave it out"),
         ({"sampling": "worst"}, r"sampling"),
         ({"floor": -0.1}, r"floor"),
         ({**SAMPLED, "losses_from": "nowhere"}, r"nowhere"),

@@ -120,6 +120,11 @@ class View:
             self._check(self._made, half, y)
         return shown, y
 
+    @property
+    def free(self) -> bool:
+        """Whether no person has to label anything for it."""
+        return self.function is not None and self.function.free
+
     def check_mirrored(self, augmentation: Augmentation) -> None:
         """Raise a `UsageError` if images are to be mirrored, and a mirrored one has another answer."""
         if augmentation.flip and self.function is not None and not self.function.same_mirrored:

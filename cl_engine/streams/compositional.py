@@ -185,8 +185,7 @@ class Compositional(SeveralSources):
 
     def is_free(self, task_id: int) -> bool:
         parts = self.parts(task_id)
-        function = None if parts.rule is None else self._views[parts.source, parts.rule][0].function
-        return function is not None and function.free
+        return parts.rule is not None and self._views[parts.source, parts.rule][0].free
 
     def check_augmentation(self, augmentation: Augmentation) -> None:
         super().check_augmentation(augmentation)
@@ -202,11 +201,10 @@ class Compositional(SeveralSources):
     def _drawn(self, task: int) -> Parts:
         """Return the parts of the next task; what they are depends on those of all tasks before it."""
         draw = rng.arrays(self.seed, "parts", task)
-        found = self._composed(task, draw)
-        for _ in range(TRIES if self.rules else 0):
+        for _ in range(TRIES if self.rules else 1):
+            found = self._composed(task, draw)
             if found not in self._parts:
                 break
-            found = self._composed(task, draw)
         return found
 
     def _composed(self, task: int, draw: np.random.Generator) -> Parts:
@@ -240,8 +238,10 @@ class Compositional(SeveralSources):
     def _check_rules(self) -> None:
         if self.rules and (self.classes is not None or self.labels):
             raise UsageError(
-                "stream.rules ask about all classes of a source; leave out stream.classes and stream.labels, or the rules"
+                "stream.rules ask about all classes of a source: leave out stream.classes and stream.labels"
             )
+        if len(self.rules) > 1 and self.setting != "task":
+            raise UsageError("stream.setting: several rules ask different things: the task must be told, use 'task'")
         odd = next((rule for rule in self.first_rules if rule not in self.rules), None)
         if odd is not None:
             raise UsageError(f"stream.first_rules: {unknown('rule', odd, self.rules)}")

@@ -99,8 +99,7 @@ class Views(Stream):
         return self.views[self._kind(task_id)]
 
     def is_free(self, task_id: int) -> bool:
-        function = self._views[self._kind(task_id)].function
-        return function is not None and function.free
+        return self._views[self._kind(task_id)].free
 
     def task_id(self, step: int) -> int:
         self.check_step(step)

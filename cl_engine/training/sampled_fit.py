@@ -82,12 +82,17 @@ class Sampling(OptionGroup):
             UsageError: if the stream has no validation rows, a target has no such losses, the floors of all tasks come to
                 more than 1, or the log does not tell of these tasks.
         """
+        if self.losses_from is not None and self.sampling not in BY_LOSSES:
+            raise UsageError(
+                f"strategy.losses_from: sampling = '{self.sampling}' looks at no losses: leave it out, or use "
+                f"{', '.join(BY_LOSSES)}"
+            )
         if self.sampling == "uniform":
             return None
         if stream.n_tasks is not None and self.floor * stream.n_tasks > 1:
             raise UsageError(
-                f"strategy.floor: {stream.n_tasks} tasks of {self.floor} each are more than 1; allowed is at most "
-                f"{1 / stream.n_tasks:.3g}"
+                f"strategy.floor: {stream.n_tasks} tasks of {self.floor} each are more than 1; allowed is "
+                f"1/{stream.n_tasks} at most"
             )
         odd = other_than_classes(stream.targets) if self.sampling in ("classes", "error") else None
         if odd is not None:
@@ -97,7 +102,7 @@ class Sampling(OptionGroup):
             )
         if self.sampling in BY_LOSSES and not len(stream.arrival(0).validation):
             raise no_held_out(self.sampling)
-        if self.losses_from is None or self.sampling not in BY_LOSSES:
+        if self.losses_from is None:
             return None
         return logged_losses(self.losses_from, stream, "error" if self.sampling == "error" else "loss")
 

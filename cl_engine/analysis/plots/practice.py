@@ -40,7 +40,7 @@ def task_shares(run: Run) -> Figure | None:
     axes.set(
         xlabel=f"epochs of experience {int(table['step'].max())}",
         ylabel="share of practice",
-        ylim=(0, 1.08 * values.max()),
+        ylim=(0, 1.08 * mean[drawn].max()),
     )
     whole_numbers(axes)
     titled(fig, axes, run.strategy, f"which task is practised, mean of {seeds([run])}")
