@@ -13,6 +13,7 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.data.source import Arrays, Sources
 from cl_engine.data.stream import Data, Experience, Stream
+from cl_engine.data.view import Half
 from cl_engine.errors import UsageError
 from cl_engine.options import option
 
@@ -60,8 +61,8 @@ class SourceStream(Stream):
         self._order = sequence(self.revisit, self.n_tasks)
         self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
         self.n_steps = None if self.n_tasks is None else len(self._order or range(self.n_tasks))
-        self._train = _ByClass(arrays.train_x, arrays.train_y, arrays.classes, self.device)
-        self._test = _ByClass(arrays.test_x, arrays.test_y, arrays.classes, self.device)
+        self._train = _ByClass("train", arrays.train_x, arrays.train_y, arrays.classes, self.device)
+        self._test = _ByClass("test", arrays.test_x, arrays.test_y, arrays.classes, self.device)
         self.prepare()
         self.outputs = self._outputs()
 
@@ -87,8 +88,12 @@ class SourceStream(Stream):
         """Return the classes of the source that this task is about, in the order of its local labels."""
 
     def transform(self, kind: int, x: Tensor) -> Tensor:
-        """Return the inputs as this task shows them; same shape and dtype."""
+        """Return the inputs as this task shows them; of ``input_shape``, and the same dtype."""
         return x
+
+    def transform_rows(self, kind: int, x: Tensor, half: Half, rows: np.ndarray) -> Tensor:
+        """Return what `transform` does; for a task that shows each row its own way, told which rows of the half these are."""
+        return self.transform(kind, x)
 
     def rows_of(self, by_class: Sequence[np.ndarray], kind: int) -> list[np.ndarray]:
         """Return the rows of each local label of a task, given the rows of each class of the source."""
@@ -120,7 +125,7 @@ class SourceStream(Stream):
     def __getitem__(self, step: int) -> Experience:
         task = self.task_id(step)
         kind = self.kind_of(task)
-        train, validation = self._rows(self._train, kind, self.samples_per_class, self.validation, "train")
+        train, validation = self._rows(self._train, kind, self.samples_per_class, self.validation)
         return Experience(
             step=step,
             task_id=task,
@@ -135,13 +140,13 @@ class SourceStream(Stream):
         return kept_rows(counts, self.samples_per_class, self.validation)
 
     def test(self, task_id: int) -> Data:
-        return self._rows(self._test, self.kind_of(task_id), self.test_samples_per_class, 0.0, "test")[0]
+        return self._rows(self._test, self.kind_of(task_id), self.test_samples_per_class, 0.0)[0]
 
     def describe(self) -> dict[str, str | int]:
         return {"source": self.source, **self.arrays.about}
 
-    def _rows(self, data: _ByClass, task: int, limit: int | None, aside: float, purpose: str) -> tuple[Data, Data]:
-        draw = rng.arrays(self.seed, "rows", purpose, 0 if self.same_rows else task)
+    def _rows(self, data: _ByClass, task: int, limit: int | None, aside: float) -> tuple[Data, Data]:
+        draw = rng.arrays(self.seed, "rows", data.half, 0 if self.same_rows else task)
         kept: list[np.ndarray] = []
         kept_aside: list[np.ndarray] = []
         for every in self.rows_of(data.rows, task):
@@ -155,9 +160,10 @@ class SourceStream(Stream):
         label = (lambda k: self.global_label(task, k)) if self.setting == "class" else (lambda k: k)
         y = np.repeat([label(k) for k in range(len(rows))], [len(r) for r in rows]).astype(np.int64)
         y = self.relabelled(task, y)
-        index = torch.from_numpy(np.concatenate(rows)).to(self.device)
-        x = data.x.index_select(0, index)
-        return Data(self.transform(task, x) if len(x) else x, torch.from_numpy(y).to(self.device))
+        every = np.concatenate(rows)
+        x = data.x.index_select(0, torch.from_numpy(every).to(self.device))
+        shown = self.transform_rows(task, x, data.half, every) if len(x) else x.new_empty(0, *self.input_shape)
+        return Data(shown, torch.from_numpy(y).to(self.device))
 
     def _outputs(self) -> int:
         if self.setting != "class":
@@ -228,7 +234,8 @@ def need_classes(source: str, arrays: Arrays) -> None:
 class _ByClass:
     """The rows of each class of one half of the source, and the inputs on the device."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, classes: int, device: torch.device) -> None:
+    def __init__(self, half: Half, x: np.ndarray, y: np.ndarray, classes: int, device: torch.device) -> None:
+        self.half = half
         self.x = torch.from_numpy(np.require(x, requirements=("C", "W"))).to(device)
         order = np.argsort(y, kind="stable")
         bounds = np.searchsorted(y[order], np.arange(classes + 1))

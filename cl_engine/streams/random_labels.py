@@ -51,7 +51,7 @@ class RandomLabels(SourceStream):
         kind = self.kind_of(task_id)
         if self.tested == "held_out":
             return super().test(task_id)
-        return self._rows(self._train, kind, self.samples_per_class, self.validation, "train")[0]
+        return self._rows(self._train, kind, self.samples_per_class, self.validation)[0]
 
     def title(self, kind: int) -> str:
         return f"labels {kind}"
