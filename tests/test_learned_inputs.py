@@ -93,6 +93,12 @@ def test_strides_shrink_an_image_by_as_much_as_whole_numbers_can(side: int, stri
     assert sum(weight.numel() for weight in front.parameters()) == 8_065
 
 
+@pytest.mark.parametrize("front", ["learned_antialiased", "strided"])
+def test_a_front_is_trained_in_half_precision_too(tmp_path: Path, front: str):
+    changes = {**SMALL, "net.front": front, "train.precision": "bfloat16", "stream.n": 1}
+    assert open_run(Experiment.of(TINY, "finetune", (0,), **changes).run(tmp_path, device="cpu")).status == "finished"
+
+
 # Any net behind it.
 
 

@@ -72,7 +72,7 @@ class Resized(Architecture):
     def _front(self, channels: int, given: Size, size: Size) -> nn.Module:
         if self.front == "strided":
             return _Strided(channels, self.filters, self.blocks, given, size)
-        resize = partial(F.interpolate, size=size, mode="bilinear", antialias=self.front.endswith("antialiased"))
+        resize = partial(_resized, size=size, antialias=self.front.endswith("antialiased"))
         if not self.front.startswith("learned"):
             return _Interpolation(resize)
         return _Learned(channels, self.filters, self.blocks, resize, self.zero)
@@ -157,7 +157,12 @@ class _Strided(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         maps = F.leaky_relu(self.norm0(self.conv0(x)), SLOPE)
         found = self.out(self.blocks(F.leaky_relu(self.norm1(self.conv1(maps)), SLOPE)))
-        return found if found.shape[2:] == self.size else F.interpolate(found, size=self.size, mode="bilinear")
+        return found if found.shape[2:] == self.size else _resized(found, self.size, antialias=False)
+
+
+def _resized(x: Tensor, size: Size, antialias: bool) -> Tensor:
+    """Return images of this size by bilinear interpolation, computed in float32: on a CPU torch antialiases nothing less."""
+    return F.interpolate(x.float(), size=size, mode="bilinear", antialias=antialias).to(x.dtype)
 
 
 def _normalised(maps: int) -> tuple[nn.Module, nn.Module]:
