@@ -24,10 +24,9 @@ SEEDS = (0, 1, 2)
 FRONTS = ("bilinear", "antialiased", "learned", "learned_antialiased", "strided")
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "a front a task": ("patch", {}),
-    "scale and shift a task": ("patch", {"kind": "scale_bias"}),
     "a head a task alone": ("head_only", {}),
     "all shared, finetune": ("finetune", {}),
-    "all of a task's own": ("independent", {}),
+    "norms a task": ("patch", {"kind": "scale_bias"}),
 }
 
 
