@@ -54,6 +54,6 @@ def test_on_permuted_mnist_masks_do_not_forget_at_all(data_root: Path, tmp_path:
 
 
 def test_colour_images_and_batchnorm_learn(data_root: Path, tmp_path: Path):
-    few = {"stream.n": 2, "stream.samples_per_class": 400, "stream.test_samples_per_class": 100, "net.width": 8}
+    few = {"stream.n": 2, "stream.samples_per_class": 200, "stream.test_samples_per_class": 100, "net.width": 8}
     found = run(tmp_path, data_root, "split_cifar10", "independent", **few, **{"train.epochs": 4})
     assert final(found, "acc") > 0.3  # of five classes: chance is 0.2
