@@ -133,6 +133,24 @@ def test_the_front_of_any_net_is_one_module_before_those_of_the_net(
     assert division(same) == parts[1:] and not any(name.startswith("front") for name in same.shapes)
 
 
+class Staged(nn.Module):
+    """A net of a user's with layers called stages, as ConvNeXt has them: no names of weights to cut it at."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.stages = nn.Sequential(nn.Conv2d(1, 2, 3, 2), nn.Conv2d(2, 2, 1))
+        self.head = nn.Linear(2, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stages(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_layers_that_are_called_stages_are_cut_like_others_with_a_front_and_without():
+    plain = Net(lambda: Staged(4), (1, 8, 8))
+    assert ends(plain) == ["stages.0", "stages.1"]
+    assert ends(net("tests.test_learned_inputs:Staged")) == ["front", "inner.stages.0", "inner.stages.1"]
+
+
 @pytest.mark.parametrize("strategy", ["hat", "mntdp", "packnet", "piggyback", "skill_recall", "supsup"])
 def test_strategies_of_masks_modules_and_codes_wear_a_net_with_a_front(tmp_path: Path, strategy: str):
     changes = {"stream.validation": 0.25} if strategy == "mntdp" else {}

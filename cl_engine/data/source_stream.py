@@ -92,7 +92,7 @@ class SourceStream(Stream):
         return x
 
     def transform_rows(self, kind: int, x: Tensor, half: Half, rows: np.ndarray) -> Tensor:
-        """Return what `transform` does; for a task that shows each row its own way, told which rows of the half these are."""
+        """Return what `transform` returns; where rows are shown each its own way, told which of the half these are."""
         return self.transform(kind, x)
 
     def rows_of(self, by_class: Sequence[np.ndarray], kind: int) -> list[np.ndarray]:

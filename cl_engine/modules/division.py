@@ -47,7 +47,9 @@ def ends(net: Net) -> list[str]:
 
 def _stages(net: Net) -> Sequence[Sequence[str]] | None:
     found = net.attribute("stages")
-    return found if isinstance(found, tuple | list) else None  # others give layers of theirs that name
+    return (
+        found if isinstance(found, tuple | list) else None
+    )  # a part of the net that is called so says nothing of cuts
 
 
 def _before_layers(net: Net, names: list[str]) -> Division:
