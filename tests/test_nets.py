@@ -27,12 +27,13 @@ def net(name: str, shape: tuple[int, ...] = SHAPE, outputs: int = 10, **options:
 
 AT_PLACES = [name for name in plugins.names("nets") if name not in ("mlp", "transformer")]
 TOKENS: dict[str, Any] = {"input_shape": (12,), "vocabulary": 30}
+NEEDED: dict[str, dict[str, Any]] = {"resized": {"inner": "small_cnn", "size": [12, 14]}}  # options without a default
 
 for name in plugins.names("nets"):
-    own = {"net": name, **(TOKENS if name == "transformer" else {})}
+    own = {"net": name, "options": NEEDED.get(name, {}), **(TOKENS if name == "transformer" else {})}
     globals()[f"Test_{name}"] = type(f"Test_{name}", (NetContract,), own)
     if name in AT_PLACES:  # in pictures that are not square, so that no one takes height for width
-        own = {"net": name, "input_shape": (2, 24, 28), "outputs": 5, "places": True}
+        own |= {"input_shape": (2, 24, 28), "outputs": 5, "places": True}
         globals()[f"Test_{name}_at_places"] = type(f"Test_{name}_at_places", (NetContract,), own)
 
 

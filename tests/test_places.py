@@ -33,7 +33,7 @@ from cl_engine.training.fit_job import FitJob
 from cl_engine.training.optimizers import Train
 from tests import nets_zoo as zoo
 from tests.test_cli import call
-from tests.test_nets import AT_PLACES, net
+from tests.test_nets import AT_PLACES, NEEDED, net
 
 ROWS = torch.rand(12, *zoo.SHAPE, generator=rng.tensors(0, "rows"))
 MAPS = (ROWS[:, 0] * zoo.CLASSES).long()
@@ -159,8 +159,8 @@ def test_a_net_of_places_serves_classes_by_averaging_over_places():
 
 @pytest.mark.parametrize("name", AT_PLACES)
 def test_a_convolutional_net_has_the_same_maps_before_its_head_whether_it_answers_at_places(name: str):
-    shape = (1, 24, 24)
-    rows, places = (Net(plugins.net_builder(name, {}, shape, 5, places=asked), shape) for asked in (False, True))
+    shape, options = (1, 24, 24), NEEDED.get(name, {})
+    rows, places = (Net(plugins.net_builder(name, options, shape, 5, places=asked), shape) for asked in (False, True))
     own, of_rows = (one_of(made.init([0]), 0) for made in (places, rows))
     body = [key for key in own if key not in (HEAD_WEIGHT, HEAD_BIAS)]
     assert all(torch.equal(own[key], of_rows[key]) for key in body)

@@ -16,8 +16,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from cl_engine.checkpoints import file as checkpoint
+from cl_engine.cli import main
 from cl_engine.core.state import bytes_by_part
 from cl_engine.data.digest import difference, digest
 from cl_engine.data.source import Arrays, Source
@@ -38,7 +40,7 @@ from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
 Tiny = Callable[..., Experiment]
-LONG = {"stream.n": 40, "stream.samples_per_class": 20, "train.epochs": 4}
+LONG = {"stream.n": 24, "stream.samples_per_class": 20, "train.epochs": 4}
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -63,9 +65,17 @@ def interrupted(out: Path, number: int) -> tuple[int, str]:
     return process.returncode, said
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the facts of the long run in one go."""
+    return facts(Experiment.of(TINY, "replay", (0, 1), **LONG).run(tmp_path_factory.mktemp("whole") / "run") / "log.h5")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_run_ended_by_a_signal_and_started_again_has_the_log_of_one_that_was_not(tmp_path: Path, number: int):
+def test_a_run_ended_by_a_signal_and_started_again_has_the_log_of_one_that_was_not(
+    tmp_path: Path, number: int, undisturbed: dict[str, Any]
+):
     code, said = interrupted(tmp_path / "cut", number)
     if number == signal.SIGKILL:
         assert code == -signal.SIGKILL
@@ -76,10 +86,9 @@ def test_a_run_ended_by_a_signal_and_started_again_has_the_log_of_one_that_was_n
         assert open_run(tmp_path / "cut").status == "stopped"
     again = subprocess.run(long_run(tmp_path / "cut"), cwd=ROOT, capture_output=True, text=True, check=True)
     assert "going on with" in again.stderr
-    subprocess.run(long_run(tmp_path / "whole"), cwd=ROOT, capture_output=True, check=True)
-    assert_same_facts(facts(tmp_path / "cut" / "log.h5"), facts(tmp_path / "whole" / "log.h5"))
-    finished = subprocess.run(long_run(tmp_path / "cut"), cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "is finished; --fresh runs it again" in finished.stderr
+    assert_same_facts(facts(tmp_path / "cut" / "log.h5"), undisturbed)
+    finished = CliRunner().invoke(main, long_run(tmp_path / "cut")[2:])
+    assert finished.exit_code == 0 and "is finished; --fresh runs it again" in finished.stderr
 
 
 def test_the_same_experiment_twice_gives_the_same_log(tiny: Tiny, tmp_path: Path):

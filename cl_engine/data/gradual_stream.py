@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.data.rows_of_seeds import RowsOfSeeds, View
+from cl_engine.data.rows_of_seeds import Lens, RowsOfSeeds
 from cl_engine.data.seeded_stream import GradualBy, SeededStream
 from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.data.stream_of_seeds import for_seeds
@@ -100,7 +100,7 @@ class GradualStream(Stream):
             return Data(*pairs[0])
         every, rows = torch.cat([x for x, _ in pairs]), len(pairs[0][1])
         index = torch.arange(len(every), device=every.device).reshape(self._seeds, rows)
-        own = RowsOfSeeds(every, index, torch.stack([y for _, y in pairs]), [View()] * self._seeds)
+        own = RowsOfSeeds(every, index, torch.stack([y for _, y in pairs]), [Lens()] * self._seeds)
         return Data(*own.of(0), of_seeds=own)
 
     def _rows(

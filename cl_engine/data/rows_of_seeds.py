@@ -4,34 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+Half = Literal["train", "test"]
+Together = Callable[[Tensor, Tensor], Tensor]
 
-class View:
+
+class Lens:
     """A way to see inputs: a function of inputs ``[B, *shape]`` that gives as many, of the same type.
 
-    A kind of view says in `together` how those of several seeds are taken at once, where there is a faster way than in turn.
+    A kind of lens says in `together` how those of several seeds are taken at once, where there is a faster way than in turn.
 
-    >>> View()(torch.ones(2, 3)).shape
+    >>> Lens()(torch.ones(2, 3)).shape
     torch.Size([2, 3])
     """
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return inputs as they are seen; here as they are."""
+    def __call__(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return inputs as they are seen, given which rows of what is held they are ``[B]``; here as they are."""
         return x
 
     @staticmethod
-    def together(views: Sequence[View]) -> Callable[[Tensor], Tensor]:
-        """Return a function of inputs ``[S, B, *shape]``, each seed's seen by its own of these views, which are of one kind."""
-        if all(type(view) is View for view in views):
-            return lambda x: x
-        return lambda x: torch.stack([view(own) for view, own in zip(views, x, strict=True)])
+    def together(lenses: Sequence[Lens]) -> Together:
+        """Return a function of inputs ``[S, B, *shape]`` and rows, each seed's seen by its own of lenses of one kind."""
+        if all(type(lens) is Lens for lens in lenses):
+            return lambda x, rows: x
+        return lambda x, rows: torch.stack([lens(*own) for lens, *own in zip(lenses, x, rows, strict=True)])
 
 
-class Transformed(View):
-    """A view by any function.
+class Transformed(Lens):
+    """A lens by any function.
 
     >>> Transformed(torch.neg)(torch.ones(1)).item()
     -1.0
@@ -40,12 +45,27 @@ class Transformed(View):
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         self._function = function
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         return self._function(x)
 
 
-class Reordered(View):
-    """A view of inputs whose numbers are in another order ``[P]``, P the numbers of an input.
+class ByRow(Lens):
+    """A lens that shows each row its own way: a function of inputs and their rows, an array ``[B]``.
+
+    >>> ByRow(lambda x, rows: x + rows[:, None])(torch.zeros(2, 1), torch.tensor([3, 4])).tolist()
+    [[3.0], [4.0]]
+    """
+
+    def __init__(self, function: Callable[[Tensor, np.ndarray], Tensor]) -> None:
+        self._function = function
+
+    def __call__(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        assert rows is not None
+        return self._function(x, rows.cpu().numpy())
+
+
+class Reordered(Lens):
+    """A lens of inputs whose numbers are in another order ``[P]``, P the numbers of an input.
 
     >>> Reordered(torch.tensor([1, 0]))(torch.tensor([[3, 4]])).tolist()
     [[4, 3]]
@@ -54,18 +74,18 @@ class Reordered(View):
     def __init__(self, order: Tensor) -> None:
         self.order = order
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         # four times as fast as index_select
         return x.flatten(1).gather(1, self.order.expand(len(x), -1)).reshape(x.shape)
 
     @staticmethod
-    def together(views: Sequence[View]) -> Callable[[Tensor], Tensor]:
-        orders = torch.stack([view.order for view in views if isinstance(view, Reordered)]).unsqueeze(1)
-        return lambda x: x.flatten(2).gather(2, orders.expand(-1, x.shape[1], -1)).reshape(x.shape)
+    def together(lenses: Sequence[Lens]) -> Together:
+        orders = torch.stack([lens.order for lens in lenses if isinstance(lens, Reordered)]).unsqueeze(1)
+        return lambda x, rows: x.flatten(2).gather(2, orders.expand(-1, x.shape[1], -1)).reshape(x.shape)
 
 
-class Added(View):
-    """A view of inputs to which an input ``[*shape]`` is added.
+class Added(Lens):
+    """A lens of inputs to which an input ``[*shape]`` is added.
 
     >>> Added(torch.tensor([0.0, 1.0]))(torch.zeros(1, 2)).tolist()
     [[0.0, 1.0]]
@@ -74,13 +94,13 @@ class Added(View):
     def __init__(self, offset: Tensor) -> None:
         self.offset = offset
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         return x + self.offset
 
     @staticmethod
-    def together(views: Sequence[View]) -> Callable[[Tensor], Tensor]:
-        offsets = torch.stack([view.offset for view in views if isinstance(view, Added)]).unsqueeze(1)
-        return lambda x: x + offsets
+    def together(lenses: Sequence[Lens]) -> Together:
+        offsets = torch.stack([lens.offset for lens in lenses if isinstance(lens, Added)]).unsqueeze(1)
+        return lambda x, rows: x + offsets
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,13 +114,14 @@ class ChosenRows:
     held: Tensor
     index: Tensor
     y: Tensor
+    half: Half = "train"
 
 
 class RowsOfSeeds:
     """Rows of a task, as many for each seed, by index into inputs that all of them share.
 
     >>> held, index = torch.arange(4.0).unsqueeze(1), torch.tensor([[3, 1], [0, 2]])
-    >>> rows = RowsOfSeeds(held, index, torch.tensor([[0, 1], [1, 0]]), [View(), Added(torch.ones(1))])
+    >>> rows = RowsOfSeeds(held, index, torch.tensor([[0, 1], [1, 0]]), [Lens(), Added(torch.ones(1))])
     >>> len(rows), rows.of(1)[0].tolist()
     (2, [[1.0], [3.0]])
 
@@ -108,13 +129,13 @@ class RowsOfSeeds:
         held: inputs of the source ``[M, *shape]``, as stored.
         index: which of them the rows of each seed are ``[S, N]``.
         y: labels of each seed ``[S, N, …]``.
-        views: how each seed sees inputs.
+        lenses: how each seed sees inputs.
     """
 
-    def __init__(self, held: Tensor, index: Tensor, y: Tensor, views: Sequence[View]) -> None:
-        self.held, self.index, self.y, self.views = held, index, y, list(views)
-        kinds = {type(view) for view in self.views}
-        self._together = (kinds.pop() if len(kinds) == 1 else View).together(self.views)
+    def __init__(self, held: Tensor, index: Tensor, y: Tensor, lenses: Sequence[Lens]) -> None:
+        self.held, self.index, self.y, self.lenses = held, index, y, list(lenses)
+        kinds = {type(lens) for lens in self.lenses}
+        self._together = (kinds.pop() if len(kinds) == 1 else Lens).together(self.lenses)
         self._seeds = torch.arange(len(index), device=index.device).unsqueeze(1)
 
     def __len__(self) -> int:
@@ -125,12 +146,13 @@ class RowsOfSeeds:
         index, y = self.index[place], self.y[place]
         if rows is not None:
             index, y = index.index_select(0, rows), y.index_select(0, rows)
-        return self.views[place](self.held.index_select(0, index)), y
+        return self.lenses[place](self.held.index_select(0, index), index), y
 
     def of_all(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs and labels ``[S, B, …]`` of all seeds, those at ``rows [S, B]``."""
-        return self._together(self.held[self.index.gather(1, rows)]), self.y[self._seeds, rows]
+        index = self.index.gather(1, rows)
+        return self._together(self.held[index], index), self.y[self._seeds, rows]
 
     def shuffled(self, order: Tensor) -> RowsOfSeeds:
         """Return the rows of all seeds in this order ``[N]``."""
-        return RowsOfSeeds(self.held, self.index[:, order], self.y[:, order], self.views)
+        return RowsOfSeeds(self.held, self.index[:, order], self.y[:, order], self.lenses)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal, Self
 
 from cl_engine.core import rng
-from cl_engine.data.rows_of_seeds import ChosenRows, View
+from cl_engine.data.rows_of_seeds import ChosenRows, Half, Lens
 from cl_engine.data.stream import Data, Stream
 from cl_engine.options import option
 
@@ -44,8 +44,8 @@ class SeededStream(Stream):
         """Set up what depends on the stream's seed."""
 
     @abstractmethod
-    def view(self, kind: int) -> View:
-        """Return how a task shows inputs ``[B, …]``: what is drawn for it is drawn here, once."""
+    def lens(self, kind: int, half: Half = "train") -> Lens:
+        """Return how a task shows the inputs of one half ``[B, …]``: what is drawn for it is drawn here, once."""
 
     @abstractmethod
     def rows_learned(self, task_id: int) -> tuple[ChosenRows, ChosenRows]:
@@ -86,4 +86,5 @@ class SeededStream(Stream):
     def shown(self, kind: int, rows: ChosenRows) -> Data:
         """Return rows as a task shows them."""
         x = rows.held.index_select(0, rows.index)
-        return Data(self.view(kind)(x) if len(x) else x, rows.y)
+        x = self.lens(kind, rows.half)(x, rows.index) if len(x) else x.new_empty(0, *self.input_shape)
+        return Data(x, rows.y)

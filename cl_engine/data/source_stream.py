@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.data.rows_of_seeds import ChosenRows, Transformed, View
+from cl_engine.data.rows_of_seeds import ByRow, ChosenRows, Half, Lens, Transformed
 from cl_engine.data.seeded_stream import SeededStream
 from cl_engine.data.source import Arrays, Sources
 from cl_engine.data.stream import Experience
@@ -68,8 +68,8 @@ class SourceStream(SeededStream):
         self.n_tasks = self.n if self.n is not None else self.all_tasks()
         self._order = sequence(self.revisit, self.n_tasks)
         self.n_steps = None if self.n_tasks is None else len(self._order or range(self.n_tasks))
-        self._train = _ByClass(arrays.train_x, arrays.train_y, arrays.classes, self.device)
-        self._test = _ByClass(arrays.test_x, arrays.test_y, arrays.classes, self.device)
+        self._train = _ByClass("train", arrays.train_x, arrays.train_y, arrays.classes, self.device)
+        self._test = _ByClass("test", arrays.test_x, arrays.test_y, arrays.classes, self.device)
         self.decide()
 
     def _scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -107,13 +107,19 @@ class SourceStream(SeededStream):
     def classes_of(self, kind: int) -> tuple[int, ...]:
         """Return the classes of the source that this task is about, in the order of its local labels."""
 
-    def view(self, kind: int) -> View:
+    def lens(self, kind: int, half: Half = "train") -> Lens:
+        if type(self).transform_rows is not SourceStream.transform_rows:
+            return ByRow(lambda x, rows: self.transform_rows(kind, x, half, rows))
         plain = type(self).transform is SourceStream.transform
-        return View() if plain else Transformed(partial(self.transform, kind))
+        return Lens() if plain else Transformed(partial(self.transform, kind))
 
     def transform(self, kind: int, x: Tensor) -> Tensor:
-        """Return the inputs as this task shows them; same shape and dtype."""
+        """Return the inputs as this task shows them; of ``input_shape``, and the same dtype."""
         return x
+
+    def transform_rows(self, kind: int, x: Tensor, half: Half, rows: np.ndarray) -> Tensor:
+        """Return what `transform` returns; where rows are shown each its own way, told which of the half these are."""
+        return self.transform(kind, x)
 
     def rows_of(self, by_class: Sequence[np.ndarray], kind: int) -> list[np.ndarray]:
         """Return the rows of each local label of a task, given the rows of each class of the source."""
@@ -166,18 +172,16 @@ class SourceStream(SeededStream):
         return kept_rows(counts, self.test_samples_per_class, 0.0)
 
     def rows_learned(self, task_id: int) -> tuple[ChosenRows, ChosenRows]:
-        return self._rows(self._train, self.kind_of(task_id), self.samples_per_class, self.validation, "train")
+        return self._rows(self._train, self.kind_of(task_id), self.samples_per_class, self.validation)
 
     def rows_tested(self, task_id: int) -> ChosenRows:
-        return self._rows(self._test, self.kind_of(task_id), self.test_samples_per_class, 0.0, "test")[0]
+        return self._rows(self._test, self.kind_of(task_id), self.test_samples_per_class, 0.0)[0]
 
     def describe(self) -> dict[str, str | int]:
         return {"source": self.source, **self.arrays.about}
 
-    def _rows(
-        self, data: _ByClass, task: int, limit: int | None, aside: float, purpose: str
-    ) -> tuple[ChosenRows, ChosenRows]:
-        draw = rng.arrays(self.seed, "rows", purpose, 0 if self.same_rows else task)
+    def _rows(self, data: _ByClass, task: int, limit: int | None, aside: float) -> tuple[ChosenRows, ChosenRows]:
+        draw = rng.arrays(self.seed, "rows", data.half, 0 if self.same_rows else task)
         kept: list[np.ndarray] = []
         kept_aside: list[np.ndarray] = []
         for every in self.rows_of(data.rows, task):
@@ -191,9 +195,8 @@ class SourceStream(SeededStream):
         label = (lambda k: self.global_label(task, k)) if self.setting == "class" else (lambda k: k)
         y = np.repeat([label(k) for k in range(len(rows))], [len(r) for r in rows]).astype(np.int64)
         y = self.relabelled(task, y)
-        return ChosenRows(
-            data.x, torch.from_numpy(np.concatenate(rows)).to(self.device), torch.from_numpy(y).to(self.device)
-        )
+        index = torch.from_numpy(np.concatenate(rows)).to(self.device)
+        return ChosenRows(data.x, index, torch.from_numpy(y).to(self.device), data.half)
 
     def _outputs(self) -> int:
         if self.setting != "class":
@@ -258,13 +261,14 @@ def need_classes(source: str, arrays: Arrays) -> None:
     """Raise a `UsageError` if a source has no classes that tasks could be made of, as one with other labels alone."""
     if arrays.classes < 2:
         held = f"; its labellings are {', '.join(sorted(arrays.labels))}" if arrays.labels else ""
-        raise UsageError(f"source '{source}' has no two classes{held}: for other tasks use stream.name = 'views'")
+        raise UsageError(f"source '{source}' has no two classes{held}: for other tasks use stream.name = 'lenses'")
 
 
 class _ByClass:
     """The rows of each class of one half of the source, and the inputs on the device."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, classes: int, device: torch.device) -> None:
+    def __init__(self, half: Half, x: np.ndarray, y: np.ndarray, classes: int, device: torch.device) -> None:
+        self.half = half
         self.x = torch.from_numpy(np.require(x, requirements=("C", "W"))).to(device)
         order = np.argsort(y, kind="stable")
         bounds = np.searchsorted(y[order], np.arange(classes + 1))

@@ -82,11 +82,15 @@ class StreamOfSeeds(Stream):
 
     def _joined(self, rows: Sequence[ChosenRows], task: int, option: str) -> Data:
         alike([len(own.y) for own in rows], task, option)
-        views = [one.view(one.kind_of(task)) for one in self._of_seeds]
+        lenses = [one.lens(one.kind_of(task), rows[0].half) for one in self._of_seeds]
         found = RowsOfSeeds(
-            rows[0].held, torch.stack([own.index for own in rows]), torch.stack([own.y for own in rows]), views
+            rows[0].held, torch.stack([own.index for own in rows]), torch.stack([own.y for own in rows]), lenses
         )
-        return Data(*found.of(0), of_seeds=found) if len(found) else Data(rows[0].held[:0], rows[0].y)
+        return (
+            Data(*found.of(0), of_seeds=found)
+            if len(found)
+            else Data(rows[0].held.new_empty(0, *self.input_shape), rows[0].y)
+        )
 
 
 def alike(counts: Sequence[int], task: int, option: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +14,13 @@ from cl_engine.core import rng
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.data.images import to_shape
 from cl_engine.data.label_function import LabelFunction
+from cl_engine.data.rows_of_seeds import Half
 from cl_engine.data.source import Arrays, Labels, Sources
 from cl_engine.errors import UsageError, mistakes_told
 from cl_engine.nn.target import Target
 from cl_engine.nn.target_trial import made_target, try_target
 from cl_engine.options import named_with_options
 
-Half = Literal["train", "test"]
 TRIED = 2000  # rows that a question is tried on, and numbers scaled by, at the most
 SCALED = ("numbers", "number_map")  # targets whose outputs are in units of a deviation
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor
@@ -33,11 +33,12 @@ class TaskNorms:
         tracking: whether BatchNorm uses and updates the statistics of the batch while it learns.
     """
 
-    def __init__(self, net: Net, policy: NormPolicy) -> None:
-        """Find the tensors that a task keeps under this policy."""
-        of_norms = [name for name in net.shapes if isinstance(net.owner(name), NORMS)]
+    def __init__(self, net: Net, policy: NormPolicy, among: Collection[str] | None = None) -> None:
+        """Find the tensors that a task keeps under this policy, ``among`` those of these names alone."""
+        names = [name for name in net.shapes if among is None or name in among]
+        of_norms = [name for name in names if isinstance(net.owner(name), NORMS)]
         # whatever training updates is a task's own, in layers of the user's too
-        updated = [name for name in net.shapes if name in net.updated]
+        updated = [name for name in names if name in net.updated]
         statistics = [name for name in updated if net.dtypes[name].is_floating_point]
         counters = [name for name in updated if name not in statistics]
         affine = [name for name in of_norms if not net.is_held(name)]

@@ -11,29 +11,41 @@ from torch import Tensor, nn
 from cl_engine.errors import UsageError
 from cl_engine.masks.layout import Layout, maskable, unit_dim, units_of
 from cl_engine.masks.norms import TaskNorms
+from cl_engine.nn.front import front_of
 from cl_engine.nn.net import Net, Params
 
-Kind = Literal["scale_bias", "depthwise", "both"]
+Kind = Literal["scale_bias", "depthwise", "both", "front"]
 SCALE, SHIFT = "/scale", "/shift"
 
 
 class PatchParts:
-    """The weights of a patch: normalisation, or inserted scales and shifts; depthwise kernels.
+    """The weights of a patch: normalisation, or inserted scales and shifts; depthwise kernels; all of the net's front.
 
     A net without normalisation layers gets a scale and a shift for every output of its linear and convolution layers,
-    which amount to other weights and biases of these layers.
+    which amount to other weights and biases of these layers. A patch of the front (the part of the module so called) leaves
+    all behind it as it is, statistics too.
 
     >>> net = Net(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)), (1, 2, 2))
     >>> PatchParts(net, "scale_bias").norms.layout.size
     24
+
+    Attributes:
+        norms: the part that is normalisation.
+        layout: all else that a patch holds.
+        statistics: which BatchNorm layers use and update the statistics of the batch: all, or those of these names.
     """
 
     def __init__(self, net: Net, kind: Kind) -> None:
         """Find what a patch of this kind holds.
 
         Raises:
-            UsageError: if the net has no depthwise convolution and ``kind`` asks for its kernels.
+            UsageError: if the net has no depthwise convolution, or no front, and ``kind`` asks for its kernels.
         """
+        self.statistics: bool | list[str] = True
+        self.inserted: list[str] = []
+        if kind == "front":
+            self._hold_front(net)
+            return
         affine, depthwise = kind != "depthwise", kind != "scale_bias"
         self.norms = TaskNorms(net, "affine" if affine else "statistics")
         bare = affine and not self.norms.layout.shapes
@@ -48,6 +60,18 @@ class PatchParts:
             shapes |= {layer + SCALE: units}
             shapes |= {layer + SHIFT: units} if f"{layer}.bias" in net.shapes else {}
         self.layout = Layout(shapes)
+
+    def _hold_front(self, net: Net) -> None:
+        front = front_of(net)
+        learned = [name for name in front if not net.is_held(name)]
+        if not learned:
+            raise UsageError(
+                "patch: the net has no front that learns: use the net 'resized' with front = 'learned' or 'strided', a net of "
+                "your own whose first part is called 'front', or kind = 'scale_bias'"
+            )
+        self.norms = TaskNorms(net, "affine", among=front)
+        self.layout = Layout.of(net, [name for name in learned if name not in self.norms.layout.shapes])
+        self.statistics = sorted({name.rpartition(".")[0] for name in front if name in net.updated})
 
     def identity(self, base: Mapping[str, Tensor]) -> Params:
         """Return the patch ``{name: [S, …]}`` that leaves the net ``base`` as it is."""

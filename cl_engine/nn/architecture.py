@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import nn
 
@@ -24,9 +25,11 @@ class Architecture(Configured, ABC):
     Attributes:
         places: set before `build` is called: whether tasks ask for answers at places. A convolutional net then ends at its
             last maps, with a 1×1 convolution as its head; a net that always does need not look at it.
+        net_builder: set before `build` is called: builds another net by its name, as `cl_engine.runs.plugins.net_builder`.
     """
 
     places = False  # without an annotation, for what has one and a value is an option
+    net_builder: Callable[..., Callable[[], nn.Module]]
 
     init: Init = option(
         "default",

@@ -24,7 +24,7 @@ def initialised(module: nn.Module, init: str) -> nn.Module:
     """Draw the weights of linear and convolution layers anew, set their biases to 0, and return the module.
 
     Args:
-        module: a freshly built net; what is not a linear or convolution layer stays as it is.
+        module: a freshly built net; what is not a linear or convolution layer stays as it is, and so does one of zeros.
         init: ``kaiming`` (normal, for ReLU: He et al. 2015), ``kaiming_uniform`` (the same, uniform), ``xavier`` (normal:
             Glorot & Bengio 2010), ``orthogonal`` (Saxe et al. 2014), or ``default``: nothing is done, weights are as torch
             draws them.
@@ -38,7 +38,7 @@ def initialised(module: nn.Module, init: str) -> nn.Module:
         raise unknown("net.init", init, ["default", *DRAWN])
     with torch.no_grad():
         for layer in module.modules():
-            if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
+            if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd) and layer.weight.any():
                 DRAWN[init](layer.weight)
                 if layer.bias is not None:
                     layer.bias.zero_()

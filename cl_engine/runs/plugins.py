@@ -161,7 +161,7 @@ def net_builder(
         if "vocabulary" in architecture.Options.model_fields:
             options = {**options, "vocabulary": _tokens(options.get("vocabulary"), vocabulary)}
         architecture.configure(options, "net")
-        architecture.places = places
+        architecture.places, architecture.net_builder = places, net_builder
         return lambda: _built(name, input_shape, lambda: architecture.build(input_shape, outputs), architecture.init)
     known = _parameters(name, found)
     given = {"input_shape": input_shape, "num_classes": outputs, "outputs": outputs, "places": places}

@@ -25,7 +25,7 @@ class Patch(Strategy):
 
     "K for the price of 1": a patch holds scale and shift, and BatchNorm statistics, of every normalisation layer; or
     depthwise kernels; or both. A net without normalisation gets a scale and a shift for each output of its linear and
-    convolution layers.
+    convolution layers. Of a net with a front, as the learned resizer of ``resized``, it may hold that: its kernels and norms.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "patch", **{"patch_lr": 0.01})
@@ -39,7 +39,10 @@ class Patch(Strategy):
     backbone: Literal["initial", "first_task"] = option(
         "initial", "the frozen net: as the scenario starts it (random or pre-trained), or trained on the first task"
     )
-    kind: Kind = option("scale_bias", "what a patch holds: scale and shift, the kernels of depthwise layers, or both")
+    kind: Kind = option(
+        "scale_bias",
+        "what a patch holds: scale and shift, the kernels of depthwise layers, or both; or the net's front",
+    )
     patch_lr: float | None = option(None, "learning rate of the patch; left out: that of the head", gt=0)
 
     def start(self) -> State:
@@ -80,7 +83,7 @@ class Patch(Strategy):
         if frozen is None:
             return self.net.one(params, x)
         own = {**self._patch.applied(frozen, params.get("patch", {})), **params.get("norm", {}), **params["head"]}
-        return self.net.one({**frozen, **own}, x)
+        return self.net.one({**frozen, **own}, x, statistics=self._patch.statistics)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None

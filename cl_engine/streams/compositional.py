@@ -14,10 +14,11 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.data.images import to_shape
+from cl_engine.data.rows_of_seeds import Half
 from cl_engine.data.several_sources import SeveralSources
 from cl_engine.data.source_stream import kept_rows
 from cl_engine.data.stream import Composition, Data, Experience, Shape
-from cl_engine.data.view import Half, rule_of
+from cl_engine.data.view import rule_of
 from cl_engine.errors import UsageError, unknown
 from cl_engine.nn.target import Target
 from cl_engine.options import option

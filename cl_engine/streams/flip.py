@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
-from cl_engine.data.rows_of_seeds import Added, ChosenRows, View
+from cl_engine.data.rows_of_seeds import Added, ChosenRows, Half, Lens
 from cl_engine.data.seeded_stream import SeededStream
 from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
@@ -102,7 +102,7 @@ class Flip(SeededStream):
         flipped = [rng.derive(self.seed, "flip", place) % count for place in range(kind)]
         return (first + np.bincount(flipped, minlength=count)) % 2
 
-    def view(self, kind: int) -> View:
+    def lens(self, kind: int, half: Half = "train") -> Lens:
         slow = torch.zeros(self.bits, device=self.device)
         slow[: self.bits - self.random] = torch.from_numpy(self.slow_bits(kind)).to(slow)
         return Added(slow)
@@ -130,5 +130,5 @@ class Flip(SeededStream):
 
     def _drawn(self, task: int, rows: int, purpose: str) -> ChosenRows:
         index = torch.from_numpy(rng.arrays(self.seed, "rows", purpose, task).integers(0, len(self._held), size=rows))
-        every = self.asked(self.view(task)(self._held))
+        every = self.asked(self.lens(task)(self._held))
         return ChosenRows(self._held, index.to(self.device), every[index.to(self.device)])

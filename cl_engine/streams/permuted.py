@@ -7,7 +7,7 @@ import math
 import torch
 
 from cl_engine.core import rng
-from cl_engine.data.rows_of_seeds import Reordered, View
+from cl_engine.data.rows_of_seeds import Half, Lens, Reordered
 from cl_engine.data.source_stream import SourceStream
 from cl_engine.options import option
 
@@ -30,9 +30,9 @@ class Permuted(SourceStream):
     def global_label(self, kind: int, local: int) -> int:
         return kind * self.arrays.classes + local
 
-    def view(self, kind: int) -> View:
+    def lens(self, kind: int, half: Half = "train") -> Lens:
         if self.first_plain and kind == 0:
-            return View()
+            return Lens()
         pixels = math.prod(self.input_shape)
         return Reordered(torch.randperm(pixels, generator=rng.tensors(self.seed, "permutation", kind)).to(self.device))
 

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.rows_of_seeds import Half
 from cl_engine.data.source import Sources
 from cl_engine.data.source_stream import ordered, sequence
 from cl_engine.data.stream import Data, Experience, Stream
-from cl_engine.data.view import TRIED, Half, View
+from cl_engine.data.view import TRIED, View
 from cl_engine.errors import UsageError
 from cl_engine.nn.target import Target
 from cl_engine.options import option

@@ -23,6 +23,7 @@ AGENDA = {"evaluate_ahead": 1, "curve_batches": 1}
 FEW = {"samples_per_class": 4, "test_samples_per_class": 3}
 STREAMS: dict[str, dict[str, Any]] = {
     "permuted": {"source": "digits", "n": 3, **FEW},
+    "resolution": {"source": "digits", "canvas": 8, "sizes": [4, 6, 8], "blur": [0.0, 1.0, 0.0], **FEW},
     "rotated": {"source": "digits", "n": 3, "degrees": 90.0, **FEW},
     "split": {"source": "digits", "n": 5, "setting": "class", "class_order": 1, **FEW},
     "one_against": {"source": "digits", "n": 4, "of": 2, **FEW},
@@ -43,6 +44,7 @@ NETS: dict[str, dict[str, Any]] = {
     "small_cnn": {"width": 4, "layers": 2, "norm": "group"},
     "isometric": {"width": 4, "steps": 2, "patch": 2, "kernel": 3, "norm": "layer"},
     "modular_resnet": {"width": 4, "split_last": False},
+    "resized": {"inner": "small_cnn", "inner_options": {"width": 4}, "size": 6, "filters": 4, "front": "strided"},
     "resnet18": {"width": 4, "norm": "group", "groups": 2},
 }
 OF_STRATEGIES: dict[str, dict[str, Any]] = {
