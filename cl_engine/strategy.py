@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
+from cl_engine.data.source import Sources
 from cl_engine.data.stream import Experience, Setting, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
@@ -111,6 +112,7 @@ class Strategy(Configured, ABC):
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
         self.curve = Curve()
+        self.registry: Sources | None = None  # finds the plug-ins that options name
         self.upkeep: Upkeep | None = None  # what keeps the net able to learn, in every fit
         self.online: int | None = None  # how often the answers that fits train on are told: see `FitJob.online`
         self.n_tasks: int | None = None

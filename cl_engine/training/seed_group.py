@@ -61,12 +61,15 @@ class SeedGroup(GroupState, GroupRows, ABC):
         self.flops = math.nan
         half = job.train.precision == "bfloat16"
         self.precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
-        self.loss = self.of_each(job.loss, len(self.rows))
+        handed = sum(len(more.rows) for more in job.beside if more.loss is None)
+        self.loss = self.of_each(job.loss, len(self.rows) + handed)
         self.online = None if job.online is None else OnlineSums(job, len(seeds), self.rows_axis)
         if self.online is not None:
-            self.heard = self.of_each(self.online.hearing(job.loss), len(self.rows))
+            self.heard = self.of_each(self.online.hearing(job.loss), len(self.rows) + handed)
         self.upkeep = None if job.upkeep is None else GroupUpkeep(self, job.upkeep)
-        self.beside = [GroupBeside(self, more, number) for number, more in enumerate(job.beside, start=1)]
+        groups = [GroupBeside(self, more, number) for number, more in enumerate(job.beside, start=1)]
+        self.handed = [group for group, more in zip(groups, job.beside, strict=True) if more.loss is None]
+        self.beside = [group for group in groups if group not in self.handed]
         self.total = torch.zeros(len(seeds), device=device)  # of the losses of an epoch
         self.replay = self._replay()
 
@@ -99,7 +102,7 @@ class SeedGroup(GroupState, GroupRows, ABC):
         self.draw(epoch, batches)
         if self.upkeep is not None:
             self.upkeep.start_epoch(epoch)
-        for more in self.beside:
+        for more in (*self.beside, *self.handed):
             more.start_epoch(epoch, batches)
         self.total.zero_()
 
@@ -164,6 +167,7 @@ class SeedGroup(GroupState, GroupRows, ABC):
     def _losses(self, rows: list[Tensor], taken: int, epoch: int, batch: int) -> tuple[Tensor, int]:
         """Return the loss of each seed on a batch, with what is learned beside its rows; and how many are not rehearsed."""
         numbers = self._numbers(epoch, batch)
+        rows = [*rows, *(part for more in self.handed for part in more.batch_of(batch))]
         if not self.beside:
             return self._own_loss(rows, numbers), taken
         own = rows[1].shape[self.rows_axis]
@@ -244,7 +248,7 @@ class SeedGroup(GroupState, GroupRows, ABC):
         steps = job.train.epochs * job.train.batches(job.learned)
         drawn_anew = job.net.stochastic or self.augmentation or job.resample is not None or job.loss_inputs(0, 0, 1)
         followed = job.observer is not None or job.upkeep is not None  # by code that a replay would not call
-        if drawn_anew or followed or self.beside or not cuda_graphs.worthwhile(self.optimizers, device, steps):
+        if drawn_anew or followed or job.beside or not cuda_graphs.worthwhile(self.optimizers, device, steps):
             return None
         return cuda_graphs.Replay(self._step, self._touched, self._rates, device)
 
