@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cl_engine.analysis.plots.side_tasks import side_weights
 from cl_engine.core.state import bytes_by_part
 from cl_engine.data.label_function import DigitRule
 from cl_engine.errors import UsageError
@@ -30,6 +31,8 @@ from cl_engine.modules.weighing import (
     scaled,
 )
 from cl_engine.nn.net import Net
+from cl_engine.nn.task_heads import row_of
+from cl_engine.results.run import open_run
 from cl_engine.strategies.auxiliary import Auxiliary
 from cl_engine.targets.classes import Classes
 from cl_engine.testing.walking import answers, walk
@@ -194,7 +197,7 @@ def test_a_weighting_of_torchjd_is_a_rule(rule: str):
 
 def test_without_side_tasks_at_hand_it_is_finetuning_bit_for_bit(tiny: Tiny):
     found: dict[str, Any] = {}
-    later = {"menu": ["permutation 2"], "tag_every": 0}  # which comes last
+    later = {"menu": ["permutation 2"]}  # which comes last
     for name, options in {
         "finetune": {},
         "gate": {**later, "rule": "gate"},
@@ -259,6 +262,13 @@ def test_rows_without_labels_are_kept_for_side_tasks_that_need_none():
         digits(**{**changes, "menu": ["digit"]})
 
 
+def test_a_task_that_is_no_main_task_is_kept_and_learned_beside_those_that_are():
+    _, strategy, events = digits(menu=["parity"], main=["digit"], rule="fixed")
+    assert [event.step for event in events if isinstance(event, EpochEnded)] == [1] * 3
+    assert torch.equal(strategy.state["heads"][0], row_of(strategy.net.init([0, 1])))
+    assert {event.part for event in events if isinstance(event, AuxiliaryWeighed)} == {"parity"}
+
+
 def test_the_control_of_equal_compute_learns_the_main_task_alone_for_as_many_epochs_more():
     _, strategy, events = digits(menu=["parity", "flip"], rule="none")
     assert [sum(isinstance(e, EpochEnded) and e.step == step for e in events) for step in (0, 1)] == [2 * 3, 3 * 3]
@@ -306,6 +316,21 @@ def test_a_task_that_contradicts_the_main_one_is_switched_off_where_they_share_a
     assert score["gate"] > score["fixed"] + 0.2
 
 
+def test_the_picture_of_weights_has_a_line_a_side_task_and_a_point_an_epoch(tiny: Tiny, tmp_path: Path):
+    run = open_run(tiny("auxiliary", (0, 1)).run(tmp_path / "run"))
+    figure = side_weights(run)
+    assert figure is not None
+    lines = {str(line.get_label()): line for line in figure.axes[0].lines}
+    assert {name: np.asarray(line.get_xdata()).tolist() for name, line in lines.items()} == {
+        "rotation": [1, 2, 3, 4, 5, 6],
+        "plain": [3, 4, 5, 6],  # the first task is no side task of itself
+    }
+    told = run.table("events").query("kind == 'AuxiliaryWeighed' and name == 'weight' and part == 'plain'")
+    means = told.groupby("event")["value"].mean().tolist()
+    np.testing.assert_allclose(np.asarray(lines["plain"].get_ydata(), float), means)
+    assert side_weights(open_run(tiny("finetune", (0,)).run(tmp_path / "other"))) is None
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -319,6 +344,7 @@ def test_a_task_that_contradicts_the_main_one_is_switched_off_where_they_share_a
         ({"rule": "gat"}, "no rule named 'gat'"),
         ({"rule": "GradVac"}, "no rule named 'GradVac'"),
         ({"rule": "FairGrad"}, "'FairGrad' cannot be made: .*alpha"),
+        ({"main": ["plan"]}, r"strategy.main: no task named 'plan' \(did you mean 'plain'\?\)"),
         ({"main_head": ["flip"]}, "strategy.main_head: no side task named 'flip'"),
         ({"weight": [1.0]}, "strategy.weight: found 1 numbers for 2 side tasks"),
         ({"menu": ["autoencode"], "main_head": ["autoencode"]}, "'autoencode' is answered at places, and the net once"),
@@ -332,7 +358,7 @@ def test_a_task_that_contradicts_the_main_one_is_switched_off_where_they_share_a
 def test_what_cannot_be_done_is_refused_before_the_first_step(
     changes: dict[str, Any], sentence: str, tiny: Tiny, tmp_path: Path
 ):
-    if "torchjd" not in sentence and {"rule"} & changes.keys():
+    if "rule" in changes:
         pytest.importorskip("torchjd", reason="the extra mtl is not installed")
     with pytest.raises(UsageError, match=sentence):
         tiny("auxiliary", **changes).run(tmp_path / "run")

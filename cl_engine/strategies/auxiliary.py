@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,10 +29,11 @@ class Auxiliary(Strategy):
 
     The menu names label functions that need no person (``rotation``, ``denoise`` …), asked about the experience's own rows and
     about all rows that came without labels before (``stream.unlabelled``: such an experience is kept, and nothing else); and
-    tasks of the stream, whose rows are kept when they arrive, as the menu names them. Both are counted as memory. Where none
-    of the menu is at hand, this is ``finetune``. A batch has of every side task as many rows as of the main one, drawn with
-    replacement, and a rule weighs what reaches the shared weights (Du et al. 2018; any weighting of torchjd). Rules other than
-    fixed cost a further gradient a task and step.
+    tasks of the stream, whose rows are kept from when they arrive. Both are counted as memory. Tasks that ``main`` leaves
+    out are not learned themselves. Where none of the menu is at hand, this is ``finetune``.
+
+    A batch has of every side task as many rows as of the main one, drawn with replacement. A rule weighs what reaches the
+    shared weights (Du et al. 2018; any weighting of torchjd), and has each task's gradient computed once more, unless it is fixed.
 
     Side tasks never touch running statistics of a net (BatchNorm): their batches have statistics of their own.
 
@@ -49,6 +50,9 @@ class Auxiliary(Strategy):
     menu: list[str] = option(
         [], "side tasks: label functions of `list labels` that need no person, and tasks of the stream, by name"
     )
+    main: list[str] = option(
+        [], "tasks of the stream that are learned, others serve as side tasks alone; left out: all are learned"
+    )
     rule: str = option(
         "gate",
         "weights of side tasks: 1 (fixed), max(0, cosine) (cosine), 1 where the cosine is not below 0 (gate); a weighting of "
@@ -60,10 +64,11 @@ class Auxiliary(Strategy):
     weight: float | list[float] = option(1.0, "factor of the weights of all side tasks, or of each")
     main_head: list[str] = option([], "side tasks that the main task's own head answers; others have a head each")
     tag_every: int = option(
-        0, "batches between two look-aheads from each task's step to each task's loss; 0: none", ge=0
+        0, "batches between two look-aheads: what a step of train.lr for each task does to each task's loss; 0: none", ge=0
     )
     keep_heads: bool = option(False, "keep the heads of side tasks for the next experience")
     _tasks: Mapping[str, int] | None = None  # those of the menu that are tasks of the stream
+    _main: Sequence[int] | None = None  # those that are learned; None: all
 
     def start(self) -> State:
         return self.shared.start()
@@ -72,7 +77,12 @@ class Auxiliary(Strategy):
         if not self.menu and self.rule != "none":
             raise UsageError(f"strategy.menu names no side task, and strategy.rule = '{self.rule}' weighs some")
         rule_named("gate" if self.rule == "none" else self.rule)
-        named = self._named(stream)
+        tasks = {stream.name_of(task): task for task in reversed(range(stream.n_tasks or 0))}
+        for name in self.main:
+            if name not in tasks:
+                raise UsageError(f"strategy.main: {unknown('task', name, tasks)}")
+        self._main = [tasks[name] for name in self.main] or None
+        named = self._named(tasks)
         self._tasks = {name: task for name, task in named.items() if task is not None}
         for name in self.main_head:
             if name not in self.menu:
@@ -98,41 +108,35 @@ class Auxiliary(Strategy):
 
     def learn(self, experience: Experience) -> Learning:
         task = experience.task_id
-        params = self.shared.params(task)
         if not experience.labelled:
             self._keep_inputs(experience.train.x)
-            self.shared.keep(task, params)  # its head is untrained
-            return
-        sides = self._sides(experience)
-        if self.rule == "none" or not sides:
-            train = self._longer(1 + len(sides))
-            trained = yield from self.fit({"net": params}, self.loss, experience, train=train)
+        if experience.labelled and (self._main is None or task in self._main):
+            yield from self._learn(experience)
         else:
-            weighed = WeighedLoss(
-                self.net,
-                self.target,
-                sides,
-                rule=self.rule,
-                weigh=rule_named(self.rule),
-                smooth=self.smooth,
-                every=self.tag_every,
-                rate=self.train.lr,
-            )
+            self.shared.keep(task, self.shared.params(task))
+        if experience.labelled and task in (self._tasks or {}).values():
+            rows = {"x": experience.train.x, "y": experience.train.y}
+            self.state.setdefault("kept", {})[str(task)] = {name: part.unsqueeze(0) for name, part in rows.items()}
+
+    def _learn(self, experience: Experience) -> Learning:
+        sides, params = self._sides(experience), {"net": self.shared.params(experience.task_id)}
+        if self.rule == "none" or not sides:
+            trained = yield from self.fit(params, self.loss, experience, train=self._longer(1 + len(sides)))
+        else:
+            how: Any = {"smooth": self.smooth, "every": self.tag_every, "rate": self.train.lr}
+            weighed = WeighedLoss(self.net, self.target, sides, self.rule, rule_named(self.rule), **how)
             heads = self.state.get("side_heads", {})
-            start = weighed.start(params, heads, self.seeds, experience.key, self.train.epochs)
-            how: FitOptions = {
+            options: FitOptions = {
                 "beside": weighed.beside(len(self.seeds), self.train.batch),
                 "loss_inputs": weighed.numbers,
                 **({} if self.rule in RULES else {"side_by_side": False}),  # torchjd's run one seed at a time
             }
-            trained = yield from self.fit(start, weighed, experience, **how)
+            start = weighed.start(params["net"], heads, self.seeds, experience.key, self.train.epochs)
+            trained = yield from self.fit(start, weighed, experience, **options)
             yield from weighed.told(trained, experience, self.train.batches(len(experience.train)))
             if self.keep_heads:
                 self.state["side_heads"] = {**heads, **trained.get("side_heads", {})}
-        self.shared.keep(task, trained["net"])
-        if task in (self._tasks or {}).values():
-            rows = {"x": experience.train.x, "y": experience.train.y}
-            self.state.setdefault("kept", {})[str(task)] = {name: part.unsqueeze(0) for name, part in rows.items()}
+        self.shared.keep(experience.task_id, trained["net"])
 
     def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
         return self.net.one(params["net"], x)
@@ -203,13 +207,12 @@ class Auxiliary(Strategy):
                 "in a 1×1 convolution"
             )
 
-    def _named(self, stream: Stream) -> dict[str, int | None]:
+    def _named(self, tasks: Mapping[str, int]) -> dict[str, int | None]:
         """Return the menu: tasks of the stream by number, None for label functions.
 
         Raises:
             UsageError: for what is neither, or asks for labels that a person gives.
         """
-        tasks = {stream.name_of(task): task for task in reversed(range(stream.n_tasks or 0))}
         found: dict[str, int | None] = {name: tasks.get(name) for name in self.menu}
         if len(found) < len(self.menu) or MAIN in found:
             raise UsageError(f"strategy.menu: found {self.menu}; name each side task once, and none '{MAIN}'")

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cl_engine.analysis.names import names_of
-from cl_engine.analysis.plots import across_runs, matrices, modules, one_run, strategy_events, taxonomy
+from cl_engine.analysis.plots import across_runs, matrices, modules, one_run, side_tasks, strategy_events, taxonomy
 from cl_engine.analysis.plots.style import FORMATS, SIZES, rendered, sized
 from cl_engine.analysis.scores.references import delta_m
 from cl_engine.core.files import put
@@ -100,6 +100,7 @@ def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
         ("field", "Distance near zero: the field is where SGD is.", strategy_events.field_beside_sgd),
         ("layers", "Layer by layer, mean over seeds.", strategy_events.layers),
         ("overlap", "1: two tasks use the same weights.", strategy_events.overlap),
+        ("side-tasks", "At zero, a side task is switched off.", side_tasks.side_weights),
         ("modules", "Down a column, tasks share a module.", modules.module_graph),
         ("growth", "The further below the line, the more is used again.", modules.growth),
         ("orders", "The same number: the same weights.", modules.orders),
