@@ -77,7 +77,7 @@ def of(*rows: list[float]) -> Tensor:
 
 
 def weighed_loss(net: Net, side: SideTask, rule: str = "gate", smooth: float = 0.0, every: int = 0) -> WeighedLoss:
-    return WeighedLoss(net, Classes.of(classes=3), [side], rule, rule_named(rule), smooth, every, rate=0.1)
+    return WeighedLoss(net, Classes.of(classes=3), [side], rule, smooth=smooth, every=every, rate=0.1)
 
 
 def gradient(net: Net, loss: WeighedLoss, rows: tuple[Tensor, ...]) -> tuple[dict[str, Tensor], Any]:

@@ -20,11 +20,11 @@ from cl_engine.modules.weighing import (
     RULES,
     AuxiliaryWeighed,
     LookedAhead,
-    Rule,
     cosines,
     gradients,
     gramian,
     look_ahead,
+    rule_named,
     scaled,
     unit_gramian,
 )
@@ -119,34 +119,28 @@ class WeighedLoss:
     """
 
     def __init__(
-        self,
-        net: Net,
-        main: Target,
-        sides: Sequence[SideTask],
-        rule: str,
-        weigh: Rule,
-        smooth: float,
-        every: int,
-        rate: float,
+        self, net: Net, main: Target, sides: Sequence[SideTask], rule: str, *, smooth: float, every: int, rate: float
     ) -> None:
-        """Weigh ``sides`` by a rule and its function.
+        """Weigh ``sides`` by a rule.
 
         Args:
             net: whose weights are shared.
             main: what the main task asks for.
             sides: the side tasks.
-            rule: the rule's name.
-            weigh: the rule.
+            rule: a name that `rule_named` knows.
             smooth: share of the cosines so far that stays at a batch, where the rule is one of our own.
             every: batches between two look-aheads; 0: none.
             rate: length of a look-ahead's step.
+
+        Raises:
+            UsageError: for a rule that there is not.
         """
         self._net, self._main, self._sides = net, main, sides
-        self._weigh, self._smooth, self._every, self._rate = weigh, smooth, every, rate
-        self._of_main = rule not in RULES  # it weighs the main task too
-        self._looks = rule != "fixed"
-        by_main = any(side.through_main for side in sides)
-        self._shared = [name for name in net.shapes if not net.is_held(name) and (by_main or name not in HEAD)]
+        self._weigh, self._smooth, self._every, self._rate = rule_named(rule), smooth, every, rate
+        self._weighs_main, self._looks = rule not in RULES, rule != "fixed"
+        self._one_head = any(side.through_main for side in sides)
+        kept = () if self._one_head else HEAD
+        self._shared = [name for name in net.shapes if not net.is_held(name) and name not in kept]
         self._factors = torch.tensor([1.0, *(side.weight for side in sides)], device=net.device)
 
     def start(self, params: Params, heads: dict[str, Tensor], seeds: Sequence[int], key: int, epochs: int) -> Tree:
@@ -178,16 +172,22 @@ class WeighedLoss:
         """Return the loss of one seed on a batch: rows of the main task, of each side task, and `numbers`."""
         net, heads, (*rows, epoch, batch) = params["net"], params.get("side_heads", {}), more
         sides = list(zip(self._sides, rows[::2], rows[1::2], strict=True))
-        # the main task first: what a net draws for it is as without side tasks
-        total = None if self._of_main else self._main.loss(self._net.one(net, x), y)
-        weights = self._weights(params, x, y, sides, epoch, batch)
-        if total is None:
-            outputs = apply_head(scaled(self._net.features(net, x), weights[0]), net[HEAD[0]], net[HEAD[1]])
-            total = self._main.loss(outputs, y)
+        if self._weighs_main:
+            weights = self._weights(params, x, y, sides, epoch, batch)
+            total = self._weighed_main(net, x, y, weights[0])
+        else:  # the main task first: what a net draws for it is as without side tasks
+            total = self._main.loss(self._net.one(net, x), y)
+            weights = self._weights(params, x, y, sides, epoch, batch)
         apart = self._apart(net)
         for (side, side_x, side_y), weight in zip(sides, weights[1:], strict=True):
             total = total + side.loss(self._net, apart, heads.get(str(side.place)), side_x, side_y, weight)
         return total
+
+    def _weighed_main(self, net: Params, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        if self._one_head:
+            return weight * self._main.loss(self._net.one(net, x), y)
+        features = scaled(self._net.features(net, x), weight)
+        return self._main.loss(apply_head(features, *(net[name] for name in HEAD)), y)
 
     def _weights(self, params: Tree, x: Tensor, y: Tensor, sides: Any, epoch: Tensor, batch: Tensor) -> Tensor:
         """Return the weight of every task on a batch ``[k + 1]``, and note it."""
@@ -216,7 +216,7 @@ class WeighedLoss:
                 params["notes"]["ahead"].add_(_at(epoch, params["notes"]["ahead"]) * gains)
             if self._looks:
                 agreement.mul_(self._smooth).add_((1 - self._smooth) * unit_gramian(found))
-            weights = self._factors * self._weigh(found if self._of_main else agreement)
+            weights = self._factors * self._weigh(found if self._weighs_main else agreement)
             weighed.add_(_at(epoch, weighed) * torch.stack([weights[1:], cosines(found)]))
         return weights
 

@@ -33,7 +33,7 @@ class Auxiliary(Strategy):
     out are not learned themselves. Where none of the menu is at hand, this is ``finetune``.
 
     A batch has of every side task as many rows as of the main one, drawn with replacement. A rule weighs what reaches the
-    shared weights (Du et al. 2018; any weighting of torchjd), and has each task's gradient computed once more, unless it is fixed.
+    shared weights (Du et al. 2018; any weighting of torchjd). All but ``fixed`` have each gradient computed twice.
 
     Side tasks never touch running statistics of a net (BatchNorm): their batches have statistics of their own.
 
@@ -64,7 +64,9 @@ class Auxiliary(Strategy):
     weight: float | list[float] = option(1.0, "factor of the weights of all side tasks, or of each")
     main_head: list[str] = option([], "side tasks that the main task's own head answers; others have a head each")
     tag_every: int = option(
-        0, "batches between two look-aheads: what a step of train.lr for each task does to each task's loss; 0: none", ge=0
+        0,
+        "batches between two look-aheads: what a step of train.lr for each task does to each task's loss; 0: none",
+        ge=0,
     )
     keep_heads: bool = option(False, "keep the heads of side tasks for the next experience")
     _tasks: Mapping[str, int] | None = None  # those of the menu that are tasks of the stream
@@ -124,7 +126,7 @@ class Auxiliary(Strategy):
             trained = yield from self.fit(params, self.loss, experience, train=self._longer(1 + len(sides)))
         else:
             how: Any = {"smooth": self.smooth, "every": self.tag_every, "rate": self.train.lr}
-            weighed = WeighedLoss(self.net, self.target, sides, self.rule, rule_named(self.rule), **how)
+            weighed = WeighedLoss(self.net, self.target, sides, self.rule, **how)
             heads = self.state.get("side_heads", {})
             options: FitOptions = {
                 "beside": weighed.beside(len(self.seeds), self.train.batch),
