@@ -1,6 +1,7 @@
 """Side tasks beside a main task with few labels: related ones, one that contradicts it, and ones that need no labels.
 
 PYTHONPATH=. python benchmarks/auxiliary.py known | tee benchmarks/output/auxiliary_known.txt
+PYTHONPATH=. python benchmarks/auxiliary.py picture    # docs/transfer_side_tasks.png
 PYTHONPATH=. python benchmarks/auxiliary.py free | tee benchmarks/output/auxiliary_free.txt
 
 Needs MNIST under $CL_DATA_ROOT. ``known``: the scenario `auxiliary_mnist`, the digit from 100 labels; parity and loops, which say
@@ -13,6 +14,7 @@ all seeds, as multiples of the first row's.
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cl_engine.analysis.plots.side_tasks import side_weights
+from cl_engine.analysis.plots.style import rendered
+from cl_engine.core.files import put
 from cl_engine.data.label_function import DigitRule, LabelFunction
 from cl_engine.data.source import Arrays
 from cl_engine.events import EpochEnded
 from cl_engine.experiment import Experiment
 from cl_engine.modules.weighing import AuxiliaryWeighed, LookedAhead
+from cl_engine.results.run import open_run
 from cl_engine.sources.mnist import Mnist
 from cl_engine.testing.walking import answers, walk
 
@@ -162,10 +168,18 @@ def known() -> None:
     print(", ".join(f"{'>'.join(map(short, name.split('>')))} {gain:+.4f}" for name, gain in gains.items()))
 
 
+def picture() -> None:
+    experiment = Experiment.of("auxiliary_mnist", "auxiliary", (0, 1, 2), **KNOWN["… gate, smoothed"])
+    with tempfile.TemporaryDirectory() as folder:
+        figure = side_weights(open_run(experiment.run(folder, device="cpu")))
+    assert figure is not None
+    put(Path("docs/transfer_side_tasks.png"), rendered(figure, "png"))
+
+
 def free() -> None:
     table((0, 1, 2), FREE_OF, FREE)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"known": known, "free": free}[sys.argv[1]]()
+    {"known": known, "picture": picture, "free": free}[sys.argv[1]]()

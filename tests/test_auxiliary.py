@@ -337,7 +337,7 @@ def test_the_picture_of_weights_has_a_line_a_side_task_and_a_point_an_epoch(tiny
         ({"menu": []}, "strategy.menu names no side task, and strategy.rule = 'gate' weighs some"),
         (
             {"menu": ["rotatoin"]},
-            r"no view named 'rotatoin' \(did you mean 'rotation'\?\).*; and no task of the stream",
+            r"no view named 'rotatoin' \(did you mean 'rotation'\?\).*; and no task of a stream with an end",
         ),
         ({"menu": ["parity"]}, "'parity' takes labels that a person gives, and no task of the stream is called so"),
         ({"menu": ["plain", "plain"]}, "name each side task once"),

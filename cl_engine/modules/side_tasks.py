@@ -72,9 +72,8 @@ class SideTask:
         pixels = net.input_shape[-2] * net.input_shape[-1] if self._all_at_once(net) else 1
         shape = (self.target.outputs * pixels, net.width + 1)
         draws = [rng.tensors(seed, "side head", self.name, key) for seed in seeds]
-        return torch.stack([(2 * torch.rand(shape, generator=draw) - 1).to(net.device) for draw in draws]) / math.sqrt(
-            net.width
-        )
+        heads = torch.stack([2 * torch.rand(shape, generator=draw) - 1 for draw in draws])
+        return heads.to(net.device) / math.sqrt(net.width)
 
     def loss(self, net: Net, params: Params, head: Tensor | None, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         """Return the mean loss of rows, of whose gradient ``weight`` reaches what is shared, and all the task's own head."""

@@ -222,7 +222,7 @@ class Auxiliary(Strategy):
             try:
                 free = self._kind(name).free
             except UsageError as error:
-                raise UsageError(f"strategy.menu: {error}; and no task of the stream is called so") from None
+                raise UsageError(f"strategy.menu: {error}; and no task of a stream with an end is called so") from None
             if not free:
                 raise UsageError(
                     f"strategy.menu: '{name}' takes labels that a person gives, and no task of the stream is called so"
