@@ -163,7 +163,7 @@ class Experiment:
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
         stream.check_augmentation(train.augmentation)
         built.check_targets(stream.targets)
-        built.upkeep = upkeep_of(train.upkeep)
+        built.upkeep, built.registry = upkeep_of(train.upkeep), _sources(None)
         built.check_stream(stream)
         look_ahead(stream, built)
         return built

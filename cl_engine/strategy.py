@@ -13,6 +13,7 @@ from torch import Tensor
 from cl_engine.core.moved_methods import MovedMethods
 from cl_engine.core.state import State, of_seed
 from cl_engine.core.tree import Tree
+from cl_engine.data.source import Sources
 from cl_engine.data.stream import Experience, Setting, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
@@ -104,6 +105,7 @@ class Strategy(Configured, MovedMethods, ABC):
         if self.train.reset_head != "never":
             self._check_shared_head()
         self.curve = Curve()
+        self.registry: Sources | None = None  # finds the plug-ins that options name
         self.upkeep: Upkeep | None = None  # what keeps the net able to learn, in every fit
         self.online: int | None = None  # how often the answers that fits train on are told: see `FitJob.online`
         self.diagnostics: Diagnostics | None = None  # of the net that the first fit of an experience begins with

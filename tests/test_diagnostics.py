@@ -100,7 +100,7 @@ def test_channels_are_units_also_where_maps_are_flattened():
     assert [event.units for event in found.values()] == [0, 2, 5]
 
 
-@pytest.mark.parametrize("strategy", ["finetune", "packnet", "replay"])
+@pytest.mark.parametrize("strategy", ["auxiliary", "finetune", "packnet", "replay"])
 def test_the_log_has_them_before_every_kth_experience(strategy: str, tmp_path: Path):
     options = {"agenda.diagnose_every": 2, "agenda.diagnose_rows": 30}
     plain = open_run(Experiment.of(TINY, strategy, (0, 1)).run(tmp_path / "plain", device="cpu"))

@@ -44,7 +44,7 @@ ANALYSIS = [
     ["report", "live"],
 ]
 PLUGINS = ("strategies", "streams", "sources", "nets", "targets", "labels", "upkeep")  # no plug-in imports another
-ONLY_HERE = {"avalanche": "interop", "ray": "sweep", "optuna": "sweep"}
+ONLY_HERE = {"avalanche": "interop", "optuna": "sweep", "ray": "sweep", "torchjd": "modules"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 

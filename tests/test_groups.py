@@ -96,6 +96,21 @@ def test_every_seed_ends_where_a_plain_loop_over_all_groups_ends_and_tells_the_m
         assert [event.loss[place] for event in ended(events)] == pytest.approx(means, rel=1e-4)
 
 
+@together
+def test_rows_without_a_loss_are_handed_to_the_fits_own_and_leave_its_batches_as_they_are(together: bool):
+    net, seen = net_of(), set()
+
+    def loss(params: Any, frozen: Any, x: Tensor, y: Tensor, more_x: Tensor, more_y: Tensor) -> Tensor:
+        seen.add((len(more_x), tuple(more_y.shape)))
+        return F.cross_entropy(net.one(params, x), y) + 0 * more_y.sum()
+
+    handed = [RowsBeside(MEMORY, rehearsed=4)]
+    trained = run(job_of(net, [0, 1, 2], loss=loss, beside=handed, side_by_side=together))[0]
+    plain = run(job_of(net, [0, 1, 2], side_by_side=together))[0]
+    assert all(torch.equal(trained[name], plain[name]) for name in plain)
+    assert seen == {(4, (4,))}
+
+
 def test_a_seed_of_several_groups_is_the_same_alone_as_beside_others():
     net = net_of()
     among, alone = (run(job(net, seeds, side_by_side=False))[0] for seeds in ([0, 1, 2], [1]))

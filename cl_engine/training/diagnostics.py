@@ -34,7 +34,12 @@ def diagnosed(job: FitJob) -> Iterator[UnitsDiagnosed]:
     The net answers in evaluation mode, and gradients are those of the job's loss there. Nothing is yielded of a job whose loss
     does not ask the net for anything.
     """
-    bare = replace(job, memory=None, upkeep=None, online=None, observer=None, beside=(), rehearsal=None, resample=None)
+    handed = [
+        replace(more, augmented=False) for more in job.beside if more.loss is None
+    ]  # the loss asks for these rows
+    bare = replace(
+        job, memory=None, upkeep=None, online=None, observer=None, beside=handed, rehearsal=None, resample=None
+    )
     seeds = len(job.seeds) // job.candidates
     of_seeds = [_Looked(OneSeed(bare, place)).found() for place in range(seeds)]
     for layer in of_seeds[0]:
@@ -73,6 +78,7 @@ class _Looked:
         self._group, self._job, self._net = group, group.job, group.job.net
         self._layers: dict[str, _Layer] = {}
         self._last: nn.Module | None = None
+        self._heard: set[str] = set()  # layers, in the forward pass at hand: other rows may come after the task's own
 
     def found(self) -> dict[str, dict[str, float]]:
         """Return the numbers of each layer, by its name."""
@@ -81,12 +87,17 @@ class _Looked:
         assert wanted is not None
         order = torch.randperm(len(job.rows[0]), generator=group.generator(group.seeds[0], "diagnostics", 0))
         order = order[: wanted.rows].to(net.device)
-        numbers = [torch.tensor(n, device=net.device) for n in job.loss_inputs(0, 0, job.train.batches(job.learned))]
+        batches = job.train.batches(job.learned)
+        numbers = [torch.tensor(n, device=net.device) for n in job.loss_inputs(0, 0, batches)]
+        for more in group.handed:
+            more.start_epoch(0, batches)
+        handed = [part for more in group.handed for part in more.batch_of(0)]
         hooks = {net.head if name == HEAD else name: partial(self._called, name) for name in layers_of(net)}
         with net.evaluating(), watching(hooks):
             for index in order.split(ROWS_AT_ONCE):
                 self._last = None
-                loss = job.loss(group.params, group.frozen, *self._batch(index.unsqueeze(0)), *numbers)
+                self._heard.clear()
+                loss = job.loss(group.params, group.frozen, *self._batch(index.unsqueeze(0)), *handed, *numbers)
                 self._differentiate(loss * (len(index) / len(order)))
         first = {name: tensor[0] for name, tensor in net.init(group.seeds).items()}
         linear = not any(isinstance(net.owner(f"{layer}._"), SQUASHING) for layer in net.layers if layer)
@@ -103,6 +114,9 @@ class _Looked:
         return [net.laid_out(net.prepare(rows[0])), *rows[1:]]
 
     def _called(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if name in self._heard:
+            return
+        self._heard.add(name)
         seen = self._layers.setdefault(name, _Layer())
         seen.weight = getattr(
             module, "weight", None

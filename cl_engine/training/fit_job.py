@@ -83,7 +83,8 @@ class RowsBeside:
     """Rows that a fit learns beside its own, with a loss of their own: of tasks that ask for something else.
 
     Every batch has of them the share that it has of the fit's own rows; or, where they are rehearsed, as many as are said,
-    drawn with replacement. The loss of a batch is that of all its rows, each group's weighted by its number of them.
+    drawn with replacement. The loss of a batch is that of all its rows, each group's weighted by its number of them. Rows
+    without a loss of their own, which are rehearsed, are handed to that of the fit, after its own rows.
 
     >>> import torch
     >>> RowsBeside((torch.zeros(3, 4), torch.zeros(3)), lambda params, frozen, x, y: x.sum()).rehearsed is None
@@ -91,13 +92,15 @@ class RowsBeside:
 
     Attributes:
         rows: tensors ``[N, …]``, the same for all seeds; ``[S, M, …]`` where they are rehearsed.
-        loss: ``loss(params, frozen, *batch) -> scalar`` for one seed.
+        loss: ``loss(params, frozen, *batch) -> scalar`` for one seed; None: the fit's own sees to them.
         rehearsed: how many are in a batch; None: all rows are learned once an epoch.
+        augmented: whether images among them are moved and mirrored as those of the fit are.
     """
 
     rows: Rows
-    loss: Loss
+    loss: Loss | None = None
     rehearsed: int | None = None
+    augmented: bool = True
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class FitJob:
         frozen: tree of tensors ``[S, …]`` handed to the loss and never changed; or None.
         rehearsal: tensors ``[S, M, …]``, drawn from with replacement: ``rehearsal_batch`` rows join every batch
             (None: as many as are in a batch).
-        beside: rows of tasks that ask for something else, which are learned beside these.
+        beside: rows of tasks that ask for something else, which are learned beside these, or handed to ``loss`` after them.
         overrides: other training options for parts of ``params``, by top-level key.
         logits: ``logits(params, frozen, x) -> [N, C]`` for one seed, to be tested with; None: no curve.
         target: what the validation rows ask for; None: classes.

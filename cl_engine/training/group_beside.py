@@ -24,7 +24,8 @@ class GroupBeside:
         device = owner.job.net.device
         own = more.rows if more.rehearsed is None else map(owner.part, more.rows)
         self._rows = tuple(rows.to(device) for rows in own)
-        self._loss: Callable[..., Tensor] = owner.of_each(more.loss, len(self._rows))
+        self._augmented = bool(owner.augmentation) and more.augmented
+        self._loss = None if more.loss is None else owner.of_each(more.loss, len(self._rows))
 
     def start_epoch(self, epoch: int, batches: int) -> None:
         """Draw the order of the rows, or which are rehearsed in every batch, and how their images are shown."""
@@ -40,12 +41,20 @@ class GroupBeside:
             self._drawn = drawn("beside", lambda draw: torch.randint(kept, (batches, rehearsed), generator=draw))
         else:
             self._drawn = drawn("beside", lambda draw: torch.randperm(held, generator=draw))
-        if owner.augmentation:
+        if self._augmented:
             shown = held + batches * rehearsed
             self._changes = drawn("augmentation beside", lambda draw: owner.augmentation.draw(shown, draw))
 
     def losses(self, batch: int) -> tuple[Tensor | None, int, int]:
         """Return the loss of each seed on this group's rows of a batch, how many they are, and how many are not rehearsed."""
+        owner, rows = self._owner, self.batch_of(batch)
+        count = rows[1].shape[owner.rows_axis]
+        if not count or self._loss is None:
+            return None, 0, 0
+        return self._loss(owner.params, owner.frozen, *rows), count, count if self._more.rehearsed is None else 0
+
+    def batch_of(self, batch: int) -> list[Tensor]:
+        """Return this group's rows of a batch, as the net takes them."""
         owner, net, rehearsed = self._owner, self._owner.job.net, self._more.rehearsed
         if rehearsed is None:
             place = owner.job.places(self._number, batch)
@@ -55,11 +64,7 @@ class GroupBeside:
             place = slice(batch * rehearsed, (batch + 1) * rehearsed)
             index = self._drawn[:, batch]
             picked = [owner.pick_own(rows, index) for rows in self._rows]
-        count = index.shape[1]
-        if not count:
-            return None, 0, 0
         x = net.prepare(picked[0])
-        if owner.augmentation:
+        if self._augmented and index.numel():
             x = owner.augmentation.applied_to_rows(x, self._changes[:, place].flatten(0, 1), owner.pad_value)
-        loss = self._loss(owner.params, owner.frozen, net.laid_out(x), *picked[1:])
-        return loss, count, count if rehearsed is None else 0
+        return [net.laid_out(x), *picked[1:]]

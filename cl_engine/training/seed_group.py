@@ -60,11 +60,14 @@ class SeedGroup(GroupState, ABC):
         self.flops = math.nan
         half = job.train.precision == "bfloat16"
         self.precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
-        self.loss = self.of_each(job.loss, len(self.rows))
+        self.tensors = len(self.rows) + sum(len(more.rows) for more in job.beside if more.loss is None)  # of a batch
+        self.loss = self.of_each(job.loss, self.tensors)
         self.online = None if job.online is None else OnlineSums(job, len(seeds), self.rows_axis)
         self.upkeep = None if job.upkeep is None or not job.upkeep.active else GroupUpkeep(self, job.upkeep)
         self.heard: dict[bool, Callable[..., Any]] = {}  # see `_listening`
-        self.beside = [GroupBeside(self, more, number) for number, more in enumerate(job.beside, start=1)]
+        groups = [GroupBeside(self, more, number) for number, more in enumerate(job.beside, start=1)]
+        self.handed = [group for group, more in zip(groups, job.beside, strict=True) if more.loss is None]
+        self.beside = [group for group in groups if group not in self.handed]
         self.total = torch.zeros(len(seeds), device=device)  # of the losses of an epoch
         self.replay = self._replay()
 
@@ -101,7 +104,7 @@ class SeedGroup(GroupState, ABC):
         self.draw(epoch, batches)
         if self.upkeep is not None:
             self.upkeep.start_epoch(epoch)
-        for more in self.beside:
+        for more in (*self.beside, *self.handed):
             more.start_epoch(epoch, batches)
         if self.job.each_epoch is not None:
             with torch.no_grad():
@@ -174,6 +177,7 @@ class SeedGroup(GroupState, ABC):
     def _losses(self, rows: list[Tensor], taken: int, epoch: int, batch: int) -> tuple[Tensor, int]:
         """Return the loss of each seed on a batch, with what is learned beside its rows; and how many are not rehearsed."""
         numbers = self._numbers(epoch, batch)
+        rows = [*rows, *(part for more in self.handed for part in more.batch_of(batch))]
         if not self.beside:
             return self._own_loss(rows, numbers), taken
         own = rows[1].shape[self.rows_axis]
@@ -204,7 +208,7 @@ class SeedGroup(GroupState, ABC):
         if units not in self.heard:
             loss: Callable[..., Any] = self.upkeep.hearing(self.job.loss) if self.upkeep and units else self.job.loss
             loss = loss if self.online is None else self.online.hearing(loss)
-            self.heard[units] = self.of_each(loss, len(self.rows))
+            self.heard[units] = self.of_each(loss, self.tensors)
         return self.heard[units]
 
     def online_sums(self) -> list[tuple[int, Any]]:
@@ -254,7 +258,7 @@ class SeedGroup(GroupState, ABC):
         steps = job.train.epochs * job.train.batches(job.learned)
         drawn_anew = job.net.stochastic or self.augmentation or job.resample is not None or job.loss_inputs(0, 0, 1)
         followed = job.observer is not None or self.upkeep is not None  # by code that a replay would not call
-        if drawn_anew or followed or self.beside or not cuda_graphs.worthwhile(self.optimizers, device, steps):
+        if drawn_anew or followed or job.beside or not cuda_graphs.worthwhile(self.optimizers, device, steps):
             return None
         return cuda_graphs.Replay(self._step, self._touched, self._rates, device)
 

@@ -20,6 +20,7 @@ from cl_engine.analysis.plots import (
     one_run,
     plasticity,
     practice,
+    side_tasks,
     strategy_events,
     taxonomy,
 )
@@ -119,6 +120,7 @@ def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
         ("field", "Distance near zero: the field is where SGD is.", strategy_events.field_beside_sgd),
         ("layers", "Layer by layer, mean over seeds.", strategy_events.layers),
         ("overlap", "1: two tasks use the same weights.", strategy_events.overlap),
+        ("side-tasks", "At zero, a side task is switched off.", side_tasks.side_weights),
         ("modules", "Down a column, tasks share a module.", modules.module_graph),
         ("growth", "The further below the line, the more is used again.", modules.growth),
         ("orders", "The same number: the same weights.", modules.orders),
