@@ -28,12 +28,15 @@ DEMO = "demo"
 NOT_SHOWN = {
     "adapt",
     "auxiliary",
+    "cognitive_loop",
     "conditioned",
+    "ewc",
     "hypernet",
     "hypernet_field",
     "policy",
     "single_tasking",
     "taxonomy",
+    "weight_sharing",
 }
 
 

@@ -52,7 +52,7 @@ def diagnostics_over_stream(runs: Sequence[Run]) -> Figure | None:
     ][:LINES]
     if not found:
         return None
-    fig, grid = figure(height=4.6, rows=2, columns=2)
+    fig, grid = figure(height=5.4, rows=2, columns=2)
     for axes, (quantity, label) in zip(np.ravel(grid), SHOWN.items(), strict=True):
         for number, run, name in found:
             steps, values = diagnostics_of(run, quantity)
