@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +21,7 @@ from cl_engine.training.unit_layers import Weight, layers_of
 from cl_engine.training.upkeep import Draws, Upkeep
 from cl_engine.training.weight_memory import by_weight
 
+LOG = logging.getLogger("cl_engine")
 HEADS = "heads"  # of several tasks in one tensor [S, T, O, width + 1], the bias last: `SharedNet.of_tasks`
 Read = dict[str, Tensor]
 
@@ -86,6 +89,8 @@ class GroupUpkeep:
         if not self._known:
             self._known = True
             self._seen.layers = [layer for layer in self._seen.layers if layer.heard]
+            if not self._seen.layers:
+                _say_that_nothing_is_kept_up(type(self._upkeep).__name__)
 
     def start_epoch(self, epoch: int) -> None:
         """Make ready what is drawn from."""
@@ -155,6 +160,12 @@ class GroupUpkeep:
 
     def _each(self) -> dict[Path, Tensor]:
         return {path: self._see(leaf) for path, leaf in self._weights.items()}
+
+
+@functools.cache
+def _say_that_nothing_is_kept_up(upkeep: str) -> None:
+    """Say once that a fit has no units that can be kept up."""
+    LOG.info("%s does nothing in a fit whose net is not called with the weights as they are trained", upkeep)
 
 
 def kind_of(upkeep: Upkeep) -> int:
