@@ -13,7 +13,7 @@ from cl_engine.data.stream import Experience
 from cl_engine.nn.shared_net import SharedNet
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import RowsBeside
-from cl_engine.training.rehearsal import group_name, group_of, groups_in
+from cl_engine.training.rehearsal import group_of, keep_rows, kept_rows
 
 
 class Joint(Strategy):
@@ -36,8 +36,8 @@ class Joint(Strategy):
         return self.shared.start()
 
     def learn(self, experience: Experience) -> Learning:
-        self._remember(experience)
-        kept = {group: self._rows(name) for group, name in groups_in(self.state, "data").items()}
+        keep_rows(self.state, "data", self.target_of, experience)
+        kept = kept_rows(self.state, "data")
         own = kept.pop(group_of(self.target_of, experience.task_id))
         last = max(int(t.max()) for *_, t in (own, *kept.values()))
         tasks = torch.arange(last + 1, device=own[2].device)
@@ -55,17 +55,3 @@ class Joint(Strategy):
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self.shared.params(task_id), x)
-
-    def _remember(self, experience: Experience) -> None:
-        """Add the rows of an experience to those kept, shared by the seeds, of tasks that ask for the same."""
-        x, y, task = experience.train.x, experience.train.y, experience.task_id
-        new = {"x": x, "y": y, "t": torch.full((len(y),), task, dtype=torch.int64, device=y.device)}
-        name = group_name("data", group_of(self.target_of, task))
-        data, kept = {part: rows.unsqueeze(0) for part, rows in new.items()}, self.state.get(name)
-        self.state[name] = (
-            data if kept is None else {part: torch.cat([kept[part], rows], dim=1) for part, rows in data.items()}
-        )
-
-    def _rows(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
-        data = self.state[name]
-        return data["x"][0], data["y"][0], data["t"][0]

@@ -115,7 +115,7 @@ class FitJob:
         index: number of the fit within its experience.
         rng_key: number that, with the seed and the group, all randomness is derived from; None: the step.
         shuffle_group: fits of the same group see the rows in the same order; None: the index.
-        loss_inputs: given epoch, batch within it and batches of it, returns numbers handed to the loss after the rows.
+        loss_inputs: given epoch, batch within it and batches of it, returns numbers handed to every loss after the rows.
         validation: inputs and labels ``(x [M, …], y [M])`` that decide, after every epoch, which weights are kept: those of
             the epoch of the best score, the first if several are equal; None: those after the last epoch.
         judge: what decides on the validation rows: the best score (accuracy of classes), or the least loss, with the loss

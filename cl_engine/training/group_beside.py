@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ class GroupBeside:
             shown = held + batches * rehearsed
             self._changes = drawn("augmentation beside", lambda draw: owner.augmentation.draw(shown, draw))
 
-    def losses(self, batch: int) -> tuple[Tensor | None, int, int]:
+    def losses(self, batch: int, numbers: Sequence[Tensor]) -> tuple[Tensor | None, int, int]:
         """Return the loss of each seed on this group's rows of a batch, how many they are, and how many are not rehearsed."""
         owner, net, rehearsed = self._owner, self._owner.job.net, self._more.rehearsed
         if rehearsed is None:
@@ -61,5 +61,5 @@ class GroupBeside:
         x = net.prepare(picked[0])
         if owner.augmentation:
             x = owner.augmentation.applied_to_rows(x, self._changes[:, place].flatten(0, 1), owner.pad_value)
-        loss = self._loss(owner.params, owner.frozen, net.laid_out(x), *picked[1:])
+        loss = self._loss(owner.params, owner.frozen, net.laid_out(x), *picked[1:], *numbers)
         return loss, count, count if rehearsed is None else 0

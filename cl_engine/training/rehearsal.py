@@ -9,7 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from cl_engine.core.state import State
+from cl_engine.data.stream import Experience
 from cl_engine.nn.target import Target
 
 Index = np.ndarray
@@ -30,6 +34,21 @@ def groups_in(state: Mapping[str, Any], part: str) -> dict[int, str]:
     """Return the groups whose rows a state has in a ``part``, and their names there."""
     names = [name for name in state if name == part or name.removeprefix(f"{part}_").isdecimal()]
     return dict(sorted((int(name.removeprefix(part).removeprefix("_") or 0), name) for name in names))
+
+
+def keep_rows(state: State, part: str, target_of: Callable[[int], Target], experience: Experience) -> None:
+    """Add all rows of an experience to those kept in a ``part`` of the state, shared by the seeds, and the task of each."""
+    x, y, task = experience.train.x, experience.train.y, experience.task_id
+    new = {"x": x, "y": y, "t": torch.full((len(y),), task, dtype=torch.int64, device=y.device)}
+    name = group_name(part, group_of(target_of, task))
+    data, kept = {key: rows.unsqueeze(0) for key, rows in new.items()}, state.get(name)
+    state[name] = data if kept is None else {key: torch.cat([kept[key], rows], dim=1) for key, rows in data.items()}
+
+
+def kept_rows(state: State, part: str) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
+    """Return what `keep_rows` has kept in a ``part``, by group: inputs, labels and tasks."""
+    held = {group: state[name] for group, name in groups_in(state, part).items()}
+    return {group: (data["x"][0], data["y"][0], data["t"][0]) for group, data in held.items()}
 
 
 def reservoir(held: int, seen: int, new: int, room: int, draw: np.random.Generator) -> Index:
