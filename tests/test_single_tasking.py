@@ -17,6 +17,7 @@ from cl_engine.analysis.plots import strategy_events
 from cl_engine.core import rng
 from cl_engine.core.tree import Tree
 from cl_engine.errors import UsageError
+from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
 from cl_engine.modules.adversary import (
     JudgeScored,
@@ -33,6 +34,8 @@ from cl_engine.results import open_run
 from cl_engine.runs.plugins import net_builder
 from cl_engine.strategies.single_tasking import SingleTasking
 from cl_engine.testing import small
+from cl_engine.testing.logs import assert_same_facts, facts
+from cl_engine.testing.strategies import Cut
 from cl_engine.testing.walking import after_each_task, answers, walk
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import FitJob, RowsBeside
@@ -251,6 +254,22 @@ def test_joint_training_waits_for_its_tasks_and_answers_untrained_until_then(tin
         same = torch.equal(strategy.predict(stream.test(0).x, 0), untrained.predict(stream.test(0).x, 0))
         fitted.append((same, len(strategy.state["heads"])))
     assert fitted == [(True, 0), (False, 2), (False, 3)]
+
+
+def test_joint_training_with_an_adversary_that_is_cut_in_the_middle_goes_on_to_the_same_log(tiny: Tiny, tmp_path: Path):
+    own = {"agenda.save_every_epochs": 1, "stream.n": 2, "train.epochs": 3, "agenda.curve_batches": 0}
+    experiment = tiny("single_tasking", form="joint", adversary=0.1, wait_for=2, **own)
+    whole = facts(experiment.run(tmp_path / "whole", device="cpu") / "log.h5")
+    saved = []
+
+    def cutting(event: Event) -> None:
+        saved.extend([event] * (isinstance(event, Saved) and event.midway))
+        if len(saved) == 2:
+            raise Cut
+
+    with pytest.raises(Cut):
+        experiment.run(tmp_path / "cut", device="cpu", listeners=lambda stream: [cutting])
+    assert_same_facts(facts(experiment.run(tmp_path / "cut", device="cpu") / "log.h5"), whole)
 
 
 @pytest.mark.parametrize("backbone", ["initial", "first_task"])

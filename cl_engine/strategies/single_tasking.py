@@ -159,11 +159,8 @@ class SingleTasking(Strategy):
                 for name, times in {**dict.fromkeys(own, share), "judge": JUDGE_RATE}.items()
             },
         }
-        if judged:
-            how |= {
-                "side_by_side": False,
-                "loss_inputs": self._progress,
-            }  # vmap differentiates no gradients of gradients
+        if judged:  # vmap differentiates no gradients of gradients
+            how |= {"side_by_side": False, "loss_inputs": self._progress}
         trained = yield from self.fit(parts, self._loss_of(task), experience, **how)
         self.state["trunk"] = {**fresh["trunk"], **trained["trunk"]}
         for each, (x, y) in rows.items():

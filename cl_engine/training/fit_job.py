@@ -66,7 +66,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class RowsBeside:
-    """Rows that a fit learns beside its own, with a loss of their own: of tasks that ask for something else.
+    """Rows that a fit learns beside its own, with a loss of their own: of tasks that ask for something else, say.
 
     Every batch has of them the share that it has of the fit's own rows; or, where they are rehearsed, as many as are said,
     drawn with replacement. The loss of a batch is that of all its rows, each group's weighted by its number of them.
