@@ -18,6 +18,7 @@ from cl_engine import events
 from cl_engine.analysis.report.terminal import print_comparison, print_run
 from cl_engine.analysis.scores import log_scores
 from cl_engine.analysis.scores.measures import MEASURES, measured
+from cl_engine.analysis.scores.references import delta_m_to
 from cl_engine.analysis.scores.run_scores import learning_curve, recomputed, summarised
 from cl_engine.core.measure import Measure
 from cl_engine.errors import UsageError
@@ -315,6 +316,9 @@ def test_delta_m_is_the_mean_relative_change_over_tasks_of_all_measures_worked_b
     expected = [(-0.25 / 0.5 + 5 / 20 + 0.1 / 0.4) / 3, 0.0]
     np.testing.assert_allclose(summarised(run, [run, beside]).delta_m.values, expected, atol=1e-6)
     assert np.isnan(summarised(run, [run]).delta_m.values).all()
+    np.testing.assert_allclose(
+        delta_m_to(run, beside), expected, atol=1e-6
+    )  # whatever the net, which here is said outright
     zero = logged(tmp_path / "zero", alone * [[0], [1], [1]], "independent", asked)
     assert math.isnan(summarised(run, [run, zero]).delta_m.mean)  # nothing is relative to 0
 

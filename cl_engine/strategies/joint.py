@@ -12,7 +12,7 @@ from cl_engine.data.stream import Experience, Stream
 from cl_engine.nn.shared_net import SharedNet
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import RowsBeside
-from cl_engine.training.rehearsal import group_name, group_of, groups_in, keep_rows, rows_fitted_together
+from cl_engine.training.rehearsal import group_name, group_of, keep_rows, kept_rows, rows_fitted_together
 from cl_engine.training.sampled_fit import Sampling, sampled_fit
 
 
@@ -44,7 +44,7 @@ class Joint(Strategy):
     def learn(self, experience: Experience) -> Learning:
         group = group_of(self.target_of, experience.task_id)
         keep_rows(self.state, group_name("data", group), experience.train, experience.task_id)
-        kept = {group: self._rows(name) for group, name in groups_in(self.state, "data").items()}
+        kept = kept_rows(self.state, "data")
         own = kept.pop(group)
         last = max(int(t.max()) for *_, t in (own, *kept.values()))
         tasks = torch.arange(last + 1, device=own[2].device)
@@ -70,7 +70,3 @@ class Joint(Strategy):
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         return self.net.all(self.shared.params(task_id), x)
-
-    def _rows(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
-        data = self.state[name]
-        return data["x"][0], data["y"][0], data["t"][0]

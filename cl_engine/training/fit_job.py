@@ -80,7 +80,7 @@ class Diagnostics:
 
 @dataclass(frozen=True)
 class RowsBeside:
-    """Rows that a fit learns beside its own, with a loss of their own: of tasks that ask for something else.
+    """Rows that a fit learns beside its own, with a loss of their own: of tasks that ask for something else, say.
 
     Every batch has of them the share that it has of the fit's own rows; or, where they are rehearsed, as many as are said,
     drawn with replacement. The loss of a batch is that of all its rows, each group's weighted by its number of them. Rows
@@ -132,7 +132,7 @@ class FitJob:
         index: number of the fit within its experience.
         rng_key: number that, with the seed and the group, all randomness is derived from; None: the step.
         shuffle_group: fits of the same group see the rows in the same order; None: the index.
-        loss_inputs: given epoch, batch within it and batches of it, returns numbers handed to the loss after the rows.
+        loss_inputs: given epoch, batch within it and batches of it, returns numbers handed to every loss after the rows.
         validation: inputs and labels ``(x [M, …], y [M])`` that decide, after every epoch, which weights are kept: those of
             the epoch of the best score, the first if several are equal; None: those after the last epoch.
         judge: what decides on the validation rows: the best score (accuracy of classes), or the least loss, with the loss

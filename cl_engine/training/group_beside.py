@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -45,13 +45,14 @@ class GroupBeside:
             shown = held + batches * rehearsed
             self._changes = drawn("augmentation beside", lambda draw: owner.augmentation.draw(shown, draw))
 
-    def losses(self, batch: int) -> tuple[Tensor | None, int, int]:
+    def losses(self, batch: int, numbers: Sequence[Tensor]) -> tuple[Tensor | None, int, int]:
         """Return the loss of each seed on this group's rows of a batch, how many they are, and how many are not rehearsed."""
         owner, rows = self._owner, self.batch_of(batch)
         count = rows[1].shape[owner.rows_axis]
         if not count or self._loss is None:
             return None, 0, 0
-        return self._loss(owner.params, owner.frozen, *rows), count, count if self._more.rehearsed is None else 0
+        loss = self._loss(owner.params, owner.frozen, *rows, *numbers)
+        return loss, count, count if self._more.rehearsed is None else 0
 
     def batch_of(self, batch: int) -> list[Tensor]:
         """Return this group's rows of a batch, as the net takes them."""

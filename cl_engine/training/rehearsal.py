@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from cl_engine.core.state import State
 from cl_engine.data.stream import Data
 from cl_engine.nn.target import Target
 
@@ -49,6 +51,21 @@ def rows_fitted_together(rows: Sequence[int], asked: Sequence[str]) -> list[list
         kept[kind] += count
         groups.append(list(kept.values()))
     return groups
+
+
+def kept_rows(state: State, part: str) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
+    """Return what `keep_rows` has kept in a ``part``, by group: inputs, labels and tasks."""
+    held = {group: state[name] for group, name in groups_in(state, part).items()}
+    return {group: (data["x"][0], data["y"][0], data["t"][0]) for group, data in held.items()}
+
+
+def rows_by_task(state: State, part: str) -> dict[int, tuple[Tensor, Tensor]]:
+    """Return inputs and labels of every task whose rows `keep_rows` has kept in a ``part``, in the order of tasks."""
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    for x, y, t in kept_rows(state, part).values():
+        for task in t.unique().tolist():
+            found[task] = (x[t == task], y[t == task])
+    return dict(sorted(found.items()))
 
 
 def reservoir(held: int, seen: int, new: int, room: int, draw: np.random.Generator) -> Index:

@@ -182,7 +182,7 @@ class SeedGroup(GroupState, ABC):
             return self._own_loss(rows, numbers), taken
         own = rows[1].shape[self.rows_axis]
         parts = [(self._own_loss(rows, numbers) if own else None, own, taken)]
-        parts += [more.losses(batch) for more in self.beside]
+        parts += [more.losses(batch, numbers) for more in self.beside]
         every = sum(count for _, count, _ in parts)
         loss = torch.stack([loss * (count / every) for loss, count, _ in parts if loss is not None]).sum(dim=0)
         return loss, sum(learned for _, _, learned in parts)

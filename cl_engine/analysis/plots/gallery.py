@@ -119,6 +119,7 @@ def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
         ("moved", "Zero: learning a task leaves past nets where they are.", strategy_events.codes_moved),
         ("field", "Distance near zero: the field is where SGD is.", strategy_events.field_beside_sgd),
         ("layers", "Layer by layer, mean over seeds.", strategy_events.layers),
+        ("modulation", "Rows alike: tasks use a layer alike.", strategy_events.modulation),
         ("overlap", "1: two tasks use the same weights.", strategy_events.overlap),
         ("side-tasks", "At zero, a side task is switched off.", side_tasks.side_weights),
         ("modules", "Down a column, tasks share a module.", modules.module_graph),

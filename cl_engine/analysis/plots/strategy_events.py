@@ -86,6 +86,32 @@ def overlap(run: Run) -> Figure | None:
 
 
 @styled
+def modulation(run: Run) -> Figure | None:
+    """Return what tasks make of each layer as they were learned last, mean over seeds; None if the strategy told nothing.
+
+    The mean gate of its channels; where no layer has gates, the norm of its adapter over its kernel's.
+    """
+    table = told(run)
+    found = table[table["kind"] == "ModulationLearned"]
+    if found.empty:
+        return None
+    wide = found.pivot_table(index=["event", "part"], columns="name", values="value", aggfunc="mean", sort=False)
+    last = wide.reset_index().drop_duplicates(["part", "task_id"], keep="last")
+    gated = bool((last["gate"] != 1).any())
+    name, label = ("gate", "mean gate") if gated else ("adapter", "norm of the adapter / the kernel's")
+    values = last.pivot_table(index="part", columns="task_id", values=name, sort=False).sort_index(axis=1)
+    layers, tasks = values.shape
+    fig, axes = figure(side(tasks) + 2.2, float(np.clip(0.28 * layers, 1.8, 5.0)) + 0.8)
+    high = 1.0 if gated else float(values.to_numpy().max())
+    said = heat_map(fig, axes, values.to_numpy(), 0, high, label, written=".2f")
+    numbered(axes, "x", [str(int(task)) for task in values.columns])
+    numbered(axes, "y", [plain(str(part)) for part in values.index])
+    axes.set(xlabel=f"task\n({said})" if said else "task")
+    titled(fig, axes, run.strategy, f"{'gates' if gated else 'adapters'} by task, mean of {seeds([run])}")
+    return fig
+
+
+@styled
 def code_drift(run: Run) -> Figure | None:
     """Return how near recalled nets are to what they were, after each consolidation; None if no codes were consolidated.
 

@@ -33,8 +33,13 @@ def delta_m(run: Run, beside: Sequence[Run]) -> Array:
     across measures; 0.1 is ten percent better. NaN without a run of ``independent`` beside it, or where that scores 0 on a task.
     """
     alone = reference(run, beside, "independent")
-    pair = [last_scores(one) for one in (run, alone)] if alone is not None else []
-    if not pair or pair[0].shape != pair[1].shape or not (run.learned >= 0).any():
+    return np.full(run.results.sizes["seed"], np.nan) if alone is None else delta_m_to(run, alone)
+
+
+def delta_m_to(run: Run, alone: Run) -> Array:
+    """Return Δm by seed against this run of nets that learned each task alone, which may be other nets than the run's."""
+    pair = [last_scores(one) for one in (run, alone)]
+    if pair[0].shape != pair[1].shape or not (run.learned >= 0).any():
         return np.full(run.results.sizes["seed"], np.nan)
     way = np.array([1 if measure.higher else -1 for measure in run.task_measures])[:, None]
     changes = way * (pair[0] - pair[1]) / np.abs(np.where(pair[1] == 0, np.nan, pair[1]))
