@@ -52,8 +52,8 @@ class Transformed(Lens):
 class ByRow(Lens):
     """A lens that shows each row its own way: a function of inputs and their rows, an array ``[B]``.
 
-    >>> ByRow(lambda x, rows: x + rows[:, None])(torch.zeros(2, 1), torch.tensor([3, 4])).tolist()
-    [[3.0], [4.0]]
+    >>> ByRow(lambda x, rows: x * float(rows.max()))(torch.ones(2, 1), torch.tensor([3, 4])).tolist()
+    [[4.0], [4.0]]
     """
 
     def __init__(self, function: Callable[[Tensor, np.ndarray], Tensor]) -> None:
