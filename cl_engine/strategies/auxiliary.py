@@ -77,7 +77,10 @@ class Auxiliary(Strategy):
 
     def check_stream(self, stream: Stream) -> None:
         if not self.menu and self.rule != "none":
-            raise UsageError(f"strategy.menu names no side task, and strategy.rule = '{self.rule}' weighs some")
+            raise UsageError(
+                f"strategy.menu names no side task, and strategy.rule = '{self.rule}' weighs some: name some, as "
+                '--set menu=\'["rotation", "flip"]\' does (run.py list labels), or let the rule be none'
+            )
         rule_named("gate" if self.rule == "none" else self.rule)
         tasks = {stream.name_of(task): task for task in reversed(range(stream.n_tasks or 0))}
         for name in self.main:
