@@ -137,7 +137,7 @@ class Evaluator:
 
     def _measured(self, learner: Strategy, task: int) -> TestResult:
         told = self.told(task)
-        if self.test(task).of_seeds is None:
+        if not self.stream.per_seed:
             return self._result(task, self.sums(task, lambda x: learner.predict(x, told)))
         each = [learner.of_seed(place) for place in range(len(learner.seeds))]
         return self._result(task, self._sums_of_seeds(task, lambda place, x: each[place].predict(x, told)))
