@@ -17,7 +17,7 @@ FLOORS = [
     ["events"],
     ["metrics", "checkpoints", "nn"],
     ["results"],
-    ["targets", "scenes"],
+    ["targets", "scenes", "signals"],
     ["data"],
     ["training", "loggers"],
     ["recall", "masks"],

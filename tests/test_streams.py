@@ -29,6 +29,7 @@ from cl_engine.testing.small import images
 OPTIONS = {
     "ctrl": {"shape": [3, 5, 5], "large": [4, 2], "small": [4, 2]},
     "compositional": {"depth": 1},
+    "radio": {"frames": 16, "test_frames": 16, "feedback": 8},
     "views": {"views": ["classes", "flip", "rotation"]},
 }
 
