@@ -203,7 +203,7 @@ def test_environments_are_recognised_and_the_best_net_on_trusted_rows_stays():
     assert [event.near for event in matches] == [(0, 0), (0, 0), (1, 1), (1, 1)]
     assert [event.entry for event in matches[2:]] == [(0, 0), (1, 1)]
     judged = [event for event in events if isinstance(event, CandidateJudged)]
-    assert [event.part for event in judged if event.step == 0] == ["shared", "new", "shared tuned"]
+    assert [event.part for event in judged if event.step == 0] == ["new", "shared tuned"]
     bad = {event.part: event.validation for event in judged if event.step == 2}
     assert bad.keys() == {"keep", "shared", "tune", "new", "shared tuned"}
     for replaced in (event for event in events if isinstance(event, NetReplaced)):

@@ -146,10 +146,13 @@ class CognitiveLoop(Strategy):
             ("shared tuned", "shared", shared, True),
         )
         best, scores = BestFit(len(self.seeds), self.net.device), dict[str, Tensor]()
+        none = torch.full_like(best.accuracy, -torch.inf)
         per_epoch = math.ceil(len(experience.train) / self.train.batch)
         for part, name, start, fitted in ways:
             of_stored, tried = name in ("keep", "tune"), name in self.candidates
             if not (tried or name == "keep") or (of_stored and not bool(near.any())):
+                continue
+            if part == "shared" and not len(self.state["used"]):  # nothing has trained it yet
                 continue
             outcome = CandidateFit(start)
             if fitted:  # all see the rows in the same order
@@ -168,9 +171,9 @@ class CognitiveLoop(Strategy):
                 validation=tuple(scores[part].tolist()),
             )
             if part == "shared tuned":
-                replaced = score > scores["shared"] + self.margin
+                replaced = score > scores.get("shared", none) + self.margin
                 self.state["shared"] = {
                     name: where_seeds(replaced, tensor, shared[name]) for name, tensor in outcome.params.items()
                 }
         yield from best.curve(experience.step, per_epoch, self.net.all)
-        return best, scores.get("keep", torch.full_like(best.accuracy, -torch.inf))
+        return best, scores.get("keep", none)
