@@ -174,6 +174,8 @@ def test_cnn1d_reads_signals_of_any_length_and_refuses_images():
         assert net.all(net.init([0]), torch.zeros(3, *shape)).shape == (1, 3, 5)
     with pytest.raises(UsageError, match=r"'cnn1d' reads signals of shape \[channels, samples\], found .* \[1, 8, 8\]"):
         Net(plugins.net_builder("cnn1d", {}, (1, 8, 8), 5), (1, 8, 8))
+    with pytest.raises(UsageError, match=r"net\.kernel: found 4; use an odd number, such as 5"):
+        Net(plugins.net_builder("cnn1d", {"kernel": 4}, (2, 40), 5), (2, 40))
 
 
 def loop(seeds: tuple[int, ...] = (0,), **changes: Any) -> Experiment:

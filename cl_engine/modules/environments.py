@@ -156,7 +156,7 @@ class NetLibrary:
         return used.argmin(dim=1)
 
     def put(self, state: State, entry: Tensor, rows: Description, net: Params, task: int) -> None:
-        """Write new entries ``[S]``, not yet used; −1: none of this seed."""
+        """Write new entries ``[S]``, used by nobody yet, in the place of what was there; −1: none of this seed."""
         _write(state["descriptors"], entry, torch.stack([rows.mean, rows.deviation], dim=1))
         _write(state["tasks"], entry, torch.full_like(entry, task))
         _write(state["used"], entry, torch.zeros_like(entry))

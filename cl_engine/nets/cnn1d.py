@@ -22,7 +22,7 @@ class Cnn1d(Architecture):
 
     width: int = option(24, "maps of each convolution", ge=1)
     layers: int = option(4, "convolutions; as long as signals can be halved they are", ge=1, le=1000)
-    kernel: int = option(7, "samples that a convolution reads", ge=1, le=1023)
+    kernel: int = option(7, "samples that a convolution reads, an odd number", ge=1, le=1023)
     norm: Literal["batch", "group", "none"] = option("batch", "normalisation: batch, group (of four) or none")
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -30,10 +30,12 @@ class Cnn1d(Architecture):
             raise UsageError(
                 f"net.name: 'cnn1d' reads signals of shape [channels, samples], found inputs of shape {list(input_shape)}"
             )
+        if self.kernel % 2 == 0:
+            raise UsageError(f"net.kernel: found {self.kernel}; use an odd number, such as {self.kernel + 1}")
         channels, length = input_shape
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for number in range(self.layers):
-            layers[f"conv{number}"] = nn.Conv1d(channels, self.width, self.kernel, padding="same")
+            layers[f"conv{number}"] = nn.Conv1d(channels, self.width, self.kernel, padding=self.kernel // 2)
             if self.norm != "none":
                 groups = 4 if self.width % 4 == 0 else 1
                 batch = self.norm == "batch"
