@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ FLOORS = [
     ["events"],
     ["metrics", "checkpoints", "nn"],
     ["results"],
-    ["targets", "scenes"],
+    ["targets", "scenes", "signals"],
     ["data"],
     ["training", "loggers"],
     ["recall", "masks"],
@@ -102,6 +103,13 @@ def test_the_rooms_of_analysis_have_floors_too(path: Path):
 def test_the_top_of_the_package_has_six_files():
     top = {file.stem for file in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
     assert top == {"errors", "events", "options", "strategy", "experiment", "estimate"}
+
+
+def test_every_room_is_installed():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
+    listed = set(project["tool"]["setuptools"]["packages"]) - {"cl_engine.scenarios"}
+    rooms = {".".join(file.parent.relative_to(PACKAGE.parent).parts) for file in PACKAGE.rglob("__init__.py")}
+    assert rooms == listed
 
 
 def test_the_tree_is_counted(capsys: pytest.CaptureFixture[str]):

@@ -25,12 +25,16 @@ def net(name: str, shape: tuple[int, ...] = SHAPE, outputs: int = 10, **options:
     return Net(plugins.net_builder(name, options, shape, outputs), shape, mean=[10.0], std=[20.0])
 
 
-AT_PLACES = [name for name in plugins.names("nets") if name not in ("mlp", "transformer")]
-TOKENS: dict[str, Any] = {"input_shape": (12,), "vocabulary": 30}
+AT_PLACES = [name for name in plugins.names("nets") if name not in ("cnn1d", "mlp", "transformer")]
+# of nets that do not read images
+OTHER_INPUTS: dict[str, dict[str, Any]] = {
+    "cnn1d": {"input_shape": (2, 40)},
+    "transformer": {"input_shape": (12,), "vocabulary": 30},
+}
 NEEDED: dict[str, dict[str, Any]] = {"resized": {"inner": "small_cnn", "size": [12, 14]}}  # options without a default
 
 for name in plugins.names("nets"):
-    own = {"net": name, "options": NEEDED.get(name, {}), **(TOKENS if name == "transformer" else {})}
+    own = {"net": name, "options": NEEDED.get(name, {}), **OTHER_INPUTS.get(name, {})}
     globals()[f"Test_{name}"] = type(f"Test_{name}", (NetContract,), own)
     if name in AT_PLACES:  # in pictures that are not square, so that no one takes height for width
         own |= {"input_shape": (2, 24, 28), "outputs": 5, "places": True}

@@ -41,7 +41,11 @@ def renamed(line: list[Any]) -> list[Any]:
     return [kinds.get(kind, kind), {fields.get(name, name): value for name, value in values.items()}]
 
 
-CUT_EVERY = {"taxonomy": 49, "policy": 14}  # of fits that are alike a run has many, and each cut is a run
+CUT_EVERY = {
+    "cognitive_loop": 21,
+    "policy": 14,
+    "taxonomy": 49,
+}  # of fits that are alike a run has many, and each cut is a run
 
 for name in STRATEGIES:
     own = {"strategy": name, "cut_every": CUT_EVERY.get(name, 7)}

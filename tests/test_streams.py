@@ -29,6 +29,7 @@ from cl_engine.testing.small import images
 OPTIONS = {
     "ctrl": {"shape": [3, 5, 5], "large": [4, 2], "small": [4, 2]},
     "compositional": {"depth": 1},
+    "radio": {"frames": 16, "test_frames": 16, "feedback": 8},
     "resolution": {"canvas": 7, "sizes": [3, 5, 7], "blur": [0.0, 0.0, 1.0], "places": "random"},
     "views": {"views": ["classes", "flip", "rotation"]},
 }

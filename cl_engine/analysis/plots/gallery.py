@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.plots import (
     across_runs,
+    environments,
     matrices,
     modules,
     one_run,
@@ -126,6 +127,11 @@ def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
         ("growth", "The further below the line, the more is used again.", modules.growth),
         ("orders", "The same number: the same weights.", modules.orders),
         ("sources", "Along a row: whom a task could learn from.", modules.sources),
+        (
+            "candidates",
+            "The best is kept; one below others was fitted to bad labels.",
+            environments.candidates_by_segment,
+        ),
         ("practice", "Above the grey line: practised more than an equal share.", practice.task_shares),
         ("affinities", "Down a column: whose net serves the task. `run.py taxonomy` says more.", taxonomy.affinities),
     ]

@@ -1,0 +1,1 @@
+"""Radio signals: modulated symbols, what a channel does to them, and what a receiver can say of them without labels."""
