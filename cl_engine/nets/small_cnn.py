@@ -24,6 +24,7 @@ class SmallCnn(Architecture):
 
     width: int = option(64, "maps of each convolution", ge=1)
     layers: int = option(4, "convolutions; as long as the images can be halved they are", ge=1, le=1000)
+    hidden: list[int] = option([], "widths of hidden layers between the last maps and the head", before=[])
     norm: Literal["batch", "group", "none"] = option("batch", "normalisation: batch, group (of four) or none")
 
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -43,5 +44,8 @@ class SmallCnn(Architecture):
         if not self.places:
             layers["flatten"] = nn.Flatten()
             channels *= height * width
+            for number, units in enumerate(self.hidden):
+                layers[f"fc{number}"], layers[f"fc_relu{number}"] = nn.Linear(channels, units), nn.ReLU()
+                channels = units
         layers["head"] = self.head_of(channels, outputs)
         return nn.Sequential(layers)
