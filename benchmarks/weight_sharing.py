@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
+from cl_engine.events import TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.modules.events import SharingLearned
 from cl_engine.nn.target import quality
@@ -33,29 +34,20 @@ def shown(values: Any) -> str:
 
 
 def run(scenario: str, **options: Any) -> tuple[Tensor, np.ndarray, np.ndarray, Tensor]:
-    """Return accuracy of each task at the end ``[T, S]``; sets ``[T, L, S]``, entropies; and accuracy at once ``[T, S]``.
-
-    Joint forms are tested and told of after the last task alone, and learn the tasks before it for one epoch.
-    """
+    """Return accuracy of each task at the end ``[T, S]``; sets ``[T, L, S]``, entropies; and accuracy at once ``[T, S]``."""
     experiment = Experiment.of(scenario, "weight_sharing", SEEDS, **{"agenda.evaluate_every": 0, **options})
     stream = experiment.stream()
     learner = experiment.build_strategy(stream)
-    tasks = stream.n_tasks or 0
     told: dict[int, list[SharingLearned]] = {}
     once: list[Tensor] = []
-    joint = experiment.resolved["strategy"].get("form") == "joint"
-    train = learner.train
-    learner.train = train.model_copy(update={"epochs": 1}) if joint else train
     for event in simulate(stream, learner, plan(stream, experiment.agenda)):
-        if isinstance(event, SharingLearned) and (not joint or event.step == tasks - 1):
+        if isinstance(event, SharingLearned):
             told.setdefault(event.task_id, []).append(event)
-        if type(event).__name__ == "TaskLearned":
-            if event.step == tasks - 2:
-                learner.train = train
-            once.append(score(stream, learner, event.step))
+        if isinstance(event, TaskLearned):
+            once.append(score(stream, learner, event.task_id))
     sets = np.array([[event.set for event in told[task]] for task in sorted(told)])
     spread = np.array([[event.entropy for event in told[task]] for task in sorted(told)])
-    return torch.stack([score(stream, learner, task) for task in range(tasks)]), sets, spread, torch.stack(once)
+    return torch.stack([score(stream, learner, task) for task in sorted(told)]), sets, spread, torch.stack(once)
 
 
 def score(stream: Any, learner: Any, task: int) -> Tensor:

@@ -237,6 +237,14 @@ def test_joint_sharing_keeps_used_sets_alone_and_counts_all_rows_as_memory():
     assert all(0 <= number < 5 for event in last for number in event.set)
 
 
+def test_tasks_that_are_waited_for_are_learned_with_the_next_as_if_each_had_been_learned():
+    waiting, all_along = (run((0, 1), form="joint", wait=wait)[1] for wait in (1, 0))
+    for depth in "0123":
+        assert torch.equal(waiting.state["modules"][depth].rows, all_along.state["modules"][depth].rows)
+    _, _, events = run(form="joint", wait=1)
+    assert {event.step for event in told(events, SharingLearned)} == {1}
+
+
 def test_rows_that_assignments_are_ranked_by_are_not_trained_on():
     stream, strategy, _ = run(form="joint", held_out=0.4)
     data, ranked = ({row.numpy().tobytes() for row in strategy.state[part]["x"][0]} for part in ("data", "ranked"))
@@ -286,6 +294,7 @@ def test_nets_that_vmap_cannot_run_are_sampled_one_by_one(form: str):
         ({"held_out": 0.95, "form": "joint"}, "held_out: 0.95 leaves no row of a class of task 0"),
         ({"net.hidden": []}, "the net has one module, its head, and nothing to share"),
         ({"lower": 4}, "lower: the net has 3 layers before its head, and 4 are to be shared"),
+        ({"wait": 2}, "wait: nothing would be learned, as there are 2 tasks, and 2 are waited for"),
         ({"sampling": "classes"}, "sampling: 'classes' is about tasks learned together"),
     ],
 )

@@ -19,14 +19,14 @@ from cl_engine.events import Event
 from cl_engine.masks.norms import TaskNorms
 from cl_engine.modules import assignment
 from cl_engine.modules.growth import Growth
-from cl_engine.modules.reordering import beside, repeated
+from cl_engine.modules.reordering import rows_beside
 from cl_engine.modules.weight_sets import WeightSets
 from cl_engine.nn.net import Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import FitOptions
 from cl_engine.training.grid import divided
-from cl_engine.training.rehearsal import group_name, group_of, keep_rows
+from cl_engine.training.rehearsal import group_name, group_of, groups_in, keep_rows
 from cl_engine.training.sampled_fit import Sampling, sampled_fit
 
 DRAWS = 1024  # steps after which the numbers that assignments are drawn by come again
@@ -78,6 +78,7 @@ class WeightSharing(Strategy):
         lt=1,
     )
     warm_up: float = option(0.2, "share of the epochs in which chances stay as they are", ge=0, lt=1)
+    wait: int = option(0, "first tasks whose rows are kept, and learned with the task after them (joint)", ge=0)
     practice: Sampling
     _references: Tensor | None = None
 
@@ -87,6 +88,10 @@ class WeightSharing(Strategy):
             raise UsageError(
                 f"strategy.sampling: '{self.practice.sampling}' is about tasks learned together, and form 'continual' learns one "
                 "at a time: leave it out, or use form = 'joint'"
+            )
+        if stream.n_tasks is not None and self.wait >= stream.n_tasks:
+            raise UsageError(
+                f"strategy.wait: nothing would be learned, as there are {stream.n_tasks} tasks, and {self.wait} are waited for"
             )
         asked = {target.key for target in stream.targets}
         if self.heads == "learned" and len(asked) > 1:
@@ -150,7 +155,9 @@ class WeightSharing(Strategy):
         keep_rows(state, group_name("data", group), part.train, task)
         if self._ranks_apart:
             keep_rows(state, group_name("ranked", group), part.validation, task)
-        met = max(task + 1, len(state["paths"]))
+        met = 1 + max(int(state[name]["t"].max()) for name in groups_in(state, "data").values())
+        if met <= self.wait:
+            return
         rows = self._kept("data", met)
         allowed = assignment.allowed_jointly(self._uses, met, self.sets or met).to(self.net.device)
         drawn = [self._initial, *(self._growth.fresh(-k) for k in range(1, allowed.shape[2]))]
@@ -256,7 +263,7 @@ class WeightSharing(Strategy):
         frozen: Tree = {"common": common, "past": {f"{depth}": own for depth, own in enumerate(past)}}
         options: FitOptions = {
             "frozen": frozen,
-            "rows": _side_by_side(rows),
+            "rows": rows_beside(rows),
             "logits": partial(self._nets.of_place, tasks.index(experience.task_id)),
         }
         if bool((allowed.sum(dim=-1) > 1).any()):
@@ -265,7 +272,7 @@ class WeightSharing(Strategy):
             frozen["numbers"] = torch.stack(numbers).to(self.net.device)
             own = {"optimizer": "sgd", "lr": self.eta, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
             options |= {
-                "rehearsal": tuple(part.expand(len(self.seeds), *part.shape) for part in _side_by_side(ranked)),
+                "rehearsal": tuple(part.expand(len(self.seeds), *part.shape) for part in rows_beside(ranked)),
                 "overrides": {"choice": self.train.model_copy(update={**own, "milestones": []})},
                 "loss_inputs": self._progress,
                 "project": lambda tree: assignment.bring_back(tree["choice"]["chances"], tree["choice"]["allowed"]),
@@ -289,11 +296,3 @@ class WeightSharing(Strategy):
     def _progress(self, epoch: int, batch: int, batches: int) -> Sequence[float]:
         """Return the number of a step, and whether chances move in it."""
         return epoch * batches + batch, float((epoch + batch / batches) / self.train.epochs >= self.warm_up)
-
-
-def _side_by_side(rows: Sequence[Data]) -> tuple[Tensor, ...]:
-    """Return inputs of several tasks beside each other ``[N, T, …]``, of one as they are ``[N, …]``; and labels of each."""
-    if len(rows) == 1:
-        return rows[0].x, rows[0].y
-    x = beside([own.x for own in rows])
-    return x, *(repeated(own.y, len(x)) for own in rows)
