@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -18,8 +19,9 @@ from cl_engine.modules.library import Library
 from cl_engine.modules.weight_sets import WeightSets
 from cl_engine.nn.net import Net
 from cl_engine.runs.plugins import net_builder
+from cl_engine.runs.scenario import Scenario
 from cl_engine.targets.classes import Classes
-from cl_engine.testing import small
+from cl_engine.testing import StrategyContract, small
 from cl_engine.testing.walking import after_each_task, answers, walk
 from tests.conftest import TINY
 
@@ -311,3 +313,33 @@ def test_heads_are_shared_only_where_all_tasks_ask_for_the_same():
         UsageError, match=r"heads: 'learned' lets tasks share heads, and they ask for \d+ different things"
     ):
         list(walk(Experiment.of(views, "weight_sharing", (0,), heads="learned"))[2])
+
+
+class Jointly(StrategyContract):
+    """The contract of strategies, for the form that is not the default."""
+
+    strategy = "weight_sharing"
+    scenario = TINY
+    views = TINY.with_name("views.toml")
+    options: ClassVar[dict[str, Any]] = {"form": "joint", "samples": 2}
+
+
+def test_joint_sharing_that_is_cut_in_the_middle_goes_on_as_if_it_had_not_been(tmp_path: Path):
+    Jointly().test_a_cut_in_the_middle_of_an_experience_is_resumed_from_the_last_epoch_saved(1, tmp_path)
+
+
+def test_a_seed_shares_jointly_alone_as_beside_others():
+    Jointly().test_a_seed_learns_the_same_alone_as_beside_others("task")
+
+
+def test_the_nets_of_published_set_ups_have_the_layers_that_are_learned_and_shared():
+    wanted = {"dkl_mnist": ((1, 28, 28), (128, 288), 3), "cifar100": ((3, 32, 32), (128, 128), 20)}
+    for name, (shape, first, sets) in wanted.items():
+        tables = Scenario.load(f"weight_sharing_{name}").tables
+        options = {key: value for key, value in tables["net"].items() if key != "name"}
+        own = Net(net_builder("small_cnn", options, shape, 5), shape)
+        assert own.shapes["fc0.weight"] == first
+        assert tables["strategy"]["weight_sharing"]["sets"] == sets
+    order = Scenario.load("weight_sharing_cifar100").tables["stream"]["class_order"]
+    assert sorted(order) == list(range(100))
+    assert order[5:10] == [1, 32, 67, 73, 91]  # fish: aquarium fish, flatfish, ray, shark, trout
