@@ -10,10 +10,13 @@ from PIL import Image
 
 from cl_engine.data.source import Arrays
 from cl_engine.errors import UsageError
+from cl_engine.experiment import Experiment
+from cl_engine.modules.events import SharingLearned
 from cl_engine.runs import plugins
 from cl_engine.runs.data_root import DataRoot
 from cl_engine.streams.datasets import Datasets
 from cl_engine.testing.sources import assert_sound
+from cl_engine.testing.walking import walk
 
 
 def idx(path: Path, array: np.ndarray) -> None:
@@ -103,3 +106,18 @@ def test_a_character_without_drawings_is_damaged(alphabets: Path):
     (alphabets / "omniglot-py" / "images_background" / "A" / "character03").mkdir()
     with pytest.raises(UsageError, match=r"damaged: .*character03 has 0 drawings"):
         loaded("omniglot", alphabets)
+
+
+def test_the_published_set_up_of_weight_sharing_learns_from_files_in_this_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for split, labels in (("digits", range(10)), ("letters", range(1, 27))):
+        idx_set(tmp_path / "EMNIST", f"emnist-{split}-train", f"emnist-{split}-test", list(labels))
+    idx_set(tmp_path / "KMNIST", "train", "t10k", list(range(10)))
+    monkeypatch.setenv("CL_DATA_ROOT", str(tmp_path))
+    few = {"train.epochs": 1, "train.batch": 26, "samples": 2, "net.width": 4}
+    stream, strategy, events = walk(Experiment.of("weight_sharing_dkl_mnist", "weight_sharing", (0,), **few))
+    sets = [event.set[0] for event in events if isinstance(event, SharingLearned)]
+    assert len(sets) == 3 * 5
+    assert [stream[step].classes for step in range(3)] == [10, 26, 10]
+    assert strategy.predict(stream.test(1).x, 1).shape == (1, 26, 26)

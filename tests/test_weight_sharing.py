@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cl_engine.data.stream import Data
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.masks.layout import Layout
@@ -23,6 +25,7 @@ from cl_engine.runs.scenario import Scenario
 from cl_engine.targets.classes import Classes
 from cl_engine.testing import StrategyContract, small
 from cl_engine.testing.walking import after_each_task, answers, walk
+from cl_engine.training.grid import none_lost
 from tests.conftest import TINY
 
 BOTH = pytest.mark.parametrize("form", ["continual", "joint"])
@@ -253,6 +256,16 @@ def test_rows_that_assignments_are_ranked_by_are_not_trained_on():
     assert len(ranked) == pytest.approx(0.4 * 2 * len(stream[0].train), rel=0.2)
     assert not data & ranked
     assert "ranked" not in run(form="joint", held_out=0.0)[1].state
+
+
+def test_the_only_row_of_a_class_is_trained_on_and_ranked_by():
+    own = run(**{"train.epochs": 1})[0][0]
+    y = own.train.y.clone()
+    y[y == 3] = 4
+    y[0] = 3
+    part = none_lost(replace(own, train=Data(own.train.x, y)), 0.3, "strategy.held_out")
+    assert [int((rows.y == 3).sum()) for rows in (part.train, part.validation)] == [1, 1]
+    assert len(part.train) + len(part.validation) == len(y) + 1
 
 
 def test_assignments_are_ranked_on_validation_rows_where_the_stream_sets_some_aside():

@@ -25,7 +25,7 @@ from cl_engine.nn.net import Params
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import FitOptions
-from cl_engine.training.grid import divided
+from cl_engine.training.grid import none_lost
 from cl_engine.training.rehearsal import group_name, group_of, groups_in, keep_rows
 from cl_engine.training.sampled_fit import Sampling, sampled_fit
 
@@ -210,16 +210,7 @@ class WeightSharing(Strategy):
 
     def _parted(self, experience: Experience, wanted: bool) -> Experience:
         """Return the experience with some of its training rows to rank by, where that is ``wanted``."""
-        if not wanted:
-            return experience
-        part, y = divided(experience, self.held_out), experience.train.y
-        of_classes = y.ndim == 1 and not y.is_floating_point()
-        if len(part.train.y.unique()) < len(y.unique()) if of_classes else not len(part.train):
-            raise UsageError(
-                f"strategy.held_out: {self.held_out:.3g} leaves no row of a class of task {experience.task_id} to train on: "
-                "lower it, or let the stream have more rows a class"
-            )
-        return part
+        return none_lost(experience, self.held_out, "strategy.held_out") if wanted else experience
 
     def _kept(self, part: str, met: int) -> list[Data]:
         """Return the rows that are kept of each task met."""
