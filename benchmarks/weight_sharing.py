@@ -76,6 +76,7 @@ def planted() -> None:
         "learned, ranked by task": {"eta": 0.05, "held_out": 0.0, "warm_up": 0.0, "rank": "task"},
         "learned, eta .1": {"eta": 0.1, "held_out": 0.0, "warm_up": 0.0},
     }
+    reached: dict[str, np.ndarray] = {}
     for name, options in rows.items():
         began = time.process_time()
         found, sets, spread, _ = run("weight_sharing_planted", **options)
@@ -83,6 +84,13 @@ def planted() -> None:
         odd = ((sets[0] == sets[2]).mean(axis=0) + (sets[1] == sets[2]).mean(axis=0)) / 2
         more = f"{like.mean():.2f} / {odd.mean():.2f} / {shown(like - odd):<24}{spread.mean():.3f}"
         line(name, found, more, time.process_time() - began)
+        reached[name] = found.mean(dim=0).numpy()
+        if name == "learned":
+            assert spread.mean() < 0.1, "chances have not settled"
+            assert (like - odd).mean() > 0.15, "like tasks share no more than contradictory ones"
+    learned = reached["learned"]
+    for control in ("none", "full"):
+        assert learned.mean() > reached[control].mean() - reached[control].std(ddof=1), f"no better than {control}"
 
 
 def accuracy() -> None:
@@ -125,6 +133,9 @@ def continual() -> None:
         of = 2 * len(SEEDS)
         cells = f"{shown(found[2]):<18}{shown(found[3]):<18}{right[0]:>2} of {of:<3}{right[1]:>2} of {of:<4}"
         print(f"{name:<30}{cells}{(once - found).abs().max():<12.3f}{time.process_time() - began:>5.0f}", flush=True)
+        if not options:
+            assert right[0] >= 6, "the first layer is not used again"
+            assert torch.equal(once, found), "something was forgotten"
 
 
 def main() -> None:

@@ -25,7 +25,8 @@ class WeightSets:
 
     >>> from cl_engine.runs.plugins import net_builder
     >>> net = Net(net_builder("mlp", {"hidden": [6]}, (1, 2, 2), 3), (1, 2, 2))
-    >>> layouts = [Layout.of(net, names) for names in (["fc0.weight", "fc0.bias"], ["head.weight", "head.bias"])]
+    >>> from cl_engine.modules.division import division
+    >>> layouts = [Layout.of(net, names) for names in division(net)]
     >>> sets = {f"{depth}": torch.ones(2, layout.size) for depth, layout in enumerate(layouts)}
     >>> chances = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])  # the first shared, a head each
     >>> params = {"sets": sets, "choice": {"chances": chances}}
