@@ -21,9 +21,10 @@ DRAWN = {
     "mntdp_s": {"module_graph", "growth", "sources"},
     "compose": {"orders", "sources"},
     "experts": {"sources"},
+    "weight_sharing": {"module_graph", "growth", "sharing"},
     "finetune": set(),
 }
-PICTURES = ("module_graph", "growth", "orders", "sources")
+PICTURES = ("module_graph", "growth", "orders", "sharing", "sources")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,13 @@ def test_orders_are_the_blocks_told(runs: dict[str, Run]):
     assert figure is not None
     assert cells(figure).shape == (3, 2)
     assert cells(figure)[-1].tolist() == numbers(runs["compose"], "OrderLearned", "block", 0)[-2:]
+
+
+def test_sharing_is_the_sets_told(runs: dict[str, Run]):
+    figure = modules.sharing(runs["weight_sharing"])
+    assert figure is not None
+    assert cells(figure).shape == (3, 4)
+    assert cells(figure)[-1].tolist() == numbers(runs["weight_sharing"], "SharingLearned", "set", 0)[-4:]
 
 
 def test_lca_is_the_mean_over_the_first_batches_of_each_experience(runs: dict[str, Run], tmp_path: Path):

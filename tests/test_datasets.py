@@ -45,6 +45,18 @@ def test_every_task_is_a_data_set_or_some_of_its_classes():
     assert torch.equal(found[1].train.x[:8], torch.from_numpy(rows.train_x[rows.train_y == 3]))
 
 
+def test_a_task_may_have_rows_of_its_own_number_and_draw():
+    again = [{"source": "six", "seed": seed, "samples_per_class": 2} for seed in (0, 1)]
+    found = stream("six", *again, samples_per_class=3)
+    assert [len(found[step].train) for step in range(3)] == [18, 12, 12]
+    assert [found.train_rows(step) for step in range(3)] == [18, 12, 12]
+    assert not torch.equal(found[1].train.x, found[2].train.x)
+    assert torch.equal(found.test(1).x, found.test(0).x)
+    # what is newer than experiments on disk is not written into them
+    assert found.options()["sources"][0] == "six"
+    assert set(stream({"source": "six"}).options()["sources"][0]) == {"source", "classes", "name"}
+
+
 def test_in_the_class_setting_every_data_set_has_labels_of_its_own():
     found = stream("six", "four", "two", setting="class")
     assert [sorted(set(found[step].train.y.tolist())) for step in range(3)] == [[*range(6)], [6, 7, 8, 9], [10, 11]]

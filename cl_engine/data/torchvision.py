@@ -16,8 +16,8 @@ from cl_engine.errors import UsageError
 class TorchvisionSource(Source):
     """A classification set that ``torchvision.datasets`` downloads, read from its files without torchvision's own loaders.
 
-    A subclass names the class there, the number of classes and the published channel means and deviations (of 0 … 1), and
-    says whether the classes are the ten digits.
+    A subclass names the class there, the number of classes and the published channel means and deviations (of 0 … 1; left
+    out: those of the training images), and says whether the classes are the ten digits.
 
     >>> from cl_engine.sources.mnist import Mnist
     >>> Mnist.needs_files, Mnist.dataset
@@ -28,20 +28,22 @@ class TorchvisionSource(Source):
     digits: ClassVar[bool] = False
     dataset: str
     classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     name: str
 
     def load(self, root: Path) -> Arrays:
         (train_x, train_y), (test_x, test_y) = (self.half(root, train) for train in (True, False))
+        own = self.mean, self.std
+        mean, std = (tuple(255 * value for value in part) for part in own) if self.mean else scale_of(train_x)
         return Arrays(
             np.ascontiguousarray(train_x),
             train_y.astype(np.int64),
             np.ascontiguousarray(test_x),
             test_y.astype(np.int64),
             self.classes,
-            tuple(255 * value for value in self.mean),
-            tuple(255 * value for value in self.std),
+            mean,
+            std,
             about={"data": f"torchvision {self.dataset}"},
             digits=self.digits,
         )
@@ -58,7 +60,7 @@ class TorchvisionSource(Source):
         """Return a file of the set; a `UsageError` that says how to get it if it is not there."""
         path = root.joinpath(*parts)
         if not path.is_file():
-            raise _missing(self.name, root)
+            raise missing(self.name, root)
         return path
 
 
@@ -70,16 +72,23 @@ class MnistLike(TorchvisionSource):
     (True, 'FashionMNIST')
     """
 
+    first_label = 0  # in the files
+
     def half(self, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
-        folder, half = (self.dataset, "raw"), "train" if train else "t10k"
+        folder, half = (self.dataset, "raw"), self.prefix(train)
         images = self.file(root, *folder, f"{half}-images-idx3-ubyte")
         labels = self.file(root, *folder, f"{half}-labels-idx1-ubyte")
         x, y = idx.read(images, 3), idx.read(labels, 1)
-        if len(x) != len(y) or (len(y) and y.max() >= self.classes):
+        found = y.astype(np.int64) - self.first_label
+        if len(x) != len(y) or (len(y) and not 0 <= found.min() <= found.max() < self.classes):
             raise UsageError(
                 f"{labels} is damaged: {len(y)} labels up to {max(y, default=0)} for {len(x)} images of {self.classes} classes"
             )
-        return x[:, None], y
+        return x[:, None], found
+
+    def prefix(self, train: bool) -> str:
+        """Return what the names of the files of a half begin with."""
+        return "train" if train else "t10k"
 
 
 class CifarLike(TorchvisionSource):
@@ -118,11 +127,18 @@ def opened(name: str, dataset: str, root: Path, download: bool, **options: Any) 
         if download:
             raise UsageError(f"could not download {dataset} to {root}: {error}") from None
         if "not found" in str(error) or isinstance(error, FileNotFoundError):
-            raise _missing(name, root) from None
+            raise missing(name, root) from None
         raise UsageError(f"the files of '{name}' under {root} are damaged: {error}") from None
 
 
-def _missing(name: str, root: Path) -> UsageError:
+def scale_of(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of images ``[N, C, H, W]``, a number each channel."""
+    mean, std = (tuple(float(v) for v in of(images, axis=(0, 2, 3))) for of in (np.mean, np.std))
+    return mean, std
+
+
+def missing(name: str, root: Path) -> UsageError:
+    """Return the error for files of a set that are not under ``root``, with the command that gets them."""
     return UsageError(
         f"the files of '{name}' are not under {root} in torchvision's layout; "
         f"get them with: python run.py fetch {name} --data-root {root}"

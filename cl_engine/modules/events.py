@@ -136,3 +136,18 @@ class OrderTried(StrategyEvent):
     source: int
     before: tuple[float, ...]
     after: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharingLearned(StrategyEvent):
+    """The set of weights that a task uses in one layer, by seed, and the entropy of its chances in nats before the choice.
+
+    >>> event = SharingLearned(step=3, part="fc1", task_id=2, set=(0, 1), entropy=(0.02, 0.1))
+    >>> event.set
+    (0, 1)
+    """
+
+    part: str
+    task_id: int
+    set: tuple[int, ...]
+    entropy: tuple[float, ...]

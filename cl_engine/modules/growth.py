@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -34,11 +34,13 @@ class Growth:
         depths: number of modules on a path, the head among them.
     """
 
-    def __init__(self, net: Net, seeds: Sequence[int], target_of: Callable[[int], Target]) -> None:
-        """Grow over modules of this net; ``target_of`` says what a task asks for."""
+    def __init__(
+        self, net: Net, seeds: Sequence[int], target_of: Callable[[int], Target], apart: Collection[str] = ()
+    ) -> None:
+        """Grow over modules of this net; ``target_of`` says what a task asks for, ``apart`` are names in no module."""
         self._net, self._seeds, self._target_of = net, list(seeds), target_of
         self.parts = division(net)
-        self.library = Library(net, self.parts)
+        self.library = Library(net, self.parts, apart)
         self.depths = self.library.depths
         self._initial = net.init(seeds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,11 +43,11 @@ class Library:
     3
     """
 
-    def __init__(self, net: Net, parts: Division) -> None:
-        """Set up for a net cut into these parts."""
+    def __init__(self, net: Net, parts: Division, apart: Collection[str] = ()) -> None:
+        """Set up for a net cut into these parts; tensors that are kept ``apart`` belong to no module."""
         self._net, self.depths = net, len(parts)
-        self.layouts = [Layout.of(net, [name for name in part if not _is_shared(net, name)]) for part in parts]
-        self.shared = [name for part in parts for name in part if _is_shared(net, name)]
+        self.shared = [name for part in parts for name in part if name in apart or _is_shared(net, name)]
+        self.layouts = [Layout.of(net, [name for name in part if name not in self.shared]) for part in parts]
 
     def start(self, seeds: int) -> State:
         """Return the library without a module."""
@@ -80,6 +81,24 @@ class Library:
                 path[seed, depth] = index
                 state["held"][seed, depth] += 1
         return path
+
+    def hold(self, state: State, sets: Sequence[Tensor], paths: Tensor) -> None:
+        """Hold these sets of weights of each depth ``[S, K, size]`` as the only modules, but for those on no path.
+
+        ``paths [S, T, depths]`` are of all tasks, and take the place of those before.
+        """
+        state |= self.start(len(paths))
+        numbered = paths.clone()
+        for depth, rows in enumerate(sets):
+            chosen = paths[:, :, depth]
+            used = torch.zeros(rows.shape[:2], dtype=torch.bool, device=rows.device).scatter_(1, chosen, True)
+            count = used.sum(dim=1)
+            first = used.int().argsort(dim=1, descending=True, stable=True)[:, : int(count.max())]
+            kept = rows.gather(1, first.unsqueeze(2).expand(-1, -1, rows.shape[2]))
+            kept[~used.gather(1, first)] = 0
+            state["modules"][f"{depth}"], state["held"][:, depth] = Bank(kept), count
+            numbered[:, :, depth] = (used.cumsum(dim=1) - 1).gather(1, chosen)
+        state["paths"] = Bank(numbered)
 
     def modules(self, state: State, seed: int) -> list[Module]:
         """Return all modules that one seed holds, by depth and row."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Data, Experience
 from cl_engine.events import Event
 from cl_engine.modules.events import OrderLearned
 from cl_engine.modules.pools import Orders
@@ -58,6 +58,14 @@ def beside(rows: Sequence[Tensor]) -> Tensor:
 def repeated(rows: Tensor, count: int) -> Tensor:
     """Return as many rows, those there are from the start again where they are too few."""
     return rows[torch.arange(count, device=rows.device) % len(rows)]
+
+
+def rows_beside(rows: Sequence[Data]) -> tuple[Tensor, ...]:
+    """Return inputs of several tasks beside each other ``[N, T, …]``, of one as they are ``[N, …]``; and labels of each."""
+    if len(rows) == 1:
+        return rows[0].x, rows[0].y
+    x = beside([own.x for own in rows])
+    return x, *(repeated(own.y, len(x)) for own in rows)
 
 
 def best_of(tried: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -26,6 +26,7 @@ class SmallCnn(Architecture):
 
     width: int = option(64, "maps of each convolution", ge=1)
     layers: int = option(4, "convolutions; as long as the images can be halved they are", ge=1, le=1000)
+    hidden: list[int] = option([], "widths of hidden layers between the last maps and the head", before=[])
     norm: Literal["batch", "group", "layer", "none"] = option(
         "batch", "normalisation: batch, group (of four), layer, over all maps together, or none"
     )
@@ -42,9 +43,13 @@ class SmallCnn(Architecture):
         def weights(share: float, numbers: int) -> int:
             maps = narrowed(self.width, share)
             first, others = (9 * channels + 1) * maps, (9 * numbers * maps + 1) * maps
-            return first + (self.layers - 1) * others + (numbers * maps * places + 1) * outputs
+            reads, found = numbers * maps * places, first + (self.layers - 1) * others
+            for units in (narrowed(units, share) for units in self.hidden if not self.places):
+                reads, found = numbers * units, found + (reads + 1) * units
+            return found + (reads + 1) * outputs
 
-        maps = narrowed(self.width, width_share(self.activation, weights))
+        share = width_share(self.activation, weights)
+        maps = narrowed(self.width, share)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for number in range(self.layers):
             layers[f"conv{number}"] = nn.Conv2d(channels, maps, 3, padding=1)
@@ -58,5 +63,9 @@ class SmallCnn(Architecture):
             channels = numbers * maps
         if not self.places:
             layers["flatten"] = nn.Flatten()
-        layers["head"] = self.head_of(channels * places, outputs)
+            channels *= places
+            for number, units in enumerate(narrowed(units, share) for units in self.hidden):
+                layers[f"fc{number}"], layers[f"fc_relu{number}"] = nn.Linear(channels, units), KINDS[self.activation]()
+                channels = numbers * units
+        layers["head"] = self.head_of(channels, outputs)
         return nn.Sequential(layers)

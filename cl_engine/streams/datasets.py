@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
 from cl_engine.data.images import to_shape
 from cl_engine.data.several_sources import SeveralSources
@@ -16,7 +16,7 @@ from cl_engine.data.source import Arrays
 from cl_engine.data.source_stream import SourceStream, kept_rows, ordered
 from cl_engine.data.stream import Data, Experience, Shape
 from cl_engine.errors import UsageError
-from cl_engine.options import STRICT, option
+from cl_engine.options import STRICT, option, unsaid
 
 
 class Part(BaseModel):
@@ -30,6 +30,15 @@ class Part(BaseModel):
     source: str = option(..., "where the data come from: a name of `list sources`")
     classes: list[int] | None = option(None, "the classes of the task, in the order of its labels; left out: all")
     name: str | None = option(None, "what the task is called; left out: the source")
+    samples_per_class: int | None = option(None, "training rows of a class; left out: the stream's", ge=1, before=None)
+    seed: int | None = option(None, "seed that its rows are drawn by; left out: the stream's", ge=0, before=None)
+
+    @model_serializer(mode="wrap")
+    def _without_news(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is newer than experiments that are on disk, where it is as it was before: they stay the same."""
+        found: dict[str, Any] = dump(self)
+        known = unsaid(type(self), found)
+        return {name: value for name, value in found.items() if name not in known}
 
 
 class Datasets(SeveralSources):
@@ -110,7 +119,8 @@ class Datasets(SeveralSources):
 
     def train_rows(self, step: int) -> int:
         part = self.parts[self.kind_of(self.task_id(step))]
-        return kept_rows(self.class_rows(part.source, self._labels(part)), self.samples_per_class, self.validation)
+        of_each = self.class_rows(part.source, self._labels(part))
+        return kept_rows(of_each, part.samples_per_class or self.samples_per_class, self.validation)
 
     def test(self, task_id: int) -> Data:
         kind = self.kind_of(task_id)
@@ -128,9 +138,9 @@ class Datasets(SeveralSources):
         """Return the one task of a data set as a stream."""
         part = self.parts[kind]
         options: dict[str, Any] = {
-            "samples_per_class": self.samples_per_class,
+            "samples_per_class": part.samples_per_class or self.samples_per_class,
             "validation": self.validation,
-            "seed": self.seed,
+            "seed": self.seed if part.seed is None else part.seed,
         }
         options |= {"test_samples_per_class": self.test_samples_per_class, "source": part.source}
         return _OneTask(self.images(part.source), self.device, chosen=self._labels(part), **options)

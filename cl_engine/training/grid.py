@@ -17,6 +17,7 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Data, Experience
+from cl_engine.errors import UsageError
 from cl_engine.events import Event, Seconds, StrategyEvent
 from cl_engine.nn.net import Net
 from cl_engine.nn.target import Target, quality
@@ -191,3 +192,23 @@ def divided(experience: Experience, share: float) -> Experience:
     resample = train.resample
     kept = Data(train.x[~aside], train.y[~aside], None if resample is None else lambda number: resample(number)[~aside])
     return dataclasses.replace(experience, train=kept, validation=Data(train.x[aside], train.y[aside]))
+
+
+def none_lost(experience: Experience, share: float, where: str) -> Experience:
+    """Return the same as `divided`, every class left to train on: the only row of a class is among both.
+
+    Raises:
+        UsageError: if the share, said in the option ``where``, takes all of several rows of a class.
+    """
+    part, y = divided(experience, share), experience.train.y
+    of_classes = y.ndim == 1 and not y.is_floating_point()
+    lost = ~torch.isin(y, part.train.y) if of_classes else torch.full((len(y),), not len(part.train), device=y.device)
+    if int(lost.sum()) > (len(y[lost].unique()) if of_classes else 0):
+        raise UsageError(
+            f"{where}: {share:.3g} leaves no row of a class of task {experience.task_id} to train on: lower it, or let the "
+            "stream have more rows a class"
+        )
+    if not bool(lost.any()):
+        return part
+    train = Data(torch.cat([part.train.x, experience.train.x[lost]]), torch.cat([part.train.y, y[lost]]))
+    return dataclasses.replace(part, train=train)

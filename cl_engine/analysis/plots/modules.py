@@ -92,7 +92,18 @@ def growth(run: Run) -> Figure | None:
 @styled
 def orders(run: Run) -> Figure | None:
     """Return tasks as rows and steps as columns, of the first seed: the block used; None if no order was told."""
-    found = _by_task(run, "OrderLearned", "block")
+    return _numbers(run, "OrderLearned", "block", "block at each step")
+
+
+@styled
+def sharing(run: Run) -> Figure | None:
+    """Return tasks as rows and layers as columns, of the first seed: the set of weights used; None if no sharing was told."""
+    return _numbers(run, "SharingLearned", "set", "set of weights in each layer")
+
+
+def _numbers(run: Run, kind: str, name: str, title: str) -> Figure | None:
+    """Return tasks as rows, parts as columns, and the number that was told as colour; None if none was."""
+    found = _by_task(run, kind, name)
     if found is None:
         return None
     blocks = int(found.max()) + 1
@@ -103,12 +114,12 @@ def orders(run: Run) -> Figure | None:
     if len(found) <= WRITTEN:
         for (task, step), block in np.ndenumerate(found):
             axes.text(step, task, f"{block}", ha="center", va="center", color=ink_on(shades(block)))
-    steps = list(dict.fromkeys(_rows(run, "OrderLearned", "block")["part"]))
+    steps = list(dict.fromkeys(_rows(run, kind, name)["part"]))
     axes.set_xticks(range(len(steps)), [plain(str(step)) for step in steps], fontsize="small")
     axes.set(ylabel="task")
     axes.grid(visible=False)
     whole_numbers(axes, "y")
-    titled(fig, axes, run.strategy, f"block at each step, {_first_seed(run)}")
+    titled(fig, axes, run.strategy, f"{title}, {_first_seed(run)}")
     return fig
 
 
