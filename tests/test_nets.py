@@ -24,7 +24,7 @@ def net(name: str, shape: tuple[int, ...] = SHAPE, outputs: int = 10, **options:
     return Net(plugins.net_builder(name, options, shape, outputs), shape, mean=[10.0], std=[20.0])
 
 
-AT_PLACES = [name for name in plugins.names("nets") if name not in ("mlp", "transformer")]
+AT_PLACES = [name for name in plugins.names("nets") if name not in ("mlp", "siren", "transformer")]
 TOKENS: dict[str, Any] = {"input_shape": (12,), "vocabulary": 30}
 
 for name in plugins.names("nets"):

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from cl_engine.core import rng
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State, bytes_by_part
 from cl_engine.core.tree import Tree
@@ -155,6 +156,27 @@ class GeneratedNets:
             loss=tuple(least.tolist()),
         )
         return torch.stack([every[seed, source] for seed, (source, _) in enumerate(chosen)]), [event]
+
+    def settle(self, experience: Experience, batch: int) -> None:
+        """Find the statistics of a task's net, where it has any, by an epoch in training mode without learning."""
+        net, task, seeds = self._learner.net, experience.task_id, self._learner.seeds
+        banks: dict[str, Bank] = self.state.get("beside", {})
+        names = net.updated & banks.keys()
+        if not names:
+            return
+        params, train = self.params(task), experience.train
+        for seed, number in enumerate(seeds):
+            own = {name: tensor[seed].clone() for name, tensor in params.items()}
+            order = torch.randperm(len(train), generator=rng.tensors(number, "settle", experience.key))
+            with torch.no_grad(), rng.ambient(number, "settled", experience.key, device=net.device):
+                for rows in order.split(batch):
+                    if len(rows) > 1:
+                        x = train.x[rows.to(train.x.device)].to(net.device)
+                        net.one(own, net.laid_out(net.prepare(x)), True)
+            for name in names:
+                params[name][seed] = own[name]
+        for name in names:
+            banks[name].put(task, params[name])
 
     def drifts(self, before: Params, experience: Experience) -> list[CodesDrifted]:
         """Return how far past nets moved while a task was learned, as a share of their distance from θ₀."""
