@@ -126,6 +126,25 @@ class GeneratedNets:
         inside = self.manifest.params(vector.unsqueeze(0), {})
         return {**{name: tensor[0] for name, tensor in inside.items()}, **beside}
 
+    def gradient(self, beside: Params, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+        """Return ∇L of one seed's weights ``[n, P]`` on rows; statistics are left as training leaves them."""
+        net, target = self._learner.net, self._learner.target
+
+        def loss(weights: Tensor) -> tuple[Tensor, Params]:
+            own = {
+                name: tensor.clone() for name, tensor in beside.items()
+            }  # what is outside may not be changed in here
+            return target.loss(net.one(self.of_one(weights, own), x), y), own
+
+        found = []
+        for one in weights:
+            gradient, left = torch.func.grad(loss, has_aux=True)(one)
+            with torch.no_grad():
+                for name in net.updated & beside.keys():
+                    beside[name].copy_(left[name])
+            found.append(gradient)
+        return torch.stack(found)
+
     def past(self, task_id: int) -> list[int]:
         """Return the other tasks that have a code."""
         return [task for task in range(len(self.state["codes"])) if task != task_id]
@@ -189,12 +208,17 @@ class GeneratedNets:
             found.append(CodesDrifted(step=experience.step, task_id=task, distance=tuple(share.tolist())))
         return found
 
+    @property
+    def read_by_recall(self) -> tuple[str, ...]:
+        """Parts of the state that making nets reads: θ₀ where it is a backbone, as it follows from the seed otherwise."""
+        return (*RECALLED, "start") if self._learner.net.pretrained else RECALLED
+
     def bytes(self, experience: Experience) -> SkillBytes:
         """Return what the codes take: θ₀ counts where it is a backbone, and φ twice for who learns on, who needs the old one."""
         sizes, tasks = bytes_by_part(self.state), len(self.state["codes"])
         if not self._learner.net.pretrained:
             sizes.pop("start")
-        recall = sum(size for part, size in sizes.items() if part in (*RECALLED, "start"))
+        recall = sum(size for part, size in sizes.items() if part in self.read_by_recall)
         return SkillBytes(
             step=experience.step,
             skills=tasks,

@@ -125,7 +125,7 @@ class HypernetField(Strategy):
         phi, start, beside = params["generator"], frozen["start"], params.get("beside", {})
         numbers = torch.stack(told)
         times, past = numbers[: self.pairs], numbers[self.pairs :]
-        gradient = partial(self._gradient, beside, x, y)
+        gradient = partial(self.nets.gradient, beside, x, y)
         codes = self._code(params, frozen).expand(self.pairs, -1)
         loss = self.field.mismatch(phi, start, codes, times, gradient).mean()
         if not len(past):
@@ -137,7 +137,16 @@ class HypernetField(Strategy):
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
-        return self.net.all(self.nets.params(task_id), x)
+        return self.net.all(self.decoded(task_id), x)
+
+    def decoded(self, task_id: int) -> Params:
+        """Return the net of a task; of one not yet met the net that it would start from."""
+        return self.nets.params(task_id)
+
+    @property
+    def read_by_recall(self) -> tuple[str, ...]:
+        """Parts of the state that decoding reads."""
+        return self.nets.read_by_recall
 
     def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
@@ -214,24 +223,6 @@ class HypernetField(Strategy):
         drawn = rng.arrays(0, "times", key, epoch, batch).uniform(0, self.horizon, len(past)).tolist() if past else []
         return [*self.field.times(self.pairs, number), *past, *drawn]
 
-    def _gradient(self, beside: Params, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-        """Return ∇L of one seed's weights ``[n, P]`` on rows; statistics are left as training leaves them."""
-
-        def loss(weights: Tensor) -> tuple[Tensor, Params]:
-            own = {
-                name: tensor.clone() for name, tensor in beside.items()
-            }  # what is outside may not be changed in here
-            return self.target.loss(self.net.one(self.nets.of_one(weights, own), x), y), own
-
-        found = []
-        for one in weights:
-            gradient, left = torch.func.grad(loss, has_aux=True)(one)
-            with torch.no_grad():
-                for name in self.net.updated & beside.keys():
-                    beside[name].copy_(left[name])
-            found.append(gradient)
-        return torch.stack(found)
-
     def _seed(self, seed: int, task: int) -> tuple[Params, Tensor, Tensor, Params]:
         """Return φ, θ₀, the task's code, and what is beside, of one seed."""
         nets, state = self.nets, self.state
@@ -249,7 +240,7 @@ class HypernetField(Strategy):
             lengths: list[Tensor] = []
 
             def gradient(weights: Tensor, beside: Params = beside, lengths: list[Tensor] = lengths) -> Tensor:
-                found = self._gradient(beside, x, y, weights)
+                found = self.nets.gradient(beside, x, y, weights)
                 lengths.append(found.norm(dim=1))
                 return found
 
@@ -273,7 +264,7 @@ class HypernetField(Strategy):
 
             def gradient(weights: Tensor, index: Tensor, beside: Params = beside) -> Tensor:
                 x = self.net.laid_out(self.net.prepare(train.x[index]))
-                return self._gradient(beside, x, train.y[index], weights.unsqueeze(0))[0]
+                return self.nets.gradient(beside, x, train.y[index], weights.unsqueeze(0))[0]
 
             key = rng.derive(number, experience.key)
             paths.append(sgd_path(gradient, start, len(train), self.train.batch, self.eta, at, key))
