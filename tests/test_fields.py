@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from cl_engine.experiment import Experiment
 from cl_engine.nets.siren import Siren
 from cl_engine.streams.fields import Fields
 from cl_engine.targets.numbers import Numbers
+from cl_engine.testing import CodesContract, StrategyContract
 from cl_engine.testing.small import images
 from cl_engine.testing.streams import Given
 
@@ -131,6 +133,22 @@ def test_the_code_of_a_picture_is_kept_and_the_encoder_is_not_needed_to_recall()
     before = learner.predict(stream.test(0).x, 0)
     del learner.state["encoder"]
     assert torch.equal(before, learner.predict(stream.test(0).x, 0))
+
+
+class GivenPictures(StrategyContract, CodesContract):
+    """A field that is given pictures, to be asked for some of what contracts hold strategies to."""
+
+    strategy, scenario, options = "hypernet_field", "fields_digits", {**SMALL, "agenda.save_share": 1.0}
+
+    __test__ = False
+
+
+def test_a_field_that_is_given_pictures_keeps_the_contracts(tmp_path: Path):
+    held = GivenPictures()
+    held.test_a_cut_in_the_middle_of_an_experience_is_resumed_from_the_last_epoch_saved(0, tmp_path)
+    held.test_a_seed_learns_the_same_alone_as_beside_others("task")
+    held.test_decoding_reads_what_is_counted_and_what_follows_from_the_seeds(tmp_path)
+    held.test_the_bytes_that_are_told_are_those_of_the_state()
 
 
 def test_from_a_task_on_pictures_may_be_encoded_and_nothing_trained():
