@@ -131,9 +131,8 @@ class GeneratedNets:
         net, target = self._learner.net, self._learner.target
 
         def loss(weights: Tensor) -> tuple[Tensor, Params]:
-            own = {
-                name: tensor.clone() for name, tensor in beside.items()
-            }  # what is outside may not be changed in here
+            # what is outside may not be changed in here
+            own = {name: tensor.clone() for name, tensor in beside.items()}
             return target.loss(net.one(self.of_one(weights, own), x), y), own
 
         found = []

@@ -42,7 +42,8 @@ class HypernetField(Strategy):
     ``recall_at`` by an epoch without learning.
 
     With ``condition = "labels"`` codes are not learned but made by an encoder of the task's labels, as of the pixels of a picture
-    (stream `fields`): `net_at` makes nets of pictures never learned, in one forward pass. Codes are kept as they were made.
+    (stream `fields`), which must stand at the same inputs in every task: `net_at` makes nets of pictures never learned, in one
+    forward pass. Codes are kept as they were made.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "hypernet_field", **{"horizon": 50})
