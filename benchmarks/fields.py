@@ -211,7 +211,7 @@ def picture() -> None:
         found = re.match(r"(SGD|field|direct|the mean picture), (seen|unseen) +(.*)", line)
         if found is not None:
             means = [float(cell) for cell in re.findall(r"(-?[\d.]+) ±", found[3])]
-            axis = axes[found[2] == "unseen"]
+            axis = axes[int(found[2] == "unseen")]
             style = ":" if found[1].startswith("the") else "-o"
             axis.plot(TIMES, means, style, color=colours[found[1]], label=found[1], markersize=4)
             axis.set(title=f"pictures {found[2]}", xlabel="step t", xscale="log")
