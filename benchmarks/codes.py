@@ -78,12 +78,16 @@ def picture() -> None:
     parts = re.findall(r"^(\d+) tasks\n.*\n((?:.+\n)+)", OUTPUT.read_text(), re.MULTILINE)
     figure, axes = plt.subplots(1, len(parts), figsize=(5.4 * len(parts), 4.2), squeeze=False, layout="constrained")
     for axis, (tasks, lines) in zip(axes[0], parts, strict=True):
+        named: dict[tuple[float, float], list[str]] = {}
         for line in lines.splitlines():
             name, *cells = re.split(r"  +", line.strip())
-            lost, size = max(5e-4, float(cells[1])), float(cells[2].replace(",", ""))
-            colour = next((of for family, of in COLOURS.items() if name.startswith(family)), "#0072B2")
-            axis.plot(size, lost, "o", color=colour)
-            axis.annotate(name, (size, lost), fontsize=7, xytext=(4, 3), textcoords="offset points")
+            named.setdefault((float(cells[2].replace(",", "")), max(5e-4, float(cells[1]))), []).append(name)
+        for at, names in named.items():
+            colour = next((of for family, of in COLOURS.items() if names[0].startswith(family)), "#0072B2")
+            axis.plot(*at, "o", color=colour)
+            text = {"fontsize": 7, "rotation": -35, "rotation_mode": "anchor", "va": "top"}
+            axis.annotate("\n".join(names), at, xytext=(3, -4), textcoords="offset points", **text)
+        axis.margins(x=0.25)
         axis.invert_yaxis()
         axis.set(title=f"{tasks} tasks", xlabel="bytes a task", xscale="log", yscale="log")
     axes[0, 0].set_ylabel("accuracy lost (.0005 or less: at the top)")

@@ -22,7 +22,7 @@ from cl_engine.targets.numbers import Numbers
 
 
 class Fields(SeededStream):
-    """Fields: each task a picture, from the coordinates of a pixel to its intensity (neural fields; HyperNet Fields, 2025).
+    """Fields: each task a picture, from the coordinates of a pixel to its intensity (as in Hedlin et al. 2025).
 
     A row is a pixel: its place ``[2]`` (down, right; from −1 to 1) and its intensity, a number a channel from 0 to 1. Pictures
     are the training images of any source, in an order that the seed draws, brought to ``size`` by the means of areas. All pixels
