@@ -25,7 +25,7 @@ def net(name: str, shape: tuple[int, ...] = SHAPE, outputs: int = 10, **options:
     return Net(plugins.net_builder(name, options, shape, outputs), shape, mean=[10.0], std=[20.0])
 
 
-AT_PLACES = [name for name in plugins.names("nets") if name not in ("cnn1d", "mlp", "transformer")]
+AT_PLACES = [name for name in plugins.names("nets") if name not in ("cnn1d", "mlp", "siren", "transformer")]
 # of nets that do not read images
 OTHER_INPUTS: dict[str, dict[str, Any]] = {
     "cnn1d": {"input_shape": (2, 40)},

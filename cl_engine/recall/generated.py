@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from cl_engine.core import rng
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State, bytes_by_part
 from cl_engine.core.tree import Tree
@@ -125,6 +126,24 @@ class GeneratedNets:
         inside = self.manifest.params(vector.unsqueeze(0), {})
         return {**{name: tensor[0] for name, tensor in inside.items()}, **beside}
 
+    def gradient(self, beside: Params, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+        """Return ∇L of one seed's weights ``[n, P]`` on rows; statistics are left as training leaves them."""
+        net, target = self._learner.net, self._learner.target
+
+        def loss(weights: Tensor) -> tuple[Tensor, Params]:
+            # what is outside may not be changed in here
+            own = {name: tensor.clone() for name, tensor in beside.items()}
+            return target.loss(net.one(self.of_one(weights, own), x), y), own
+
+        found = []
+        for one in weights:
+            gradient, left = torch.func.grad(loss, has_aux=True)(one)
+            with torch.no_grad():
+                for name in net.updated & beside.keys():
+                    beside[name].copy_(left[name])
+            found.append(gradient)
+        return torch.stack(found)
+
     def past(self, task_id: int) -> list[int]:
         """Return the other tasks that have a code."""
         return [task for task in range(len(self.state["codes"])) if task != task_id]
@@ -156,6 +175,27 @@ class GeneratedNets:
         )
         return torch.stack([every[seed, source] for seed, (source, _) in enumerate(chosen)]), [event]
 
+    def settle(self, experience: Experience, batch: int) -> None:
+        """Find the statistics of a task's net, where it has any, by an epoch in training mode without learning."""
+        net, task, seeds = self._learner.net, experience.task_id, self._learner.seeds
+        banks: dict[str, Bank] = self.state.get("beside", {})
+        names = net.updated & banks.keys()
+        if not names:
+            return
+        params, train = self.params(task), experience.train
+        for seed, number in enumerate(seeds):
+            own = {name: tensor[seed].clone() for name, tensor in params.items()}
+            order = torch.randperm(len(train), generator=rng.tensors(number, "settle", experience.key))
+            with torch.no_grad(), rng.ambient(number, "settled", experience.key, device=net.device):
+                for rows in order.split(batch):
+                    if len(rows) > 1:
+                        x = train.x[rows.to(train.x.device)].to(net.device)
+                        net.one(own, net.laid_out(net.prepare(x)), True)
+            for name in names:
+                params[name][seed] = own[name]
+        for name in names:
+            banks[name].put(task, params[name])
+
     def drifts(self, before: Params, experience: Experience) -> list[CodesDrifted]:
         """Return how far past nets moved while a task was learned, as a share of their distance from θ₀."""
         past = drawn_past(self.past(experience.task_id), self.generator.options.rehearse, experience.key, "drift")
@@ -167,12 +207,17 @@ class GeneratedNets:
             found.append(CodesDrifted(step=experience.step, task_id=task, distance=tuple(share.tolist())))
         return found
 
+    @property
+    def read_by_recall(self) -> tuple[str, ...]:
+        """Parts of the state that making nets reads: θ₀ where it is a backbone, as it follows from the seed otherwise."""
+        return (*RECALLED, "start") if self._learner.net.pretrained else RECALLED
+
     def bytes(self, experience: Experience) -> SkillBytes:
         """Return what the codes take: θ₀ counts where it is a backbone, and φ twice for who learns on, who needs the old one."""
         sizes, tasks = bytes_by_part(self.state), len(self.state["codes"])
         if not self._learner.net.pretrained:
             sizes.pop("start")
-        recall = sum(size for part, size in sizes.items() if part in (*RECALLED, "start"))
+        recall = sum(size for part, size in sizes.items() if part in self.read_by_recall)
         return SkillBytes(
             step=experience.step,
             skills=tasks,

@@ -73,7 +73,16 @@ class Hypernet(Strategy):
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
-        return self.net.all(self.nets.params(task_id), x)
+        return self.net.all(self.decoded(task_id), x)
+
+    def decoded(self, task_id: int) -> Params:
+        """Return the net of a task; of one not yet met the net that it would start from."""
+        return self.nets.params(task_id)
+
+    @property
+    def read_by_recall(self) -> tuple[str, ...]:
+        """Parts of the state that decoding reads."""
+        return self.nets.read_by_recall
 
     def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None

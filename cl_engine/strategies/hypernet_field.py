@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,9 +15,10 @@ from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
 from cl_engine.errors import RunFailed, UsageError
-from cl_engine.nn.net import Params
-from cl_engine.nn.target import quality
+from cl_engine.nn.net import Net, Params
+from cl_engine.nn.target import Target, quality
 from cl_engine.options import option
+from cl_engine.recall.encoder import encoder_of
 from cl_engine.recall.events import FieldAudited, FieldResidual
 from cl_engine.recall.field import Field, sgd_path
 from cl_engine.recall.generated import GeneratedNets, Make, own_weights
@@ -25,6 +26,7 @@ from cl_engine.recall.hypernetwork import Generator, GeneratorOptions
 from cl_engine.recall.manifest import Manifest
 from cl_engine.recall.measure import PROBE_ROWS
 from cl_engine.strategy import Learning, Strategy
+from cl_engine.targets.numbers import Numbers
 
 CLIP = 1.0  # greatest norm of φ's gradient: targets are gradients of nets that may still be far off
 STRETCHES = 5  # of time, that residuals are told of; and times that a past code is tried at
@@ -39,6 +41,10 @@ class HypernetField(Strategy):
     the step whose net answers. Nets are made whole, heads too; BatchNorm statistics are kept for each task, found at
     ``recall_at`` by an epoch without learning.
 
+    With ``condition = "labels"`` codes are not learned but made by an encoder of the task's labels, as of the pixels of a picture
+    (stream `fields`), which must stand at the same inputs in every task: `net_at` makes nets of pictures never learned, in one
+    forward pass. Codes are kept as they were made.
+
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "hypernet_field", **{"horizon": 50})
     >>> experiment.resolved["strategy"]["eta"]
@@ -52,6 +58,15 @@ class HypernetField(Strategy):
     pairs: int = option(4, "times at each batch of learning", ge=1)
     recall_at: int | None = option(None, "step whose net answers; left out: the last", ge=0)
     audit: list[int] = option([], "steps at which the field is compared with a real run of SGD, of each task")
+    condition: Literal["code", "labels"] = option(
+        "code",
+        "what tells tasks apart: a code that is learned, or one that an encoder makes of the labels",
+        before="code",
+    )
+    encoder: list[int] = option([128], "widths of the encoder's hidden layers", before=[128])
+    encode_from: int | None = option(
+        None, "task from which on nothing is trained: codes are what the encoder makes of labels", ge=1, before=None
+    )
     generating: GeneratorOptions
 
     def start(self) -> State:
@@ -61,18 +76,40 @@ class HypernetField(Strategy):
             )
         if self.audit and not 0 <= min(self.audit) <= max(self.audit) <= self.horizon:
             raise UsageError(f"hypernet_field: audit has steps from 0 to horizon, {self.horizon}, not {self.audit}")
+        if self.condition == "labels" and self.generating.warm:
+            raise UsageError(
+                "hypernet_field: warm starts codes that are learned; with condition = 'labels' leave it out"
+            )
+        if self.condition == "code" and self.encode_from is not None:
+            raise UsageError("hypernet_field: encode_from is about an encoder: set condition to 'labels'")
         return self.nets.start()
+
+    def check_targets(self, targets: Sequence[Target]) -> None:
+        odd = next((target for target in targets if not isinstance(target, Numbers)), None)
+        if self.condition == "labels" and odd is not None:
+            raise UsageError(
+                f"hypernet_field: condition = 'labels' is for tasks that differ in the numbers they ask for, and '{odd.name()}' "
+                "asks for something else: use 'code'"
+            )
 
     def learn(self, experience: Experience) -> Learning:
         task, nets = experience.task_id, self.nets
         times = [self.horizon * (k + 1) / STRETCHES for k in range(STRETCHES)]
         code, started = nets.first_code(experience, {time: self._made_at(time) for time in times})
         yield from started
-        frozen = nets.frozen()
-        how: Any = {"loss_inputs": partial(self._told, nets.rehearsed(experience), experience.key), "clip": CLIP}
-        fitted = yield from self.fit(nets.trained(task, code), self.loss, experience, frozen=frozen, **how)
-        nets.keep(task, fitted)
-        self._settle(experience)
+        frozen, params = nets.frozen(), nets.trained(task, code)
+        if self.condition == "labels":
+            frozen["labels"] = self._labels(experience)
+            del params["code"]
+            params["encoder"] = self._encoder_for(frozen["labels"].shape[1])
+        if self.encode_from is None or task < self.encode_from:
+            how: Any = {"loss_inputs": partial(self._told, nets.rehearsed(experience), experience.key), "clip": CLIP}
+            params = yield from self.fit(params, self.loss, experience, frozen=frozen, **how)
+        if self.condition == "labels":
+            self.state["encoder"] = params["encoder"]
+            params["code"] = {"code": self.encoded(experience)}
+        nets.keep(task, params)
+        nets.settle(experience, self.train.batch)
         yield from self._residuals(experience)
         yield from self._audited(experience)
         yield from nets.drifts(frozen["before"], experience)
@@ -80,7 +117,7 @@ class HypernetField(Strategy):
 
     def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
         assert frozen is not None
-        made = self._made(params["generator"], frozen["start"], params["code"]["code"].unsqueeze(0))[0]
+        made = self._made(params["generator"], frozen["start"], self._code(params, frozen).unsqueeze(0))[0]
         return self.net.one(self.nets.of_one(made, params.get("beside", {})), x)
 
     def loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, *told: Tensor) -> Tensor:
@@ -89,8 +126,8 @@ class HypernetField(Strategy):
         phi, start, beside = params["generator"], frozen["start"], params.get("beside", {})
         numbers = torch.stack(told)
         times, past = numbers[: self.pairs], numbers[self.pairs :]
-        gradient = partial(self._gradient, beside, x, y)
-        codes = params["code"]["code"].expand(self.pairs, -1)
+        gradient = partial(self.nets.gradient, beside, x, y)
+        codes = self._code(params, frozen).expand(self.pairs, -1)
         loss = self.field.mismatch(phi, start, codes, times, gradient).mean()
         if not len(past):
             return loss
@@ -101,11 +138,31 @@ class HypernetField(Strategy):
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
-        return self.net.all(self.nets.params(task_id), x)
+        return self.net.all(self.decoded(task_id), x)
+
+    def decoded(self, task_id: int) -> Params:
+        """Return the net of a task; of one not yet met the net that it would start from."""
+        return self.nets.params(task_id)
+
+    @property
+    def read_by_recall(self) -> tuple[str, ...]:
+        """Parts of the state that decoding reads."""
+        return self.nets.read_by_recall
 
     def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
         return self.net.all(self.nets.params(task_id, params["generator"]), x)
+
+    def encoded(self, experience: Experience) -> Tensor:
+        """Return the codes ``[S, d]`` that the encoder makes of the labels of a task, learned or not."""
+        labels = self._labels(experience)
+        return self._encoder(labels.shape[1]).all(self._encoder_for(labels.shape[1]), labels[:1])[:, 0]
+
+    def net_at(self, experience: Experience, time: float) -> Params:
+        """Return the nets ``{name: [S, …]}`` that SGD would come to on a task, learned or not, by a step, in one forward pass."""
+        return self.nets.made(
+            self.encoded(experience), self.nets.beside(len(self.state["codes"])), make=self._made_at(time)
+        )
 
     @property
     def nets(self) -> GeneratedNets:
@@ -123,6 +180,34 @@ class HypernetField(Strategy):
     def _drawn(self) -> Params:
         return self.net.init(self.seeds)
 
+    def _code(self, params: Tree, frozen: Tree) -> Tensor:
+        """Return the code ``[d]`` of the task that is being learned, of one seed."""
+        if self.condition == "labels":
+            labels = frozen["labels"].unsqueeze(0)
+            return self._encoder(labels.shape[1]).one(params["encoder"], labels)[0]
+        code: Tensor = params["code"]["code"]
+        return code
+
+    def _labels(self, experience: Experience) -> Tensor:
+        """Return the labels of a task's rows as a vector of each seed ``[S, L]``."""
+        target = experience.target or self.target_of(experience.task_id)
+        vector = target.vectors(experience.train.y).reshape(1, -1).to(self.net.device)
+        return vector.expand(len(self.seeds), -1).contiguous()
+
+    def _encoder(self, labels: int) -> Net:
+        return encoder_of(labels, tuple(self.encoder), self.generating.code, self.net.device)
+
+    def _encoder_for(self, labels: int) -> Params:
+        """Return the encoder's weights, of the first task those drawn; it has as many inputs as that task has labels."""
+        encoder: Params = self.state.get("encoder") or self._encoder(labels).init(self.seeds)
+        taken = next(iter(encoder.values())).shape[-1]
+        if taken != labels:
+            raise UsageError(
+                f"hypernet_field: a task has {labels} numbers to ask for, and the first had {taken}; with condition = 'labels' "
+                "all must have as many"
+            )
+        return encoder
+
     def _made_at(self, time: float) -> Make:
         def made(phi: Params, start: Tensor, codes: Tensor) -> Tensor:
             return self.field.weights(phi, start, codes, torch.full((len(codes),), time, device=codes.device))
@@ -138,46 +223,6 @@ class HypernetField(Strategy):
         past = rehearsed(epoch, batch, batches)
         drawn = rng.arrays(0, "times", key, epoch, batch).uniform(0, self.horizon, len(past)).tolist() if past else []
         return [*self.field.times(self.pairs, number), *past, *drawn]
-
-    def _gradient(self, beside: Params, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-        """Return ∇L of one seed's weights ``[n, P]`` on rows; statistics are left as training leaves them."""
-
-        def loss(weights: Tensor) -> tuple[Tensor, Params]:
-            own = {
-                name: tensor.clone() for name, tensor in beside.items()
-            }  # what is outside may not be changed in here
-            return self.target.loss(self.net.one(self.nets.of_one(weights, own), x), y), own
-
-        found = []
-        for one in weights:
-            gradient, left = torch.func.grad(loss, has_aux=True)(one)
-            with torch.no_grad():
-                for name in self.net.updated & beside.keys():
-                    beside[name].copy_(left[name])
-            found.append(gradient)
-        return torch.stack(found)
-
-    def _settle(self, experience: Experience) -> None:
-        """Find the task's statistics at the time of recall, where the net has any: an epoch in training mode."""
-        banks = self.state.get("beside", {})
-        names = self.net.updated & banks.keys()
-        if not names:
-            return
-        params, task = self.nets.params(experience.task_id), experience.task_id
-        for seed in range(len(self.seeds)):
-            own = {name: tensor[seed].clone() for name, tensor in params.items()}
-            order = torch.randperm(
-                len(experience.train), generator=rng.tensors(self.seeds[seed], "settle", experience.key)
-            )
-            with torch.no_grad(), rng.ambient(self.seeds[seed], "settled", experience.key, device=self.net.device):
-                for rows in order.split(self.train.batch):
-                    if len(rows) > 1:
-                        x = experience.train.x[rows.to(experience.train.x.device)].to(self.net.device)
-                        self.net.one(own, self.net.laid_out(self.net.prepare(x)), True)
-            for name in names:
-                params[name][seed] = own[name]
-        for name in names:
-            banks[name].put(task, params[name])
 
     def _seed(self, seed: int, task: int) -> tuple[Params, Tensor, Tensor, Params]:
         """Return φ, θ₀, the task's code, and what is beside, of one seed."""
@@ -196,7 +241,7 @@ class HypernetField(Strategy):
             lengths: list[Tensor] = []
 
             def gradient(weights: Tensor, beside: Params = beside, lengths: list[Tensor] = lengths) -> Tensor:
-                found = self._gradient(beside, x, y, weights)
+                found = self.nets.gradient(beside, x, y, weights)
                 lengths.append(found.norm(dim=1))
                 return found
 
@@ -220,7 +265,7 @@ class HypernetField(Strategy):
 
             def gradient(weights: Tensor, index: Tensor, beside: Params = beside) -> Tensor:
                 x = self.net.laid_out(self.net.prepare(train.x[index]))
-                return self._gradient(beside, x, train.y[index], weights.unsqueeze(0))[0]
+                return self.nets.gradient(beside, x, train.y[index], weights.unsqueeze(0))[0]
 
             key = rng.derive(number, experience.key)
             paths.append(sgd_path(gradient, start, len(train), self.train.batch, self.eta, at, key))

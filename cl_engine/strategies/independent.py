@@ -28,6 +28,7 @@ class Independent(Strategy):
 
     settings = ("task",)
     per_seed = True
+    read_by_recall = ("nets", "frozen")
 
     grid: Grid
 
@@ -39,14 +40,22 @@ class Independent(Strategy):
         return {"nets": weights, **({"frozen": frozen} if frozen else {})}
 
     def learn(self, experience: Experience) -> Learning:
-        params = yield from fit_best(self, self.grid, self._net(experience.task_id), experience)
+        params = yield from fit_best(self, self.grid, self.decoded(experience.task_id), experience)
         for name, bank in self.state["nets"].items():
             bank.put(experience.task_id, params[name])
         if len(experience.validation):
             yield held_out_tested(self.net.all(params, experience.validation.x), self.target, experience)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
-        return self.net.all(self._net(task_id), x)
+        assert task_id is not None
+        return self.net.all(self.decoded(task_id), x)
+
+    def decoded(self, task_id: int) -> Params:
+        """Return the net of a task; of one not yet met the net that it would start from."""
+        nets: dict[str, Bank] = self.state["nets"]
+        if task_id >= len(next(iter(nets.values()))):
+            return self._first()
+        return {**self.state.get("frozen", {}), **{name: bank[task_id] for name, bank in nets.items()}}
 
     def fingerprint(self, task_id: int | None) -> int | None:
         bank: Bank = next(iter(self.state["nets"].values()))
@@ -54,9 +63,3 @@ class Independent(Strategy):
 
     def _first(self) -> Params:
         return self.net.init(self.seeds)
-
-    def _net(self, task_id: int | None) -> Params:
-        nets: dict[str, Bank] = self.state["nets"]
-        if task_id is None or task_id >= len(next(iter(nets.values()))):
-            return self._first()
-        return {**self.state.get("frozen", {}), **{name: bank[task_id] for name, bank in nets.items()}}

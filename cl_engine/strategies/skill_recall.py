@@ -20,6 +20,7 @@ from cl_engine.options import option
 from cl_engine.recall.choice import CodecOptions, codec_of
 from cl_engine.recall.codec import Batch, SkillCodec, recalled
 from cl_engine.recall.events import Consolidated, RecallVerified, SkillBytes, SkillRecalled, SkillStored
+from cl_engine.recall.kept import recall_bytes
 from cl_engine.recall.manifest import Manifest
 from cl_engine.recall.measure import nearness, nearness_to_originals, probing
 from cl_engine.recall.sketch import Sketches
@@ -76,8 +77,8 @@ class SkillRecall(Strategy):
         return state
 
     def learn(self, experience: Experience) -> Learning:
-        task, step, bytes_before = experience.task_id, experience.step, self._bytes(self._read_by_recall())
-        params = yield from self.fit(self._params(task), self.loss, experience, frozen=self._pulled_to(task))
+        task, step, bytes_before = experience.task_id, experience.step, recall_bytes(self)
+        params = yield from self.fit(self.decoded(task), self.loss, experience, frozen=self._pulled_to(task))
         for name, tensor in self.manifest.rest(params).items():
             self._beside(name).put(task, tensor)
         self._wait(task, self.manifest.vector(params))
@@ -85,16 +86,16 @@ class SkillRecall(Strategy):
         if waiting == self.buffer:
             waiting = 0
             yield from self._consolidate(experience)
-        after = self._bytes(self._read_by_recall())
+        after = recall_bytes(self)
         yield SkillStored(step=step, task_id=task, bytes=after - bytes_before, waiting=waiting)
         began = time.perf_counter()
-        self._params(task)
+        self.decoded(task)
         yield SkillRecalled(step=step, task_id=task, seconds=time.perf_counter() - began)
         yield SkillBytes(
             step=step,
             skills=(skills := len(self.state["places"])),
             recall_only=after,
-            in_all=self._bytes(set(self.state) - {DIAGNOSTICS}),
+            in_all=sum(size for part, size in bytes_by_part(self.state).items() if part != DIAGNOSTICS),
             kept_whole=skills * self.manifest.bytes,
         )
 
@@ -107,7 +108,7 @@ class SkillRecall(Strategy):
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
-        return self.net.all(self._params(task_id), x)
+        return self.net.all(self.decoded(task_id), x)
 
     @property
     def growing(self) -> bool:
@@ -150,7 +151,7 @@ class SkillRecall(Strategy):
         backbone: Params = self.state.get("backbone", {})
         return {**self._drawn, **{name: tensor.expand_as(self._drawn[name]) for name, tensor in backbone.items()}}
 
-    def _params(self, task_id: int) -> Params:
+    def decoded(self, task_id: int) -> Params:
         """Return the net of a task: as it waits, as it is recalled, or as it would start."""
         places: Bank = self.state["places"]
         if task_id >= len(places):
@@ -243,11 +244,10 @@ class SkillRecall(Strategy):
         rows = [*(old[task] for task in replacing), *(self.keeper.held(self.state) + k for k in range(len(adding)))]
         return [*replacing, *adding], rows
 
-    def _read_by_recall(self) -> set[str]:
+    @property
+    def read_by_recall(self) -> set[str]:
+        """Parts of the state that decoding reads."""
         return {"waiting", "places", "mean", "backbone", *BESIDE.values(), *self.keeper.recall_parts}
-
-    def _bytes(self, parts: set[str]) -> int:
-        return sum(size for part, size in bytes_by_part(self.state).items() if part in parts)
 
     def _refuse_what_cannot_be(self) -> None:
         optimizer_class(self.code.consolidation.code_optimizer)

@@ -13,12 +13,15 @@ from cl_engine.metrics.sums import number_scores
 from cl_engine.nn.target import Target, of_rows
 from cl_engine.options import option
 
+LEAST_RMSE = 1e-5  # that a signal-to-noise ratio tells from none: scores are finite
+
 
 class Numbers(Target):
     """Numbers a row ``[N, D]``, learned by their squared error and measured by the share of their variance explained.
 
     Explained variance is 1 − Var(y − ŷ) / Var(y), its mean over the numbers; 0 for whoever says the same for all rows. Also
     given: root mean squared error and mean absolute error, in the labels' unit. Outputs are in units of ``std`` from ``mean``.
+    The peak signal-to-noise ratio −20 log₁₀ rmse, in decibels, is of labels whose greatest value is 1, and 100 at most.
 
     >>> target, y = Numbers.of(numbers=1), torch.tensor([[0.0], [1.0], [2.0]])
     >>> target.scores(target.sums(y + 1, y).numpy())
@@ -29,13 +32,15 @@ class Numbers(Target):
     mean: list[float] = option([0.0], "what an output of 0 stands for, one for all numbers or one each")
     std: list[float] = option([1.0], "what an output of 1 adds to it, one for all numbers or one each")
 
-    measured_by: Literal["explained_variance", "rmse", "mse", "mae"] = option(
-        "explained_variance", "score: share of the variance explained, or an error, of which less is better"
+    measured_by: Literal["explained_variance", "rmse", "mse", "mae", "psnr"] = option(
+        "explained_variance",
+        "score: share of the variance explained, an error, of which less is better, or PSNR, for labels up to 1",
     )
 
     @property
     def measure(self) -> Measure:
-        return Measure(self.measured_by, higher=self.measured_by == "explained_variance")
+        unit = "dB" if self.measured_by == "psnr" else "1"
+        return Measure(self.measured_by, unit, higher=self.measured_by in ("explained_variance", "psnr"))
 
     @property
     def outputs(self) -> int:
@@ -61,7 +66,11 @@ class Numbers(Target):
 
     def scores(self, sums: np.ndarray) -> dict[str, np.ndarray]:
         found = number_scores(sums[..., :1], sums[..., 1:])
-        return {**found, "mse": found["rmse"] ** 2} if self.measured_by == "mse" else found
+        if self.measured_by == "mse":
+            found["mse"] = found["rmse"] ** 2
+        if self.measured_by == "psnr":
+            found["psnr"] = -20 * np.log10(np.maximum(found["rmse"], LEAST_RMSE))
+        return found
 
     def vectors(self, y: Tensor) -> Tensor:
         return self._scaled(y.float())

@@ -6,6 +6,7 @@
 'finetune'
 """
 
+from cl_engine.testing.codes import CodesContract
 from cl_engine.testing.label_functions import LabelFunctionContract
 from cl_engine.testing.nets import NetContract
 from cl_engine.testing.sources import SourceContract
@@ -15,6 +16,7 @@ from cl_engine.testing.target_plugins import TargetContract
 from cl_engine.testing.upkeep import UpkeepContract
 
 __all__ = [
+    "CodesContract",
     "LabelFunctionContract",
     "NetContract",
     "SourceContract",
