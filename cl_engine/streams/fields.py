@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from cl_engine.core import rng
-from cl_engine.data.rows_of_seeds import ChosenRows, View
+from cl_engine.data.rows_of_seeds import ChosenRows, Half, Lens
 from cl_engine.data.seeded_stream import SeededStream
 from cl_engine.data.source import Sources
 from cl_engine.data.stream import Experience
@@ -112,8 +112,8 @@ class Fields(SeededStream):
             target=self._target,
         )
 
-    def view(self, kind: int) -> View:
-        return View()
+    def lens(self, kind: int, half: Half = "train") -> Lens:
+        return Lens()
 
     def rows_learned(self, task_id: int) -> tuple[ChosenRows, ChosenRows]:
         every = self.rows_tested(task_id)
