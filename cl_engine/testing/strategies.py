@@ -42,7 +42,8 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract):
     ...     options = {"pull": 0.1}
 
     Attributes:
-        cut_every: of how many events one is followed by a stop; more for a strategy with many fits that are alike.
+        cut_every: of how many events one is followed by a stop, in one of the settings; more for a strategy with many fits that
+            are alike.
     """
 
     cut_every: ClassVar[int] = 7
@@ -121,10 +122,11 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract):
             heard.extend([event] * (not isinstance(event, Progress)))
 
         whole = facts(experiment.run(tmp_path / "whole", listeners=lambda stream: [hearing], device="cpu") / "log.h5")
-        begin = (
-            1 + zlib.crc32(self.strategy.encode()) % self.cut_every
-        )  # so that each strategy is cut after other events
-        for cut in range(begin, len(heard), self.cut_every):
+        # each strategy is cut after other events, and in other settings after others again: together after every `cut_every`-th
+        settings = self.kind().settings
+        every = self.cut_every * len(settings)
+        begin = 1 + (zlib.crc32(self.strategy.encode()) + self.cut_every * settings.index(setting)) % every
+        for cut in range(begin, len(heard), every):
             heard.clear()
 
             def cutting(event: Event, cut: int = cut) -> None:
