@@ -118,6 +118,8 @@ def table(protocol: str, folder: Path) -> None:
         path = folder / protocol / folder_of(name)
         if (path / "log.h5").exists() and (found := open_run(path)).status == "finished":
             runs[name] = found
+    if "plain" not in runs:
+        sys.exit(f"there is no finished run of plain training in {folder / protocol} to compare with")
     every = {name: online_scores(found) for name, found in runs.items()}
     plain = every["plain"].mean(axis=0)
     tasks, seeds = every["plain"].shape
