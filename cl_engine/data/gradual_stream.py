@@ -43,11 +43,7 @@ class GradualStream(Stream):
                 "domain or class"
             )
         self._stream, self._count, self._by, self._seeds = stream, count, by, seeds
-        self.setting, self.n, self.unlabelled = stream.setting, stream.n, stream.unlabelled
-        self.n_tasks, self.input_shape, self.outputs = stream.n_tasks, stream.input_shape, stream.outputs
-        self.mean, self.std, self.device, self.vocabulary = stream.mean, stream.std, stream.device, stream.vocabulary
-        self.augmentation, self.pad_value, self.seed = stream.augmentation, stream.pad_value, stream.seed
-        self.per_seed, self.held_out = stream.per_seed, stream.held_out
+        self.take_after(stream)
         self.n_steps = None if stream.n_steps is None else stream.n_steps + max(0, stream.n_steps - 1) * count
         if by != "sampling" and self.n_steps != 1:
             self[1]  # what cannot be mixed is refused now

@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from cl_engine.core import rng
 from cl_engine.data.rows_of_seeds import ChosenRows, Half, Lens
-from cl_engine.data.stream import Data, Stream
+from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.options import option
 
 GradualBy = Literal["sampling", "inputs", "labels"]
@@ -66,6 +66,28 @@ class SeededStream(Stream):
     def classes_in(self, task_id: int) -> int:
         """Return the number of classes of a task; 0 where it does not ask for classes."""
         return 0
+
+    def rng_key(self, step: int) -> int | None:
+        """Return what the randomness of learning is derived from (`Experience.rng_key`); None: the step."""
+        return None
+
+    def task_id(self, step: int) -> int:
+        self.check_step(step)
+        return step
+
+    def __getitem__(self, step: int) -> Experience:
+        task = self.task_id(step)
+        kind = self.kind_of(task)
+        train, validation = self.rows_learned(task)
+        return Experience(
+            step=step,
+            task_id=task,
+            train=self.shown(kind, train),
+            validation=self.shown(kind, validation),
+            classes=self.classes_in(task),
+            rng_key=self.rng_key(step),
+            target=None if self.asks_classes else self.target(task),
+        )
 
     def kind_of(self, task_id: int) -> int:
         """Return the place in the stream's own order of the task that arrives as the ``task_id``-th."""

@@ -15,7 +15,6 @@ from cl_engine.core import rng
 from cl_engine.data.rows_of_seeds import ByRow, ChosenRows, Half, Lens, Transformed
 from cl_engine.data.seeded_stream import SeededStream
 from cl_engine.data.source import Arrays, Sources
-from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
 from cl_engine.options import option
 
@@ -150,18 +149,8 @@ class SourceStream(SeededStream):
         self.check_step(step)
         return step if self._order is None else self._order[step]
 
-    def __getitem__(self, step: int) -> Experience:
-        task = self.task_id(step)
-        kind = self.kind_of(task)
-        train, validation = self.rows_learned(task)
-        return Experience(
-            step=step,
-            task_id=task,
-            train=self.shown(kind, train),
-            validation=self.shown(kind, validation),
-            classes=self.classes_in(task),
-            rng_key=step if self._kinds is None or step >= len(self._kinds) else kind,
-        )
+    def rng_key(self, step: int) -> int:
+        return step if self._kinds is None or step >= len(self._kinds) else self.kind_of(self.task_id(step))
 
     def train_rows(self, step: int) -> int:
         counts = [len(rows) for rows in self.rows_of(self._train.rows, self.kind_of(self.task_id(step)))]

@@ -279,6 +279,14 @@ class Stream(Configured):
         if step < 0 or (self.n_steps is not None and step >= self.n_steps):
             raise IndexError(f"step {step} is outside a stream of {self.n_steps} experiences")
 
+    def take_after(self, other: Stream) -> None:
+        """Say of this stream all that another says of itself, as one does that shows the other's tasks in its own way."""
+        self.setting, self.n, self.unlabelled = other.setting, other.n, other.unlabelled
+        self.n_tasks, self.n_steps, self.input_shape = other.n_tasks, other.n_steps, other.input_shape
+        self.outputs, self.mean, self.std, self.device = other.outputs, other.mean, other.std, other.device
+        self.vocabulary, self.augmentation, self.pad_value = other.vocabulary, other.augmentation, other.pad_value
+        self.seed, self.per_seed, self.held_out = other.seed, other.per_seed, other.held_out
+
     def refuse_endless(self, why: str) -> UsageError:
         """Return the error for a stream that must have an end here."""
         return UsageError(f"stream.n is missing: {why}")

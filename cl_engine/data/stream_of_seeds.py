@@ -29,8 +29,6 @@ class StreamOfSeeds(Stream):
     (True, False)
     """
 
-    per_seed = True
-
     def __init__(self, stream: SeededStream, seeds: Sequence[int]) -> None:
         """Join what a stream is for learners of these seeds.
 
@@ -38,11 +36,7 @@ class StreamOfSeeds(Stream):
             UsageError: if seeds have different numbers of rows of the same task.
         """
         self._of_seeds = [stream.of_learner(seed) for seed in seeds]
-        self.setting, self.n, self.unlabelled = stream.setting, stream.n, stream.unlabelled
-        self.n_tasks, self.n_steps, self.input_shape = stream.n_tasks, stream.n_steps, stream.input_shape
-        self.mean, self.std, self.device, self.vocabulary = stream.mean, stream.std, stream.device, stream.vocabulary
-        self.augmentation, self.pad_value, self.seed = stream.augmentation, stream.pad_value, stream.seed
-        self.held_out = stream.held_out
+        self.take_after(stream)
         self.outputs = max(one.outputs for one in self._of_seeds)
         for task in range(min(LOOKED_AT, self.n_tasks or LOOKED_AT)):
             alike([one.train_rows(task) for one in self._of_seeds], task, "samples_per_class")

@@ -18,7 +18,7 @@ from cl_engine.nn.task_heads import empty_heads, head_for, row_of, weighted_loss
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import RowsBeside
-from cl_engine.training.rehearsal import group_name, group_of, groups_in, keep_rows, rows_fitted_together
+from cl_engine.training.rehearsal import group_name, group_of, keep_rows, kept_rows, rows_fitted_together
 from cl_engine.training.sampled_fit import Sampling, sampled_fit
 
 Module = tuple[int, str]  # its place in the sequence, −1 that of the rule
@@ -69,7 +69,7 @@ class Conditioned(Strategy):
         task, state = experience.task_id, self.state
         group = group_of(self.target_of, task)
         keep_rows(state, group_name("data", group), experience.train, task)
-        kept = {g: tuple(state[name][part][0] for part in "xyt") for g, name in groups_in(state, "data").items()}
+        kept = kept_rows(state, "data")
         own, state["met"] = kept.pop(group), max(state["met"], task + 1)
         self._fitted = self._vectors(state["met"])
         trained = yield from sampled_fit(

@@ -14,7 +14,6 @@ from cl_engine.core import rng
 from cl_engine.data.rows_of_seeds import ChosenRows, Half, Lens
 from cl_engine.data.seeded_stream import SeededStream
 from cl_engine.data.source import Sources
-from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
 from cl_engine.nn.target import Target
 from cl_engine.options import option
@@ -95,22 +94,6 @@ class Fields(SeededStream):
 
     def target(self, task_id: int) -> Target:
         return self._target
-
-    def task_id(self, step: int) -> int:
-        self.check_step(step)
-        return step
-
-    def __getitem__(self, step: int) -> Experience:
-        task = self.task_id(step)
-        train, validation = self.rows_learned(task)
-        return Experience(
-            step=step,
-            task_id=task,
-            train=self.shown(task, train),
-            validation=self.shown(task, validation),
-            classes=0,
-            target=self._target,
-        )
 
     def lens(self, kind: int, half: Half = "train") -> Lens:
         return Lens()

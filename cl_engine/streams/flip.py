@@ -11,7 +11,6 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.data.rows_of_seeds import Added, ChosenRows, Half, Lens
 from cl_engine.data.seeded_stream import SeededStream
-from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
 from cl_engine.nn.target import Target
 from cl_engine.options import option
@@ -76,22 +75,6 @@ class Flip(SeededStream):
 
     def target(self, task_id: int) -> Target:
         return self._target
-
-    def task_id(self, step: int) -> int:
-        self.check_step(step)
-        return step
-
-    def __getitem__(self, step: int) -> Experience:
-        task = self.task_id(step)
-        train, validation = self.rows_learned(task)
-        return Experience(
-            step=step,
-            task_id=task,
-            train=self.shown(task, train),
-            validation=self.shown(task, validation),
-            classes=0,
-            target=self._target,
-        )
 
     def slow_bits(self, kind: int) -> np.ndarray:
         """Return the bits that all rows of a task share, ``[bits − random]``."""

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from cl_engine.events import UnitsDiagnosed
-from cl_engine.nn.head import HEAD_WEIGHT
 from cl_engine.nn.hooks import watching
 from cl_engine.nn.net import Net
+from cl_engine.nn.units import module_name
 from cl_engine.training.fit_job import FitJob
 from cl_engine.training.one_seed import OneSeed
 
-HEAD = HEAD_WEIGHT.rpartition(".")[0]
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 SQUASHING = (nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardsigmoid, nn.Softsign)
 OF_WEIGHTS = ("weight_mean", "weight_norm", "gradient_norm", "distance")
@@ -42,8 +41,8 @@ def diagnosed(job: FitJob) -> Iterator[UnitsDiagnosed]:
     )
     seeds = len(job.seeds) // job.candidates
     of_seeds = [_Looked(OneSeed(bare, place)).found() for place in range(seeds)]
-    for layer in of_seeds[0]:
-        one, *_ = of_seeds
+    one, *_ = of_seeds
+    for layer in one:
         sizes = {name: int(one[layer][name]) for name in ("units", "weights")}
         numbers: dict[str, Any] = {name: tuple(own[layer][name] for own in of_seeds) for name in one[layer]}
         yield UnitsDiagnosed(step=job.step, task_id=job.task_id, part=layer, **{**numbers, **sizes})
@@ -92,7 +91,7 @@ class _Looked:
         for more in group.handed:
             more.start_epoch(0, batches)
         handed = [part for more in group.handed for part in more.batch_of(0)]
-        hooks = {net.head if name == HEAD else name: partial(self._called, name) for name in layers_of(net)}
+        hooks = {module_name(net, name): partial(self._called, name) for name in layers_of(net)}
         with net.evaluating(), watching(hooks):
             for index in order.split(ROWS_AT_ONCE):
                 self._last = None

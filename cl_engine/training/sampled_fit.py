@@ -24,7 +24,7 @@ from cl_engine.training import task_sampling
 from cl_engine.training.fit_job import FitOptions
 from cl_engine.training.held_out import logged_losses
 from cl_engine.training.optimizers import Train
-from cl_engine.training.rehearsal import group_name, group_of, groups_in, keep_rows
+from cl_engine.training.rehearsal import group_name, group_of, keep_rows, kept_rows
 
 HELD_OUT = 200  # validation rows of a task that are kept, at the most
 KEEP = 0.5  # of a smoothed loss, from one epoch to the next
@@ -187,8 +187,7 @@ class _Shares:
         if "classes" in strategy.state:
             self._classes = strategy.state["classes"].rows[0, tasks, 0]
         self._rows: list[tuple[Tensor, Tensor, Tensor, Target]] = []
-        for group, name in groups_in(strategy.state, "held_out").items():
-            x, y, t = (strategy.state[name][part][0] for part in ("x", "y", "t"))
+        for group, (x, y, t) in kept_rows(strategy.state, "held_out").items():
             here = torch.isin(t, tasks).nonzero()[:, 0]  # in replay some tasks may be remembered by nobody
             if len(here):
                 places = torch.searchsorted(tasks, t[here])
