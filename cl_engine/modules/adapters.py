@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.modules.division import end_units
+from cl_engine.nn.fast_linear import linear
 from cl_engine.nn.hooks import Hook, on_units
 from cl_engine.nn.net import Net, Params
 
@@ -53,4 +54,4 @@ class Adapters:
 
 
 def _adapting(down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor) -> Hook:
-    return on_units(lambda x: x + F.linear(F.relu(F.linear(x, down, down_bias)), up, up_bias))
+    return on_units(lambda x: x + linear(F.relu(linear(x, down, down_bias)), up, up_bias))

@@ -13,6 +13,7 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.events import StrategyEvent
 from cl_engine.masks.thresholds import straight_through
+from cl_engine.nn.fast_linear import linear
 from cl_engine.nn.net import Params
 
 
@@ -62,8 +63,8 @@ def direction(loss: Tensor, features: Tensor, keep_graph: bool = True) -> Tensor
 def named_by(judge: Mapping[str, Tensor], gradient: Tensor) -> Tensor:
     """Return one seed's logits of tasks ``[places, tasks]`` for gradients ``[N, C, …]``."""
     rows = gradient.movedim(1, -1).flatten(0, -2)
-    inside = F.relu(F.linear(rows, judge["inside"], judge["inside_bias"]))
-    return F.linear(inside, judge["outside"], judge["outside_bias"])
+    inside = F.relu(linear(rows, judge["inside"], judge["inside_bias"]))
+    return linear(inside, judge["outside"], judge["outside_bias"])
 
 
 def with_adversary(

@@ -14,6 +14,7 @@ from cl_engine.core import rng
 from cl_engine.errors import UsageError
 from cl_engine.modules.division import ends
 from cl_engine.modules.transferability import pooled
+from cl_engine.nn.fast_linear import linear
 from cl_engine.nn.head import HEAD
 from cl_engine.nn.hooks import Hook, unit_axis
 from cl_engine.nn.net import Net, Params
@@ -102,4 +103,4 @@ class FrozenHead:
 
 
 def _layer(params: Params, name: str, x: Tensor) -> Tensor:
-    return F.linear(x, params[f"{name}.weight"], params[f"{name}.bias"])
+    return linear(x, params[f"{name}.weight"], params[f"{name}.bias"])

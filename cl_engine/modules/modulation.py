@@ -16,6 +16,7 @@ from cl_engine.errors import UsageError
 from cl_engine.events import StrategyEvent
 from cl_engine.masks.layout import Layout, maskable, units_of
 from cl_engine.masks.norms import TaskNorms, norm_after
+from cl_engine.nn.fast_linear import linear
 from cl_engine.nn.hooks import Hook, on_units
 from cl_engine.nn.net import Net, Params
 
@@ -120,7 +121,7 @@ class Modulation:
 
             def gate(y: Tensor) -> Tensor:
                 mean = y.flatten(1, -2).mean(dim=1) if y.ndim > 2 else y
-                opened = torch.sigmoid(F.linear(F.relu(F.linear(mean, squeeze, squeeze_bias)), excite, excite_bias))
+                opened = torch.sigmoid(linear(F.relu(linear(mean, squeeze, squeeze_bias)), excite, excite_bias))
                 if noted is not None:
                     noted[layer] = opened
                 return y * opened.reshape(len(y), *[1] * (y.ndim - 2), -1)

@@ -13,6 +13,7 @@ from cl_engine.core import rng
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
 from cl_engine.events import Event
+from cl_engine.nn.fast_linear import linear
 from cl_engine.nn.net import Net, Params
 from cl_engine.nn.target import Target
 from cl_engine.options import OptionGroup, option
@@ -93,10 +94,10 @@ class Readout:
     def read(self, params: Params, features: Tensor) -> Tensor:
         """Return outputs ``[N, O]``, or ``[N, O, h, w]``, of one readout for features ``[k, N, P, C]``."""
         beside = features.movedim(0, -2).flatten(-2)
-        hidden = F.relu(F.linear(beside, params["hidden.weight"], params["hidden.bias"]))
+        hidden = F.relu(linear(beside, params["hidden.weight"], params["hidden.bias"]))
         if not self._net.places:
-            return F.linear(hidden.flatten(1), params["out.weight"], params["out.bias"])
-        outputs: Tensor = F.linear(hidden, params["out.weight"], params["out.bias"])
+            return linear(hidden.flatten(1), params["out.weight"], params["out.bias"])
+        outputs: Tensor = linear(hidden, params["out.weight"], params["out.bias"])
         maps: Tensor = outputs.transpose(1, 2).unflatten(2, self.maps[1:])
         return maps
 

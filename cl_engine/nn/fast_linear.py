@@ -1,4 +1,4 @@
-"""Linear layers multiplied by oneDNN, on processors where torch's own choice (MKL) is much slower."""
+"""Products of linear layers in the form that is fastest: for one net, and for several under `torch.vmap`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEAST = 2_000_000  # multiplications: smaller products take as long either way, or longer
@@ -15,12 +16,36 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def quick(module: nn.Module) -> nn.Module:
-    """Return the module, its linear layers multiplied by oneDNN where that is faster (`by_onednn`)."""
-    if by_onednn():
-        for part in module.modules():
-            if type(part) is nn.Linear:
-                part.__class__ = Linear
+    """Return the module, its linear layers multiplied as `linear` does."""
+    for part in module.modules():
+        if type(part) is nn.Linear:
+            part.__class__ = Linear
     return module
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``x wᵀ + b`` ``[N, out]`` for ``[N, in]``, as `torch.nn.functional.linear` does, within rounding.
+
+    On a CPU, larger products of one net in float32 are oneDNN's where that is faster (`by_onednn`). Under `torch.vmap`, few
+    rows are multiplied as columns: the gradients of several nets' weights then come out in the weights' own layout; torch's
+    own form lays them out anew, which takes longer than all products (``benchmarks/products.py``).
+    """
+    if x.ndim == 2 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        if torch._C._are_functorch_transforms_active():
+            if len(x) <= x.shape[1]:
+                return _as_columns(x, weight, bias)
+        elif _large(x, weight) and by_onednn():
+            return _product(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+def _as_columns(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product = torch.mm(weight, x.t()).t()
+    return product if bias is None else product + bias
+
+
+def _large(x: Tensor, weight: Tensor) -> bool:
+    return x.dtype == weight.dtype == torch.float32 and len(x) * weight.numel() >= LEAST
 
 
 @cache
@@ -30,13 +55,12 @@ def by_onednn() -> bool:
     There it takes half the time (``benchmarks/products.py``). The answer depends on the processor alone, never on a
     measurement, so that a run's numbers are the same again.
     """
-    known = hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(torch._C, "_are_functorch_transforms_active")
-    there = known and torch.backends.mkldnn.is_available()
+    there = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.is_available()
     return there and torch.backends.cpu.get_cpu_capability() == "AVX512" and _vendor() == "AuthenticAMD"
 
 
 class Linear(nn.Linear):
-    """``nn.Linear``, whose larger products in float32 on a CPU are oneDNN's; under `torch.vmap` they are torch's own.
+    """``nn.Linear`` that multiplies in the fastest form (`linear`).
 
     >>> Linear(4, 3)(torch.zeros(2, 4)).shape
     torch.Size([2, 3])
@@ -44,11 +68,7 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return ``[N, out]`` for ``[N, in]``."""
-        large = input.ndim == 2 and len(input) * self.weight.numel() >= LEAST
-        plain = input.dtype == self.weight.dtype == torch.float32 and input.device.type == "cpu"
-        if large and plain and not torch.is_autocast_enabled("cpu") and not torch._C._are_functorch_transforms_active():
-            return _product(input, self.weight, self.bias)
-        return super().forward(input)
+        return linear(input, self.weight, self.bias)
 
 
 class _Product(torch.autograd.Function):

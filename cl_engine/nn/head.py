@@ -6,10 +6,10 @@ It is an ``nn.Linear`` that reads features ``[N, width]``, or a 1×1 ``nn.Conv2d
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_engine.errors import UsageError
+from cl_engine.nn.fast_linear import linear
 
 HEAD = HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
 
@@ -101,4 +101,4 @@ def apply_head(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return logits.reshape(*logits.shape[:2], *features.shape[2:])
     if weight.ndim > 2:
         return torch.einsum("nw,ncw->nc", features, weight) + bias
-    return F.linear(features, weight, bias)
+    return linear(features, weight, bias)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cl_engine.core import rng
+from cl_engine.nn.fast_linear import linear
 from cl_engine.nn.net import Params
 from cl_engine.options import OptionGroup, option
 from cl_engine.recall.manifest import Manifest, joined
@@ -97,8 +98,8 @@ class Generator:
         if self.chunks > 1:
             x = torch.cat([x, phi["generator.chunks"].expand(len(codes), -1, -1)], dim=-1)
         for layer in range(last := len(self._widths) - 2):
-            x = self._activation(functional.linear(x, *_layer(phi, layer)))
-        return joined(functional.linear(x, *_layer(phi, last)), self.size) * self._scale
+            x = self._activation(linear(x, *_layer(phi, layer)))
+        return joined(linear(x, *_layer(phi, last)), self.size) * self._scale
 
     def _drawn(self, draw: torch.Generator) -> Params:
         phi: Params = {}
