@@ -86,6 +86,22 @@ def test_several_nets_side_by_side_are_torchs_own(layers: tuple[nn.Linear, nn.Li
     assert_close(slopes, wanted)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_of_nets_side_by_side_are_laid_out_as_the_weights_are(bias: bool, monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    x, weights = torch.randn(3, 4, 20), torch.randn(3, 5, 20, requires_grad=True)
+    biases = torch.randn(3, 5, requires_grad=True) if bias else None
+    leaves = [leaf for leaf in (weights, biases) if leaf is not None]
+    found = []
+    for product in (fast_linear.linear, F.linear):
+        logits = torch.vmap(product, in_dims=(0, 0, 0 if bias else None))(x, weights, biases)
+        slopes = torch.autograd.grad(logits.square().sum(), leaves)
+        found.append((logits, *slopes))
+    for own, torchs in zip(*found, strict=True):
+        assert_close(own, torchs)
+    assert found[0][1].is_contiguous()
+
+
 def test_operations_are_counted_alike(layers: tuple[nn.Linear, nn.Linear]):
     totals = []
     for layer in layers:

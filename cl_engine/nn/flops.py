@@ -31,6 +31,11 @@ class Flops(TorchDispatchMode):
         super().__init__()
         self.total: int = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return whether torch.compile has to be told to keep out, for which it is imported: that takes half a second."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with self:  # without gradients (`torch.inference_mode`) operations arrive whole: take them apart
             parts = func.decompose(*args, **(kwargs or {}))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from cl_engine.core.tree import Path, Tree, leaves_with_path, unflatten
 from cl_engine.data.augmentation import Augmentation
@@ -129,6 +132,18 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
     return usable[name]
 
 
+@cache
+def _leave_the_compiler_out() -> None:
+    """Let optimisers be made without importing `torch._dynamo`, which nothing here needs; half of the time a run takes to start.
+
+    Optimisers import it to tell it to keep out of some of their methods; with nothing compiled there is nobody to tell.
+    """
+    wrapper = _disable_dynamo(id).__code__
+    for method in vars(torch.optim.Optimizer).values():
+        if getattr(method, "__code__", None) is wrapper and "torch._dynamo" not in sys.modules:
+            method.__wrapped__.__dynamo_disable = method.__wrapped__
+
+
 def optimizers_for(
     weights: Mapping[Path, Tensor], train: Train, overrides: Mapping[str, Train]
 ) -> tuple[list[Any], list[Any]]:
@@ -137,6 +152,7 @@ def optimizers_for(
     Raises:
         UsageError: for an option that the optimiser does not have.
     """
+    _leave_the_compiler_out()
     groups: dict[str, list[Tensor]] = {}
     for path, leaf in weights.items():
         groups.setdefault(path[0] if path[0] in overrides else "", []).append(leaf)
@@ -160,7 +176,25 @@ def optimizers_for(
             schedules.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimizers[-1], how.epochs))
         if how.milestones:
             schedules.append(torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], how.milestones, how.gamma))
+    for schedule in schedules:
+        schedule.optimizer._opt_called = True  # `step_of` passes by what would note it
     return optimizers, schedules
+
+
+def step_of(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
+    """Return what takes a step of an optimiser, to be called without gradients.
+
+    It is the step that the optimiser's class defines, without the profiler's marks, the hooks and the breaks for the compiler
+    around it, which take longer than a small step.
+
+    >>> weight = torch.ones(1, requires_grad=True)
+    >>> weight.grad = torch.ones(1)
+    >>> with torch.no_grad():
+    ...     step_of(torch.optim.SGD([weight], lr=0.5))()
+    >>> weight.item()
+    0.5
+    """
+    return partial(inspect.unwrap(type(optimizer).step), optimizer)
 
 
 def clip_gradients(weights: Iterable[Tensor], most: float, each_row: bool) -> None:

@@ -27,7 +27,7 @@ from cl_engine.training.group_beside import GroupBeside
 from cl_engine.training.group_state import GroupState
 from cl_engine.training.group_upkeep import GroupUpkeep
 from cl_engine.training.online_sums import OnlineSums
-from cl_engine.training.optimizers import clip_gradients, optimizers_for
+from cl_engine.training.optimizers import clip_gradients, optimizers_for, step_of
 
 
 class SeedGroup(GroupState, ABC):
@@ -54,6 +54,7 @@ class SeedGroup(GroupState, ABC):
         self.frozen = None if job.frozen is None else tree_map(lambda leaf: self._placed(self.part(leaf)), job.frozen)
         self.untouched = _versions(self.frozen)
         self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
+        self.steps = [step_of(optimizer) for optimizer in self.optimizers]
         if job.memory is not None:
             self._remember(job.memory)
         self.early_stopping = EarlyStopping(len(seeds), job.patience, job.plateau, self.optimizers)
@@ -161,12 +162,13 @@ class SeedGroup(GroupState, ABC):
             clip_gradients(self.weights.values(), job.clip, each_row=self.rows_axis == 1)
         if self.upkeep is not None:
             self.upkeep.before_step()
-        for optimizer in self.optimizers:
-            optimizer.step()
+        with torch.no_grad():
+            for step in self.steps:
+                step()
         if self.upkeep is not None:
             self.upkeep.after_step()
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        for weight in self.weights.values():
+            weight.grad = None
         if job.project is not None:
             with torch.no_grad():
                 job.project(self.params)
