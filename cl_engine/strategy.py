@@ -22,6 +22,7 @@ from cl_engine.nn.shared_net import SharedNet
 from cl_engine.nn.target import Target
 from cl_engine.options import Configured
 from cl_engine.targets.classes import Classes
+from cl_engine.training.arrivals import piece_by_piece
 from cl_engine.training.fit import fit, no_validation
 from cl_engine.training.fit_job import Curve, Diagnostics, FitJob, FitOptions
 from cl_engine.training.fit_observer import FitObserver
@@ -69,6 +70,8 @@ class Strategy(Configured, MovedMethods, ABC):
         needs_validation: whether every experience must come with validation rows.
         per_seed: whether each seed may be given rows of its own (`Data.of_seeds`), as fits take them; what reads rows otherwise
             must ask for them there.
+        takes_arrivals: whether `learn` sees to it that rows in pieces are learned so (`FitJob.arrival`); otherwise it is
+            called with each piece as an experience of its own.
         rowwise: whether, where the task is not told, the answer to a row does not depend on the rows beside it; the rows of
             several tasks are then tested in one pass.
     """
@@ -78,6 +81,7 @@ class Strategy(Configured, MovedMethods, ABC):
     needs_labels: ClassVar[bool] = True
     needs_validation: ClassVar[bool] = False
     per_seed: ClassVar[bool] = False
+    takes_arrivals: ClassVar[bool] = False
     rowwise: ClassVar[bool] = False
 
     def __init__(
@@ -215,6 +219,7 @@ class Strategy(Configured, MovedMethods, ABC):
             upkeep=self.upkeep,
             index=index,
             rng_key=experience.key,
+            arrival=experience.pieces if rows[0] is experience.train.x else 0,
             resample=experience.train.resample if rows[0] is experience.train.x else None,
             of_seeds=experience.train.of_seeds if rows[0] is experience.train.x else None,
             record=None if self.journal is None or own_curve else self.journal.record(index),
@@ -241,7 +246,11 @@ class Strategy(Configured, MovedMethods, ABC):
         if self.train.reset_head != "never":
             shared: SharedNet = self.shared  # type: ignore[attr-defined]
             shared.reset_head(self.train.reset_head, experience.key)
-        yield from self.learn(experience)
+        if not experience.pieces or self.takes_arrivals:
+            yield from self.learn(experience)
+        else:
+            self.journal = None  # of thousands of fits
+            yield from piece_by_piece(self.learn, experience)
 
     def _check_shared_head(self) -> None:
         if not isinstance(getattr(type(self), "shared", None), SharedNet):

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
+from cl_engine.data.pieced_stream import PiecedStream
 from cl_engine.data.rows_of_seeds import Lens, RowsOfSeeds
 from cl_engine.data.seeded_stream import GradualBy, SeededStream
 from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.data.stream_of_seeds import for_seeds
+from cl_engine.data.stream_over import StreamOver
 from cl_engine.errors import UsageError
-from cl_engine.nn.target import Target
 
 
-class GradualStream(Stream):
+class GradualStream(StreamOver):
     """A stream whose tasks turn into each other by and by: before an experience come ``count`` mixtures with the one before it.
 
     A share α of a mixture is of the task to come, which rises evenly from 0 to 1. By ``sampling``, so many of its rows are rows
@@ -42,41 +43,25 @@ class GradualStream(Stream):
                 "stream.gradual: rows of two tasks come together, and stream.setting = 'task' tells one of each experience: use "
                 "domain or class"
             )
-        self._stream, self._count, self._by, self._seeds = stream, count, by, seeds
-        self.take_after(stream)
+        self._count, self._by, self._seeds = count, by, seeds
+        super().__init__(stream)
         self.n_steps = None if stream.n_steps is None else stream.n_steps + max(0, stream.n_steps - 1) * count
         if by != "sampling" and self.n_steps != 1:
             self[1]  # what cannot be mixed is refused now
 
     def task_id(self, step: int) -> int:
         self.check_step(step)
-        return self._stream.task_id(self._place(step)[0])
+        return self.stream.task_id(self._place(step)[0])
 
     def __getitem__(self, step: int) -> Experience:
         self.check_step(step)
         own, between = self._place(step)
-        found = self._stream[own]
-        train = found.train if between == self._count + 1 else self._mixed(step, self._stream[own - 1], found, between)
+        found = self.stream[own]
+        train = found.train if between == self._count + 1 else self._mixed(step, self.stream[own - 1], found, between)
         return dataclasses.replace(found, step=step, train=train, rng_key=None)
 
     def train_rows(self, step: int) -> int | None:
-        return self._stream.train_rows(self._place(step)[0])
-
-    def test(self, task_id: int) -> Data:
-        return self._stream.test(task_id)
-
-    @property
-    def asks_classes(self) -> bool:
-        return self._stream.asks_classes
-
-    def target(self, task_id: int) -> Target:
-        return self._stream.target(task_id)
-
-    def describe(self) -> dict[str, str | int]:
-        return self._stream.describe()
-
-    def name_of(self, task_id: int) -> str:
-        return self._stream.name_of(task_id)
+        return self.stream.train_rows(self._place(step)[0])
 
     def _place(self, step: int) -> tuple[int, int]:
         """Return the experience of the stream that a step leads to, and how many parts of the way it has gone, of count + 1."""
@@ -130,8 +115,18 @@ def _where(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
 
 
 def arranged(stream: Stream, seeds: Sequence[int]) -> Stream:
-    """Return a stream as learners of these seeds meet it: each with tasks of its own, and by and by, where options say so."""
+    """Return a stream as learners of these seeds meet it, where options say so: each with tasks of its own, by and by, in pieces.
+
+    Raises:
+        UsageError: where options do not fit each other or the stream.
+    """
     found = for_seeds(stream, seeds)
-    if isinstance(stream, SeededStream) and stream.gradual:
-        return GradualStream(found, stream.gradual, stream.gradual_by, len(seeds))
-    return found
+    if not isinstance(stream, SeededStream):
+        return found
+    if stream.gradual:
+        found = GradualStream(found, stream.gradual, stream.gradual_by, len(seeds))
+    if stream.stretch and not stream.pieces:
+        raise UsageError(
+            "stream.stretch is a number of arrivals, and stream.pieces does not say how many rows arrive at a time"
+        )
+    return PiecedStream(found, stream.pieces, stream.stretch) if stream.pieces else found

@@ -38,6 +38,18 @@ class SeededStream(Stream):
     gradual_by: GradualBy = option(
         "sampling", "how they mix: rows of either, means of inputs, or labels of either", before="sampling"
     )
+    pieces: int = option(
+        0,
+        "rows that arrive at a time, each time learned train.epochs times in one batch; 0: a task arrives whole",
+        ge=0,
+        before=0,
+    )
+    stretch: int = option(
+        0,
+        "such arrivals that are an experience, after which tests and saves may come; 0: all of a task",
+        ge=0,
+        before=0,
+    )
 
     @abstractmethod
     def decide(self) -> None:

@@ -96,6 +96,7 @@ class Experience:
         labelled: whether rows have labels; without, labels are −1 throughout.
         rng_key: number that the randomness of learning is derived from: the step this would be if tasks came in the
             stream's own order, so that what a task brings about does not depend on the order; None: the step.
+        pieces: how many rows arrive at a time, in the order of ``train``; 0: all at once.
     """
 
     step: int
@@ -106,6 +107,7 @@ class Experience:
     labelled: bool = True
     rng_key: int | None = None
     target: Target | None = None
+    pieces: int = 0
 
     @property
     def key(self) -> int:

@@ -23,6 +23,7 @@ class Finetune(Strategy):
     """
 
     shared = SharedNet()
+    takes_arrivals = True
     rowwise = True
     per_seed = True
 

@@ -86,7 +86,7 @@ class _Looked:
         assert wanted is not None
         order = torch.randperm(len(job.rows[0]), generator=group.generator(group.seeds[0], "diagnostics", 0))
         order = order[: wanted.rows].to(net.device)
-        batches = job.train.batches(job.learned)
+        batches = job.batches
         numbers = [torch.tensor(n, device=net.device) for n in job.loss_inputs(0, 0, batches)]
         for more in group.handed:
             more.start_epoch(0, batches)

@@ -112,7 +112,7 @@ def _groups(job: FitJob) -> list[SeedGroup]:
 
 def _epochs(job: FitJob, record: FitRecord, pool: WorkerPool, first: int) -> Iterator[Event]:
     """Learn epoch after epoch, from the ``first`` on."""
-    batches = job.train.batches(job.learned)
+    batches = job.batches
     breath = time.perf_counter()
 
     def tested(batch: int) -> bool:
@@ -131,7 +131,7 @@ def _epochs(job: FitJob, record: FitRecord, pool: WorkerPool, first: int) -> Ite
 
     if not first:
         yield from probe(0)
-    for epoch in range(first, job.train.epochs):
+    for epoch in range(first, job.epochs):
         if all(pool.each(SeedGroup.stopped_early)):
             break
         started = time.perf_counter()
@@ -140,11 +140,11 @@ def _epochs(job: FitJob, record: FitRecord, pool: WorkerPool, first: int) -> Ite
         if epoch == first:
             at = min(pool.each(SeedGroup.advance, 1, 0.0))
             if job.observer is None:  # it is in this process
-                pool.divide(job.train.epochs - first)
+                pool.divide(job.epochs - first)
         for stop in (*(batch for batch in range(1, batches) if tested(epoch * batches + batch)), batches):
             while at < stop:
                 if time.perf_counter() - breath > BREATH:
-                    yield Progress(step=job.step, done=(epoch * batches + at) / (batches * job.train.epochs))
+                    yield Progress(step=job.step, done=(epoch * batches + at) / (batches * job.epochs))
                     breath = time.perf_counter()
                 at = min(pool.each(SeedGroup.advance, stop, BREATH / pool.turns))
             if stop < batches:
@@ -155,7 +155,7 @@ def _epochs(job: FitJob, record: FitRecord, pool: WorkerPool, first: int) -> Ite
             task_id=job.task_id,
             fit=job.index,
             epoch=epoch,
-            epochs=job.train.epochs,
+            epochs=job.epochs,
             loss=loss,
             flops=pool.groups[0].flops,
             seconds=time.perf_counter() - started,

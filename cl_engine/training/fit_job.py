@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -129,6 +130,9 @@ class FitJob:
         target: what the validation rows ask for; None: classes.
         online: whether rows are scored as they were answered before they were learned, and after how many batches that is
             told, beside the end of an epoch (0: then alone); None: they are not.
+        arrival: rows that arrive at a time: in their order, each time a batch that is learned ``train.epochs`` times before the
+            next comes; 0: epochs over all rows, in an order that is drawn.
+        drawn: which of the rehearsed rows join each batch ``[S, batches, K]``; None: it is drawn.
         index: number of the fit within its experience.
         rng_key: number that, with the seed and the group, all randomness is derived from; None: the step.
         shuffle_group: fits of the same group see the rows in the same order; None: the index.
@@ -173,6 +177,8 @@ class FitJob:
     target: Target | None = None
     curve: Curve = Curve()
     online: int | None = None
+    arrival: int = 0
+    drawn: Tensor | None = None
     index: int = 0
     rng_key: int | None = None
     shuffle_group: int | None = None
@@ -208,8 +214,32 @@ class FitJob:
         """Number of rows that an epoch goes over, those rehearsed not counted."""
         return len(self.rows[0]) + sum(len(more.rows[0]) for more in self.beside if more.rehearsed is None)
 
+    @property
+    def epochs(self) -> int:
+        """Number of epochs; arrivals, which are not repeated, are one."""
+        return 1 if self.arrival else self.train.epochs
+
+    @property
+    def batches(self) -> int:
+        """Number of batches of an epoch."""
+        if self.arrival:
+            return math.ceil(len(self.rows[0]) / self.arrival) * self.train.epochs
+        return self.train.batches(self.learned)
+
+    @property
+    def counted(self) -> int:
+        """Number of rows in the batches of an epoch, those rehearsed not counted."""
+        return len(self.rows[0]) * self.train.epochs if self.arrival else self.train.learned(self.learned)
+
+    def begins_arrival(self, batch: int) -> bool:
+        """Return whether a batch is the first with these rows of an epoch."""
+        return not self.arrival or batch % self.train.epochs == 0
+
     def places(self, group: int, batch: int) -> slice:
         """Return where, in an epoch's order of a group's rows, those of a batch are; 0: the fit's own, k: the k-th beside."""
+        if self.arrival:
+            begin = batch // self.train.epochs * self.arrival
+            return slice(begin, min(begin + self.arrival, len(self.rows[0])))
         if not self.beside:
             return self.train.places(batch, len(self.rows[0]))
         ends = self._ends[group]
@@ -261,6 +291,8 @@ class FitOptions(TypedDict, total=False):
     clip: float | None
     seeds: Sequence[int]
     curve: Curve
+    arrival: int
+    drawn: Tensor
     shuffle_group: int
     side_by_side: bool
     candidates: int

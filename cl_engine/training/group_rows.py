@@ -57,9 +57,15 @@ class GroupRows(ABC):
     def draw(self, epoch: int, batches: int) -> None:
         """Draw the order of the rows, and the rehearsed rows of every batch."""
         device, rows, job = self.job.net.device, len(self.rows[0]), self.job
-        orders = [torch.randperm(rows, generator=self.generator(seed, "order", epoch)) for seed in self.seeds]
-        self.order = torch.stack(orders).to(device)
-        if self.rehearsal is not None:
+        if job.arrival:
+            self.order = torch.arange(rows, device=device).expand(len(self.seeds), -1)
+        else:
+            orders = [torch.randperm(rows, generator=self.generator(seed, "order", epoch)) for seed in self.seeds]
+            self.order = torch.stack(orders).to(device)
+        if job.drawn is not None:
+            own = self.part(job.drawn).to(device)
+            self.drawn = own if self.rows_axis else own.unsqueeze(0)
+        elif self.rehearsal is not None:
             size, held = (batches, job.rehearsed), self.rehearsal[0].shape[self.rows_axis]
             drawn = [
                 torch.randint(held, size, generator=self.generator(seed, "rehearsal", epoch)) for seed in self.seeds

@@ -140,6 +140,9 @@ class SeedGroup(GroupState, ABC):
         """Take a step on rows with these indices ``[S, B]``, and rehearsed ones; of a replayed step they are all that changes."""
         job = self.job
         rows = self.batch_of(index, drawn, batch)
+        if job.arrival and not job.train.keep_optimizer and job.begins_arrival(batch):
+            for optimizer in self.optimizers:
+                optimizer.state.clear()
         noise: AbstractContextManager[Any] = nullcontext()
         counted = Flops() if math.isnan(self.flops) else nullcontext()
         if job.net.stochastic:
@@ -155,7 +158,7 @@ class SeedGroup(GroupState, ABC):
         with counted:
             (losses if kept is None else losses + kept).sum().backward()
         if isinstance(counted, Flops):
-            self.flops = counted.total / len(self.seeds) * job.train.learned(job.learned) / taken
+            self.flops = counted.total / len(self.seeds) * job.counted / taken
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.gradients_known)
         if job.clip is not None:
@@ -198,7 +201,8 @@ class SeedGroup(GroupState, ABC):
         answered: Any = self._listening(units)(self.params, self.frozen, *rows, *numbers)
         if self.online is not None:
             answered, answers = answered
-            self.online.take(answers, rows[0].shape[self.rows_axis])
+            if self.job.begins_arrival(self.at):
+                self.online.take(answers, rows[0].shape[self.rows_axis])
         if self.upkeep is not None and units:
             answered, read = answered
             self.upkeep.hear(read)
@@ -221,8 +225,7 @@ class SeedGroup(GroupState, ABC):
         """Return the mean loss of each seed."""
         for schedule in self.schedules:
             schedule.step()
-        rows = self.job.train.learned(self.job.learned)
-        return [float(value) / rows for value in self.total.tolist()]
+        return [float(value) / self.job.counted for value in self.total.tolist()]
 
     def validate(self) -> None:
         """Test on the validation rows, if there are any, and keep the weights of the seeds that have never been better."""
@@ -257,9 +260,10 @@ class SeedGroup(GroupState, ABC):
     def _replay(self) -> cuda_graphs.Replay | None:
         """Return what records steps and replays them, where there is nothing in a step but what can be recorded."""
         job, device = self.job, self.job.net.device
-        steps = job.train.epochs * job.train.batches(job.learned)
+        steps = job.epochs * job.batches
         drawn_anew = job.net.stochastic or self.augmentation or job.resample is not None or job.loss_inputs(0, 0, 1)
         followed = job.observer is not None or self.upkeep is not None  # by code that a replay would not call
+        followed = followed or (job.arrival > 0 and (job.epochs != job.train.epochs or not job.train.keep_optimizer))
         if drawn_anew or followed or job.beside or not cuda_graphs.worthwhile(self.optimizers, device, steps):
             return None
         return cuda_graphs.Replay(self._step, self._touched, self._rates, device)
