@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
+from typing import Any
 
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -29,6 +30,7 @@ class Caller:
         self._module, self._device, self._traits = module, template.device, template.traits
         self._mode = Mode(module)
         self._names = frozenset(name for name, _ in (*module.named_parameters(), *module.named_buffers()))
+        self._places = {name: _place(module, name) for name in self._names}
         self._tied = template.tied
         # of what training changes, BatchNorm's own keeps still where it is told to (`Mode`)
         self._loose = frozenset(
@@ -67,12 +69,24 @@ class Caller:
                 around.callback(removed)
             odd = self._tied or own.keys() != self._names  # then torch looks into it, by a walk through the module
             try:
-                output: Tensor = functional_call(self._module, own, (x,), strict=odd, tie_weights=odd)
+                output = functional_call(self._module, own, (x,), strict=True) if odd else self._put_in(own, x)
             except ValueError as error:
                 raise explained(error, len(x)) from None
-        for name, tensor in given.items():  # torch leaves in `own` what the module put in their places
+        for name, tensor in given.items():  # left in `own` is what the module put in their places
             if own[name] is not tensor:
                 tensor.copy_(own[name].detach())
+        return output
+
+    def _put_in(self, own: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Return what the module gives with all of its tensors replaced: `functional_call` in a fifth of its time."""
+        before = [holder[name] for holder, name in self._places.values()]
+        for name, (holder, leaf) in self._places.items():
+            holder[leaf] = own[name]
+        try:
+            output: Tensor = self._module(x)
+        finally:
+            for (name, (holder, leaf)), tensor in zip(self._places.items(), before, strict=True):
+                own[name], holder[leaf] = holder[leaf], tensor  # type: ignore[assignment]
         return output
 
     def _kept(self, training: bool, statistics: bool | Collection[str]) -> frozenset[str]:
@@ -83,3 +97,11 @@ class Caller:
             return frozenset()
         tracking = statistics or ()
         return frozenset(name for name in self._loose if name.rpartition(".")[0] not in tracking)
+
+
+def _place(module: nn.Module, name: str) -> tuple[dict[str, Tensor | None], str]:
+    """Return where a module holds the tensor of this name: the parameters or the buffers of its part, and the name there."""
+    part, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(part)
+    holder: Any = owner._parameters if leaf in owner._parameters else owner._buffers
+    return holder, leaf
