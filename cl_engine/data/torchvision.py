@@ -134,8 +134,9 @@ def opened(name: str, dataset: str, root: Path, download: bool, **options: Any) 
 def scale_of(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of images of bytes ``[N, C, H, W]``, a number each channel."""
     value = np.arange(256)
-    parts = np.array_split(images, max(1, len(images) // 1_000))  # counting takes 8 bytes a number
-    counts = sum(np.array([np.bincount(of.ravel(), minlength=256) for of in part.swapaxes(0, 1)]) for part in parts)
+    counts = np.zeros((images.shape[1], 256))
+    for part in np.array_split(images, max(1, len(images) // 1_000)):  # counting takes 8 bytes a number
+        counts += [np.bincount(of_channel.ravel(), minlength=256) for of_channel in part.swapaxes(0, 1)]
     mean = (counts * value).sum(axis=1) / counts.sum(axis=1)
     variance = (counts * (value - mean[:, None]) ** 2).sum(axis=1) / counts.sum(axis=1)
     return tuple(mean.tolist()), tuple(np.sqrt(variance).tolist())
