@@ -34,8 +34,8 @@ class PiecedStream(StreamOver):
         Raises:
             UsageError: if the stream cannot tell how many rows an experience has.
         """
-        self._pieces, self._stretch = pieces, stretch
         super().__init__(stream)
+        self.pieces, self._stretch = pieces, stretch
         self._ends: list[int] = []  # steps there are up to the end of each experience of the stream, as far as known
         self._last: tuple[int, Experience] | None = (
             None  # in the order of arrival: the next stretch is of the same, mostly
@@ -55,7 +55,7 @@ class PiecedStream(StreamOver):
         found = self._arriving(own)
         if not found.pieces:
             return dataclasses.replace(found, step=step)
-        rows = len(found.train) if not self._stretch else self._stretch * self._pieces
+        rows = len(found.train) if not self._stretch else self._stretch * self.pieces
         train = _between(found.train, part * rows, (part + 1) * rows)
         key = found.key if not self._stretch else rng.derive(found.key, "stretch", part)
         return dataclasses.replace(found, step=step, train=train, rng_key=key)
@@ -63,16 +63,16 @@ class PiecedStream(StreamOver):
     def train_rows(self, step: int) -> int | None:
         own, part = self._place(step)
         rows = self._rows(own)
-        most = rows if not self._stretch else self._stretch * self._pieces
+        most = rows if not self._stretch else self._stretch * self.pieces
         return min(most, rows - part * most)
 
     def _arriving(self, own: int) -> Experience:
         """Return an experience of the stream with its rows in the order in which they arrive."""
         if self._last is None or self._last[0] != own:
             found = self.stream[own]
-            if len(found.train) > self._pieces:
+            if len(found.train) > self.pieces:
                 order = rng.arrays(self.seed, "order of arrival", own).permutation(len(found.train))
-                found = dataclasses.replace(found, train=_reordered(found.train, order), pieces=self._pieces)
+                found = dataclasses.replace(found, train=_reordered(found.train, order), pieces=self.pieces)
             self._last = own, found
         return self._last[1]
 
@@ -85,7 +85,7 @@ class PiecedStream(StreamOver):
 
     def _count(self) -> None:
         rows = self._rows(len(self._ends))
-        stretches = -(-rows // (self._pieces * self._stretch)) if self._stretch else 1
+        stretches = -(-rows // (self.pieces * self._stretch)) if self._stretch else 1
         self._ends.append((self._ends[-1] if self._ends else 0) + max(1, stretches))
 
     def _rows(self, own: int) -> int:
@@ -112,6 +112,18 @@ def pieces_of(experience: Experience) -> Iterator[Experience]:
             rng_key=rng.derive(experience.key, "arrival", number),
             pieces=0,
         )
+
+
+def first_apart(experience: Experience) -> tuple[Experience, Experience]:
+    """Return the first arrival of an experience, as one of its own, and the experience without it."""
+    rows = len(experience.train)
+    first = dataclasses.replace(experience, train=_between(experience.train, 0, experience.pieces), pieces=0)
+    rest = dataclasses.replace(
+        experience,
+        train=_between(experience.train, experience.pieces, rows),
+        rng_key=rng.derive(experience.key, "after the first"),
+    )
+    return first, rest
 
 
 def _reordered(data: Data, order: np.ndarray) -> Data:

@@ -49,6 +49,9 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
         step = rows.index(0)
         raise no_rows(stream.task_id(step), step)
     train = strategy.train
+    if stream.pieces:
+        _check_arrivals(stream, strategy, rows)
+        return
     if train.leftover != "keep" or not _normalises_batches(strategy):
         return
     asked = [stream.target(stream.task_id(step)).key for step in range(len(rows))]
@@ -58,6 +61,27 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
                 f"train.batch: batch normalisation cannot learn from 1 row in a batch, and of the {_told(groups)} rows at step "
                 f"{step} (task {stream.task_id(step)}) batches of {train.batch} leave one over: set train.leftover = 'merge' or "
                 "'drop', choose another train.batch, or another norm for the net"
+            )
+
+
+def _check_arrivals(stream: Stream, strategy: Strategy, rows: Sequence[int]) -> None:
+    """Refuse what has no meaning, or cannot be learned, where experiences of so many rows come in pieces."""
+    train, pieces = strategy.train, stream.pieces
+    odd = next(
+        (name for name in ("schedule", "milestones") if getattr(train, name) != Train.model_fields[name].default), None
+    )
+    if odd is not None:
+        raise UsageError(
+            f"train.{odd} changes the learning rate from epoch to epoch of a task, and rows that arrive in pieces "
+            "(stream.pieces) have no epochs of a task: leave it out"
+        )
+    if strategy.takes_arrivals and train.leftover == "keep" and _normalises_batches(strategy):
+        single = [step for step, count in enumerate(rows) if count % pieces == 1 or pieces == 1]
+        if single:
+            raise TooFewRows(
+                f"stream.pieces: batch normalisation cannot learn from 1 row in a batch, and of the {rows[single[0]]} rows at "
+                f"step {single[0]} (task {stream.task_id(single[0])}) the last arrival is one: choose another number than "
+                f"{pieces}, or another norm for the net"
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
+from cl_engine.data.pieced_stream import first_apart
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.events import StrategyEvent
 from cl_engine.nn.net import Params
@@ -21,7 +22,7 @@ from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import RowsBeside
 from cl_engine.training.optimizers import NOT_ELEMENTWISE
-from cl_engine.training.rehearsal import balanced, group_name, group_of, groups_in, reservoir
+from cl_engine.training.rehearsal import as_rows_arrive, balanced, group_name, group_of, groups_in, reservoir
 from cl_engine.training.sampled_fit import Sampling, sampled_fit
 
 
@@ -54,6 +55,7 @@ class Replay(Strategy):
     shared = SharedNet()
     rowwise = True
     per_seed = True
+    takes_arrivals = True
 
     samples: int = option(500, "rows the memory holds", ge=1)
     bytes: int | None = option(None, "bytes the memory may take; overrides samples", ge=1)
@@ -68,9 +70,19 @@ class Replay(Strategy):
         self._references = self.practice.references(stream)
 
     def learn(self, experience: Experience) -> Learning:
+        group = group_of(self.target_of, experience.task_id)
+        empty = "x" not in self.state.get(group_name("memory", group), {})
+        parts = first_apart(experience) if experience.pieces and empty else [experience]  # the first has none beside it
+        for part in parts:
+            yield from self._learn(part)
+
+    def _learn(self, experience: Experience) -> Learning:
         x, y, task = experience.train.x, experience.train.y, experience.task_id
         t = torch.full((len(y),), task, dtype=torch.int64, device=y.device)
-        group, held = group_of(self.target_of, task), groups_in(self.state, "memory")
+        group = group_of(self.target_of, task)
+        new = [{"x": x, "y": y, "t": t} for x, y in map(experience.train.of, range(len(self.seeds)))]
+        room = self._make_room(experience.step, group, new) if experience.pieces else 0
+        held = groups_in(self.state, "memory")
         kept = {g: self.state[name] for g, name in held.items() if "x" in self.state[name]}
         remembered = torch.cat([t.new_empty(len(self.seeds), 0), *(memory["t"] for memory in kept.values())], dim=1)
         tasks = self._answered_with(remembered, task)
@@ -82,6 +94,11 @@ class Replay(Strategy):
         self._fitted = tasks.tolist(), own, params.get("heads")
         rows = {g: (m["x"], m["y"], torch.searchsorted(tasks, m["t"])) for g, m in kept.items()}
         share = max(1, self.train.batch // max(1, len(rows)))
+        drawn: Tensor | None = None
+        if experience.pieces:
+            every = self._with(group, new)
+            drawn, kept_rows = self._as_rows_arrive(experience, every, share, room)
+            rows[group] = (every["x"], every["y"], torch.searchsorted(tasks, every["t"]))
         trained = yield from sampled_fit(
             self,
             self.practice,
@@ -97,12 +114,15 @@ class Replay(Strategy):
             rehearsal_batch=share,
             beside=[RowsBeside(more, self.shared.loss_of(self.target_of(g)), share) for g, more in rows.items()],
             logits=self.shared.logits_at(place),
+            drawn=drawn,
         )
         if "heads" in trained:
             trained["heads"] = self._own(trained["heads"])
         self.shared.keep_tasks(tasks, trained)
-        each = map(experience.train.of, range(len(self.seeds)))
-        self._remember(experience.step, group, [{"x": x, "y": y, "t": t} for x, y in each])
+        if experience.pieces:
+            self._keep(group, every, kept_rows, len(y))
+        else:
+            self._remember(experience.step, group, new)
         held = groups_in(self.state, "memory")
         of_this = (self.state[held[group]].get("t", remembered[:, :0]) == task).sum(dim=1)
         yield MemoryUpdated(
@@ -142,25 +162,65 @@ class Replay(Strategy):
         _, own, before = self._fitted
         return heads if before is None else torch.where(own[..., None, None], heads, before)
 
-    def _remember(self, step: int, group: int, new: list[dict[str, Tensor]]) -> None:
-        """Take rows of each seed into the memory, which is divided evenly among what tasks ask for."""
+    def _make_room(self, step: int, group: int, new: list[dict[str, Tensor]]) -> int:
+        """Let other groups leave a group its share of the memory, which is divided evenly among what tasks ask for; return it."""
         name, known = group_name("memory", group), groups_in(self.state, "memory").values()
         others = [other for other in known if other != name and "x" in self.state[other]]
         for other in (*others, name):
             self.state[other] = self._thinned(step, self.state.get(other, {"seen": 0}), len(others) + 1)
-        memory, room = self.state[name], self._room(new[0], len(others) + 1)
-        held = memory["y"].shape[1] if "y" in memory else 0
-        kept: list[dict[str, Tensor]] = []
+        return self._room(new[0], len(others) + 1)
+
+    def _remember(self, step: int, group: int, new: list[dict[str, Tensor]]) -> None:
+        """Take rows of each seed into the memory."""
+        room = self._make_room(step, group, new)
+        every, memory = self._with(group, new), self.state[group_name("memory", group)]
+        rows = len(new[0]["y"])
+        held, kept = every["y"].shape[1] - rows, []
         for s, seed in enumerate(self.seeds):
             draw = rng.arrays(seed, "memory", step)
-            every = {part: torch.cat([memory[part][s], rows]) if held else rows for part, rows in new[s].items()}
             if self.selection == "reservoir":
-                index = reservoir(held, memory["seen"], len(new[s]["y"]), room, draw)
+                kept.append(reservoir(held, memory["seen"], rows, room, draw))
             else:
-                index = balanced(_shares(every["y"], every["t"]), room, draw)
-            chosen = torch.from_numpy(index).to(new[s]["y"].device)
-            kept.append({part: rows.index_select(0, chosen) for part, rows in every.items()})
-        self.state[name] = _held(kept, memory["seen"] + len(new[0]["y"]))
+                kept.append(balanced(_shares(every["y"][s], every["t"][s]), room, draw))
+        self._keep(group, every, kept, rows)
+
+    def _as_rows_arrive(
+        self, experience: Experience, every: dict[str, Tensor], share: int, room: int
+    ) -> tuple[Tensor, list[np.ndarray]]:
+        """Return which rows join each batch ``[S, batches, K]`` of an experience that comes in pieces, and which are kept."""
+        name = group_name("memory", group_of(self.target_of, experience.task_id))
+        rows, seen = len(experience.train), self.state[name]["seen"]
+        joined, kept = [], []
+        for s, seed in enumerate(self.seeds):
+            draw = rng.arrays(seed, "memory", experience.key)
+            shares = None if self.selection == "reservoir" else _shares(every["y"][s], every["t"][s])
+
+            def keep(
+                there: np.ndarray, before: int, draw: Any = draw, shares: np.ndarray | None = shares
+            ) -> np.ndarray:
+                if shares is not None:
+                    return balanced(shares[there], room, draw)
+                new = min(experience.pieces, rows - before)
+                return reservoir(len(there) - new, seen + before, new, room, draw)
+
+            held = every["y"].shape[1] - rows
+            found = as_rows_arrive(held, rows, experience.pieces, self.train.epochs, share, keep, draw)
+            joined.append(found[0])
+            kept.append(found[1])
+        return torch.from_numpy(np.stack(joined)), kept
+
+    def _with(self, group: int, new: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the rows of a group's memory with new ones of each seed behind them ``[S, N, …]``."""
+        memory = self.state[group_name("memory", group)]
+        more = {part: torch.stack([own[part] for own in new]) for part in new[0]}
+        return {part: torch.cat([memory[part], rows], dim=1) for part, rows in more.items()} if "y" in memory else more
+
+    def _keep(self, group: int, every: dict[str, Tensor], kept: list[np.ndarray], new: int) -> None:
+        """Let a group's memory hold those of its rows that each seed keeps, so many of them new."""
+        name, device = group_name("memory", group), every["y"].device
+        chosen = [torch.from_numpy(index).to(device) for index in kept]
+        rows = [{part: of[s].index_select(0, index) for part, of in every.items()} for s, index in enumerate(chosen)]
+        self.state[name] = _held(rows, self.state[name]["seen"] + new)
 
     def _room(self, rows: dict[str, Tensor], groups: int) -> int:
         """Return how many rows such as these one of so many groups may hold."""

@@ -292,7 +292,7 @@ class FitOptions(TypedDict, total=False):
     seeds: Sequence[int]
     curve: Curve
     arrival: int
-    drawn: Tensor
+    drawn: Tensor | None
     shuffle_group: int
     side_by_side: bool
     candidates: int

@@ -83,6 +83,40 @@ def reservoir(held: int, seen: int, new: int, room: int, draw: np.random.Generat
     return slots
 
 
+def as_rows_arrive(
+    held: int,
+    rows: int,
+    arrival: int,
+    visits: int,
+    share: int,
+    keep: Callable[[Index, int], Index],
+    draw: np.random.Generator,
+) -> tuple[Index, Index]:
+    """Return which rows join each batch while rows arrive, and which are kept in the end, where a memory takes in every arrival.
+
+    Both are indices into the ``held`` rows, of which there must be one, followed by the ``rows`` that arrive.
+
+    Args:
+        held, rows: their numbers.
+        arrival: how many arrive at a time.
+        visits: batches of each arrival, before the memory takes it in.
+        share: how many rows of the memory join a batch, drawn with replacement.
+        keep: ``keep(rows, before)``, given the rows of the memory and of an arrival behind them, and how many rows arrived
+            before, returns the places of those that the memory keeps.
+        draw: what to draw from.
+
+    Returns:
+        Rows ``[batches, share]``, and rows ``[room]``.
+    """
+    slots = np.arange(held)
+    joined = np.empty((-(-rows // arrival), visits, share), np.int64)
+    for number, begin in enumerate(range(0, rows, arrival)):
+        joined[number] = slots[draw.integers(0, len(slots), (visits, share))]
+        there = np.concatenate([slots, np.arange(held + begin, held + min(begin + arrival, rows))])
+        slots = there[keep(there, begin)]
+    return joined.reshape(-1, share), slots
+
+
 def balanced(groups: Index, room: int, draw: np.random.Generator) -> Index:
     """Return the rows kept so that every group has as equal a share of ``room`` as there are rows for.
 
