@@ -18,12 +18,15 @@ import torch
 
 from cl_engine.data.stream import Stream
 from cl_engine.experiment import Experiment
+from cl_engine.scenes.aerial import rendered
 from cl_engine.strategy import Strategy
+from cl_engine.streams.vehicles import SHIFTS
 from cl_engine.testing.walking import after_each_task
 
 OUTPUT = Path(__file__).parent / "output"
 PICTURE = Path(__file__).parents[1] / "docs" / "vehicles.png"
 DOMAINS = ("clear", "mild", "moderate", "severe")
+COLUMNS = 4  # pictures
 SHOWN = {"train.crop": 4, "train.flip": 0.5, "train.vertical_flip": 0.5, "train.zoom": 0.2}
 
 
@@ -66,6 +69,36 @@ def told(runs: list[dict[str, Any]]) -> None:
     print("\nwhat labels of the domain itself add to a detector that knows the clear one alone, each seed")
     for name in DOMAINS[1:]:
         print(f"{name:16}" + "".join(f"{run[name][name] - run['clear'][name]:>+9.3f}" for run in runs))
+    started = time.process_time()
+    rendered(None, SHIFTS["severe"], 64, 0, "train", 1000)
+    print(f"\nCPU-seconds to render 1000 pictures of the severe domain: {time.process_time() - started:.1f}")
+
+
+def draw() -> None:
+    """Draw what the detector of the clear domain, and that of each domain, find in the same test pictures."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    from cl_engine.analysis.plots.predictions import detections
+
+    figure, axes = plt.subplots(len(DOMAINS), 2 * COLUMNS, figsize=(10.6, 5.9), dpi=80)
+    clear = trained(0, 0)
+    for domain, name in enumerate(DOMAINS):
+        ways = (("clear", clear), (name, trained(0, domain) if domain else clear))
+        for (way, (stream, strategy)), own in zip(ways, (axes[domain, :COLUMNS], axes[domain, COLUMNS:]), strict=True):
+            task = next(task for task in range(len(DOMAINS)) if stream.name_of(task) == name)
+            rows, target = stream.test(task), stream.target(task)
+            found = target.answers(strategy.predict(rows.x[:COLUMNS], None)[0])
+            for axis, image, wanted, answers in zip(own, rows.x, rows.y.numpy(), found.numpy(), strict=False):
+                axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+                detections(axis, wanted, answers)
+            own[0].set_title(f"{name}, learned on {way}", fontsize=9, loc="left")
+    for axis in axes.flat:
+        axis.axis("off")
+    figure.tight_layout(pad=0.3)
+    figure.savefig(PICTURE)
 
 
 def main() -> None:
@@ -73,6 +106,8 @@ def main() -> None:
     if sys.argv[1:2] == ["measure"]:
         found = measured(int(sys.argv[2]))
         (OUTPUT / f"vehicles_{found['seed']}.json").write_text(json.dumps(found, indent=1) + "\n")
+    elif sys.argv[1:2] == ["draw"]:
+        draw()
     else:
         files = sorted(OUTPUT.glob("vehicles_*.json"))
         told([json.loads(file.read_text()) for file in files])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from cl_engine.analysis.plots import gallery
+from cl_engine.analysis.plots.predictions import detections
+from cl_engine.analysis.plots.style import figure
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
+from cl_engine.results.run import open_run
 from cl_engine.runs.data_root import DataRoot
 from cl_engine.runs.scenario import Scenario
 from cl_engine.scenes import aerial
@@ -118,6 +123,25 @@ def test_shifts_are_named_and_a_table_says_what_it_changes():
     assert few(domains=[{"ground": "sand", "coarse": 2.0}]).name_of(0) == "ground sand, coarse 2"
 
 
+# Looking at detections.
+
+
+def test_answers_are_drawn_by_whether_they_found_a_box_that_nobody_surer_had_found():
+    axes = figure()[1]
+    wanted = np.array([[2.0, 2, 8, 8], [-1, -1, -1, -1]])
+    found = np.array([[2.0, 2, 8, 7, 0.9], [2, 2, 8, 8, 0.8], [9, 9, 12, 12, 0.7], [0, 0, 5, 5, 0.4], [-1] * 5])
+    detections(axes, wanted, found)
+    assert [patch.get_linestyle() for patch in axes.patches] == ["-", "--", ":", ":"]
+
+
+def test_a_report_has_precision_against_recall_of_every_domain_of_a_run(tmp_path: Path):
+    experiment = Experiment.of(Scenario.of("vehicles", TABLES), "finetune", (0, 1))
+    run = open_run(experiment.run(tmp_path / "run", data_root=tmp_path))
+    drawn = {picture.name: picture.draw for picture in gallery.of_run(run)}["precision-recall"]()
+    assert drawn is not None and [line.get_label() for line in drawn.axes[0].lines] == ["0 clear", "1 mild"]
+    assert run.measures[0].name == "ap_50" and not np.isnan(run.results["score"].values[-1]).any()
+
+
 # Boxes follow their images.
 
 
@@ -196,6 +220,37 @@ def test_training_labels_follow_their_images_beside_others_and_side_by_side():
             assert torch.equal(image > image.mean(), inside)
             corners.add((left, top))
     assert len(corners) > 5
+
+
+def test_seeds_side_by_side_learn_from_moved_boxes_what_each_learns_alone():
+    experiment = Experiment.of(Scenario.of("vehicles", TABLES), "finetune", (0, 1))
+    stream = experiment.stream("cpu", None)
+    net, target, rows = experiment.build_strategy(stream, None).net, stream.target(0), stream[0].train
+    found = []
+    for together in (True, False):
+        job = FitJob(
+            net,
+            net.init([0, 1]),
+            lambda params, frozen, x, y: target.loss(net.one(params, x), y),
+            (rows.x, rows.y),
+            Train(batch=4, lr=1e-3, crop=4, flip=0.5, zoom=0.2),
+            [0, 1],
+            step=0,
+            task_id=0,
+            target=target,
+            side_by_side=together,
+        )
+        found.append(trained(job))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+def trained(job: FitJob) -> Any:
+    events = fit(job)
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            return end.value
 
 
 TABLES = {
