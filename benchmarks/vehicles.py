@@ -2,7 +2,7 @@
 
 PYTHONPATH=. python benchmarks/vehicles.py measure 0    # and 1, 2: output/vehicles_SEED.json, two CPU-minutes each
 PYTHONPATH=. python benchmarks/vehicles.py | tee benchmarks/output/vehicles.txt    # tables from those files
-PYTHONPATH=. python benchmarks/vehicles.py draw    # docs/vehicles.png, a CPU-minute
+PYTHONPATH=. python benchmarks/vehicles.py draw    # docs/vehicles.png, a CPU-minute or two
 """
 
 from __future__ import annotations
