@@ -387,7 +387,8 @@ def test_an_augmented_image_is_a_part_of_the_padded_one_or_its_mirror_image(
     pad_value = torch.tensor([-1.0, -2.0]).reshape(2, 1, 1)
     shown = how.applied(x, drawn, pad_value)
     padded = torch.cat([F.pad(x[:, c : c + 1], [crop] * 4, value=-1.0 - c) for c in range(2)], dim=1)
-    for row, (down, right, mirrored) in enumerate(drawn.tolist()):
+    for row, (down, right, mirrored, *never) in enumerate(drawn.tolist()):
+        assert never == [0, 0]
         part = padded[row, :, down : down + height, right : right + width]
         assert torch.equal(shown[row], part.flip(-1) if mirrored else part)
     assert flip not in (0.0, 1.0) or bool((drawn[:, 2] == flip).all())

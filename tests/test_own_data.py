@@ -375,10 +375,10 @@ def test_bad_targets_and_label_functions_are_a_sentence(tmp_path: Path, name: st
     [
         ("depth", "train.crop=2", "train.crop and train.flip move images, and the labels of 'number_map'"),
         ("mask", "train.flip=0.5", "the labels of 'class_map', which are at places, would stay where they are"),
-        ("boxes", "train.crop=1", "the labels of 'boxes'"),
+        ("boxes classes", "train.crop=1", "the labels of 'boxes'"),
         ("flip", "train.flip=0.5", "train.flip: to 'flip' a mirrored image has another answer than the image"),
         ("slant", "train.flip=0.5", "train.flip: to 'slant' a mirrored image"),
     ],
 )
 def test_images_are_not_moved_where_labels_would_not_follow(tmp_path: Path, view: str, setting: str, words: str):
-    refused(run(tmp_path, archive(tmp_path), view, settings=(setting,)), words, tmp_path)
+    refused(run(tmp_path, archive(tmp_path), *view.split(), settings=(setting,)), words, tmp_path)

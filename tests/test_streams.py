@@ -31,6 +31,7 @@ OPTIONS = {
     "compositional": {"depth": 1},
     "radio": {"frames": 16, "test_frames": 16, "feedback": 8},
     "resolution": {"canvas": 7, "sizes": [3, 5, 7], "blur": [0.0, 0.0, 1.0], "places": "random"},
+    "vehicles": {"size": 32, "rows": 8, "test_rows": 6},
     "views": {"views": ["classes", "flip", "rotation"]},
 }
 

@@ -278,6 +278,7 @@ def test_a_box_is_found_once_and_what_finds_it_again_is_wrong():
     target.answers = lambda outputs: found  # type: ignore[method-assign]
     sums = target.sums(torch.zeros(1, 5, 1, 1), y).numpy()
     assert sums[0] == 2 and sums[1 : 1 + BINS].sum() == 2 and sums[1 + BINS :].sum() == 1
+    assert target.score(sums) == pytest.approx(0.5 + 0.5 * 2 / 3)  # right, wrong, right
 
 
 def test_where_there_are_no_boxes_average_precision_is_not_defined():

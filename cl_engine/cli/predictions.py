@@ -72,7 +72,7 @@ def draw_predictions(path: Path, task: int | None, file: Path, data_root: Path |
         answers = target.answers_at(outputs, y)
     named = f"{run.strategy} on task {task}, {stream.name_of(task)}"
     note = f"seed {strategy.seeds[0]}, {len(x)} test rows" + (
-        ", truth white, answers dashed" if target.name() == "boxes" else ""
+        ", truth white, answers dashed, wrong ones dotted" if target.name() == "boxes" else ""
     )
     fig = predictions(x.numpy(), y.numpy(), answers.numpy(), target.name(), named, note)
     try:

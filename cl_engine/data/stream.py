@@ -252,12 +252,18 @@ class Stream(Configured):
         return False
 
     def check_augmentation(self, augmentation: Augmentation) -> None:
-        """Raise a `UsageError` if images cannot be shown at random since labels would not follow them."""
-        odd = next((target for target in self.targets if target.places), None) if augmentation else None
+        """Raise a `UsageError` if images cannot be shown at random since labels would not follow them.
+
+        Labels that can follow do so in a stream all of whose tasks ask for the same.
+        """
+        alone = len(self.targets) == 1
+        stays = (target for target in self.targets if target.places and not (alone and target.follows_images))
+        odd = next(stays, None) if augmentation else None
         if odd is not None:
+            alike = " where all tasks ask for them" if odd.follows_images else ""
             raise UsageError(
                 f"train.crop and train.flip move images, and the labels of '{odd.name()}', which are at places, would stay where "
-                "they are: leave them out, or the tasks that ask for that"
+                f"they are{' (they follow' + alike + ')' if alike else ''}: leave them out, or the tasks that ask for that"
             )
 
     def describe(self) -> dict[str, str | int]:

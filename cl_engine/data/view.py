@@ -127,9 +127,10 @@ class View:
 
     def check_mirrored(self, augmentation: Augmentation) -> None:
         """Raise a `UsageError` if images are to be mirrored, and a mirrored one has another answer."""
-        if augmentation.flip and self.function is not None and not self.function.same_mirrored:
+        asked = "flip" if augmentation.flip else "vertical_flip" if augmentation.vertical_flip else None
+        if asked and self.function is not None and not self.function.same_mirrored:
             raise UsageError(
-                f"train.flip: to '{self.name}' a mirrored image has another answer than the image: leave one of them out"
+                f"train.{asked}: to '{self.name}' a mirrored image has another answer than the image: leave one of them out"
             )
 
     def _check(self, target: Target, half: str, y: np.ndarray | Tensor) -> None:

@@ -113,6 +113,6 @@ def _black(rest: list[Any], like: Tensor) -> Tensor | None:
 
 
 def _every(augmentation: Augmentation) -> Tensor:
-    """Return all that can be drawn, ``[K, 3]``."""
-    shifts = torch.arange(2 * augmentation.crop + 1)
-    return torch.cartesian_prod(shifts, shifts, torch.arange(2))
+    """Return all that can be drawn, ``[K, 5]``."""
+    shifts, never = torch.arange(2 * augmentation.crop + 1), torch.zeros(1, dtype=torch.int64)
+    return torch.cartesian_prod(shifts, shifts, torch.arange(2), never, never)

@@ -54,6 +54,7 @@ class Target(Configured, ABC):
     Attributes:
         places: whether the head is read at each place of a map.
         measured_at_places: whether labels are maps too.
+        follows_images: whether labels at places can be moved as images are (`followed`).
         measure: the score that R holds.
         outputs: number of outputs of the head.
         sum_names: names of the sums.
@@ -61,6 +62,7 @@ class Target(Configured, ABC):
 
     places: ClassVar[bool] = False
     measured_at_places: ClassVar[bool] = False
+    follows_images: ClassVar[bool] = False
 
     @classmethod
     def of(cls, **options: Any) -> Self:
@@ -161,6 +163,13 @@ class Target(Configured, ABC):
     def sums_of_each(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Return the sums over rows of every seed ``[S, K]``, for outputs ``[S, N, O, …]`` and its own labels ``[S, N, …]``."""
         return torch.stack([self.sums(own, asked) for own, asked in zip(outputs, y, strict=True)])
+
+    def followed(self, y: Tensor, moves: Tensor) -> Tensor:
+        """Return labels ``[N, …]`` of images whose places have moved.
+
+        ``moves [N, 2, 2]`` holds factor and offset, in pixels, of columns and of rows.
+        """
+        return y
 
     def fault(self, y: np.ndarray) -> str:
         """Return what is wrong with labels ``[N, …]``, as the rest of a sentence about them; empty: nothing."""

@@ -18,11 +18,13 @@ from cl_engine.core import files
 Rendered = dict[str, np.ndarray]
 
 
-def kept(root: Path, key: Mapping[str, Any], render: Callable[[], Rendered]) -> Rendered:
+def kept(root: Path | None, key: Mapping[str, Any], render: Callable[[], Rendered]) -> Rendered:
     """Return arrays by name, mapped from the folder of this ``key`` under ``root``; rendered first if they are not there.
 
-    Where nothing can be written they are rendered and held in memory.
+    Where there is no root, or nothing can be written there, they are rendered and held in memory.
     """
+    if root is None:
+        return render()
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     folder = root / "scenes" / digest
     found = _read(folder)

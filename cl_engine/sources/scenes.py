@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,6 @@ from cl_engine.scenes.truths import CLASSES, truths
 
 EDITION = 1  # of the renderer: pictures of another are not these
 AT_ONCE = 64  # pictures
-MANY = 3  # vehicles from which a picture's class is the same
 NUMBER_MAPS = {
     "depth": (1, "depth"),
     "normals": (3, "normals"),
@@ -37,8 +36,8 @@ class Scenes(Source):
     Ray-cast from a seed, in seconds, and kept under the data root; training and test pictures are drawn apart. A room is
     labelled with depth, normals, curvature, reshading, keypoints, segmentation, instances, occlusion edges, boxes, count, shape,
     colour, pose, layout and vanishing points (`cl_engine.scenes.truths`), and its class is the ``asked`` one; a picture from
-    above with boxes, and its class is the number of vehicles, three or more the last. ``light``, ``contrast``, ``blur`` and
-    ``ground`` are those of a domain from above: the same seed has the same vehicles in each.
+    above with boxes, and its class is the number of vehicles, three or more the last. The options from
+    ``light`` to ``scale`` are those of a domain from above: the same seed has the same vehicles in each.
 
     >>> scenes = Scenes()
     >>> scenes.configure({"size": 32, "rows": 8, "test_rows": 8})
@@ -55,20 +54,12 @@ class Scenes(Source):
     rows: int = option(4000, "training pictures", ge=1, le=10**5)
     test_rows: int = option(1000, "test pictures", ge=1, le=10**5)
     seed: int = option(0, "what all is drawn from", ge=0)
-    light: float = option(1.0, "from above: factor of brightness", gt=0, le=4)
-    contrast: float = option(1.0, "from above: factor of contrast", gt=0, le=4)
-    blur: float = option(0.0, "from above: standard deviation of a blur, in pixels", ge=0, le=8)
-    ground: aerial.Ground = option("grass", "from above: what the ground is")
+    domain: aerial.Domain
 
     def load(self, root: Path) -> Arrays:
-        asked = {name: value for name, value in self.options().items() if name not in ("rows", "test_rows", "asked")}
         room = self.view == "room"
-        if room:
-            asked = {name: asked[name] for name in ("view", "size", "seed")}
-        render = self._rooms if room else self._aerial
         train, test = (
-            kept(root, {**asked, "half": half, "rows": rows, "edition": EDITION}, _bound(render, half, rows))
-            for half, rows in (("train", self.rows), ("test", self.test_rows))
+            self._rendered(root, half, rows) for half, rows in (("train", self.rows), ("test", self.test_rows))
         )
         images = torch.from_numpy(np.array(train["picture"][: min(self.rows, 2000)])).float()
         mean, std = images.mean(dim=(0, 2, 3)).tolist(), images.std(dim=(0, 2, 3)).tolist()
@@ -95,8 +86,14 @@ class Scenes(Source):
             return Labels("number_map", {"channels": channels, "kind": kind}, train, test)
         if name in NUMBERS:
             return Labels("numbers", {"numbers": train.shape[1]}, train, test)
-        classes = CLASSES[name] if self.view == "room" else MANY + 1
+        classes = CLASSES[name] if self.view == "room" else aerial.MANY + 1
         return Labels("class_map" if train.ndim == 3 else "classes", {"classes": classes}, train, test)
+
+    def _rendered(self, root: Path, half: str, rows: int) -> Rendered:
+        if self.view == "aerial":
+            return aerial.rendered(root, self.domain, self.size, self.seed, half, rows)
+        key = {"view": self.view, "size": self.size, "seed": self.seed, "half": half, "rows": rows, "edition": EDITION}
+        return kept(root, key, partial(self._rooms, half, rows))
 
     def _rooms(self, half: str, rows: int) -> Rendered:
         drawn, parts = draw(rows, self.seed, half), []
@@ -105,17 +102,3 @@ class Scenes(Source):
             view = cast(rooms, self.size)
             parts.append({"picture": picture(rooms, view, self.size).numpy(), **truths(rooms, view, self.size)})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    def _aerial(self, half: str, rows: int) -> Rendered:
-        domain = aerial.Domain(self.light, self.contrast, self.blur, self.ground)
-        parts: list[Rendered] = []
-        for start in range(0, rows, AT_ONCE):
-            few = min(AT_ONCE, rows - start)
-            pictures, boxes = aerial.pictures(few, self.seed, f"{half} {start}", self.size, domain)
-            count = np.minimum(np.count_nonzero(boxes[:, :, 0] >= 0, axis=1), MANY).astype(np.int64)
-            parts.append({"picture": pictures.numpy(), "boxes": boxes, "count": count})
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _bound(render: Callable[[str, int], Rendered], half: str, rows: int) -> Callable[[], Rendered]:
-    return lambda: render(half, rows)

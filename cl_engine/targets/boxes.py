@@ -19,6 +19,7 @@ OVERLAP = 0.5  # intersection over union from which an answer has found a box
 PRIOR = math.log(
     99
 )  # minus the confidence of a head that has learned nothing: one place in a hundred (Lin et al. 2017)
+STILL_SEEN = 0.25  # of a box's area, from which it is still asked for where its picture was moved
 FOCUS, SHARE = 2.0, 0.25  # γ and α of the focal loss (Lin et al. 2017)
 
 
@@ -39,6 +40,7 @@ class Boxes(Target):
     """
 
     places = True
+    follows_images = True
     size: list[int] = option(..., "height and width of the pictures, in pixels", min_length=2, max_length=2)
     most: int = option(32, "answers a picture at the most", ge=1)
     suppress: float = option(0.45, "overlap with a surer answer from which one is dropped", gt=0, lt=1)
@@ -118,6 +120,17 @@ class Boxes(Target):
         boxes = torch.where(kept.unsqueeze(-1), torch.cat([found, chance.unsqueeze(-1)], dim=-1), -1.0)
         order = boxes[..., 4].argsort(dim=1, descending=True, stable=True)
         return boxes.gather(1, order.unsqueeze(-1).expand(-1, -1, 5))
+
+    def followed(self, y: Tensor, moves: Tensor) -> Tensor:
+        """Return boxes ``[N, K, D]`` of moved images, cut to the picture; −1 where less than `STILL_SEEN` of one is in it."""
+        at = y[..., :4].unflatten(-1, (2, 2))  # [N, K, corner, column or row]
+        factor, offset = (part[:, None, None] for part in moves.to(y.dtype).unbind(-1))
+        moved = (at * factor + offset).sort(dim=2).values  # a mirrored box's left is where its right was
+        least, most = torch.zeros_like(moved), torch.tensor(self.size[::-1], device=y.device, dtype=y.dtype)
+        cut = torch.minimum(torch.maximum(moved, least), most.expand_as(moved))
+        before, left = ((box[:, :, 1] - box[:, :, 0]).prod(dim=-1) for box in (moved, cut))
+        seen = (y[..., 2] > y[..., 0]) & (left >= STILL_SEEN * before)
+        return torch.where(seen.unsqueeze(-1), torch.cat([cut.flatten(2), y[..., 4:]], dim=-1), -1.0)
 
     def fault(self, y: np.ndarray) -> str:
         if y.ndim != 3 or y.shape[2] < 4 or not np.issubdtype(y.dtype, np.number):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Given:
     """
 
     arrays: Arrays
-    root: Path = Path("nowhere")
+    root: Path = Path(os.devnull) / "nowhere"  # where nothing can be kept
 
     def load(self, name: str) -> Arrays:
         """Return the arrays."""

@@ -65,7 +65,7 @@ class GroupBeside:
             place = slice(batch * rehearsed, (batch + 1) * rehearsed)
             index = self._drawn[:, batch]
             picked = [owner.pick_own(rows, index) for rows in self._rows]
-        x = net.prepare(picked[0])
+        picked[0] = net.prepare(picked[0])
         if self._augmented and index.numel():
-            x = owner.augmentation.applied_to_rows(x, self._changes[:, place].flatten(0, 1), owner.pad_value)
-        return [net.laid_out(x), *picked[1:]]
+            picked[:2] = owner.augmented(*picked[:2], self._changes[:, place].flatten(0, 1))
+        return [net.laid_out(picked[0]), *picked[1:]]

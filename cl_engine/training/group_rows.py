@@ -95,7 +95,7 @@ class GroupRows(ABC):
             again = (job.net.prepare(x), *others)
             rows = [torch.cat(pair, dim=self.rows_axis) for pair in zip(rows, again, strict=True)]
         if self.augmentation and rows[0].numel():
-            rows[0] = self._augmented(rows[0], batch)
+            rows[:2] = self.augmented(rows[0], rows[1], self._drawn_for(batch))
         rows[0] = job.net.laid_out(rows[0])
         return rows
 
@@ -103,10 +103,16 @@ class GroupRows(ABC):
         """Return what a seed draws with in an epoch, for one purpose."""
         return rng.tensors(seed, purpose, *self.rng_key, epoch)
 
-    def _augmented(self, x: Tensor, batch: int) -> Tensor:
+    def augmented(self, x: Tensor, y: Tensor, drawn: Tensor) -> list[Tensor]:
+        """Return inputs and labels of rows as drawn ``[N, 5]``; labels follow where the target's can."""
+        assert self.pad_value is not None
+        target = self.job.target
+        if target is not None:
+            y = self.augmentation.applied_to_labels(target, y, drawn, x.shape[-2:])
+        return [self.augmentation.applied_to_rows(x, drawn, self.pad_value), y]
+
+    def _drawn_for(self, batch: int) -> Tensor:
         rehearsed, rows = self.job.rehearsed, len(self.rows[0])
         own = self.changes[:, self.job.places(0, batch)]
         again = self.changes[:, rows + batch * rehearsed : rows + (batch + 1) * rehearsed]
-        drawn = torch.cat([own, again], dim=1).flatten(0, 1)
-        assert self.pad_value is not None
-        return self.augmentation.applied_to_rows(x, drawn, self.pad_value)
+        return torch.cat([own, again], dim=1).flatten(0, 1)

@@ -50,6 +50,12 @@ class Train(BaseModel):
     flip: float = option(
         0.0, "images: probability that left and right change places, drawn anew every time", ge=0, le=1
     )
+    vertical_flip: float = option(
+        0.0, "images: probability that top and bottom change places, drawn anew every time", ge=0, le=1, before=0.0
+    )
+    zoom: float = option(
+        0.0, "images: share by which they are shown larger or smaller at the most, drawn anew", ge=0, le=3, before=0.0
+    )
     precision: Literal["float32", "bfloat16"] = option(
         "float32", "what products of training steps are computed in; weights, updates and tests stay float32"
     )
@@ -111,7 +117,7 @@ class Train(BaseModel):
     @property
     def augmentation(self) -> Augmentation:
         """What happens to images before every step."""
-        return Augmentation(self.crop, self.flip)
+        return Augmentation(self.crop, self.flip, self.vertical_flip, self.zoom)
 
 
 NOT_ELEMENTWISE = ("adafactor", "muon")  # a step of one number of a tensor depends on the others

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.plots import (
     across_runs,
+    detection,
     environments,
     matrices,
     modules,
@@ -134,6 +135,11 @@ def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
             environments.candidates_by_segment,
         ),
         ("practice", "Above the grey line: practised more than an equal share.", practice.task_shares),
+        (
+            "precision-recall",
+            "Of detections: up and to the right is better. A line ends where no more boxes are found at any confidence.",
+            detection.precision_recall,
+        ),
         ("affinities", "Down a column: whose net serves the task. `run.py taxonomy` says more.", taxonomy.affinities),
     ]
     return [

@@ -13,6 +13,7 @@ from cl_engine.analysis.plots.style import figure, styled
 
 SIDE = 1.05  # inches of one picture
 UNLABELLED = 255  # in maps of classes, `cl_engine.targets.class_map` says so too, which needs torch
+SURE, OVERLAP = 0.5, 0.5  # confidence from which a box is drawn, and overlap from which it has found one
 WRITTEN = 4  # numbers of a row that are written at most
 
 
@@ -44,8 +45,7 @@ def predictions(
             for axis, values in ((axes[1, column], wanted), (axes[2, column], found)):
                 axis.imshow(_drawable(values, low, high), vmin=low, vmax=high, interpolation="nearest")
         elif target == "boxes":
-            _boxes(axes[0, column], wanted[wanted[:, 0] >= 0], "white", "-")
-            _boxes(axes[0, column], found[found[:, 4] >= 0.5], "C1", "--")
+            detections(axes[0, column], wanted, found)
         else:
             axes[0, column].set_xlabel(f"{_words(wanted)}\n{_words(found)}", fontsize="small")
     for axis in axes.flat:
@@ -79,6 +79,27 @@ def _drawable(values: np.ndarray, low: float, high: float) -> np.ndarray:
     if values.ndim == 3 and len(values) == 3:
         return np.clip((values.transpose(1, 2, 0).astype(float) - low) / max(high - low, 1e-9), 0, 1)
     return values[0].astype(float) if values.ndim == 3 else values
+
+
+def detections(axis: Axes, wanted: np.ndarray, found: np.ndarray) -> None:
+    """Draw boxes to be found ``[K, 4]`` in white, answers ``[K, 5]`` that found one dashed, and those that found none dotted.
+
+    Only answers of at least an even chance are drawn; as in the measure, the surest come first and each box is found once.
+    """
+    there, free = wanted[wanted[:, 0] >= 0, :4], set(range(len(wanted)))
+    _boxes(axis, there, "white", "-")
+    for answer in found[found[:, 4] >= SURE][:, :4]:  # they come by falling confidence
+        overlaps = {k: _overlap(answer, box) for k, box in enumerate(there) if k in free}
+        best = max(overlaps, key=lambda k: overlaps[k], default=None)
+        right = best is not None and overlaps[best] >= OVERLAP
+        free -= {best} if right else set()
+        _boxes(axis, answer[None], "C0" if right else "C1", "--" if right else ":")
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    sides = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0)
+    areas = [float((box[2:] - box[:2]).prod()) for box in (a, b)]
+    return float(sides.prod()) / max(sum(areas) - float(sides.prod()), 1e-9)
 
 
 def _boxes(axis: Axes, boxes: np.ndarray, colour: str, line: str) -> None:
