@@ -119,6 +119,13 @@ class Boxes(Target):
         order = boxes[..., 4].argsort(dim=1, descending=True, stable=True)
         return boxes.gather(1, order.unsqueeze(-1).expand(-1, -1, 5))
 
+    def chances(self, outputs: Tensor) -> Tensor:
+        sure = (outputs[:, :1] - PRIOR).sigmoid()
+        return torch.cat([1 - sure, sure], dim=1)
+
+    def smooth_answers(self, outputs: Tensor) -> Tensor:
+        return torch.cat([self.chances(outputs), outputs[:, 1:5].clamp(-6, 6)], dim=1)  # sides by their logarithms
+
     def fault(self, y: np.ndarray) -> str:
         if y.ndim != 3 or y.shape[2] < 4 or not np.issubdtype(y.dtype, np.number):
             return f"they are {y.dtype} of shape {y.shape}; left, top, right and bottom, [rows, boxes, 4], are allowed"
