@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,8 +28,9 @@ from cl_engine.modules.domain_judges import (
 from cl_engine.modules.unlabelled import Adapted, consistency, information, statistics_of
 from cl_engine.nn.net import Net
 from cl_engine.runs.scenario import Scenario
-from cl_engine.testing import small
+from cl_engine.testing import StrategyContract, small
 from cl_engine.testing.walking import walk
+from tests.conftest import TINY
 
 Tiny = Callable[..., Experiment]
 NORMS: dict[str, Any] = {"net.norm": "batch"}
@@ -72,7 +74,7 @@ def other_labels(stream: Stream) -> None:
     ids=["permuted", "rotated", "datasets", "per_seed"],
 )
 def test_a_share_of_the_rows_comes_without_labels_whatever_the_stream(tiny: Tiny, options: dict[str, Any]):
-    tables = {**Scenario.load("tests/tiny.toml").tables}
+    tables = {**Scenario.load(TINY).tables}
     stream_table = {**tables["stream"], **{name.removeprefix("stream."): value for name, value in options.items()}}
     tables["stream"] = {name: value for name, value in stream_table.items() if value is not None}
     if "sources" in tables["stream"]:
@@ -287,6 +289,14 @@ def test_rows_of_the_source_are_kept_and_counted_as_many_as_asked_for(tiny: Tiny
     [told] = [event for event in events if isinstance(event, DomainsJudged)]
     assert told.part == "features" and 0 <= told.accuracy[0] <= 1
     assert len([event for event in events if isinstance(event, Adapted)]) == 1
+
+
+@pytest.mark.parametrize("method", ["teacher", "shot"])
+def test_a_seed_is_adapted_the_same_beside_others_and_after_a_cut(method: str, tmp_path: Path):
+    own = {"strategy": "align", "scenario": TINY, "options": {"stream.unlabelled": [1], "method": method}}
+    contract = type("Adapting", (StrategyContract,), own)()
+    contract.test_a_seed_learns_the_same_alone_as_beside_others("domain")
+    contract.test_a_cut_in_the_middle_of_an_experience_is_resumed_from_the_last_epoch_saved(0, tmp_path)
 
 
 @pytest.mark.parametrize("asked", ["segmentation", "boxes"])
