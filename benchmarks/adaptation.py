@@ -50,7 +50,7 @@ def measure(place: int) -> None:
             R = open_run(experiment.run(folder, device="cpu")).results["accuracy"]
             found[way] = {str(seed): R.sel(seed=seed).values[-2:].round(4).tolist() for seed in SEEDS}
         print(shift, way, found[way], flush=True)
-    (OUTPUT / f"adaptation_{place}.json").write_text(json.dumps({shift: found}) + "\n")
+        (OUTPUT / f"adaptation_{place}.json").write_text(json.dumps({shift: found}) + "\n")
 
 
 def interval(values: np.ndarray) -> str:
@@ -73,6 +73,8 @@ def told() -> None:
             columns = [*(interval(end[:, k]).lstrip("+") for k in (0, 1)), *(interval(change[:, k]) for k in (0, 1))]
             print(f"{way:<20}" + "".join(f"{column:<18}" for column in columns))
         for one, other in (("predictions", "features"), ("both", "features")):
+            if one not in ends:
+                continue
             gap = ends[one] - ends[other]
             print(f"{one} − {other}: source {interval(gap[:, 0])}, target {interval(gap[:, 1])}")
 
