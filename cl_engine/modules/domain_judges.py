@@ -21,7 +21,7 @@ SLOPE = 0.2  # of the leaky ReLU below 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainsJudged(StrategyEvent):
-    """How often the judge of ``part`` tells source from target at the end of an adaptation, by seed; .5 is chance.
+    """How often the judge of ``part`` tells source from target at the end of an adaptation, by seed; a half is chance.
 
     >>> DomainsJudged(step=1, task_id=1, part="features", accuracy=(0.6,)).accuracy
     (0.6,)
