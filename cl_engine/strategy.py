@@ -67,6 +67,7 @@ class Strategy(Configured, MovedMethods, ABC):
         target: what the task being learned asks for.
         targets: says what a task asks for; None: all ask for classes, as many as the net has outputs.
         needs_labels: whether every experience must come with labels.
+        partly_labelled: whether rows without labels (`Experience.unlabelled`) may come beside those with labels.
         needs_validation: whether every experience must come with validation rows.
         per_seed: whether each seed may be given rows of its own (`Data.of_seeds`), as fits take them; what reads rows otherwise
             must ask for them there.
@@ -79,6 +80,7 @@ class Strategy(Configured, MovedMethods, ABC):
     settings: ClassVar[tuple[Setting, ...]] = ("task", "domain", "class")
     cost: ClassVar[Literal["flat", "growing"]] = "flat"
     needs_labels: ClassVar[bool] = True
+    partly_labelled: ClassVar[bool] = False
     needs_validation: ClassVar[bool] = False
     per_seed: ClassVar[bool] = False
     takes_arrivals: ClassVar[bool] = False

@@ -46,7 +46,8 @@ CUT_EVERY = {
     "policy": 14,
     "taxonomy": 49,
 }  # of fits that are alike a run has many, and each cut is a run
+OPTIONS = {"align": {"stream.unlabelled": [1]}}  # of what does nothing in particular on other streams
 
 for name in STRATEGIES:
-    own = {"strategy": name, "cut_every": CUT_EVERY.get(name, 7)}
+    own = {"strategy": name, "cut_every": CUT_EVERY.get(name, 7), "options": OPTIONS.get(name, {})}
     globals()[f"Test_{name}"] = type(f"Test_{name}", (OwnStrategyContract,), own)

@@ -27,6 +27,7 @@ DEMO = "demo"
 # pre-trained net, and there is none; or they would take longer than a demo has
 NOT_SHOWN = {
     "adapt",
+    "align",
     "auxiliary",
     "cognitive_loop",
     "conditioned",

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cl_engine.core import rng
+
 Half = Literal["train", "test"]
 Together = Callable[[Tensor, Tensor], Tensor]
 
@@ -156,3 +158,19 @@ class RowsOfSeeds:
     def shuffled(self, order: Tensor) -> RowsOfSeeds:
         """Return the rows of all seeds in this order ``[N]``."""
         return RowsOfSeeds(self.held, self.index[:, order], self.y[:, order], self.lenses)
+
+    def without_labels(self) -> RowsOfSeeds:
+        """Return the rows of all seeds without a label (`no_labels`)."""
+        return RowsOfSeeds(self.held, self.index, no_labels(self.y), self.lenses)
+
+
+def no_labels(y: Tensor) -> Tensor:
+    """Return −1 in the place of every label; 255 where labels are bytes."""
+    return torch.full_like(y, -1 if y.dtype.is_signed else 255)
+
+
+def divided(count: int, share: float, seed: int, *purpose: str | int) -> tuple[Tensor, Tensor]:
+    """Return which of so many rows keep their labels, and which do not, drawn whatever these are; each in order."""
+    drawn = torch.from_numpy(rng.arrays(seed, "unlabelled", *purpose).permutation(count))
+    hidden = round(count * share)
+    return drawn[hidden:].sort().values, drawn[:hidden].sort().values

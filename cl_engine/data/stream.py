@@ -4,78 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from cl_engine.core import rng
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.data.digest import Digest, digest
-from cl_engine.data.rows_of_seeds import RowsOfSeeds
+from cl_engine.data.rows import Data
+from cl_engine.data.rows_of_seeds import divided
 from cl_engine.data.source import Sources
 from cl_engine.errors import UsageError
 from cl_engine.nn.target import Target
 from cl_engine.options import Configured, option
 from cl_engine.targets.classes import Classes
 
+__all__ = ["PAD_VALUE", "VOCABULARY", "Composition", "Data", "Experience", "Setting", "Shape", "Stream", "alone"]
 Setting = Literal["task", "domain", "class"]
 PAD_VALUE: tuple[float, ...] = (0.0,)
 VOCABULARY: int | None = None
 Shape = Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=3, max_length=3)]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Data:
-    """Rows of a task: inputs and labels.
-
-    >>> data = Data(torch.zeros(3, 4), torch.tensor([0, 0, 1]))
-    >>> len(data), len(data.spread(2))
-    (3, 2)
-
-    Attributes:
-        x: inputs ``[N, *shape]``; uint8 as stored for images, float32 otherwise. `Net` scales them.
-        y: labels ``[N, …]`` in the form of the task's target; of classes ``[N]``, int64, local to the task, or global in the
-            ``class`` setting.
-        resample: given a number to draw from, returns ``x`` as random transformations show it this time; None: always alike.
-        index: which rows of the stream's source these are ``[N]``, where several tasks ask about the same; None: not told.
-        of_seeds: the rows of every seed, where each has its own; ``x`` and ``y`` are then those of the first.
-    """
-
-    x: Tensor
-    y: Tensor
-    resample: Callable[[int], Tensor] | None = None
-    index: Tensor | None = None
-    of_seeds: RowsOfSeeds | None = None
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def of(self, place: int) -> tuple[Tensor, Tensor]:
-        """Return the inputs and labels that the seed at this place has: those of all, unless each has its own."""
-        return (self.x, self.y) if self.of_seeds is None else self.of_seeds.of(place)
-
-    def spread(self, most: int) -> Data:
-        """Return at most ``most`` rows, evenly spread over the rows sorted by class, so that each class has its share.
-
-        Where rows have no class they are spread over the rows as they come.
-        """
-        if len(self) <= most:
-            return self
-        index = torch.linspace(0, len(self) - 1, most).long().to(self.y.device)
-        if self.y.ndim == 1:
-            index = torch.argsort(self.y, stable=True)[index]
-        return Data(self.x[index], self.y[index])
-
-    def shuffled(self, seed: int = 0) -> Data:
-        """Return the rows in an order that depends on ``seed`` and their number alone, and tells nothing of their classes."""
-        order = torch.from_numpy(rng.arrays(seed, "order of rows", len(self)).permutation(len(self))).to(self.y.device)
-        own = None if self.of_seeds is None else self.of_seeds.shuffled(order)
-        return Data(self.x.index_select(0, order), self.y[order], of_seeds=own)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +48,7 @@ class Experience:
         rng_key: number that the randomness of learning is derived from: the step this would be if tasks came in the
             stream's own order, so that what a task brings about does not depend on the order; None: the step.
         pieces: how many rows arrive at a time, in the order of ``train``; 0: all at once.
+        unlabelled: further rows, whose labels are withheld though ``train`` has some; None: there are none.
     """
 
     step: int
@@ -108,6 +60,7 @@ class Experience:
     rng_key: int | None = None
     target: Target | None = None
     pieces: int = 0
+    unlabelled: Data | None = None
 
     @property
     def key(self) -> int:
@@ -154,6 +107,14 @@ class Stream(Configured):
     setting: Setting = option("task", "what is told at test time: task, domain or class (incremental)")
     n: int | None = option(None, "number of tasks; left out: all there are, or without end", ge=1, le=10**6)
     unlabelled: list[int] = option([], "tasks whose training rows come without labels")
+    unlabelled_share: float | None = option(
+        None,
+        "share of the rows that come without labels, of the tasks that unlabelled names, or of every task where it names none; "
+        "left out: all rows of those named",
+        gt=0,
+        le=1,
+        before=None,
+    )
 
     n_tasks: int | None
     n_steps: int | None
@@ -195,13 +156,27 @@ class Stream(Configured):
         """Return the experience at ``step``; IndexError beyond the end."""
 
     def arrival(self, step: int) -> Experience:
-        """Return the experience at ``step`` as a learner sees it: without labels where its task has none."""
+        """Return the experience at ``step`` as a learner sees it: without the labels that are withheld."""
         found = self[step]
-        if found.task_id not in self.unlabelled:
+        share = self.withheld(found.task_id)
+        if not share:
             return found
-        unknown = (Data(part.x, torch.full_like(part.y, -1)) for part in (found.train, found.validation))
-        train, validation = unknown
-        return dataclasses.replace(found, train=train, validation=validation, labelled=False)
+        parts = [
+            [part.at(rows.to(part.y.device)) for rows in divided(len(part), share, self.seed, half, found.key)]
+            for half, part in {"train": found.train, "validation": found.validation}.items()
+        ]
+        (train, unlabelled), (validation, _) = parts
+        if not len(train):
+            train, validation = (part.without_labels() for part in (found.train, found.validation))
+            return dataclasses.replace(found, train=train, validation=validation, labelled=False)
+        return dataclasses.replace(found, train=train, validation=validation, unlabelled=unlabelled.without_labels())
+
+    def withheld(self, task_id: int) -> float:
+        """Return the share of a task's rows that come without labels."""
+        named = task_id in self.unlabelled
+        if self.unlabelled_share is None:
+            return float(named)
+        return self.unlabelled_share if named or not self.unlabelled else 0.0
 
     def train_rows(self, step: int) -> int | None:
         """Return how many rows there are to learn from at ``step``, told without reading them; None: it cannot be told."""
@@ -290,7 +265,8 @@ class Stream(Configured):
 
     def take_after(self, other: Stream) -> None:
         """Say of this stream all that another says of itself, as one does that shows the other's tasks in its own way."""
-        self.setting, self.n, self.unlabelled = other.setting, other.n, other.unlabelled
+        self.setting, self.n = other.setting, other.n
+        self.unlabelled, self.unlabelled_share = other.unlabelled, other.unlabelled_share
         self.n_tasks, self.n_steps, self.input_shape = other.n_tasks, other.n_steps, other.input_shape
         self.outputs, self.mean, self.std, self.device = other.outputs, other.mean, other.std, other.device
         self.vocabulary, self.augmentation, self.pad_value = other.vocabulary, other.augmentation, other.pad_value

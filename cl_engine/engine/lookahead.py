@@ -32,11 +32,7 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
     odd = [task for task in stream.unlabelled if task < 0 or (stream.n_tasks is not None and task >= stream.n_tasks)]
     if odd:
         raise UsageError(f"stream.unlabelled: there is no task {odd[0]} in a stream of {stream.n_tasks} tasks")
-    if stream.unlabelled and strategy.needs_labels:
-        raise UsageError(
-            f"the strategy '{strategy.name()}' learns from labels, and stream.unlabelled withholds those of tasks "
-            f"{stream.unlabelled}: leave it out, or choose a strategy that does without, such as compose"
-        )
+    _check_labels(stream, strategy)
     if stream.per_seed and not strategy.per_seed:
         raise UsageError(
             f"stream.per_seed: the strategy '{strategy.name()}' learns all seeds from the same rows: leave it out, and let a "
@@ -75,6 +71,11 @@ def _check_arrivals(stream: Stream, strategy: Strategy, rows: Sequence[int]) -> 
             f"train.{odd} changes the learning rate from epoch to epoch of a task, and rows that arrive in pieces "
             "(stream.pieces) have no epochs of a task: leave it out"
         )
+    if stream.unlabelled_share is not None:
+        raise UsageError(
+            "stream.unlabelled_share: rows with and without labels come together, and stream.pieces lets rows come one "
+            "after the other: leave out one of them"
+        )
     if strategy.takes_arrivals and train.leftover == "keep" and _normalises_batches(strategy):
         single = [step for step, count in enumerate(rows) if count % pieces == 1 or pieces == 1]
         if single:
@@ -83,6 +84,23 @@ def _check_arrivals(stream: Stream, strategy: Strategy, rows: Sequence[int]) -> 
                 f"step {single[0]} (task {stream.task_id(single[0])}) the last arrival is one: choose another number than "
                 f"{pieces}, or another norm for the net"
             )
+
+
+def _check_labels(stream: Stream, strategy: Strategy) -> None:
+    """Refuse a strategy that cannot do without the labels that are withheld."""
+    share, tasks = stream.unlabelled_share, f"tasks {stream.unlabelled}" if stream.unlabelled else "every task"
+    if share is not None and share < 1:
+        if not strategy.partly_labelled:
+            raise UsageError(
+                f"the strategy '{strategy.name()}' does not learn from rows with and without labels beside each other, and "
+                f"stream.unlabelled_share withholds {share:.0%} of the labels of {tasks}: leave it out, or choose a "
+                "strategy that does, such as align"
+            )
+    elif (stream.unlabelled or share) and strategy.needs_labels:
+        raise UsageError(
+            f"the strategy '{strategy.name()}' learns from labels, and stream.unlabelled withholds those of {tasks}: leave it "
+            "out, or choose a strategy that does without, such as compose or align"
+        )
 
 
 def _leave_one(groups: Sequence[int], train: Train) -> bool:
@@ -97,13 +115,14 @@ def _told(groups: Sequence[int]) -> str:
 
 
 def _known(stream: Stream) -> Iterator[int]:
-    """Yield how many training rows each experience has, up to the first that does not say."""
+    """Yield how many rows there are in ``train`` of each experience, up to the first that does not say."""
     steps = range(SEEN if stream.n_steps is None else min(SEEN, stream.n_steps))
     for step in steps:
         rows = stream.train_rows(step)
         if rows is None:
             return
-        yield rows
+        labelled = rows - round(rows * stream.withheld(stream.task_id(step)))
+        yield labelled or rows
 
 
 def _normalises_batches(strategy: Strategy) -> bool:
@@ -122,7 +141,9 @@ def _refuses_one_row(stream: Stream, strategy: Strategy, step: int) -> bool:
     try:
         for at, rows in enumerate([2, 1] if step else [1]):
             few, none = (Data(found.train.x[:count], found.train.y[:count]) for count in (rows, 0))
-            experience = dataclasses.replace(found, step=at, task_id=at, rng_key=at, train=few, validation=none)
+            experience = dataclasses.replace(
+                found, step=at, task_id=at, rng_key=at, train=few, validation=none, unlabelled=None
+            )
             for event in twin.learning(experience):
                 if rows == 1 and isinstance(event, EpochEnded):
                     return False

@@ -151,6 +151,17 @@ class Target(Configured, ABC):
         maps = self.places and outputs.ndim > 2 and y.ndim > 2 and self.measured_at_places
         return self.answers(at_places(outputs, self.outputs, tuple(y.shape[-2:])) if maps else outputs)
 
+    def chances(self, outputs: Tensor) -> Tensor | None:
+        """Return the chance of each kind of answer ``[N, kinds, …]``, by row or place, 1 in all; None: there are no kinds."""
+        return None
+
+    def smooth_answers(self, outputs: Tensor) -> Tensor:
+        """Return what outputs say as numbers ``[N, D, …]`` that gradients pass through: chances, if there are."""
+        found = self.chances(outputs)
+        if found is not None:
+            return found
+        return outputs[:, : self.outputs] if self.places else of_rows(outputs, self.outputs)
+
     def vectors(self, y: Tensor) -> Tensor:
         """Return labels as vectors ``[N, D]``, near each other where answers would be: what neighbours are averaged over."""
         return y.reshape(len(y), -1).float()

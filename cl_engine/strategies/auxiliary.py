@@ -45,6 +45,7 @@ class Auxiliary(Strategy):
 
     shared = SharedNet()
     needs_labels = False
+    partly_labelled = True
     rowwise = True
 
     menu: list[str] = option(
@@ -98,9 +99,10 @@ class Auxiliary(Strategy):
             )
         if min(self._weights, default=0) < 0:
             raise UsageError(f"strategy.weight: found {min(self._weights)}; numbers from 0 on are allowed")
-        if stream.unlabelled and len(self._tasks) == len(named):
+        if (stream.unlabelled or stream.unlabelled_share) and len(self._tasks) == len(named):
             raise UsageError(
-                f"stream.unlabelled: found {stream.unlabelled}, and no side task of strategy.menu does without labels"
+                f"stream.unlabelled: found {stream.unlabelled or 'a share of every task'}, and no side task of strategy.menu "
+                "does without labels"
             )
         few = torch.zeros(2, *stream.input_shape, dtype=stream[0].train.x.dtype)
         for name in self.menu:
@@ -113,8 +115,9 @@ class Auxiliary(Strategy):
 
     def learn(self, experience: Experience) -> Learning:
         task = experience.task_id
-        if not experience.labelled:
-            self._keep_inputs(experience.train.x)
+        unlabelled = experience.unlabelled if experience.labelled else experience.train
+        if unlabelled is not None:
+            self._keep_inputs(unlabelled.x)
         if experience.labelled and (self._main is None or task in self._main):
             yield from self._learn(experience)
         else:

@@ -132,6 +132,13 @@ class Boxes(Target):
         seen = (y[..., 2] > y[..., 0]) & (left >= STILL_SEEN * before)
         return torch.where(seen.unsqueeze(-1), torch.cat([cut.flatten(2), y[..., 4:]], dim=-1), -1.0)
 
+    def chances(self, outputs: Tensor) -> Tensor:
+        sure = (outputs[:, :1] - PRIOR).sigmoid()
+        return torch.cat([1 - sure, sure], dim=1)
+
+    def smooth_answers(self, outputs: Tensor) -> Tensor:
+        return torch.cat([self.chances(outputs), outputs[:, 1:5].clamp(-6, 6)], dim=1)  # sides by their logarithms
+
     def fault(self, y: np.ndarray) -> str:
         if y.ndim != 3 or y.shape[2] < 4 or not np.issubdtype(y.dtype, np.number):
             return f"they are {y.dtype} of shape {y.shape}; left, top, right and bottom, [rows, boxes, 4], are allowed"

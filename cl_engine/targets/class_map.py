@@ -68,6 +68,9 @@ class ClassMap(Target):
     def answers(self, outputs: Tensor) -> Tensor:
         return outputs[:, : self.classes].argmax(dim=1)
 
+    def chances(self, outputs: Tensor) -> Tensor:
+        return outputs[:, : self.classes].softmax(dim=1)
+
     def fault(self, y: np.ndarray) -> str:
         if y.ndim != 3 or not np.issubdtype(y.dtype, np.integer):
             return f"they are {y.dtype} of shape {y.shape}; class numbers of shape [rows, height, width] are allowed"

@@ -65,6 +65,9 @@ class Classes(Target):
     def answers(self, outputs: Tensor) -> Tensor:
         return of_rows(outputs, self.classes).argmax(dim=1)
 
+    def chances(self, outputs: Tensor) -> Tensor:
+        return of_rows(outputs, self.classes).softmax(dim=1)
+
     def fault(self, y: np.ndarray) -> str:
         if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
             return f"they are {y.dtype} of shape {y.shape}; the number of a class a row is allowed"

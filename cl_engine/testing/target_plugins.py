@@ -119,6 +119,18 @@ class TargetContract:
         assert torch.equal(target.losses(wide, y), target.losses(own, y)), "heads of a stream may have more outputs"
         assert torch.equal(target.sums(wide, y), target.sums(own, y)), "heads of a stream may have more outputs"
 
+    def test_chances_are_of_its_own_outputs_and_sum_to_one_and_smooth_answers_pass_gradients(self) -> None:
+        target = self.make()
+        wide = self.outputs(target, 3, more=2).requires_grad_()
+        own, read = wide[:, : target.outputs], target.smooth_answers(wide)
+        assert torch.equal(read, target.smooth_answers(own)), "heads of a stream may have more outputs"
+        [slope] = torch.autograd.grad((read**2).sum(), wide)
+        assert slope.isfinite().all() and slope.any(), "smooth answers have no finite gradient"
+        chances, narrow = target.chances(wide), target.chances(own)
+        if chances is not None and narrow is not None:
+            assert torch.equal(chances, narrow), "heads of a stream may have more outputs"
+            torch.testing.assert_close(chances.sum(dim=1), torch.ones_like(chances[:, 0]))
+
     def test_a_target_of_rows_reads_maps_by_their_mean(self) -> None:
         target = self.make()
         if target.places:
