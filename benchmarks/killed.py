@@ -3,9 +3,8 @@
     PYTHONPATH=. python benchmarks/killed.py [TASKS [UPKEEP …]] | tee benchmarks/output/killed.txt
 
 Permuted MNIST with two rows a class and one head, the optimiser kept throughout, with each upkeep in turn; needs MNIST under
-$CL_DATA_ROOT. Runs are started by the command line; SIGKILL comes at random after a save that is drawn too, and the same command
-goes on. Both ends are compared dataset by dataset (times aside), and tensor by tensor of the last
-checkpoint, bit for bit.
+$CL_DATA_ROOT. Runs are started by the command line; SIGKILL comes at random within a second of a save that is drawn too, and the
+same command goes on. Both ends are compared dataset by dataset (times aside), and leaf by leaf of the last state, bit for bit.
 """
 
 from __future__ import annotations
@@ -30,10 +29,8 @@ from cl_engine.testing.logs import equal, facts
 ROOT = Path(__file__).parents[1]
 KILLS = 3
 LONGEST = 1.0  # seconds, from a save to the kill at most
-UPKEEP = [
-    "continual_backprop?rate=1e-3&maturity=10",
-    "upgd?sigma=0.01",
-]  # what remembers most, and what draws at every step
+# what remembers most, and what draws at every step
+UPKEEP = ["continual_backprop?rate=1e-3&maturity=10", "upgd?sigma=0.01"]
 ENDS, PARTS = ("whole", "out"), ("optimizer", "upkeep")
 SCENARIO = """
 [stream]

@@ -19,7 +19,8 @@ class NeverWaiting(TorchDispatchMode):
     """Refuses what waits for the values of tensors, as a CUDA graph does, on a CPU too: ``.item()``, indexing by a mask, ….
 
     >>> with NeverWaiting():
-    ...     print(torch.where(torch.ones(2) > 0, 1.0, 0.0))
+    ...     found = torch.where(torch.ones(2) > 0, 1.0, 0.0)
+    >>> found
     tensor([1., 1.])
     """
 
