@@ -1,7 +1,7 @@
 """What a task costs at the 10th, the 100th and the 1,000th: seconds, memory, log and checkpoint, for every strategy.
 
     PYTHONPATH=. python benchmarks/per_task.py [TASKS [SECONDS [ROWS [STRATEGY …]]]] | tee benchmarks/output/per_task.txt
-    PYTHONPATH=. python benchmarks/per_task.py 1000 60 2 upkeep | tee benchmarks/output/per_task_upkeep.txt
+    PYTHONPATH=. python benchmarks/per_task.py 400 60 2 upkeep | tee benchmarks/output/per_task_upkeep.txt
 
 Permuted MNIST with ROWS (2) training and test rows a class, and a net of 784-16-10, so that training does not hide what grows.
 Every strategy that is found has a process of its own, TASKS tasks (1,000) and SECONDS of CPU time (20), three times (medians are
