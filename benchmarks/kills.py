@@ -121,7 +121,7 @@ def _as_if(large: int) -> None:
         setattr(owner, name, sizes[large])
 
 
-def _bomb(moment: str, number: int, draw: random.Random) -> None:
+def set_bomb(moment: str, number: int, draw: random.Random) -> None:
     """Kill this process when the function of a moment is called for the n-th time, torn in its middle if it writes."""
     calls = 0
 
@@ -148,7 +148,7 @@ def _bomb(moment: str, number: int, draw: random.Random) -> None:
     _hooked(MOMENTS[moment], before)
 
 
-def _child(work: Callable[[], None], said: Path) -> int:
+def forked(work: Callable[[], None], said: Path) -> int:
     """Do something in a child process; return its id. What is imported here is there at once."""
     child = os.fork()
     if child:
@@ -164,7 +164,7 @@ def _child(work: Callable[[], None], said: Path) -> int:
         os._exit(1)
 
 
-def _ended(child: int, after: float | None = None) -> int:
+def end_of(child: int, after: float | None = None) -> int:
     """Wait for a child, or kill it after so many seconds; return what `os.waitpid` says of its end."""
     deadline = time.monotonic() + (LIMIT if after is None else after)
     while True:
@@ -214,7 +214,7 @@ class Runs:
             self.experiment.run(out)
             notes.write_text("\n".join(f"{count} {moment}" for moment, count in calls.items()))
 
-        if _ended(_child(work, self.folder / "said")):
+        if end_of(forked(work, self.folder / "said")):
             raise RuntimeError(f"{self.strategy}: {(self.folder / 'said').read_text()}")
         lines = (line.partition(" ") for line in notes.read_text().splitlines())
         return Counter({moment: int(count) for count, _, moment in lines})
@@ -248,11 +248,11 @@ class Runs:
             with notes.open("ab", buffering=0) as made:
                 _hooked(PASSES, lambda call, arguments: made.write(b"." * len(arguments[0].seeds)))
                 if moment not in (None, ANY):
-                    _bomb(moment, bomb.randint(1, self.calls[large][moment]), bomb)
+                    set_bomb(moment, bomb.randint(1, self.calls[large][moment]), bomb)
                 self.experiment.run(out)
 
         after = self.draw.uniform(0.0, self.seconds) if moment == ANY else None
-        status = _ended(_child(work, self.folder / "said"), after)
+        status = end_of(forked(work, self.folder / "said"), after)
         if status and not os.WIFSIGNALED(status):
             self.tally.wrong.append(f"{self.strategy}, {moment}: {(self.folder / 'said').read_text()[-2000:]}")
         return os.WIFSIGNALED(status), notes.stat().st_size if notes.exists() else 0

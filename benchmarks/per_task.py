@@ -1,6 +1,7 @@
 """What a task costs at the 10th, the 100th and the 1,000th: seconds, memory, log and checkpoint, for every strategy.
 
     PYTHONPATH=. python benchmarks/per_task.py [TASKS [SECONDS [ROWS [STRATEGY …]]]] | tee benchmarks/output/per_task.txt
+    PYTHONPATH=. python benchmarks/per_task.py 400 60 2 upkeep | tee benchmarks/output/per_task_upkeep.txt
 
 Permuted MNIST with ROWS (2) training and test rows a class, and a net of 784-16-10, so that training does not hide what grows.
 Every strategy that is found has a process of its own, TASKS tasks (1,000) and SECONDS of CPU time (20), three times (medians are
@@ -13,6 +14,9 @@ least fifty (medians would hide what is paid now and then); at the first mark, o
 used, and seconds are those of the clock. Saving may take the whole of the run. Resident memory and the state's own bytes are
 those after the mark and counted from the hundredth task, once what lies idle has been given back to the system, as runs do
 every few seconds.
+
+``STRATEGY+UPKEEP`` is a strategy that wears upkeep: with one head, an optimiser that goes on, and five steps a task; ``upkeep``
+stands for `finetune` with each, after one with none.
 """
 
 from __future__ import annotations
@@ -62,6 +66,17 @@ OWN = {
     "replay": {"samples": 200},
     "compose": {"net.hidden": [16, 16, 16]},
 }
+UPKEEP = [
+    "",
+    "continual_backprop?rate=1e-3&maturity=10",
+    "cpr?period=100",
+    "l2_init?strength=0.01",
+    "redo?period=100",
+    "regrama?period=100",
+    "shrink_perturb",
+    "upgd?sigma=0.01",
+]
+KEPT_UP = {"stream.setting": "domain", "train.keep_optimizer": True, "train.batch": 4}
 WIDTH, AT = 50, (10, 100, 1_000)
 BEYOND = 100  # tasks after the last mark
 ROUNDS = 3  # of a strategy that gets through all tasks; medians are shown
@@ -126,7 +141,8 @@ class Watch:
 
 def experiment_of(strategy: str, tasks: int, folder: Path, samples: int = 2) -> tuple[Experiment, bool, bool]:
     """Return the run, whether scores of old tasks are taken over, and whether a task costs more with every one before it."""
-    scenario, own = folder / "per_task.toml", OWN.get(strategy, {})
+    scenario, (strategy, worn, upkeep) = folder / "per_task.toml", strategy.partition("+")
+    own = {**OWN.get(strategy, {}), **({**KEPT_UP, "train.upkeep": upkeep} if worn else {})}
     scenario.write_text(SCENARIO.format(tasks=2, every=1, samples=samples))
     first = Experiment.of(scenario, strategy, **own)
     learner = first.build_strategy(first.stream())
@@ -168,7 +184,7 @@ def line(name: str, about: dict[str, Any], here: dict[str, Any], base: dict[str,
     own = (here["state"] - base["state"]) / 2**20 if here["tasks"] > base["tasks"] else 0.0
     ms = f"{1e3 * here['seconds']:>9.1f}{ratio:>7}{1e3 * here['save']:>8.1f}{1e3 * here['save_wall']:>9.1f}"
     sizes = f"{here['written'] / 1e3:>11,.0f}{here['disk'] / 1e3:>10,.0f}{here['log'] / 1e3:>9,.0f}"
-    return f"{name:<14}{kind:<10}{here['tasks']:>6,}{ms}{grown:>9.1f}{own:>9.1f}{sizes}"
+    return f"{name}{kind:<10}{here['tasks']:>6,}{ms}{grown:>9.1f}{own:>9.1f}{sizes}"
 
 
 def in_a_process(strategy: str, tasks: int, budget: float, samples: int) -> list[dict[str, Any]]:
@@ -193,14 +209,15 @@ def main() -> None:
     tasks, budget = int(words[0]) if words else 1_000, float(words[1]) if len(words) > 1 else 20.0
     samples = int(words[2]) if len(words) > 2 else 2
     names = words[3:] or sorted(plugins.names("strategies"))
+    if names == ["upkeep"]:
+        names = [f"finetune+{upkeep}" for upkeep in UPKEEP]
+    wide = max(14, 1 + max(map(len, names)))
     print(f"{tasks} tasks, {samples} rows a class, up to {budget} s of each strategy: {', '.join(names)}")
     print(
         f"{machine()['cpu']}, one thread; times in ms of CPU, saves also by the clock; memory and state since task 100 in MB; "
         "files in kB"
     )
-    head = (
-        f"{'strategy':<14}{'':<10}{'task':>6}{'a task':>9}{'/100th':>7}{'save':>8}{'clock':>9}{'memory':>9}{'state':>9}"
-    )
+    head = f"{'strategy':<{wide}}{'':<10}{'task':>6}{'a task':>9}{'/100th':>7}{'save':>8}{'clock':>9}{'memory':>9}{'state':>9}"
     print(head + f"{'written':>11}{'on disk':>10}{'log':>9}")
     results: dict[str, Any] = {}
     for name in names:
@@ -217,7 +234,7 @@ def main() -> None:
         results[name] = {**about, "tasks": len(found), "marks": marks, "rounds": rounds}
         base = next((each for each in marks if each["tasks"] == AT[1]), marks[-1])
         for here in marks:
-            print(line(name, about, here, base), flush=True)
+            print(line(f"{name:<{wide}}", about, here, base), flush=True)
         saved("per_task", {"budget": budget, "rows": samples, "results": results})
 
 

@@ -10,11 +10,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from cl_engine.testing.waiting import refuse_to_wait
+
 
 class Recording(TorchDispatchMode):
     """Keeps every operation with the very tensors it read and wrote, and does them again on the same memory.
 
-    Numbers that Python computed are what they were; waiting for a value (``.item()``) is an error, as it is in a CUDA graph.
+    Numbers that Python computed are what they were; waiting for a value (``.item()``, indexing by a mask) is an error, as
+    it is in a CUDA graph.
     """
 
     def __init__(self) -> None:
@@ -24,8 +27,7 @@ class Recording(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
-            raise RuntimeError("operation not permitted when stream is capturing")
+        refuse_to_wait(func, args)
         unsaid = args[3:5] if func is torch.ops.aten.native_batch_norm.default else ()  # statistics, which it writes to
         for tensor in (*written(func, args, kwargs), *unsaid):
             self.before.setdefault(tensor.data_ptr(), (tensor, tensor.clone()))

@@ -34,11 +34,12 @@ def facts(log: Path) -> dict[str, Any]:
 def assert_same_facts(one: dict[str, Any], other: dict[str, Any], why: str = "") -> None:
     """Fail, naming the datasets, unless two logs say the same."""
     assert one.keys() == other.keys(), f"{why}logs hold different datasets: {sorted(one.keys() ^ other.keys())}"
-    different = [name for name in one if not _equal(one[name], other[name])]
+    different = [name for name in one if not equal(one[name], other[name])]
     assert not different, f"{why}logs differ in {', '.join(different)}"
 
 
-def _equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
+    """Return whether two datasets or tensors hold the same, what is not a number included."""
     if isinstance(one, np.ndarray) and one.dtype.kind == "f":
         return bool(one.shape == other.shape and np.array_equal(one, other, equal_nan=True))
     return bool(np.array_equal(one, other))

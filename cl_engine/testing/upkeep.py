@@ -17,9 +17,11 @@ from cl_engine.experiment import Experiment
 from cl_engine.nn.net import Net
 from cl_engine.runs import plugins
 from cl_engine.testing import small
+from cl_engine.testing.waiting import NeverWaiting
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import FitJob
 from cl_engine.training.fit_progress import FitRecord, Resumable
+from cl_engine.training.group_upkeep import GroupUpkeep
 from cl_engine.training.optimizers import Train
 from cl_engine.training.upkeep import Upkeep
 
@@ -117,6 +119,12 @@ class UpkeepContract:
         resumed = self.learned(upkeep, together=together, record=rest)
         odd = [name for name in whole if not torch.equal(whole[name], resumed[name])]
         assert not odd, f"{odd[0]} is another one: what it remembers must be in seen.memory when `settle` was called"
+
+    @pytest.mark.parametrize("together", [True, False])
+    def test_no_step_waits_for_the_values_of_tensors(self, together: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        for part in ("penalty", "hear", "before_step", "after_step"):
+            monkeypatch.setattr(GroupUpkeep, part, NeverWaiting.around(getattr(GroupUpkeep, part)))
+        self.learned(self.made(), together=together, epochs=2)
 
     @pytest.mark.parametrize("strategy", ["finetune", "replay", "packnet"])
     def test_any_strategy_wears_it(self, strategy: str, tmp_path: Path) -> None:

@@ -68,7 +68,10 @@ class StepUpkeep(Upkeep):
         return False
 
     def before_step(self, seen: Seen) -> None:
-        """Look at weights and gradients before a step of the optimiser; the default does not."""
+        """Look at weights and gradients before a step of the optimiser; the default does not.
+
+        What it notes is in tensors, and it counts nothing in Python: it is a part of the step that a CUDA graph could replay.
+        """
         return
 
     @abstractmethod

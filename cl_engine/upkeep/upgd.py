@@ -54,13 +54,13 @@ class Upgd(StepUpkeep):
             utility = seen.memory[path]["utility"]
             utility.mul_(self.utility_decay).addcmul_(weight.gradient, weight.value, value=self.utility_decay - 1)
             seen.aside[path] = weight.value.clone()
-            seen.count[path] += 1
 
     def stepped(self, seen: Seen, draws: Draws) -> None:
         of_all = [seen.memory[path]["utility"].flatten(1).amax(dim=1) for path in seen.weights]
         greatest = torch.stack(of_all).amax(dim=0)
         for path, weight in seen.weights.items():
             before, value, rate = seen.aside[path], weight.value, weight.rate
+            seen.count[path] += 1
             free = self._free(seen, path, greatest)
             step = value.sub_(before)  # in place: there are many weights
             noise = draws.normal(value).mul_(-rate * self.sigma) if self.sigma else None
