@@ -1,7 +1,9 @@
 """What it takes to keep the nets of many tasks, whole or as codes: accuracy lost, bytes and seconds a task, for all of them.
 
-    PYTHONPATH=. python benchmarks/codes.py [TASKS …] | tee benchmarks/output/codes.txt     (10, 50 and 200 if none are named)
+    PYTHONPATH=. python benchmarks/codes.py [TASKS …] [ROW …] | tee benchmarks/output/codes.txt
     PYTHONPATH=. python benchmarks/codes.py picture
+
+TASKS are 10, 50 and 200 if none are named, a ROW is one of `ROWS`, all if none are named; whole nets are always measured.
 
 All learn the same tasks, permutations of scikit-learn's digits (50 rows a class), with nets of 1,810 weights that start from the
 same weights; whole nets are those of `independent`, and what `skill_recall` encodes is what it learns. Lost is accuracy on
@@ -61,11 +63,11 @@ def measured(strategy: str, options: dict[str, Any], tasks: int) -> tuple[float,
     return float(np.mean(right)), recall_bytes(learner) / tasks, (time.process_time() - began) / tasks
 
 
-def table(tasks: int) -> None:
+def table(tasks: int, names: list[str]) -> None:
     print(f"\n{tasks} tasks\n{'':<24}{'accuracy':>10}{'lost':>10}{'bytes a task':>15}{'CPU s a task':>15}")
     whole = None
-    for name, (strategy, options) in ROWS.items():
-        accuracy, size, seconds = measured(strategy, options, tasks)
+    for name in ["whole nets", *names]:
+        accuracy, size, seconds = measured(*ROWS[name], tasks)
         whole = accuracy if whole is None else whole
         print(f"{name:<24}{accuracy:>10.4f}{whole - accuracy:>10.4f}{size:>15,.0f}{seconds:>15.2f}", flush=True)
 
@@ -100,8 +102,9 @@ def main() -> None:
         picture()
         return
     print(f"torch {torch.__version__}, one thread, one seed")
-    for tasks in map(int, sys.argv[1:] or COUNTS):
-        table(tasks)
+    names = [name for name in sys.argv[1:] if not name.isdigit()] or [name for name in ROWS if name != "whole nets"]
+    for tasks in [int(name) for name in sys.argv[1:] if name.isdigit()] or COUNTS:
+        table(tasks, names)
 
 
 if __name__ == "__main__":
