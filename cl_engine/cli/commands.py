@@ -9,7 +9,7 @@ import click
 
 from cl_engine.cli import arguments
 from cl_engine.cli.group import Commands
-from cl_engine.cli.sweep import status, sweep
+from cl_engine.cli.sweep import saying_how_to_go_on, status, sweep
 from cl_engine.cli.taxonomy import taxonomy
 from cl_engine.runs.process_memory import collect_garbage_seldom
 
@@ -102,11 +102,13 @@ def run(
 def demo(out: Path, fresh: bool) -> None:
     """Run every strategy on a benchmark that needs no data files: ten permutations of digits, three seeds.
 
-    Ends with a table, the logs and a report. At most three minutes on two cores.
+    As many run at a time as there are cores. Ends with a table, the logs and a report. The same command again goes on
+    where it stopped. At most three minutes on two cores.
     """
     from cl_engine.cli.terminal import run_demo
 
-    run_demo(out, fresh, arguments.command())
+    with saying_how_to_go_on(without="--fresh"):
+        run_demo(out, fresh, arguments.command())
 
 
 @main.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +78,6 @@ def sweep(
       python run.py sweep paper.toml --on ray --address 10.0.0.1:6379
     """
     from cl_engine.errors import UsageError
-    from cl_engine.runs.signals import Stopped
     from cl_engine.sweep.config import requested
     from cl_engine.sweep.sweep import Sweep, finish
 
@@ -94,15 +95,11 @@ def sweep(
         quiet=quiet,
         command=arguments.command(),
     )
-    try:
+    with saying_how_to_go_on(without="--retry-failed"):
         if check:
             wanted.check()
             return
         tally = wanted.run(retry_failed)
-    except (Stopped, KeyboardInterrupt) as stop:
-        again = arguments.command(without="--retry-failed")
-        click.echo(f"Stopped. To go on: {again}", err=True)
-        raise SystemExit(128 + (stop.signal if isinstance(stop, Stopped) else 2)) from None
     finish(tally, folder, report)
 
 
@@ -118,6 +115,18 @@ def status(sweep: Path) -> None:
     from cl_engine.sweep.view import print_status
 
     print_status(Status.of(SweepFolder(sweep)))
+
+
+@contextmanager
+def saying_how_to_go_on(without: str) -> Iterator[None]:
+    """End the program with the sentence that says how to go on, where a sweep is asked to stop."""
+    from cl_engine.runs.signals import Stopped
+
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt) as stop:
+        click.echo(f"Stopped. To go on: {arguments.command(without=without)}", err=True)
+        raise SystemExit(128 + (stop.signal if isinstance(stop, Stopped) else 2)) from None
 
 
 def _given(

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
+from cl_engine.analysis.names import one_line
 from cl_engine.core.text import sentence
 from cl_engine.data.stream import Stream
-from cl_engine.errors import UsageError
+from cl_engine.errors import RunFailed, UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.loggers.console import Console
 from cl_engine.options import described
@@ -21,6 +22,8 @@ from cl_engine.runs import plugins
 from cl_engine.runs.process_memory import collect_garbage_as_usual
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario, scenario_names
+from cl_engine.sweep.config import ResourceOptions, SweepOptions
+from cl_engine.sweep.sweep import Sweep
 
 DEMO = "demo"
 # strategies that the demo does not show: they are about tasks that serve each other, and its pixels are permuted; or about a
@@ -32,12 +35,9 @@ NOT_SHOWN = {
     "cognitive_loop",
     "conditioned",
     "ewc",
-    "hypernet",
-    "hypernet_field",
     "policy",
     "single_tasking",
     "taxonomy",
-    "weight_sharing",
 }
 
 
@@ -97,20 +97,35 @@ def _said(quiet: bool) -> Iterator[None]:
 
 
 def run_demo(out: Path, fresh: bool, command: str) -> None:
-    """Run the strategies that come with the program on the demo scenario; print a table, write a report."""
+    """Run the strategies that come with the program on the demo scenario, as a sweep; print a table, write a report.
+
+    Raises:
+        RunFailed: if a strategy has failed; the others are in the table and the report.
+        Stopped: if it was asked to stop; the same call goes on.
+    """
     # pictures and statistics take longer to import than a run to start
     from cl_engine.analysis.report.page import write_report
     from cl_engine.analysis.report.terminal import print_comparison
 
-    folders = []
-    for strategy in sorted({*plugins.names("strategies")} - NOT_SHOWN):
-        experiment = Experiment.of(DEMO, strategy, seeds=(0, 1, 2))
-        folders.append(run_in_terminal(experiment, out / strategy, fresh, False, "auto", None, command))
-    runs = [open_run(folder) for folder in folders]
-    print_comparison(runs)
-    report = write_report(runs, out / "report.html")
+    shown = sorted({*plugins.names("strategies")} - NOT_SHOWN)
+    options = SweepOptions(scenarios=[DEMO], strategies=shown, seeds=3, resources=ResourceOptions(memory=1))
+    sweep = Sweep(options, out, device="cpu", command=command)
+    if fresh:
+        for each in sweep.runs:
+            for file in RunFolder.cleared(out / each.name):
+                click.echo(f"removed {file}", err=True)
+    tally = sweep.run(retry_failed=True)
+    runs = [open_run(out / name) for name in tally.done]
+    if runs:
+        print_comparison(runs)
+        click.echo(f"report: {write_report(runs, out / 'report.html')}")
     click.echo(f"logs:   {out}/*/{LOG_NAME}")
-    click.echo(f"report: {report}")
+    if tally.failed:
+        name, error = next(iter(tally.failed.items()))
+        raise RunFailed(
+            f"{len(tally.failed)} of {len(shown)} strategies failed; the same command tries them again; "
+            f"{tally.entries[name].strategy}: {one_line(error)}"
+        )
 
 
 def listing(kind: str, options: bool) -> list[str]:
