@@ -11,6 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 aten = torch.ops.aten
 LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # builds without oneDNN have none
 
+BASIC: set[Any] = set()  # operations that have been found to be made of no others
+
 
 class Flops(TorchDispatchMode):
     """Counts the multiplications and additions of matrix products and convolutions inside a ``with`` block.
@@ -37,10 +39,12 @@ class Flops(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        with self:  # without gradients (`torch.inference_mode`) operations arrive whole: take them apart
-            parts = func.decompose(*args, **(kwargs or {}))
-        if parts is not NotImplemented:
-            return parts
+        if func not in BASIC:
+            with self:  # without gradients (`torch.inference_mode`) operations arrive whole: take them apart
+                parts = func.decompose(*args, **(kwargs or {}))
+            if parts is not NotImplemented:
+                return parts
+            BASIC.add(func)
         out = func(*args, **(kwargs or {}))
         match func.overloadpacket:
             case aten.mm | aten.bmm:
