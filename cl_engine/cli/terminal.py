@@ -35,8 +35,11 @@ NOT_SHOWN = {
     "cognitive_loop",
     "conditioned",
     "ewc",
+    "nearest_mean",
     "policy",
+    "ranpac",
     "single_tasking",
+    "slda",
     "taxonomy",
 }
 

@@ -34,12 +34,13 @@ class FrozenFeatures:
 
     def logits(self, params: Params, x: Tensor) -> Tensor:
         """Return logits ``[S, N, C]``, or ``[S, N, C, h, w]``; of ``params``, all but the head is frozen."""
-        features, weight, bias = self._of(params, x), params[HEAD_WEIGHT], params[HEAD_BIAS]
+        features, weight, bias = self.features(params, x), params[HEAD_WEIGHT], params[HEAD_BIAS]
         if self.net.places:
             return torch.vmap(apply_head)(features, weight, bias)
         return torch.baddbmm(bias.unsqueeze(1), features, weight.transpose(1, 2))
 
-    def _of(self, params: Params, x: Tensor) -> Tensor:
+    def features(self, params: Params, x: Tensor) -> Tensor:
+        """Return what the head would read ``[S, N, width]``, or ``[S, N, width, h, w]``."""
         frozen = [tensor for name, tensor in params.items() if name not in (HEAD_WEIGHT, HEAD_BIAS)]
         if len(frozen) != len(self._frozen) or any(a is not b for a, b in zip(frozen, self._frozen, strict=True)):
             self._frozen = frozen
