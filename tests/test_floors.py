@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import TINY
+
 PACKAGE = Path(__file__).parents[1] / "cl_engine"
 # the floors of DESIGN.md, from the ground up: a package, or a file at the top, imports only from those above it in this list
 FLOORS = [
@@ -161,5 +163,7 @@ def test_reading_results_needs_no_torch():
     )
 
 
-def test_running_an_experiment_imports_neither_avalanche_nor_pictures():
-    assert not {"avalanche", "matplotlib"} & _imported_by("import cl_engine.experiment, cl_engine.cli.terminal")
+def test_running_an_experiment_imports_neither_avalanche_nor_pictures_nor_scikit_learn(tmp_path: Path):
+    run = f"Experiment.of({str(TINY)!r}, 'finetune').run({str(tmp_path)!r}, device='cpu')"
+    found = _imported_by(f"from cl_engine.experiment import Experiment; import cl_engine.cli.terminal; {run}")
+    assert not {"avalanche", "matplotlib", "sklearn"} & found
