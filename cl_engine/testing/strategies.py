@@ -176,9 +176,10 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract):
     def test_seeds_learn_the_same_in_processes_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Compare them with one thread each either way, so bit for bit."""
         overrides: dict[str, Any] = {
-            "net.hidden": [64, 64, 64],
+            "net.hidden": [64, 64, 64],  # too large to run as one vmap
             "agenda.curve_epochs": 1,
-        }  # too large to run as one vmap
+            "stream.n": 2,
+        }
         threads = torch.get_num_threads()
 
         def traces() -> list[Any]:
