@@ -262,7 +262,7 @@ def _commit() -> str:
     return _commit_of(Path(__file__).resolve().parents[2])
 
 
-@cache  # git takes longer than all else that a run begins with, and what runs was imported before
+@cache  # four processes of git; and what runs was imported before
 def _commit_of(checkout: Path) -> str:
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(checkout), *arguments]
