@@ -28,6 +28,8 @@ STRATEGIES_IN_SETTINGS = [
 # tiny nets gain nothing from more threads, and tests, and the processes they start, run beside each other
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+# a tiny run waits for the disk six times, and nothing here need outlive a power cut
+os.fsync = lambda file: None
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import TINY
+
 PACKAGE = Path(__file__).parents[1] / "cl_engine"
 # the floors of DESIGN.md, from the ground up: a package, or a file at the top, imports only from those above it in this list
 FLOORS = [
@@ -161,8 +163,8 @@ def test_reading_results_needs_no_torch():
     )
 
 
-def test_running_an_experiment_imports_neither_avalanche_nor_pictures_nor_the_compiler(tmp_path: Path):
+def test_running_an_experiment_imports_neither_avalanche_nor_pictures_nor_scikit_learn_nor_the_compiler(tmp_path: Path):
     """The compiler (`torch._dynamo`) would be half of the time that a run takes to start."""
-    run = f"Experiment.of('tests/tiny.toml', 'finetune', (0, 1)).run({str(tmp_path / 'run')!r}, device='cpu')"
-    found = _imported_by(f"import cl_engine.cli.terminal; from cl_engine.experiment import Experiment; {run}")
-    assert not {"avalanche", "matplotlib", "torch._dynamo"} & found
+    run = f"Experiment.of({str(TINY)!r}, 'finetune', (0, 1)).run({str(tmp_path)!r}, device='cpu')"
+    found = _imported_by(f"from cl_engine.experiment import Experiment; import cl_engine.cli.terminal; {run}")
+    assert not {"avalanche", "matplotlib", "sklearn", "torch._dynamo"} & found

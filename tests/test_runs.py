@@ -84,8 +84,8 @@ def test_a_run_ended_by_a_signal_and_started_again_has_the_log_of_one_that_was_n
         assert code == 128 + number
         assert "To go on from the last save:" in said
         assert open_run(tmp_path / "cut").status == "stopped"
-    again = subprocess.run(long_run(tmp_path / "cut"), cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "going on with" in again.stderr
+    again = CliRunner().invoke(main, long_run(tmp_path / "cut")[2:])
+    assert again.exit_code == 0 and "going on with" in again.stderr
     assert_same_facts(facts(tmp_path / "cut" / "log.h5"), undisturbed)
     finished = CliRunner().invoke(main, long_run(tmp_path / "cut")[2:])
     assert finished.exit_code == 0 and "is finished; --fresh runs it again" in finished.stderr

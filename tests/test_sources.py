@@ -10,6 +10,7 @@ import pytest
 from cl_engine.data.torchvision import TorchvisionSource
 from cl_engine.errors import UsageError
 from cl_engine.runs import plugins
+from cl_engine.sources import digits
 from cl_engine.testing import SourceContract
 from cl_engine.testing.sources import assert_sound
 
@@ -46,3 +47,14 @@ def test_the_real_files_are_read_and_scaled_by_their_own_statistics(name: str, d
     axes = (0, 2, 3)
     assert np.allclose(arrays.train_x.mean(axis=axes), arrays.mean, atol=0.5)
     assert np.allclose(arrays.train_x.std(axis=axes), arrays.std, atol=1.5)
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_the_digits_are_those_that_scikit_learn_loads(found: bool, monkeypatch: pytest.MonkeyPatch):
+    from sklearn.datasets import load_digits
+
+    if not found:
+        monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    rows, theirs = digits._shipped.__wrapped__(), load_digits()
+    np.testing.assert_array_equal(rows[:, :-1], theirs.data)
+    np.testing.assert_array_equal(rows[:, -1], theirs.target)

@@ -60,7 +60,7 @@ def call(*arguments: Any) -> Result:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """Return a sweep that was run from the command line, and what it said."""
     out = tmp_path_factory.mktemp("sweep") / "out"
-    sets = ("--set", "lr=1e-3,1e-2", "--set", "samples=5")
+    sets = ("--set", "lr=1e-3,1e-2", "--set", "samples=5", "--jobs", "1")
     return out, call("sweep", TINY, "-s", "finetune", "-s", "replay", *sets, "--with-reference", "--out", out)
 
 
@@ -94,7 +94,7 @@ def test_a_run_of_a_sweep_has_the_log_of_the_run_alone(swept: tuple[Path, Result
 def test_the_same_command_again_runs_nothing_and_status_says_the_same(swept: tuple[Path, Result]):
     out = swept[0]
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/log.h5")}
-    sets = ("--set", "lr=1e-3,1e-2", "--set", "samples=5")
+    sets = ("--set", "lr=1e-3,1e-2", "--set", "samples=5", "--jobs", "1")
     again = call(
         "sweep", TINY, "-s", "finetune", "-s", "replay", *sets, "--with-reference", "--out", out, "--no-report"
     )

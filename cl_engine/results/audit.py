@@ -69,43 +69,42 @@ def member(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group:
         raise _refused(group, name, "is a link to elsewhere")
     found = h5py.h5o.open(group.id, encoded)  # half the time of group[name]
     if isinstance(found, h5py.h5d.DatasetID):
-        _checked(group, name, found)
-        if found.get_type().get_class() == h5py.h5t.STRING:
-            _counted(group, name, found)
+        made, kind = found.get_create_plist(), found.get_type()
+        _checked(group, name, found, made, kind)
+        if kind.get_class() == h5py.h5t.STRING:
+            _counted(group, name, found, made, kind)
         return h5py.Dataset(found)
     if isinstance(found, h5py.h5g.GroupID):
         return h5py.Group(found)
     raise _refused(group, name, "is neither a group nor an array")
 
 
-def _checked(group: h5py.Group, name: str, dataset: h5py.h5d.DatasetID) -> None:
-    made = dataset.get_create_plist()
+def _checked(group: h5py.Group, name: str, dataset: h5py.h5d.DatasetID, made: Any, kind: Any) -> None:
     layout = made.get_layout()
     if layout == h5py.h5d.VIRTUAL or (layout == h5py.h5d.CONTIGUOUS and made.get_external_count()):
         raise _refused(group, name, "takes its data from other files")
     filters = {made.get_filter(k)[0] for k in range(made.get_nfilters())}
     if not filters <= FILTERS:
         raise _refused(group, name, f"needs the HDF5 filter {min(filters - FILTERS)}, and only gzip is used in logs")
-    kind = dataset.get_type()
     if kind.get_class() not in TYPES:
         raise _refused(group, name, "is neither of integers nor of floats nor of strings")
     declared = dataset.get_space().get_simple_extent_npoints() * kind.get_size()
     if declared > SUSPECT and (declared > LARGEST or declared > RATIO * max(1, dataset.get_storage_size())):
         raise _refused(group, name, f"declares {declared} bytes and holds {dataset.get_storage_size()}")
-    odd = _fault(dataset)
+    odd = _fault(dataset, made, kind)
     if odd:
         raise _refused(group, name, odd)
 
 
-def _counted(group: h5py.Group, name: str, dataset: h5py.h5d.DatasetID) -> None:
+def _counted(group: h5py.Group, name: str, dataset: h5py.h5d.DatasetID, made: Any, kind: Any) -> None:
     """Refuse texts that are more than the file: one that is there once and meant many times fills any memory."""
     count, most = dataset.get_space().get_simple_extent_npoints(), group.file.id.get_filesize()
-    if dataset.get_create_plist().get_layout() != h5py.h5d.CHUNKED:
-        if count > 1 and dataset.get_type().is_variable_str():
+    if made.get_layout() != h5py.h5d.CHUNKED:
+        if count > 1 and kind.is_variable_str():
             raise _refused(group, name, "holds several texts and is not stored in chunks, as ours are")
         return
     found = 0
-    for letters in _letters(dataset):
+    for letters in _letters(dataset, made, kind):
         found += letters
         if found > most:
             raise _refused(group, name, f"says that its texts are {found} bytes, in a file of {most}")
@@ -132,12 +131,10 @@ def _refused(group: h5py.Group, name: str, why: str) -> UsageError:
     return UsageError(f"{group.file.filename} is not to be trusted: {where} {why}")
 
 
-def _fault(dataset: h5py.h5d.DatasetID) -> str:
+def _fault(dataset: h5py.h5d.DatasetID, made: Any, kind: Any) -> str:
     """Return what is wrong with the chunks of an array; empty: nothing, or it has none."""
-    made = dataset.get_create_plist()
     if made.get_layout() != h5py.h5d.CHUNKED:
         return ""
-    kind: Any = dataset.get_type()
     texts = kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
     size = int(np.prod(made.get_chunk())) * (REFERENCE if texts else kind.get_size())
     if size > LARGEST_CHUNK:
@@ -156,10 +153,9 @@ def _fault(dataset: h5py.h5d.DatasetID) -> str:
     return ""
 
 
-def _letters(dataset: h5py.h5d.DatasetID) -> Iterator[int]:
+def _letters(dataset: h5py.h5d.DatasetID, made: Any, kind: Any) -> Iterator[int]:
     """Yield how many bytes the texts of each chunk have, from what refers to them alone; nothing for arrays without chunks."""
-    made = dataset.get_create_plist()
-    if made.get_layout() != h5py.h5d.CHUNKED or not dataset.get_type().is_variable_str():
+    if made.get_layout() != h5py.h5d.CHUNKED or not kind.is_variable_str():
         return
     size = int(np.prod(made.get_chunk())) * REFERENCE
     filters = [made.get_filter(k)[0] for k in range(made.get_nfilters())]

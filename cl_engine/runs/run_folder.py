@@ -10,6 +10,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,7 @@ from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
 from cl_engine.loggers.recorder import JOURNAL, WORKING, Recorder
 from cl_engine.results.log_file import LOG_NAME, read_whole
-from cl_engine.results.run import open_run
+from cl_engine.results.run import Run, open_run
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = logging.getLogger("cl_engine")
@@ -59,9 +60,9 @@ class RunFolder:
             UsageError: if a run that was stopped here has learned from others. One from before logs had digests goes on.
         """
         self._digests = digests
-        if not (self.path / LOG_NAME).exists() or not self.checkpoint.exists():
+        if self._found is None or not self.checkpoint.exists():
             return
-        text = open_run(self.path).environment.get("digests", "{}")
+        text = self._found.environment.get("digests", "{}")
         try:
             then = {name: dict(told) for name, told in json.loads(text).items()}
         except (ValueError, TypeError, AttributeError):
@@ -106,8 +107,13 @@ class RunFolder:
 
     @property
     def status(self) -> str:
-        """The status in the log, or ``new``."""
-        return open_run(self.path).status if (self.path / LOG_NAME).exists() else "new"
+        """The status in the log that was found, or ``new``."""
+        return self._found.status if self._found else "new"
+
+    @cached_property
+    def _found(self) -> Run | None:
+        """The log as it was when the folder was taken: nobody else writes to it."""
+        return open_run(self.path) if (self.path / LOG_NAME).exists() else None
 
     @classmethod
     def cleared(cls, path: Path) -> list[Path]:
@@ -196,10 +202,10 @@ class RunFolder:
         return recorder
 
     def _check_owner(self) -> None:
-        if not (self.path / LOG_NAME).exists():
-            return
         with self._named_if_damaged():
-            found = open_run(self.path).environment["experiment"]
+            if self._found is None:
+                return
+            found = self._found.environment["experiment"]
         if found != self.experiment:
             raise UsageError(
                 f"{self.path} holds the run of another experiment ({_difference(found, self.experiment)}); "
@@ -243,6 +249,7 @@ def _environment(stream: Stream) -> dict[str, str]:
     }
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return version(package)
@@ -252,9 +259,11 @@ def _version(package: str) -> str:
 
 def _commit() -> str:
     """Return the commit of this program's checkout, with a '+' if files were changed since; empty if there is none."""
+    return _commit_of(Path(__file__).resolve().parents[2])
 
-    checkout = Path(__file__).resolve().parents[2]
 
+@cache  # four processes of git; and what runs was imported before
+def _commit_of(checkout: Path) -> str:
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(checkout), *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

@@ -54,23 +54,24 @@ class LeftOnDisk:
     Attributes:
         folder: the run's.
         found: the copies, each with the number of the event after which it was taken.
+        heard: how many events there were.
     """
 
     def __init__(self, folder: Path, copies: Path) -> None:
         self.folder, self.found = folder, dict[Path, int]()
-        self._copies, self._heard, self._known = copies, 0, set[str]()
+        self._copies, self.heard, self._known = copies, 0, set[str]()
 
     def __call__(self, event: Event) -> None:
         """Look at the files after an event."""
         if isinstance(event, Progress):
             return
-        self._heard += 1
+        self.heard += 1
         told = hashlib.sha256()
         for file in sorted(self.folder.iterdir()):
             if file.name not in MADE_ANEW:
                 told.update(file.name.encode() + file.read_bytes())
         if told.hexdigest() not in self._known:
             self._known.add(told.hexdigest())
-            place = self._copies / f"killed after event {self._heard}"
+            place = self._copies / f"killed after event {self.heard}"
             shutil.copytree(self.folder, place, ignore=shutil.ignore_patterns(*MADE_ANEW))
-            self.found[place] = self._heard
+            self.found[place] = self.heard
