@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cl_engine.core.gpu import is_gpu
 from cl_engine.core.state import bytes_by_part
 from cl_engine.core.text import duration, size
 from cl_engine.data.stream import Stream
@@ -58,7 +59,7 @@ def need(experiment: Experiment, device: str, data_root: Path | None) -> Need:
     strategy = experiment.build_strategy(stream, backbone)
     cost = measured(stream, strategy, tried=1)
     cost = replace(cost, of_targets=_by_targets(experiment, stream, backbone, data_root))
-    gpu = torch.cuda.max_memory_allocated(stream.device) if stream.device.type == "cuda" else 0
+    gpu = torch.cuda.max_memory_allocated(stream.device) if is_gpu(stream.device) else 0
     if stream.n_steps is None:
         return Need(math.nan, 0, 0, _state(cost, strategy), gpu)
     items = list(plan(stream, experiment.agenda))

@@ -46,7 +46,8 @@ CUT_EVERY = {
     "policy": 14,
     "taxonomy": 49,
 }  # of fits that are alike a run has many, and each cut is a run
+STEPS_WAIT = {"mntdp_s"}  # each step trains a path that is drawn from chances that the step before has moved
 
 for name in STRATEGIES:
-    own = {"strategy": name, "cut_every": CUT_EVERY.get(name, 7)}
+    own = {"strategy": name, "cut_every": CUT_EVERY.get(name, 7), "steps_wait": name in STEPS_WAIT}
     globals()[f"Test_{name}"] = type(f"Test_{name}", (OwnStrategyContract,), own)

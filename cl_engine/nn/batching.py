@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from cl_engine.core.gpu import is_gpu
 from cl_engine.core.torch_defaults import torch_defaults
 
 LOG = logging.getLogger("cl_engine")
@@ -26,7 +27,7 @@ def batching_pays(parameters: int, seeds: int, convolves: bool, device: torch.de
     Measured on two CPU cores: small fully connected nets gain, convolutions and large nets lose; on a GPU all gain.
     """
     small = parameters < VMAP_BELOW * seeds and parameters * seeds < VMAP_IN_ALL
-    return device.type == "cuda" or (seeds >= 3 and small and not convolves)
+    return is_gpu(device) or (seeds >= 3 and small and not convolves)
 
 
 def runs_batched(call: Call, params: Mapping[str, Tensor], learned: Collection[str], x: Tensor) -> bool:

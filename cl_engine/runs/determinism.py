@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from cl_engine.core.gpu import is_gpu
 from cl_engine.errors import RunFailed
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -48,10 +49,11 @@ def guarantees(device: str, asked: bool, rounded: bool) -> str:
     ``rounded``: a seed may be computed in another way beside others than alone, with others in one product or with fewer
     threads.
     """
-    if device.startswith("cuda") and not asked:
+    on_gpu = is_gpu(torch.device(device))
+    if on_gpu and not asked:
         said = "another run may differ by rounding: a GPU adds in any order, unless --deterministic is given"
     else:
-        threads = "" if device.startswith("cuda") else f", {torch.get_num_threads()} threads"
+        threads = "" if on_gpu else f", {torch.get_num_threads()} threads"
         said = f"another run gives the same bits, with the same device{threads} and versions of libraries"
     alone = "them within rounding" if rounded else "the same bits"
     return f"{said}; a seed without the others gives {alone}"

@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
+from cl_engine.core.gpu import is_gpu
 from cl_engine.core.tree import Path, Tree, leaves_with_path, unflatten
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.errors import UsageError
@@ -153,7 +154,7 @@ def optimizers_for(
             if value or (name == "weight_decay" and name in known):  # 0 is not the default of all
                 options[name] = value
         options |= {"fused": True} if "fused" in known else {}
-        if "capturable" in known and all(tensor.is_cuda for tensor in tensors):
+        if "capturable" in known and all(is_gpu(tensor.device) for tensor in tensors):
             options["capturable"] = True  # what it remembers is on the GPU, so that a step can be recorded
         optimizers.append(cls(tensors, **options))
         if how.schedule == "cosine":  # Loshchilov & Hutter 2017, eq. 5, without restarts
