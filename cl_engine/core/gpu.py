@@ -16,3 +16,9 @@ def is_gpu(device: torch.device | None) -> TypeGuard[torch.device]:
     (True, False, False)
     """
     return device is not None and device.type == KIND
+
+
+def finish(device: torch.device) -> None:
+    """Wait until all that was launched on a device is done, so that what it took can be told; a CPU is done already."""
+    if is_gpu(device):
+        torch.cuda.synchronize(device)

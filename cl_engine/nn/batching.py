@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from cl_engine.core.gpu import is_gpu
 from cl_engine.core.torch_defaults import torch_defaults
+from cl_engine.errors import is_out_of_memory
 
 LOG = logging.getLogger("cl_engine")
 
@@ -46,6 +47,8 @@ def runs_batched(call: Call, params: Mapping[str, Tensor], learned: Collection[s
             same = _as_alone(call, params, learned, x)
         why = "answers are others"
     except Exception as error:  # a module of somebody else's may fail in any way
+        if is_out_of_memory(error):
+            raise
         same, why = False, (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     if not same:
         LOG.info("seeds of this net run in turn, because torch.vmap cannot run them as one: %s", why)
