@@ -30,6 +30,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "masks": ("piggyback", {}),
     "a frozen net and several fits": ("head_only", {}),
     "convolutions with statistics": ("finetune", {"net.name": "small_cnn"}),
+    "numbers told": ("hat", {}),
+    "images moved and mirrored, some rehearsed": ("replay", {"train.crop": 1, "train.flip": 0.5}),
+    "a net that draws": ("finetune", {"net.name": "cl_engine.testing.small:with_dropout", "net.hidden": 8}),
+    "pools of blocks": ("compose", {"net.name": "isometric", "net.width": 4, "net.steps": 2, "net.patch": 8}),
 }
 
 

@@ -115,6 +115,12 @@ def test_seeds_of_a_net_of_places_run_as_one_as_each_does_alone(name: str):
     learned = [key for key in params if not made.is_held(key)]
     assert runs_batched(made.one, {key: tensor[:2] for key, tensor in params.items()}, learned, made.example(2, 2))
     together = torch.vmap(lambda one: made.one(one, x, False))(params)
+
+    def full(*given: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    with pytest.raises(torch.OutOfMemoryError):  # which says nothing of what can run as one
+        runs_batched(full, {key: tensor[:2] for key, tensor in params.items()}, learned, made.example(2, 2))
     for seed in range(3):
         torch.testing.assert_close(together[seed], made.one(one_of(params, seed), x, False), rtol=1e-4, atol=1e-5)
 

@@ -16,13 +16,14 @@ WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 @contextmanager
 def deterministic(asked: bool) -> Iterator[None]:
-    """Let torch use deterministic algorithms alone, if ``asked``, and put its switches back afterwards.
+    """Let torch use deterministic algorithms alone, if ``asked``, and `float32_products`; put its switches back afterwards.
 
     Raises:
         RunFailed: naming an operation that has none, when it is met.
     """
     if not asked:
-        yield
+        with float32_products():
+            yield
         return
     os.environ.setdefault(WORKSPACE, ":4096:8")  # read by cuBLAS when it is first used
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -30,7 +31,8 @@ def deterministic(asked: bool) -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     try:
-        yield
+        with float32_products():
+            yield
     except RuntimeError as error:
         if "deterministic" in str(error):
             raise RunFailed(
@@ -41,6 +43,23 @@ def deterministic(asked: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.backends.cudnn.benchmark = fastest
+
+
+@contextmanager
+def float32_products() -> Iterator[None]:
+    """Let a GPU compute products and convolutions of float32 in float32, not with the ten bits of TF32; put it back.
+
+    Torch leaves convolutions to TF32 unless told otherwise; whoever wants less than float32 says so (``train.precision``).
+    """
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    before = [switch.fp32_precision for switch in switches]
+    for switch in switches:
+        switch.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision
 
 
 def guarantees(device: str, asked: bool, rounded: bool) -> str:
@@ -55,5 +74,6 @@ def guarantees(device: str, asked: bool, rounded: bool) -> str:
     else:
         threads = "" if on_gpu else f", {torch.get_num_threads()} threads"
         said = f"another run gives the same bits, with the same device{threads} and versions of libraries"
+    said += "; products of float32 are computed in float32, without TF32" if on_gpu else ""
     alone = "them within rounding" if rounded else "the same bits"
     return f"{said}; a seed without the others gives {alone}"

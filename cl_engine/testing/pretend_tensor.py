@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -53,7 +54,8 @@ class Seen:
     def launch(self) -> None:
         """Count an operation; raise what a GPU raises whose memory is full."""
         self.launched += 1
-        if self.full_after is not None and self.launched > self.full_after:
+        full = self.full_after is not None and self.launched > self.full_after
+        if full and threading.current_thread() is threading.main_thread():  # torch's own threads do not survive it
             raise torch.OutOfMemoryError(FULL)
 
 
