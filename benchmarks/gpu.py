@@ -24,14 +24,10 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.interleaved import machine
-from benchmarks.shaped import SHAPED, scenario, timed_run
-from cl_engine.checkpoints.store import Store, saved
+from benchmarks.shaped import SHAPED, answers, scenario, short, timed_run
 from cl_engine.core import gpu
 from cl_engine.data.stream import Data, Experience
-from cl_engine.engine.agenda import plan
-from cl_engine.engine.loop import simulate
 from cl_engine.errors import RunFailed
-from cl_engine.events import Saved
 from cl_engine.experiment import Experiment
 from cl_engine.nn.net import Net
 from cl_engine.runs import plugins
@@ -39,9 +35,9 @@ from cl_engine.runs.determinism import deterministic
 from cl_engine.runs.scenario import Scenario
 from cl_engine.training import cuda_graphs
 from cl_engine.training.optimizers import Train
+from cl_engine.training.seed_group import SeedGroup
 
 PRETEND = "--pretend" in sys.argv
-TINY = Path(__file__).parents[1] / "tests" / "tiny.toml"
 NETS: dict[str, tuple[str, dict[str, Any], tuple[int, ...], int]] = {
     "MLP 784-256-256-10": ("mlp", {"hidden": [256, 256]}, (1, 28, 28), 128),
     "LeNet, 28 × 28": ("lenet", {}, (1, 28, 28), 64),
@@ -55,20 +51,6 @@ def device() -> torch.device:
     return torch.device(gpu.KIND)
 
 
-def answers(experiment: Experiment, where: str, cut: Path | None = None) -> list[torch.Tensor]:
-    """Return the answers on all tasks after a run, which with ``cut`` is left at its first save in an experience and taken up."""
-    stream, store = experiment.stream(where), None if cut is None else Store(cut)
-    for left in (True, False) if store else (False,):
-        strategy = experiment.build_strategy(stream)
-        resume = None if store is None else saved(store, stream.device)
-        how: dict[str, Any] = {"resume": resume, "save_to": store, "save_every_epochs": 1, **experiment.agenda.watched}
-        for event in simulate(stream, strategy, plan(stream, experiment.agenda), **how):
-            if left and isinstance(event, Saved) and event.midway:
-                break
-    told = [task if stream.setting == "task" else None for task in range(stream.n_tasks or 2)]
-    return [strategy.predict(stream.test(task).x, asked).cpu() for task, asked in enumerate(told)]
-
-
 def right(until: float) -> Iterator[Row]:
     """Every strategy: the CPU's answers within rounding; resumed, and by deterministic algorithms again, the same bits."""
     gaps, wrong, left_out = [], [], []
@@ -76,10 +58,8 @@ def right(until: float) -> Iterator[Row]:
         if time.perf_counter() > until:
             left_out.append(name)
             continue
-        needs = {"stream.validation": 0.25} if plugins.load("strategies", name).needs_validation else {}
-        short: dict[str, Any] = {"stream.n": 2, "agenda.curve_batches": 0, "agenda.evaluate_ahead": 0, **needs}
         try:
-            experiment = Experiment.of(TINY, name, (0, 1), **short)
+            experiment = short(name)
             here, there = answers(experiment, "cpu"), answers(experiment, gpu.KIND)
             gap = max(float((a - b).abs().max() / (1 + a.abs().max())) for a, b in zip(here, there, strict=True))
             with TemporaryDirectory() as folder, deterministic(asked=True):
@@ -95,6 +75,26 @@ def right(until: float) -> Iterator[Row]:
     yield "strategies as on the CPU, resumed, again", f"{len(gaps)}; greatest gap {max(gaps, default=0):.1e}"
     yield "strategies that were not", "; ".join(wrong) or "none"
     yield "strategies without their turn", ", ".join(left_out) or "none"
+
+
+def launched(until: float) -> Iterator[Row]:
+    """Operations that a step launches, in the middle of a run, and how often it waits for the GPU; told by one that is none."""
+    from cl_engine.testing.pretend_tensor import SEEN
+
+    own, counted = SeedGroup._step, list[tuple[int, int]]()
+
+    def step(group: SeedGroup, *given: Any) -> None:
+        before, waits = SEEN.launched, sum(SEEN.waits.values())
+        own(group, *given)
+        counted.append((SEEN.launched - before, sum(SEEN.waits.values()) - waits))
+
+    SeedGroup._step = step  # type: ignore[method-assign]
+    for name in plugins.names("strategies"):
+        counted.clear()
+        answers(short(name), gpu.KIND)
+        operations, waits = (statistics.median(of_step) for of_step in zip(*counted, strict=True))
+        yield f"{name}, a step", f"{operations:.0f} operations, {waits:.0f} waits"
+    SeedGroup._step = own  # type: ignore[method-assign]
 
 
 def experience_of(shape: tuple[int, ...], rows: int) -> Experience:
@@ -249,7 +249,7 @@ PARTS: dict[Callable[[float], Iterator[Row]], float] = {
 def main() -> None:
     began, results = time.perf_counter(), {}
     place = Path(os.environ.get("OUT") or Path(__file__).parent / "output")
-    for part, seconds in PARTS.items():
+    for part, seconds in (({launched: 60} if PRETEND else {}) | PARTS).items():
         print(f"== {part.__doc__}", flush=True)
         started = time.perf_counter()
         try:

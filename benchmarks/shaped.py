@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from cl_engine.checkpoints.store import Store, saved
 from cl_engine.core import gpu
 from cl_engine.data.source import Arrays, Source
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
-from cl_engine.events import EpochEnded, Scored, TaskLearned
+from cl_engine.events import EpochEnded, Saved, Scored, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.options import option
+from cl_engine.runs import plugins
 from cl_engine.runs.determinism import float32_products
 from cl_engine.runs.scenario import Scenario
 
 SHAPED = "benchmarks.shaped:Shaped"
+TINY = Path(__file__).parents[1] / "tests" / "tiny.toml"
 
 
 class Shaped(Source):
@@ -82,3 +86,24 @@ def timed_run(experiment: Experiment, until: float) -> Timed:
                 break
     found.seconds = time.perf_counter() - began
     return found
+
+
+def short(name: str) -> Experiment:
+    """Return two tasks for a strategy, on a net of three layers of twelve units."""
+    needs = {"stream.validation": 0.25} if plugins.load("strategies", name).needs_validation else {}
+    own: dict[str, Any] = {"stream.n": 2, "agenda.curve_batches": 0, "agenda.evaluate_ahead": 0}
+    return Experiment.of(TINY, name, (0, 1), **own, **needs)
+
+
+def answers(experiment: Experiment, where: str, cut: Path | None = None) -> list[torch.Tensor]:
+    """Return the answers on all tasks after a run, which with ``cut`` is left at its first save in an experience and taken up."""
+    stream, store = experiment.stream(where), None if cut is None else Store(cut)
+    for left in (True, False) if store else (False,):
+        strategy = experiment.build_strategy(stream)
+        resume = None if store is None else saved(store, stream.device)
+        how: dict[str, Any] = {"resume": resume, "save_to": store, "save_every_epochs": 1, **experiment.agenda.watched}
+        for event in simulate(stream, strategy, plan(stream, experiment.agenda), **how):
+            if left and isinstance(event, Saved) and event.midway:
+                break
+    told = [task if stream.setting == "task" else None for task in range(stream.n_tasks or 2)]
+    return [strategy.predict(stream.test(task).x, asked).cpu() for task, asked in enumerate(told)]
