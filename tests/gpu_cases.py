@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from cl_engine.sweep.config import ResourceOptions
 from cl_engine.testing import small
 from cl_engine.testing.devices import SHORT, moved, whole
 from cl_engine.testing.pretend_tensor import SEEN
+from cl_engine.training.seed_group import SeedGroup
 from tests.conftest import TINY
 
 PICTURES = {"net.name": f"{small.__name__}:with_batchnorm", "net.hidden": 4}
@@ -196,3 +197,25 @@ def test_on_a_gpu_a_spot_check_is_repeated_before_it_ends_a_run(
         for _ in simulate(stream, strategy, plan(stream, experiment.agenda), spot_checks=1.0):
             pass
     assert ("is answered otherwise each time it is asked" in caplog.text) == rounding
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "names"),
+    [("hat", {}, {"index", "number 0"}), ("replay", {"train.crop": 1}, {"index", "rehearsed", "changes"})],
+)
+def test_on_a_gpu_all_that_changes_from_step_to_step_is_there(
+    strategy: str, options: dict[str, Any], names: set[str], monkeypatch: pytest.MonkeyPatch
+):
+    own, seen = SeedGroup._step, set()
+
+    def step(group: SeedGroup, given: Mapping[str, torch.Tensor], *more: Any) -> None:
+        seen.update((name, tensor.device.type) for name, tensor in given.items())
+        own(group, given, *more)
+
+    monkeypatch.setattr(SeedGroup, "_step", step)
+    experiment = Experiment.of(TINY, strategy, (0, 1), **{**SHORT, **options})
+    stream = experiment.stream(gpu.KIND)
+    for _ in simulate(stream, experiment.build_strategy(stream), plan(stream, experiment.agenda)):
+        pass
+    assert seen >= {(name, gpu.KIND) for name in names}
+    assert {kind for _, kind in seen} == {gpu.KIND}
