@@ -71,9 +71,8 @@ class Caller:
                 around.callback(self._module.get_submodule(layer).register_forward_hook(hook).remove)
             for removed in hooks_for(self._module, own):
                 around.callback(removed)
-            odd = (
-                self._tied or own.keys() != self._dtypes.keys()
-            )  # then torch looks into it, by a walk through the module
+            # then torch looks into it, by a walk through the module
+            odd = self._tied or own.keys() != self._dtypes.keys()
             try:
                 output: Tensor = functional_call(self._module, own, (x,), strict=odd, tie_weights=odd)
             except ValueError as error:

@@ -34,9 +34,7 @@ class GroupRows(ABC):
         self.rehearsal = None if job.rehearsal is None else tuple(self.part(rows).to(device) for rows in job.rehearsal)
         self.augmentation = job.train.augmentation
         self.pad_value = job.net.pad_value(job.rows[0].dtype) if self.augmentation else None
-        self.shown: Tensor | None = (
-            None  # rows of each seed as its epoch shows them, where they are shown otherwise every time
-        )
+        self.shown: Tensor | None = None  # rows of each seed, where every epoch shows them otherwise
 
     @abstractmethod
     def part(self, leaf: Tensor) -> Tensor:
@@ -72,9 +70,8 @@ class GroupRows(ABC):
         if job.resample is not None:
             shown = [job.resample(rng.derive(seed, "again", *self.rng_key, epoch)).to(device) for seed in self.seeds]
             own = self._own_rows(shown)
-            self.shown = (
-                own if self.shown is None else self.shown.copy_(own)
-            )  # a recorded step finds them where they were
+            # a recorded step finds them where they were
+            self.shown = own if self.shown is None else self.shown.copy_(own)
         if self.augmentation:
             every = rows + batches * job.rehearsed  # those rehearsed come after the rows of the experience
             changes = [
