@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import signal
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from cl_engine.errors import RunFailed, UsageError
 from cl_engine.estimate import check_experiment, need
 from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
+from cl_engine.modules.side_tasks import computed
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
+from cl_engine.runs.data_root import DataRoot
 from cl_engine.runs.signals import Stopped
 from cl_engine.sweep.capacity import slots
 from cl_engine.sweep.config import ResourceOptions
@@ -73,6 +75,19 @@ def assert_same(strategy: str, options: dict[str, Any], folder: Path) -> None:
     experiment = Experiment.of(TINY, strategy, (0, 1), **{**SHORT, **options})
     for there, here in zip(moved(experiment, gpu.KIND, folder), whole(experiment), strict=True):
         torch.testing.assert_close(there, here, rtol=most, atol=most)
+
+
+def test_on_a_gpu_every_label_function_asks_what_it_asks_on_the_cpu():
+    stream = Experiment.of(TINY, "finetune", (0,)).stream()
+    x, asked = stream[0].train.x[:8], 0
+    for name in plugins.names("labels"):
+        with suppress(UsageError):  # of inputs that it has no answer for
+            here = computed(name, DataRoot(Path("nowhere")), x, 0)
+            there = computed(name, DataRoot(Path("nowhere")), x.to(gpu.KIND), 0)
+            assert {there.x.device.type, there.y.device.type} == {gpu.KIND}
+            torch.testing.assert_close((there.x.cpu(), there.y.cpu()), (here.x, here.y))
+            asked += 1
+    assert asked > 5
 
 
 def test_on_a_gpu_every_target_is_learned_and_measured_as_on_the_cpu(tmp_path: Path):
