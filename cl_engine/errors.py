@@ -6,7 +6,10 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Unable to allocate")
+NO_MEMORY = (
+    *("not enough memory", "can't allocate memory", "Cannot allocate memory", "Unable to allocate", "out of memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
 # what code raises that is wrong; not what is ours, nor what a signal or a lack of memory raises
 MISTAKES: tuple[type[Exception], ...] = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError),
@@ -41,8 +44,12 @@ def unknown(kind: str, found: str, allowed: Iterable[str]) -> UsageError:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error tells of memory that cannot be had, which torch says in words alone."""
-    return any(words in str(error) for words in NO_MEMORY)
+    """Return whether an error tells of memory that cannot be had, which torch says in words alone.
+
+    Whoever takes errors of any kind for those of a file, a net or a library asks this first, and lets such an error pass: that
+    of a GPU is a `RuntimeError` like any other.
+    """
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
 @contextmanager

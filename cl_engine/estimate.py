@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cl_engine.core.gpu import is_gpu
 from cl_engine.core.state import bytes_by_part
 from cl_engine.core.text import duration, size
 from cl_engine.data.stream import Stream
@@ -20,7 +21,9 @@ from cl_engine.events import EpochEnded, Progress, Scored, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.runs.cost import Cost, Mark
 from cl_engine.runs.devices import resolved_device
+from cl_engine.runs.resource_errors import explained
 from cl_engine.strategy import Strategy
+from cl_engine.training.optimizers import Train
 from cl_engine.training.pretraining import Backbone
 
 PATIENCE = 5.0  # seconds of training the estimate is made from
@@ -41,7 +44,7 @@ class Need:
         seconds: from start to end; NaN where the stream has no end.
         experiences: how many there are; 0 where the stream has no end.
         log, checkpoint: most bytes on disk, and at the first experience.
-        gpu: most bytes of the GPU held by tensors; 0 on a CPU.
+        gpu: most bytes of the GPU held for tensors, also between them; 0 on a CPU.
     """
 
     seconds: float
@@ -52,13 +55,26 @@ class Need:
 
 
 def need(experiment: Experiment, device: str, data_root: Path | None) -> Need:
-    """Return what a run would take; a `UsageError` for what would fail. Trains for a few seconds."""
+    """Return what a run would take, from some seconds of training.
+
+    Raises:
+        UsageError: for what would fail.
+        RunFailed: for memory that cannot be had.
+    """
+    with explained(Train(**experiment.resolved["train"]), len(experiment.seeds), "", go_on=""):
+        return _need(experiment, device, data_root)
+
+
+def _need(experiment: Experiment, device: str, data_root: Path | None) -> Need:
     stream = experiment.stream(resolved_device(device), data_root)
+    if is_gpu(stream.device):  # what earlier jobs of this process have held is not counted
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(stream.device)
     backbone = experiment.backbone(stream, data_root)
     strategy = experiment.build_strategy(stream, backbone)
     cost = measured(stream, strategy, tried=1)
     cost = replace(cost, of_targets=_by_targets(experiment, stream, backbone, data_root))
-    gpu = torch.cuda.max_memory_allocated(stream.device) if stream.device.type == "cuda" else 0
+    gpu = torch.cuda.max_memory_reserved(stream.device) if is_gpu(stream.device) else 0
     if stream.n_steps is None:
         return Need(math.nan, 0, 0, _state(cost, strategy), gpu)
     items = list(plan(stream, experiment.agenda))
@@ -67,7 +83,12 @@ def need(experiment: Experiment, device: str, data_root: Path | None) -> Need:
 
 
 def check_experiment(experiment: Experiment, device: str, data_root: Path | None) -> list[tuple[str, str]]:
-    """Return lines about what a run would do and take; a `UsageError` for what would fail."""
+    """Return lines about what a run would do and take; raises what `need` does."""
+    with explained(Train(**experiment.resolved["train"]), len(experiment.seeds), "", go_on=""):
+        return _lines(experiment, device, data_root)
+
+
+def _lines(experiment: Experiment, device: str, data_root: Path | None) -> list[tuple[str, str]]:
     stream = experiment.stream(resolved_device(device), data_root)
     backbone = experiment.backbone(stream, data_root)
     strategy = experiment.build_strategy(stream, backbone)

@@ -66,10 +66,11 @@ def written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
 
 def recorded(step: Callable[[], None]) -> Callable[[], None]:
     """Return what does all that ``step`` would do, which is not done now."""
-    recording = Recording()
+    recording, drawn = Recording(), torch.get_rng_state()
     try:
         with recording:
             step()
     finally:
         recording.undo()
+        torch.set_rng_state(drawn)
     return recording.replay

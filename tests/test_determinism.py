@@ -64,19 +64,22 @@ def test_the_log_promises_no_bits_where_seeds_may_be_divided_among_processes(tin
     assert run.environment["determinism"].endswith("a seed without the others gives them within rounding")
 
 
-def test_deterministic_algorithms_are_used_while_the_run_goes_on_and_no_longer(
+def test_deterministic_algorithms_and_whole_float32_are_used_while_the_run_goes_on_and_no_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     original, found = SeedGroup.step, set()
+    before = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
 
     def step(learner: SeedGroup, epoch: int, batch: int) -> None:
-        found.add(torch.are_deterministic_algorithms_enabled())
+        tf32 = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+        found.add((torch.are_deterministic_algorithms_enabled(), *tf32))
         original(learner, epoch, batch)
 
     monkeypatch.setattr(SeedGroup, "step", step)
     assert typed(tmp_path)[0] == 0
-    assert found == {True}
+    assert found == {(True, "ieee", "ieee")}
     assert not torch.are_deterministic_algorithms_enabled()
+    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == before
     assert "another run gives the same bits" in open_run(tmp_path).environment["determinism"]
 
 

@@ -241,8 +241,32 @@ def test_an_optimiser_is_any_of_torch_and_others_are_refused_by_name():
     assert optimizer_class("adamw") is torch.optim.AdamW
     with pytest.raises(UsageError, match=r"no optimiser 'adamx' in torch.optim; there are: .*adamw"):
         optimizer_class("adamx")
+    with pytest.raises(UsageError, match="'muon' trains matrices alone, and nets have biases; there are: "):
+        optimizer_class("muon")
     with pytest.raises(UsageError, match="the optimiser 'adam' has none"):
         run(job_of(net_of(), train=Train(optimizer="adam", momentum=0.9)))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in vars(torch.optim) if name in ("SGD", "Adam", "Adagrad", "RMSprop", "NAdam")]
+)
+def test_a_weight_whose_first_gradient_comes_late_is_trained_as_by_steps_that_are_not_fused(name: str):
+    def trained(fused: bool) -> list[torch.Tensor]:
+        weights = {("a",): torch.ones(3, requires_grad=True), ("b",): torch.ones(2, requires_grad=True)}
+        momentum = 0.9 if name in ("SGD", "RMSprop") else 0.0
+        train = Train(optimizer=name.lower(), lr=0.1, momentum=momentum)
+        (optimizer,) = optimizers_for(weights, train, {})[0]
+        if not fused:
+            optimizer = getattr(torch.optim, name)(
+                weights.values(), lr=0.1, foreach=False, **{"momentum": 0.9} if momentum else {}
+            )
+        for step in range(4):
+            sum((weight**2).sum() for path, weight in weights.items() if path == ("a",) or step > 1).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return [weight.detach() for weight in weights.values()]
+
+    torch.testing.assert_close(trained(True), trained(False))
 
 
 @pytest.mark.parametrize("together", [True, False])

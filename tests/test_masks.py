@@ -646,3 +646,23 @@ def test_depthwise_kernels_are_patched_where_there_are_any(tiny: Tiny):
     assert list(strategy._patch.layout.shapes) == ["1.weight"]
     with pytest.raises(UsageError, match="no depthwise convolution"):
         last(tiny("patch", kind="both"))
+
+
+@pytest.mark.parametrize("norm", ["statistics", "frozen"])
+def test_tasks_are_inferred_with_a_net_whose_layers_keep_statistics(norm: str):
+    own = {
+        "net.name": "cl_engine.testing.small:with_batchnorm",
+        "net.hidden": 4,
+        "stream.setting": "domain",
+        "stream.n": 2,
+    }
+    experiment = Experiment.of(scenario(), "supsup", (0,), norm=norm, **own)
+    stream = experiment.stream()
+    strategy = experiment.build_strategy(stream)
+    told = [
+        event
+        for event in simulate(stream, strategy, plan(stream, experiment.agenda))
+        if isinstance(event, TaskInferred)
+    ]
+    assert [event.task_id for event in told] == [0, 1]
+    assert strategy.predict(stream.test(1).x, None).isfinite().all()

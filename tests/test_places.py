@@ -18,7 +18,7 @@ from cl_engine.interop.recipe import Recipe
 from cl_engine.masks.gates import Gates
 from cl_engine.modules.adapters import Adapters
 from cl_engine.modules.division import division
-from cl_engine.nn.batching import runs_batched
+from cl_engine.nn.batching import MAP_BYTES, ROWS_AT_ONCE, rows_at_once, runs_batched
 from cl_engine.nn.feature_cache import FrozenFeatures
 from cl_engine.nn.flops import Flops
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, apply_head
@@ -115,6 +115,12 @@ def test_seeds_of_a_net_of_places_run_as_one_as_each_does_alone(name: str):
     learned = [key for key in params if not made.is_held(key)]
     assert runs_batched(made.one, {key: tensor[:2] for key, tensor in params.items()}, learned, made.example(2, 2))
     together = torch.vmap(lambda one: made.one(one, x, False))(params)
+
+    def full(*given: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    with pytest.raises(torch.OutOfMemoryError):  # which says nothing of what can run as one
+        runs_batched(full, {key: tensor[:2] for key, tensor in params.items()}, learned, made.example(2, 2))
     for seed in range(3):
         torch.testing.assert_close(together[seed], made.one(one_of(params, seed), x, False), rtol=1e-4, atol=1e-5)
 
@@ -298,3 +304,18 @@ def test_strategies_learn_tokens_and_keep_them_as_they_are(name: str):
         for _ in strategy.learning(experience):
             pass
     assert strategy.predict(TOKENS, 1).shape == (1, 12, 3)
+
+
+@pytest.mark.parametrize(("name", "largest"), [("small_cnn", 32 * 16 * 16), ("unet", 4 * 16 * 16)])
+def test_rows_answered_at_once_on_a_gpu_take_no_more_memory_however_many_seeds_there_are(name: str, largest: int):
+    made = net(name, (2, 16, 16), 5, **({"width": 4} if name == "unet" else {}))
+    assert made._largest >= largest
+    device = torch.device("cuda")
+    at_once = [rows_at_once(False, device, seeds, lambda: 2**20) for seeds in (1, 2, 32, 10_000)]
+    assert at_once == [MAP_BYTES // 2**22, MAP_BYTES // 2**23, MAP_BYTES // 2**27, 1]
+    assert (
+        rows_at_once(False, device, 1, lambda: 1)
+        == rows_at_once(False, torch.device("cpu"), 32, lambda: 2**30)
+        == ROWS_AT_ONCE
+    )
+    assert [len(part) for part in made.chunks(made.example(300), 3)] == [128, 128, 44]

@@ -47,7 +47,9 @@ CUT_EVERY = {
     "taxonomy": 49,
 }  # of fits that are alike a run has many, and each cut is a run
 OPTIONS = {"align": {"stream.unlabelled": [1]}}  # of what does nothing in particular on other streams
+STEPS_WAIT = {"mntdp_s"}  # each step trains a path that is drawn from chances that the step before has moved
 
 for name in STRATEGIES:
     own = {"strategy": name, "cut_every": CUT_EVERY.get(name, 7), "options": OPTIONS.get(name, {})}
+    own["steps_wait"] = name in STEPS_WAIT
     globals()[f"Test_{name}"] = type(f"Test_{name}", (OwnStrategyContract,), own)

@@ -397,6 +397,21 @@ def test_a_share_of_a_gpu_puts_that_many_runs_on_each_and_each_process_sees_its_
         slots(ResourceOptions(gpus=3, memory=0.001), "auto", {})
 
 
+@pytest.mark.parametrize(("asked", "told"), [("cuda:1", "cuda"), ("cuda", "cuda"), ("cpu", "cpu"), ("auto", "auto")])
+def test_a_process_that_sees_one_gpu_is_not_told_the_number_that_it_has_among_all(
+    asked: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Told(Exception):
+        pass
+
+    def driver(*given: Any, device: str, **named: Any) -> None:
+        raise Told(device)
+
+    monkeypatch.setattr("cl_engine.sweep.sweep.Driver", driver)
+    with pytest.raises(Told, match=f"^{told}$"):
+        Sweep(sweep(), tmp_path / "sweep", device=asked, quiet=True).run()
+
+
 def test_threads_of_a_process_are_set_for_every_library_that_has_some():
     place = Local(1, 3)
     assert {place.slots[0].environment[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} == {"3"}

@@ -21,7 +21,7 @@ from cl_engine.checkpoints.blocks import BlockFiles, Opened
 from cl_engine.core.bank import Bank
 from cl_engine.core.files import replace
 from cl_engine.core.tree import leaves_with_path, unflatten
-from cl_engine.errors import UsageError
+from cl_engine.errors import UsageError, is_out_of_memory
 
 FORMAT = "cl-engine-checkpoint/2"
 READABLE = (FORMAT, "cl-engine-checkpoint/1")
@@ -152,6 +152,8 @@ class Contents:
                 raise UsageError(f"{path} is damaged: it does not hold what its contents list names")
             return {name: found[name] for name in self.order} or found
         except (KeyError, ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise UsageError(f"{path} is damaged or is no checkpoint: {error}") from None
 
     def _rows_of(self, name: str, opened: Opened) -> Tensor:
@@ -195,6 +197,8 @@ def read(path: Path) -> Contents:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
             contents = Contents(tensors, **content)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
+        if is_out_of_memory(error):
+            raise
         raise UsageError(f"{path} is damaged or is no checkpoint: {error}") from None
     if set(tensors) != set(sums):
         raise UsageError(f"{path} is damaged: it does not hold the tensors its contents list names")

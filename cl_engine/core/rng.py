@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from cl_engine.core.gpu import is_gpu
+
 States = tuple[Any, ...]
 
 # The global generators are one for all threads: whoever draws from them for a purpose has them alone meanwhile.
@@ -71,14 +73,14 @@ def reseed(number: int, device: torch.device | None = None) -> None:
     random.seed(number)
     np.random.seed(number % 2**32)  # noqa: NPY002  the generator that modules draw from
     torch.default_generator.manual_seed(number)
-    if _is_gpu(device):
+    if is_gpu(device):
         with torch.cuda.device(device):
             torch.cuda.manual_seed(number)
 
 
 def states(device: torch.device | None = None) -> States:
     """Return the states of the global generators."""
-    cuda = torch.cuda.get_rng_state(device) if device is not None and _is_gpu(device) else None
+    cuda = torch.cuda.get_rng_state(device) if is_gpu(device) else None
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda  # noqa: NPY002
 
 
@@ -97,7 +99,3 @@ def drawn(before: States, after: States) -> bool:
     same_numpy = all(np.array_equal(one, other) for one, other in zip(before[1], after[1], strict=True))
     same_torch = all(one is None or torch.equal(one, other) for one, other in zip(before[2:], after[2:], strict=True))
     return not (before[0] == after[0] and same_numpy and same_torch)
-
-
-def _is_gpu(device: torch.device | None) -> bool:
-    return device is not None and device.type == "cuda"

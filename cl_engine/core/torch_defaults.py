@@ -9,6 +9,8 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
+from cl_engine.core import gpu
+
 P = ParamSpec("P")
 Y = TypeVar("Y")
 R = TypeVar("R")
@@ -25,7 +27,7 @@ def torch_defaults() -> Iterator[None]:
             put_back.enter_context(torch.inference_mode(False))
         if not torch.is_grad_enabled():
             put_back.enter_context(torch.enable_grad())
-        for kind in ("cpu", "cuda"):
+        for kind in ("cpu", gpu.KIND):
             if torch.is_autocast_enabled(kind):
                 put_back.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_dtype() != torch.float32:

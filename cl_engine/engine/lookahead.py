@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from cl_engine.data.stream import Data, Stream
-from cl_engine.errors import UsageError
+from cl_engine.errors import UsageError, is_out_of_memory
 from cl_engine.events import EpochEnded
 from cl_engine.nn.mode import TooFewRows
 from cl_engine.strategy import Strategy
@@ -149,6 +149,8 @@ def _refuses_one_row(stream: Stream, strategy: Strategy, step: int) -> bool:
                     return False
     except TooFewRows:
         return True
-    except Exception:  # so few rows may be too few for a strategy in other ways, of which nothing follows
+    except Exception as error:  # so few rows may be too few for a strategy in other ways, of which nothing follows
+        if is_out_of_memory(error):
+            raise
         return False
     return False

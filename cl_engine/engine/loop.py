@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cl_engine import events
 from cl_engine.checkpoints.store import Store
+from cl_engine.core import gpu
 from cl_engine.core.state import Memory, check_state
 from cl_engine.core.torch_defaults import under_torch_defaults
 from cl_engine.core.tree import Tree
@@ -156,6 +157,7 @@ class _Simulation:
         self.ledger.learned(item.step, task)
         check_state(self.strategy.state, len(self.strategy.seeds), self.strategy.name())
         memory, apart = self._memory.by_part(self.strategy.state)
+        gpu.finish(self.stream.device)
         yield events.TaskLearned(
             step=item.step,
             task_id=task,

@@ -12,7 +12,7 @@ from torch import Tensor
 from cl_engine.core.rng import derive
 from cl_engine.core.state import State
 from cl_engine.data.stream import Data, Experience, Setting
-from cl_engine.errors import RunFailed, UsageError
+from cl_engine.errors import RunFailed, UsageError, is_out_of_memory
 from cl_engine.events import EpochEnded, Progress
 from cl_engine.interop.open_options import opened
 from cl_engine.interop.recipe import NEEDS_NO_TASK, WITH_MASKS, Heads, Recipe
@@ -149,6 +149,8 @@ class AvalancheAdapter(Strategy):
             except (UsageError, RunFailed, Stopped):
                 raise
             except Exception as error:  # whatever Avalanche's code or its user's raises
+                if is_out_of_memory(error):
+                    raise
                 untaught = MET not in self.state
                 ahead = "; it has learned nothing yet: agenda.evaluate_ahead = 0 asks nothing ahead" if untaught else ""
                 raise RunFailed(f"{self.name()} cannot answer ({type(error).__name__}: {error}){ahead}") from error
@@ -192,6 +194,8 @@ class AvalancheAdapter(Strategy):
         except (UsageError, RunFailed):
             raise
         except Exception as error:  # whatever Avalanche's code or its user's raises
+            if is_out_of_memory(error):
+                raise
             raise RunFailed(f"{self.name()} failed in experience {step}: {type(error).__name__}: {error}") from error
 
     def _midway(self, strategies: Sequence[Any], task: int) -> Any:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from cl_engine.core import rng
+from cl_engine.core.gpu import is_gpu
 
 
 class Randomness:
@@ -26,7 +27,7 @@ class Randomness:
 
     def __init__(self, number: int, device: torch.device | None = None) -> None:
         """Take the states that ``number`` seeds; those in force stay as they are."""
-        self.device = device if device is not None and device.type == "cuda" else None
+        self.device = device if is_gpu(device) else None
         with rng.kept(self.device):
             rng.reseed(number, self.device)
             self._aside = rng.states(self.device)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_engine.data.stream import Setting
-from cl_engine.errors import UsageError, unknown
+from cl_engine.errors import UsageError, is_out_of_memory, unknown
 from cl_engine.interop.lazy_import import attribute, quietly
 from cl_engine.interop.offline import offline
 from cl_engine.interop.randomness import seeded
@@ -130,6 +130,8 @@ class Recipe:
             except UsageError:
                 raise
             except Exception as error:  # Avalanche's and its users' constructors may fail in any way
+                if is_out_of_memory(error):
+                    raise
                 raise UsageError(f"avalanche:{self.target} cannot be made: {type(error).__name__}: {error}") from error
             strategy.plugins[:0] = [self._plugin(name) for name in self.plugins]
             strategy._check_plugin_compatibility()

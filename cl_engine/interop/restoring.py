@@ -99,7 +99,8 @@ class _Reader:
         return found
 
     def _tensor(self, tag: str, rest: list[Any], old: Any) -> Tensor:
-        stored, learns = self._stored(rest[:2]).to(self.device), bool(rest[2])
+        where = self.device if len(rest) == 3 else rest[3]  # "cpu": of what stays there wherever the strategy computes
+        stored, learns = self._stored(rest[:2]).to(where), bool(rest[2])
         if tag == "T":
             return stored.clone().requires_grad_(learns)
         if isinstance(old, nn.Parameter) and old.shape == stored.shape and old.dtype == stored.dtype:

@@ -12,7 +12,7 @@ import io
 import logging
 import types
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from cl_engine.core.gpu import is_gpu
 from cl_engine.errors import UsageError
 from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.rows import tensors_of
@@ -48,6 +49,8 @@ PASSING = {
     "AGEMPlugin": {"buffer_dataloader", "buffer_dliter", "reference_gradients"},
     "GEMPlugin": {"G"},
 }
+# tensors that Avalanche keeps on the CPU wherever a strategy computes; of others that is seen where it computes on a GPU
+ON_CPU = {"SynapticIntelligencePlugin": {"ewc_data", "syn_data"}, "ReservoirSamplingBuffer": {"_buffer_weights"}}
 FACTORIES = {"dict": dict, "list": list, "set": set, "int": int, "float": float}
 CONSTANT = (
     *(types.FunctionType, types.MethodType, types.BuiltinFunctionType, type, types.ModuleType, enum.Enum, torch.dtype),
@@ -92,11 +95,13 @@ class _Writer:
         self.out = Snapshot()
         self._numbers: dict[int, int] = {}
         self._alive: list[Any] = []  # so that no id is given twice
+        self._stays, self._on_gpu = False, False
 
     def template(self, strategy: Any, part: str, path: str) -> Any:
         """Describe a strategy, its model first, for others refer to the model's weights."""
         number = self._number(strategy)
-        passing = _passing(strategy)
+        self._on_gpu = is_gpu(torch.device(strategy.device))
+        passing = _named(PASSING, strategy)
         names = [name for name in vars(strategy) if name not in passing]
         names.sort(key=lambda name: (name != "model", name != "optimizer"))
         pairs = [[n, self.node(vars(strategy)[n], part or n, f"{path}.{n}")] for n in names]
@@ -139,9 +144,14 @@ class _Writer:
             return ["O", self._number(value), [self.node(one, part, path) for one in held]]
         if not hasattr(value, "__dict__"):
             return ["c"]
-        number, passing = self._number(value), _passing(value)
+        number, passing = self._number(value), _named(PASSING, value)
         names = [name for name in vars(value) if name not in passing and not _is_machinery(value, name)]
-        return ["o", number, _class_name(value), [[n, self.node(vars(value)[n], part, f"{path}.{n}")] for n in names]]
+        staying, before, pairs = _named(ON_CPU, value), self._stays, []
+        for name in names:
+            self._stays = before or name in staying
+            pairs.append([name, self.node(vars(value)[name], part, f"{path}.{name}")])
+        self._stays = before
+        return ["o", number, _class_name(value), pairs]
 
     def _container(self, value: Any, part: str, path: str) -> Any:
         number = self._number(value)
@@ -178,7 +188,9 @@ class _Writer:
 
     def _tensor(self, value: Tensor, part: str) -> Any:
         kind = "P" if isinstance(value, nn.Parameter) else "T"
-        return [kind, self._number(value), *self._kept(value.detach(), part), value.requires_grad and value.is_leaf]
+        stays = value.device.type == "cpu" and (self._stays or self._on_gpu)
+        learns = value.requires_grad and value.is_leaf
+        return [kind, self._number(value), *self._kept(value.detach(), part), learns, *["cpu"] * stays]
 
     def _kept(self, tensor: Tensor, part: str) -> list[Any]:
         held = self.out.tensors.setdefault(part, [])
@@ -198,8 +210,9 @@ class _Measure(_Writer):
         return {name: row.expand(len(dataset), *row.shape[1:]) for name, row in first.items()}
 
 
-def _passing(value: Any) -> set[str]:
-    return {name for kind in type(value).__mro__ for name in PASSING.get(kind.__name__, ())}
+def _named(table: Mapping[str, set[str]], value: Any) -> set[str]:
+    """Return the attributes that a table of classes names for a value."""
+    return {name for kind in type(value).__mro__ for name in table.get(kind.__name__, ())}
 
 
 def _is_machinery(value: Any, name: str) -> bool:

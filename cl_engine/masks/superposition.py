@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ def inferred(
     tasks: Sequence[int],
     x: Tensor,
     rows: int,
+    held: Collection[str] = (),
 ) -> Tensor:
     """Return the task ``[N]`` that each input belongs to: the one whose weight, made larger, lowers the entropy most.
 
@@ -36,6 +37,7 @@ def inferred(
         tasks: the tasks to choose from.
         x: inputs ``[N, …]``.
         rows: inputs that decide together.
+        held: names of what is no weight, as statistics of BatchNorm: the superposition has their mean, and no slope is theirs.
     """
     mean = weights_of(tasks[0])
     for task in tasks[1:]:
@@ -43,8 +45,9 @@ def inferred(
     mean = {name: weight / len(tasks) for name, weight in mean.items()}
     size = sum(weight.numel() for weight in mean.values())
     groups = max(1, min(-(-len(x) // rows), NUMBERS_AT_ONCE // size))
+    beside = {name: mean.pop(name) for name in held if name in mean}
     slope_of = torch.func.vmap(
-        torch.func.grad(lambda weights, part: entropy(net(weights, part)).mean()), in_dims=(None, 0)
+        torch.func.grad(lambda weights, part: entropy(net({**beside, **weights}, part)).mean()), in_dims=(None, 0)
     )
     found = []
     for part in x.split(groups * rows):
@@ -53,6 +56,6 @@ def inferred(
         pieces += [part[whole:].unsqueeze(0)] if whole < len(part) else []
         for piece in pieces:
             gradient = {name: grad.flatten(1) for name, grad in slope_of(mean, piece).items()}
-            slopes = [sum(gradient[name] @ w.flatten() for name, w in weights_of(task).items()) for task in tasks]
+            slopes = [sum(own @ weights_of(task)[name].flatten() for name, own in gradient.items()) for task in tasks]
             found.append(torch.stack(slopes).argmin(dim=0).repeat_interleave(piece.shape[1]))
     return torch.tensor(list(tasks), device=x.device)[torch.cat(found)]

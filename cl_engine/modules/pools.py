@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -121,7 +120,7 @@ class Orders:
         shares = []
         for place, (number, _) in enumerate(self.places):
             soft = torch.softmax(order[place, : self.pools[number].blocks] / temperature, dim=0)
-            one = F.one_hot(soft.argmax(), len(soft)).to(soft)
+            one = (torch.arange(len(soft), device=soft.device) == soft.argmax()).to(soft)
             shares.append(soft + hard * (one - soft).detach())
         return shares
 

@@ -1,21 +1,28 @@
-"""A trial of `torch.vmap`: whether it runs a net for several seeds at once, and as each alone."""
+"""How much is computed at once: seeds as one `torch.vmap`, where that runs a net as each alone, and rows in pieces."""
 
 from __future__ import annotations
 
 import logging
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from cl_engine.core.gpu import is_gpu
 from cl_engine.core.torch_defaults import torch_defaults
+from cl_engine.errors import is_out_of_memory
 
 LOG = logging.getLogger("cl_engine")
 
 VMAP_BELOW = 20_000  # weights, for each seed that runs beside the others …
 VMAP_IN_ALL = 2_000_000  # … and of all seeds together: more do not stay in the cache
+
+ROWS_AT_ONCE = 2048
+IMAGES_AT_ONCE = 128  # of a convolutional net on a CPU, whose intermediate maps then stay in the cache
+MAP_BYTES = 1 << 29  # of a GPU, that the largest map of all rows and seeds answered at once may take
 
 Call = Callable[[dict[str, Tensor], Tensor, bool], Tensor]
 
@@ -26,7 +33,35 @@ def batching_pays(parameters: int, seeds: int, convolves: bool, device: torch.de
     Measured on two CPU cores: small fully connected nets gain, convolutions and large nets lose; on a GPU all gain.
     """
     small = parameters < VMAP_BELOW * seeds and parameters * seeds < VMAP_IN_ALL
-    return device.type == "cuda" or (seeds >= 3 and small and not convolves)
+    return is_gpu(device) or (seeds >= 3 and small and not convolves)
+
+
+def rows_at_once(few: bool, device: torch.device, seeds: int, largest: Callable[[], int]) -> int:
+    """Return how many rows are answered at once by so many seeds side by side.
+
+    ``largest`` returns how many numbers the largest map of one row has: on a GPU it decides, with the seeds.
+    """
+    rows = IMAGES_AT_ONCE if few else ROWS_AT_ONCE
+    return max(1, min(rows, MAP_BYTES // (4 * seeds * largest()))) if is_gpu(device) else rows
+
+
+class _Largest(TorchDispatchMode):
+    """Notes the most numbers that a tensor has which is made inside."""
+
+    most: int = 1
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.most = max(self.most, made.numel() if isinstance(made, Tensor) and not func.is_view else 0)
+        return made
+
+
+def largest_map(answer: Callable[[], Tensor]) -> int:
+    """Return how many numbers the largest tensor has that is made on the way to an answer."""
+    seen = _Largest()
+    with _disable_current_modes(), torch_defaults(), torch.no_grad(), seen:
+        answer()
+    return seen.most
 
 
 def runs_batched(call: Call, params: Mapping[str, Tensor], learned: Collection[str], x: Tensor) -> bool:
@@ -45,6 +80,8 @@ def runs_batched(call: Call, params: Mapping[str, Tensor], learned: Collection[s
             same = _as_alone(call, params, learned, x)
         why = "answers are others"
     except Exception as error:  # a module of somebody else's may fail in any way
+        if is_out_of_memory(error):
+            raise
         same, why = False, (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     if not same:
         LOG.info("seeds of this net run in turn, because torch.vmap cannot run them as one: %s", why)

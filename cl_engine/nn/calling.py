@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -29,13 +30,13 @@ class Caller:
         """Run this module of the template: its whole one, or the body."""
         self._module, self._device, self._traits = module, template.device, template.traits
         self._mode = Mode(module)
-        self._names = frozenset(name for name, _ in (*module.named_parameters(), *module.named_buffers()))
-        self._places = {name: _place(module, name) for name in self._names}
+        self._dtypes = {name: own.dtype for name, own in (*module.named_parameters(), *module.named_buffers())}
+        self._places = {name: _place(module, name) for name in self._dtypes}
         self._tied = template.tied
         # of what training changes, BatchNorm's own keeps still where it is told to (`Mode`)
         self._loose = frozenset(
             name
-            for name in self._traits.updated & self._names
+            for name in self._traits.updated & self._dtypes.keys()
             if not isinstance(module.get_submodule(name.rpartition(".")[0]), nn.modules.batchnorm._NormBase)
         )
 
@@ -54,7 +55,12 @@ class Caller:
         says that the global generators are seeded for this call.
         """
         self._mode.put(training, statistics)
-        own = {name: tensor for name, tensor in tensors.items() if name in self._names}
+        # a weight that a product made is in the type of products, and a layer's weights are of one type
+        own = {
+            name: tensor.to(self._dtypes[name]) if tensor.dtype == torch.bfloat16 else tensor
+            for name, tensor in tensors.items()
+            if name in self._dtypes
+        }
         if self._traits.changes_inputs:
             x = x.clone()
         for name in self._kept(training, statistics) & own.keys():
@@ -67,7 +73,8 @@ class Caller:
                 around.callback(self._module.get_submodule(layer).register_forward_hook(hook).remove)
             for removed in hooks_for(self._module, own):
                 around.callback(removed)
-            odd = self._tied or own.keys() != self._names  # then torch looks into it, by a walk through the module
+            # then torch looks into it, by a walk through the module
+            odd = self._tied or own.keys() != self._dtypes.keys()
             try:
                 output = functional_call(self._module, own, (x,), strict=True) if odd else self._put_in(own, x)
             except ValueError as error:

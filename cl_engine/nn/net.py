@@ -15,7 +15,7 @@ from cl_engine.core import rng
 from cl_engine.core.torch_defaults import torch_defaults
 from cl_engine.core.tree import leaves_with_path, tree_map
 from cl_engine.errors import UsageError
-from cl_engine.nn.batching import batching_pays, runs_batched
+from cl_engine.nn.batching import batching_pays, largest_map, rows_at_once, runs_batched
 from cl_engine.nn.calling import Caller
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, reads_places
 from cl_engine.nn.hooks import Hook, gating
@@ -25,8 +25,6 @@ from cl_engine.nn.trial import example
 from cl_engine.nn.weights import fitting
 
 Params = dict[str, Tensor]
-ROWS_AT_ONCE = 2048
-IMAGES_AT_ONCE = 128  # of a convolutional net on a CPU, whose intermediate maps then stay in the cache
 
 
 class Net:
@@ -43,14 +41,12 @@ class Net:
 
     Attributes:
         layers: names of the module's parts, in its own order.
-        shapes: shape of every weight and buffer of one seed, by name, in order.
-        dtypes: type of each.
+        shapes, dtypes: shape and type of every weight and buffer of one seed, by name, in order.
         input_shape: shape of an input, the axis of rows not counted.
         frozen: names of the weights that the module itself has frozen (``requires_grad = False``).
         vocabulary: number of tokens, where inputs are int64 tokens; None: they are not.
-        outputs: number of logits.
+        outputs, width: numbers of logits, and of features that the head reads.
         places: whether the head is read at each place of a map.
-        width: number of features the head reads.
         pretrained: what every seed starts from in place of random weights, ``{name: […]}``: the scenario's backbone.
         parameters: number of weights of one seed, buffers not counted.
         stochastic: whether training draws random numbers, as trial runs showed (dropout).
@@ -112,6 +108,11 @@ class Net:
     def _batched(self) -> bool:
         learned = self.shapes.keys() - self._buffers - self.frozen
         return runs_batched(self.one, self.init((0, 1)), learned, self.example(2, 2))
+
+    @cached_property
+    def _largest(self) -> int:
+        params = {name: tensor[0] for name, tensor in self.init((0,)).items()}
+        return largest_map(lambda: self.one(params, self.example(1), False))
 
     def check_outputs(self, outputs: int) -> None:
         """Raise a `UsageError` if the net has fewer outputs than tasks ask for."""
@@ -187,11 +188,10 @@ class Net:
         """Return images or kernels ``[N, C, H, W]`` in the layout in memory that the net is fastest with; others as is."""
         return channels_last(x) if self._convolves and x.ndim == 4 else x
 
-    def chunks(self, x: Tensor) -> Sequence[Tensor]:
-        """Return inputs ``[N, …]`` in pieces of as many rows as are answered at once."""
+    def chunks(self, x: Tensor, seeds: int = 1) -> Sequence[Tensor]:
+        """Return inputs ``[N, …]`` in pieces of as many rows as are answered at once by so many seeds side by side."""
         few = self._convolves and (self.device.type == "cpu" or self.places)
-        pieces: Sequence[Tensor] = x.split(IMAGES_AT_ONCE if few else ROWS_AT_ONCE)
-        return pieces
+        return list(x.split(rows_at_once(few, self.device, seeds, lambda: self._largest)))
 
     def pad_value(self, dtype: torch.dtype) -> Tensor:
         """Return what a black pixel of images stored in this type is to the net, ``[C, 1, 1]`` or ``[]``."""
@@ -265,7 +265,7 @@ class Net:
         seeds = len(next(leaf for _, leaf in leaves_with_path(params)))
         together, chunks = self.side_by_side(seeds), []
         each = [] if together else [tree_map(partial(self._own, s), params) for s in range(seeds)]
-        for part in self.chunks(x):
+        for part in self.chunks(x, seeds if together else 1):
             ready = self.laid_out(self.prepare(part))
             if together:
                 chunks.append(torch.vmap(lambda p, ready=ready: function(p, ready))(params))

@@ -79,7 +79,7 @@ def traits_of(module: nn.Module, x: Tensor) -> Traits:
 
 def refusal(error: Exception, shape: Sequence[int], training: bool = False) -> Exception:
     """Return what a module raised on inputs of this shape as a sentence; errors of memory that is used up as they are."""
-    if isinstance(error, UsageError | MemoryError | torch.OutOfMemoryError) or is_out_of_memory(error):
+    if isinstance(error, UsageError) or is_out_of_memory(error):
         return error
     said = (str(error).strip() or "no reason given").splitlines()[0][:300]
     kind = "" if isinstance(error, RuntimeError | ValueError) else f"{type(error).__name__}: "

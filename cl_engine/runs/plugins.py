@@ -186,7 +186,7 @@ def _built(name: str, input_shape: tuple[int, ...], build: Callable[[], nn.Modul
     try:
         module = build()
     except Exception as error:  # a builder of somebody else's may fail in any way
-        if isinstance(error, UsageError | MemoryError) or is_out_of_memory(error):
+        if isinstance(error, UsageError) or is_out_of_memory(error):
             raise
         said = str(error) or type(error).__name__
         raise UsageError(f"net.name: '{name}' cannot be built for inputs of shape {input_shape}: {said}") from None

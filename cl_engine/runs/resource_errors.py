@@ -13,7 +13,7 @@ from cl_engine.core.files import REFUSED
 from cl_engine.errors import RunFailed, is_out_of_memory
 from cl_engine.training.optimizers import Train
 
-GO_ON = "The same command goes on from the last save"
+GO_ON = "The same command goes on from the last save. "
 FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -23,13 +23,14 @@ NUMBERED = re.compile(r"errno = (\d+)")  # as HDF5 tells of what the system said
 
 
 @contextmanager
-def explained(train: Train, seeds: int, where: object) -> Iterator[None]:
+def explained(train: Train, seeds: int, where: object, go_on: str = GO_ON) -> Iterator[None]:
     """Turn the errors of memory and disk that are used up into `RunFailed` with a sentence that says what to do.
 
     Args:
         train: the training options, whose numbers the sentence names.
         seeds: how many learn side by side.
         where: what is writing, for ``str``: the run's folder.
+        go_on: what can be done after it.
 
     Raises:
         RunFailed: for memory that cannot be had, on a GPU or not, and files that cannot be written.
@@ -37,18 +38,18 @@ def explained(train: Train, seeds: int, where: object) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise RunFailed(f"the GPU is out of memory: {_less(train, seeds)}. {GO_ON}. ({_first(error)})") from error
+        raise RunFailed(f"the GPU is out of memory: {_less(train, seeds)}. {go_on}({_first(error)})") from error
     except MemoryError as error:
-        raise RunFailed(f"out of memory: {_less(train, seeds)}. {GO_ON}. ({_first(error)})") from error
+        raise RunFailed(f"out of memory: {_less(train, seeds)}. {go_on}({_first(error)})") from error
     except (OSError, RuntimeError) as error:
         number = _number(error)
         where = getattr(error, "filename", None) or where
         if number in FULL:
-            raise RunFailed(f"{FULL[number]}, writing to {where}: make room. {GO_ON}. ({_first(error)})") from error
+            raise RunFailed(f"{FULL[number]}, writing to {where}: make room. {go_on}({_first(error)})") from error
         if number in REFUSED:
-            raise RunFailed(f"{where} can no longer be written to: give it back. {GO_ON}. ({_first(error)})") from error
+            raise RunFailed(f"{where} can no longer be written to: give it back. {go_on}({_first(error)})") from error
         if is_out_of_memory(error):
-            raise RunFailed(f"out of memory: {_less(train, seeds)}. {GO_ON}. ({_first(error)})") from error
+            raise RunFailed(f"out of memory: {_less(train, seeds)}. {go_on}({_first(error)})") from error
         raise
 
 

@@ -23,6 +23,7 @@ from cl_engine.checkpoints.blocks import BlockFiles
 from cl_engine.checkpoints.file import previous
 from cl_engine.checkpoints.store import MIDWAY, Store, saved
 from cl_engine.core.files import hold, refuse_links, unmake
+from cl_engine.core.gpu import is_gpu
 from cl_engine.core.tree import flatten
 from cl_engine.data.digest import Digest, difference
 from cl_engine.data.stream import Stream
@@ -237,7 +238,7 @@ def _difference(found: str, wanted: str) -> str:
 
 def _environment(stream: Stream) -> dict[str, str]:
     device = stream.device
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    gpu = torch.cuda.get_device_name(device) if is_gpu(device) else platform.processor() or platform.machine()
     return {
         "data": json.dumps(stream.describe()),
         "versions": json.dumps({name: _version(name) for name in ("cl-engine", "torch", "numpy", "h5py")}),

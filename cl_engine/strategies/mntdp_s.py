@@ -83,7 +83,7 @@ class MntdpS(Strategy):
             self._paths = candidates(self.prior, growth.depths, same_outputs=same)
             old = growth.along(state, path)
             chosen, new = yield from self._searched(old, fresh, experience)
-        frozen = {"old": old, "path": chosen}
+        frozen = {"old": old, "path": chosen.cpu()}  # read by Python in every step
         reuses = [self._paths[one] for one in chosen.tolist()]
         if not all(all(reuse) for reuse in reuses):
             validation = (experience.validation.x, experience.validation.y)

@@ -248,5 +248,6 @@ class SupSup(Strategy):
 
             counters = {k: v[seed] for k, v in self._rest().items() if not v.is_floating_point()}
             one = lambda params, rows, counters=counters: self.net.one({**counters, **params}, rows, False)  # noqa: E731
-            found.append(inferred(one, weights_of, tasks, x, self.infer_rows))
+            held = [name for name in self._rest() if self.net.is_held(name)]
+            found.append(inferred(one, weights_of, tasks, x, self.infer_rows, held))
         return torch.stack(found)

@@ -93,7 +93,10 @@ def _devices(resources: ResourceOptions, device: str, needs: Mapping[str, Mappin
         [name.strip() for name in visible.split(",")] if visible else [str(n) for n in range(torch.cuda.device_count())]
     )
     if device.startswith("cuda:"):
-        every = [every[int(device.removeprefix("cuda:"))]]
+        number = int(device.removeprefix("cuda:"))
+        if number >= len(every):
+            raise UsageError(f"--device: there is no '{device}' here: torch sees {len(every)} GPUs")
+        every = [every[number]]
     share = share_of_gpu(resources, needs, torch.cuda.get_device_properties(0).total_memory)
     if share < 1:
         return tuple(every) * math.floor(1 / share + 1e-9)

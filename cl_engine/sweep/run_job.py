@@ -136,6 +136,7 @@ def _done(job: Job, folder: Path, hear: Hear) -> Outcome:
         except BaseException as failed:  # whatever a foreign strategy may raise
             traceback.print_exc()
             said, error = "failed", f"{type(failed).__name__}: {failed}"
+    torch.cuda.empty_cache()  # the next job of this process has the GPU's memory, and so have other processes
     outcome: Said = said  # type: ignore[assignment]
     where = f"{socket.gethostname()}, process {os.getpid()}"
     return Outcome(job.name, outcome, error, time.perf_counter() - began, where, {**about, "peak": _peak()})

@@ -128,7 +128,7 @@ class Sweep:
                 self.folder,
                 backend,
                 view,
-                device=self.device,
+                device=self.device.partition(":")[0],  # a process sees its own GPUs alone, whatever their numbers are
                 data_root=self.data_root,
                 command=self.command,
             )

@@ -18,6 +18,7 @@ from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded, Event, Progress, Saved
 from cl_engine.testing import small
 from cl_engine.testing.answers import AnswersContract
+from cl_engine.testing.devices import DevicesContract
 from cl_engine.testing.logs import LeftOnDisk, assert_same_facts, facts
 from cl_engine.testing.memory import MemoryContract
 from cl_engine.testing.targets import TargetsContract
@@ -36,7 +37,7 @@ class Cut(BaseException):
     """
 
 
-class StrategyContract(AnswersContract, TargetsContract, MemoryContract):
+class StrategyContract(AnswersContract, TargetsContract, MemoryContract, DevicesContract):
     """Holds a strategy to all that the engine's own are held to; each failure says what is broken and how to mend it.
 
     >>> class TestL2(StrategyContract):

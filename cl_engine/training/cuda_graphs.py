@@ -2,33 +2,41 @@
 
 A step of a small net is some hundred kernels of a few microseconds each, which Python launches one by one. A CUDA graph
 launches them all at once. What is recorded reads and writes the same memory at every replay: rows are therefore told by
-indices that are copied to where the recording looks for them.
+indices that are copied to where the recording looks for them, and so are numbers told and changes of images. What a net draws
+in training it draws by the GPU's generator, whose seed a recording looks up at each replay.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from cl_engine.core import rng
+from cl_engine.core.gpu import is_gpu
+from cl_engine.errors import is_out_of_memory
+
 LOG = logging.getLogger("cl_engine")
 WARM_UP = 3  # steps taken before one is recorded, in which libraries and optimisers set themselves up
 LEAST = 100  # steps of a fit: shorter ones are not worth it
-DIFFERS, ROUNDING = (
-    0.05,
-    1e-6,
-)  # of a step's length and of the weights: a recording that is further off is not of that step
+# of a step's length and of the weights: a recording that is further off is not of that step
+DIFFERS, ROUNDING = 0.05, 1e-6
 SWITCH = "CL_GRAPHS"
+_FAILED: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()  # of a net, the losses whose steps cannot be recorded
+_SAID: set[str] = set()
 
 
 def possible(device: torch.device) -> bool:
     """Return whether steps can be recorded on this device and the user asks for it (``CL_GRAPHS=1``)."""
-    return device.type == "cuda" and os.environ.get(SWITCH, "0") == "1"
+    return is_gpu(device) and os.environ.get(SWITCH, "0") == "1"
 
 
 def lasting(optimizers: Sequence[torch.optim.Optimizer]) -> bool:
@@ -39,9 +47,27 @@ def lasting(optimizers: Sequence[torch.optim.Optimizer]) -> bool:
     )
 
 
-def worthwhile(optimizers: Sequence[torch.optim.Optimizer], device: torch.device, steps: int) -> bool:
-    """Return whether as many steps of these optimisers can be recorded and are worth it."""
-    return possible(device) and steps >= LEAST and lasting(optimizers)
+def worthwhile(device: torch.device, steps: int) -> bool:
+    """Return whether as many steps on this device are worth a recording."""
+    return possible(device) and steps >= LEAST
+
+
+def say(what: str) -> None:
+    """Say once what keeps training steps from being replayed."""
+    if what not in _SAID:
+        _SAID.add(what)
+        LOG.warning("a training step %s: steps are launched one by one", what)
+
+
+@functools.cache
+def _stream(device: torch.device) -> Any:
+    return torch.cuda.Stream(device)
+
+
+@functools.cache
+def _pool(device: torch.device) -> Any:
+    """Return the memory that all recordings on a device share: one is replayed at a time, and none reads what another left."""
+    return torch.cuda.graph_pool_handle()
 
 
 def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
@@ -51,8 +77,15 @@ def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], Non
         RuntimeError: if something in it cannot be recorded, such as waiting for the GPU.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device), torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
-        step()
+    with torch.cuda.device(device):
+        try:
+            with torch.cuda.graph(graph, pool=_pool(device), stream=_stream(device)):
+                step()
+        except RuntimeError:
+            # where a recording fails torch does not tell its allocator that it is over
+            with suppress(RuntimeError, AttributeError):
+                torch._C._cuda_endAllocateToPool(device.index or torch.cuda.current_device(), _pool(device))
+            raise
     replay: Callable[[], None] = graph.replay
     return replay
 
@@ -60,10 +93,10 @@ def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], Non
 @contextmanager
 def aside(device: torch.device) -> Iterator[None]:
     """Do the work inside in a stream of its own, as that before a recording has to be done on a GPU."""
-    if device.type != "cuda":
+    if not is_gpu(device):
         yield
         return
-    main, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    main, side = torch.cuda.current_stream(device), _stream(device)
     side.wait_stream(main)
     try:
         with torch.cuda.stream(side):
@@ -74,7 +107,7 @@ def aside(device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Recording:
-    given: tuple[Tensor, ...]
+    given: Mapping[str, Tensor]
     replay: Callable[[], None]
 
 
@@ -93,76 +126,88 @@ class Replay:
         step: Callable[..., None],
         touched: Callable[[], list[Tensor]],
         constants: Callable[[], Hashable],
-        device: torch.device,
+        net: Any,
+        loss: Callable[..., Any],
     ) -> None:
         """Make steps replayable.
 
         Args:
-            step: takes a step, given indices of rows.
+            step: takes a step, given all that changes from one to the next, tensors by name.
             touched: returns all tensors that a step changes: weights, what optimisers remember, sums.
             constants: returns what a recording takes for granted, such as learning rates.
-            device: the GPU.
+            net, loss: what is trained, on ``net.device``, and by what: where that once failed it is not tried again.
         """
-        self._step, self._touched, self._constants, self._device = step, touched, constants, device
+        self._step, self._touched, self._constants = step, touched, constants
+        self._device: torch.device = net.device
+        self._failed, self._loss = _FAILED.setdefault(net, set()), _name(loss)
         self._taken = 0
-        self._off = False
         self.forget()
 
     def forget(self) -> None:
         """Record anew: tensors that a step changes are elsewhere."""
-        self._recordings: dict[tuple[torch.Size, ...], _Recording] = {}
+        self._recordings: dict[Hashable, _Recording] = {}
         self._made_for: Hashable = None
 
-    def __call__(self, *given: Tensor) -> None:
-        """Take a step on rows with these indices."""
-        if self._off:
-            self._step(*given)
+    def __call__(self, given: Mapping[str, Tensor]) -> None:
+        """Take a step on what it is given."""
+        if self._loss in self._failed:
+            self._step(given)
             return
         if self._taken < WARM_UP:
             self._taken += 1
             with aside(self._device):
-                self._step(*given)
+                self._step(given)
             return
         constants = self._constants()
         if constants != self._made_for:
             self.forget()
             self._made_for = constants
-        shapes = tuple(tensor.shape for tensor in given)
+        shapes = tuple((name, tensor.shape) for name, tensor in given.items())
         recording = self._recordings.get(shapes)
         if recording is None:
             self._record(shapes, given)
             return
-        for held, new in zip(recording.given, given, strict=True):
-            held.copy_(new)
+        for name, held in recording.given.items():
+            held.copy_(given[name])
         recording.replay()
 
-    def _record(self, shapes: tuple[torch.Size, ...], given: tuple[Tensor, ...]) -> None:
+    def _record(self, shapes: Hashable, given: Mapping[str, Tensor]) -> None:
         """Record a step, and take it."""
-        held = tuple(tensor.clone() for tensor in given)
+        held = {name: tensor.clone() for name, tensor in given.items()}
         try:
-            replay = recorded(lambda: self._step(*held), self._device)
+            replay = recorded(lambda: self._step(held), self._device)
         except RuntimeError as error:
             for tensor in self._touched():
                 tensor.grad = None  # recorded, and never computed
+            if is_out_of_memory(error):
+                raise
             self._give_up(f"cannot be recorded ({str(error).strip().splitlines()[0][:200]})")
-            self._step(*given)
+            self._step(given)
             return
         tensors = [tensor.detach() for tensor in self._touched()]
         before = [tensor.clone() for tensor in tensors]
-        replay()
+        with rng.kept(self._device):  # the step itself draws the same again
+            replay()
         replayed = [tensor.clone() for tensor in tensors]
         for tensor, old in zip(tensors, before, strict=True):
             tensor.copy_(old)
-        self._step(*held)
+        self._step(held)
         if _alike(replayed, tensors, before):
             self._recordings[shapes] = _Recording(held, replay)
         else:
             self._give_up("does something else when it is replayed")
 
     def _give_up(self, why: str) -> None:
-        self._off = True
+        self._failed.add(self._loss)
         self.forget()
-        LOG.warning("a training step %s: steps are launched one by one", why)
+        say(why)
+
+
+def _name(loss: Callable[..., Any]) -> str:
+    """Return the name of a loss, without what it is given beforehand."""
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    return f"{getattr(loss, '__module__', '')}.{getattr(loss, '__qualname__', type(loss).__qualname__)}"
 
 
 def _alike(found: Sequence[Tensor], wanted: Sequence[Tensor], before: Sequence[Tensor]) -> bool:

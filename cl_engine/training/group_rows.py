@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -33,6 +34,7 @@ class GroupRows(ABC):
         self.rehearsal = None if job.rehearsal is None else tuple(self.part(rows).to(device) for rows in job.rehearsal)
         self.augmentation = job.train.augmentation
         self.pad_value = job.net.pad_value(job.rows[0].dtype) if self.augmentation else None
+        self.shown: Tensor | None = None  # rows of each seed, where every epoch shows them otherwise
 
     @abstractmethod
     def part(self, leaf: Tensor) -> Tensor:
@@ -73,7 +75,9 @@ class GroupRows(ABC):
             self.drawn = torch.stack(drawn).to(device)
         if job.resample is not None:
             shown = [job.resample(rng.derive(seed, "again", *self.rng_key, epoch)).to(device) for seed in self.seeds]
-            self.shown = self._own_rows(shown)
+            own = self._own_rows(shown)
+            # a recorded step finds them where they were
+            self.shown = own if self.shown is None else self.shown.copy_(own)
         if self.augmentation:
             every = rows + batches * job.rehearsed  # those rehearsed come after the rows of the experience
             changes = [
@@ -81,21 +85,32 @@ class GroupRows(ABC):
             ]
             self.changes = torch.stack(changes).to(device)
 
-    def batch_of(self, index: Tensor, drawn: Tensor | None, batch: int) -> list[Tensor]:
-        """Return the rows with these indices ``[S, B]`` and those rehearsed, as the net takes them."""
-        job = self.job
+    def given(self, batch: int) -> dict[str, Tensor]:
+        """Return what was drawn for a batch: indices ``[S, B]`` of rows and of those rehearsed, and changes of images."""
+        rehearsed, rows, places = self.job.rehearsed, len(self.rows[0]), self.job.places(0, batch)
+        found = {"index": self.order[:, places]}
+        if self.rehearsal is not None:
+            found["rehearsed"] = self.drawn[:, batch]
+        if self.augmentation:
+            again = self.changes[:, rows + batch * rehearsed : rows + (batch + 1) * rehearsed]
+            found["changes"] = torch.cat([self.changes[:, places], again], dim=1)
+        return found
+
+    def batch_of(self, given: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return the rows that were drawn for a batch, those of the fit and those rehearsed, as the net takes them."""
+        job, index = self.job, given["index"]
         own: tuple[Tensor, ...]
         if job.of_seeds is not None:
             own = self.of_seeds(index)
         else:
-            own = (self.pick(self.rows[0], index) if job.resample is None else self.pick_own(self.shown, index),)
+            own = (self.pick(self.rows[0], index) if self.shown is None else self.pick_own(self.shown, index),)
         rows = [job.net.prepare(own[0]), *own[1:], *(self.pick(rows, index) for rows in self.rows[len(own) :])]
-        if self.rehearsal is not None and drawn is not None:
-            x, *others = (self.pick_own(rows, drawn) for rows in self.rehearsal)
+        if self.rehearsal is not None:
+            x, *others = (self.pick_own(rows, given["rehearsed"]) for rows in self.rehearsal)
             again = (job.net.prepare(x), *others)
             rows = [torch.cat(pair, dim=self.rows_axis) for pair in zip(rows, again, strict=True)]
         if self.augmentation and rows[0].numel():
-            rows[:2] = self.augmented(rows[0], rows[1], self._drawn_for(batch))
+            rows[:2] = self.augmented(rows[0], rows[1], given["changes"].flatten(0, 1))
         rows[0] = job.net.laid_out(rows[0])
         return rows
 
@@ -110,9 +125,3 @@ class GroupRows(ABC):
         if target is not None:
             y = self.augmentation.applied_to_labels(target, y, drawn, x.shape[-2:])
         return [self.augmentation.applied_to_rows(x, drawn, self.pad_value), y]
-
-    def _drawn_for(self, batch: int) -> Tensor:
-        rehearsed, rows = self.job.rehearsed, len(self.rows[0])
-        own = self.changes[:, self.job.places(0, batch)]
-        again = self.changes[:, rows + batch * rehearsed : rows + (batch + 1) * rehearsed]
-        return torch.cat([own, again], dim=1).flatten(0, 1)

@@ -12,6 +12,7 @@ from cl_engine.training import cuda_graphs
 from cl_engine.training.early_stopping import EarlyStopping
 from cl_engine.training.group_rows import GroupRows
 from cl_engine.training.group_upkeep import GroupUpkeep
+from cl_engine.training.online_sums import OnlineSums
 from cl_engine.training.optimizer_memory import OptimizerMemory, remembered
 from cl_engine.training.optimizers import beside, optimizer_state, restore_optimizer
 
@@ -20,7 +21,7 @@ class GroupState(GroupRows):
     """The part of a seed group that outlives its process: what it trains, and what its optimisers remember.
 
     >>> sorted(name for name in vars(GroupState) if name[0] != "_")
-    ['fits', 'kept_up', 'remembered', 'restore', 'state']
+    ['begin_anew', 'fits', 'kept_up', 'remembered', 'restore', 'state']
     """
 
     params: Tree
@@ -31,6 +32,8 @@ class GroupState(GroupRows):
     flops: float
     replay: cuda_graphs.Replay | None
     upkeep: GroupUpkeep | None
+    online: OnlineSums | None
+    total: Tensor
 
     def state(self) -> Tree:
         """Return all that the group is at the end of an epoch."""
@@ -66,6 +69,21 @@ class GroupState(GroupRows):
         """Return whether a state is one of a group of the same job with the same number of seeds."""
         mine, theirs = dict(leaves_with_path(self.params)), dict(leaves_with_path(state["params"]))
         return {p: t.shape for p, t in mine.items()} == {p: t.shape for p, t in theirs.items()}
+
+    def begin_anew(self) -> None:
+        """Let the optimisers forget what they remember."""
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+
+    def _touched(self) -> list[Tensor]:
+        """Return all tensors that a step changes."""
+        remembered = [optimizer.state.get(leaf, {}) for optimizer in self.optimizers for leaf in self.weights.values()]
+        own = [value for state in remembered for value in state.values() if isinstance(value, Tensor)]
+        counted = [] if self.online is None else [self.online.sums]
+        return [self.total, *counted, *(leaf for _, leaf in leaves_with_path(self.params)), *own]
+
+    def _rates(self) -> tuple[float, ...]:
+        return tuple(float(group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups)
 
     def remembered(self) -> Tree:
         """Return what the optimisers remember, with the axis of seeds in front."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
+from cl_engine.core.gpu import is_gpu
 from cl_engine.core.tree import Path, Tree, leaves_with_path, unflatten
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.errors import UsageError
@@ -120,7 +121,12 @@ class Train(BaseModel):
         return Augmentation(self.crop, self.flip, self.vertical_flip, self.zoom)
 
 
-NOT_ELEMENTWISE = ("adafactor", "muon")  # a step of one number of a tensor depends on the others
+NOT_ELEMENTWISE = ("adafactor",)  # a step of one number of a tensor depends on the others
+UNUSABLE = {
+    "lbfgs": "asks for the loss several times a step",
+    "muon": "trains matrices alone, and nets have biases",
+    "sparseadam": "takes sparse gradients alone",
+}
 
 
 def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
@@ -130,11 +136,10 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
         for kind, cls in vars(torch.optim).items()
         if inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer) and cls is not torch.optim.Optimizer
     }
-    usable = {kind: cls for kind, cls in found.items() if kind not in ("lbfgs", "sparseadam")}
+    usable = {kind: cls for kind, cls in found.items() if kind not in UNUSABLE}
     if name not in usable:
-        raise UsageError(
-            f"train.optimizer: no optimiser '{name}' in torch.optim; there are: {', '.join(sorted(usable))}"
-        )
+        why = f"'{name}' {UNUSABLE[name]}" if name in UNUSABLE else f"no optimiser '{name}' in torch.optim"
+        raise UsageError(f"train.optimizer: {why}; there are: {', '.join(sorted(usable))}")
     return usable[name]
 
 
@@ -175,9 +180,13 @@ def optimizers_for(
             if value or (name == "weight_decay" and name in known):  # 0 is not the default of all
                 options[name] = value
         options |= {"fused": True} if "fused" in known else {}
-        if "capturable" in known and all(tensor.is_cuda for tensor in tensors):
+        if "capturable" in known and all(is_gpu(tensor.device) for tensor in tensors):
             options["capturable"] = True  # what it remembers is on the GPU, so that a step can be recorded
         optimizers.append(cls(tensors, **options))
+        if how.optimizer == "sgd" and how.momentum:
+            # fused steps take all weights to have a momentum or none: those whose first gradient comes late begin with zeros
+            for tensor in tensors:
+                optimizers[-1].state[tensor]["momentum_buffer"] = torch.zeros_like(tensor, requires_grad=False)
         if how.schedule == "cosine":  # Loshchilov & Hutter 2017, eq. 5, without restarts
             schedules.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimizers[-1], how.epochs))
         if how.milestones:

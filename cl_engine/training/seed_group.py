@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -28,6 +28,8 @@ from cl_engine.training.group_state import GroupState
 from cl_engine.training.group_upkeep import GroupUpkeep
 from cl_engine.training.online_sums import OnlineSums
 from cl_engine.training.optimizers import clip_gradients, optimizers_for, step_of
+
+NONE = nullcontext()
 
 
 class SeedGroup(GroupState, ABC):
@@ -103,6 +105,9 @@ class SeedGroup(GroupState, ABC):
         """Draw all that an epoch is random by."""
         self.epoch, self.batches, self.at = epoch, batches, 0
         self.draw(epoch, batches)
+        told = [self.job.loss_inputs(epoch, batch, batches) for batch in range(batches)]
+        # one copy an epoch: a copy a step would wait for the GPU
+        self.numbers = [torch.tensor(column).to(self.job.net.device) for column in zip(*told, strict=True)]
         if self.upkeep is not None:
             self.upkeep.start_epoch(epoch)
         for more in (*self.beside, *self.handed):
@@ -127,31 +132,28 @@ class SeedGroup(GroupState, ABC):
 
     def step(self, epoch: int, batch: int) -> None:
         """Take one step of every optimiser on one batch."""
-        index = self.order[:, self.job.places(0, batch)]
-        drawn = () if self.rehearsal is None else (self.drawn[:, batch],)
+        given, noise = self.given(batch), self._noise(epoch, batch)
+        if self.job.arrival and not self.job.train.keep_optimizer and self.job.begins_arrival(batch):
+            self.begin_anew()
+        given |= {f"number {k}": column[batch] for k, column in enumerate(self.numbers)}
         if self.replay is None:
-            self._step(index, *drawn, epoch=epoch, batch=batch)
+            self._step(given, batch, noise)
         else:
-            self.replay(index, *drawn)
+            with noise:
+                self.replay(given)
         if self.online is not None:
             self.online.mark(batch + 1, self.batches)
 
-    def _step(self, index: Tensor, drawn: Tensor | None = None, *, epoch: int = 0, batch: int = 0) -> None:
-        """Take a step on rows with these indices ``[S, B]``, and rehearsed ones; of a replayed step they are all that changes."""
-        job = self.job
-        rows = self.batch_of(index, drawn, batch)
-        if job.arrival and not job.train.keep_optimizer and job.begins_arrival(batch):
-            for optimizer in self.optimizers:
-                optimizer.state.clear()
-        noise: AbstractContextManager[Any] = nullcontext()
+    def _step(self, given: Mapping[str, Tensor], batch: int = 0, noise: AbstractContextManager[Any] = NONE) -> None:
+        """Take a step on what was drawn for a batch, and numbers told; of a replayed step that is all that changes."""
+        job, rows = self.job, self.batch_of(given)
+        numbers = [tensor for name, tensor in given.items() if name.startswith("number")]
         counted = Flops() if math.isnan(self.flops) else nullcontext()
-        if job.net.stochastic:
-            noise = rng.ambient(self.seeds[0], "noise", *self.rng_key, epoch, batch, device=job.net.device)
         shown = self._shown_to_observer(rows)
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.batch_begins, *shown)
         with counted, noise, job.net.training(), self.precision:
-            losses, taken = self._losses(rows, index.shape[1], epoch, batch)
+            losses, taken = self._losses(rows, given["index"].shape[1], numbers, batch)
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.batch_answered, self._answer(shown[0]), losses.detach())
         kept = None if self.upkeep is None else self.upkeep.penalty()
@@ -179,9 +181,8 @@ class SeedGroup(GroupState, ABC):
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.batch_ends)
 
-    def _losses(self, rows: list[Tensor], taken: int, epoch: int, batch: int) -> tuple[Tensor, int]:
+    def _losses(self, rows: list[Tensor], taken: int, numbers: list[Tensor], batch: int) -> tuple[Tensor, int]:
         """Return the loss of each seed on a batch, with what is learned beside its rows; and how many are not rehearsed."""
-        numbers = self._numbers(epoch, batch)
         rows = [*rows, *(part for more in self.handed for part in more.batch_of(batch))]
         if not self.beside:
             return self._own_loss(rows, numbers), taken
@@ -231,9 +232,8 @@ class SeedGroup(GroupState, ABC):
         """Test on the validation rows, if there are any, and keep the weights of the seeds that have never been better."""
         if self.job.validation is not None and not self.early_stopping.enough:
             x, y = (rows.to(self.job.net.device) for rows in self.job.validation)
-            self.early_stopping.look(
-                self._score(x, y) if self.job.judge == "accuracy" else -self._loss_on(x, y), self.whole()
-            )
+            worth = self._score(x, y) if self.job.judge == "accuracy" else -self._loss_on(x, y)
+            self.early_stopping.look(worth, self.whole())
 
     def _score(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the score of each seed on rows ``[S]``, more of which is better."""
@@ -242,7 +242,7 @@ class SeedGroup(GroupState, ABC):
     @torch.no_grad()
     def _loss_on(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the loss ``[S]`` on rows, with the numbers of the last batch of an epoch."""
-        total, net, numbers = torch.zeros_like(self.total), self.job.net, self._numbers(self.epoch, self.batches - 1)
+        total, net, numbers = torch.zeros_like(self.total), self.job.net, [column[-1] for column in self.numbers]
         for index in torch.arange(len(y), device=y.device).split(self.job.train.batch):
             own = index.expand(len(self.seeds), -1)
             rows = (net.laid_out(net.prepare(self.pick(x, own))), self.pick(y, own))
@@ -261,26 +261,25 @@ class SeedGroup(GroupState, ABC):
         """Return what records steps and replays them, where there is nothing in a step but what can be recorded."""
         job, device = self.job, self.job.net.device
         steps = job.epochs * job.batches
-        drawn_anew = job.net.stochastic or self.augmentation or job.resample is not None or job.loss_inputs(0, 0, 1)
-        followed = job.observer is not None or self.upkeep is not None  # by code that a replay would not call
-        followed = followed or (job.arrival > 0 and (job.epochs != job.train.epochs or not job.train.keep_optimizer))
-        if drawn_anew or followed or job.beside or not cuda_graphs.worthwhile(self.optimizers, device, steps):
+        if not cuda_graphs.worthwhile(device, steps):
             return None
-        return cuda_graphs.Replay(self._step, self._touched, self._rates, device)
+        reasons = {  # what a replay would not call, or find elsewhere
+            "something follows it batch by batch": job.observer is not None,
+            "upkeep counts its steps outside of the GPU": self.upkeep is not None,
+            "an arrival begins anew": job.arrival > 0 and (job.train.epochs > 1 or not job.train.keep_optimizer),
+            "it learns rows of several targets": bool(job.beside),
+            "its optimiser keeps numbers outside of the GPU": not cuda_graphs.lasting(self.optimizers),
+        }
+        why = next((reason for reason, holds in reasons.items() if holds), "")
+        if why:
+            cuda_graphs.say(f"is not recorded, because {why}")
+        return None if why else cuda_graphs.Replay(self._step, self._touched, self._rates, job.net, job.loss)
 
-    def _touched(self) -> list[Tensor]:
-        """Return all tensors that a step changes."""
-        remembered = [optimizer.state.get(leaf, {}) for optimizer in self.optimizers for leaf in self.weights.values()]
-        own = [value for state in remembered for value in state.values() if isinstance(value, Tensor)]
-        counted = [] if self.online is None else [self.online.sums]
-        return [self.total, *counted, *(leaf for _, leaf in leaves_with_path(self.params)), *own]
-
-    def _numbers(self, epoch: int, batch: int) -> list[Tensor]:
-        given = self.job.loss_inputs(epoch, batch, self.batches)
-        return [torch.tensor(number, device=self.job.net.device) for number in given]
-
-    def _rates(self) -> tuple[float, ...]:
-        return tuple(float(group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups)
+    def _noise(self, epoch: int, batch: int) -> AbstractContextManager[Any]:
+        """Return what lets a net that draws draw what belongs to this step."""
+        if not self.job.net.stochastic:
+            return nullcontext()
+        return rng.ambient(self.seeds[0], "noise", *self.rng_key, epoch, batch, device=self.job.net.device)
 
     def _shown_to_observer(self, rows: list[Tensor]) -> tuple[Tensor, Tensor] | None:
         """Return the inputs and labels of a batch that an observer is shown, if there is one."""

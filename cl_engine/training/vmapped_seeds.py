@@ -61,7 +61,8 @@ class VmappedSeeds(SeedGroup):
         """Return logits ``[S, N, C]``."""
         assert self.job.logits is not None
         net, batched = self.job.net, torch.vmap(self.job.logits, in_dims=(0, self._frozen_axes, None))
-        parts = [batched(self.params, self.frozen, net.laid_out(net.prepare(part))) for part in net.chunks(x)]
+        pieces = net.chunks(x, len(self.seeds))
+        parts = [batched(self.params, self.frozen, net.laid_out(net.prepare(part))) for part in pieces]
         return torch.cat(parts, dim=1)
 
     def whole(self) -> Tree:

@@ -1,0 +1,279 @@
+"""What only a GPU can say, in six minutes: is it right, how fast is it, what does it hold. `make gpu` runs it.
+
+    PYTHONPATH=. python benchmarks/gpu.py             # on a GPU
+    PYTHONPATH=. python benchmarks/gpu.py --pretend   # the same parts at the smallest sizes, on a GPU that is none
+
+Nothing is fetched: rows are drawn, in the shapes of the sets they stand for. Each part has its time and tells what it came to;
+what goes wrong in one is told in its row and keeps none of the others from being run. The table comes last; the numbers are
+also in ``gpu.json`` under $OUT, or ``benchmarks/output/``, written after every part.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.interleaved import machine
+from benchmarks.shaped import SHAPED, answers, scenario, short, timed_run
+from cl_engine.core import gpu
+from cl_engine.data.stream import Data, Experience
+from cl_engine.errors import RunFailed
+from cl_engine.experiment import Experiment
+from cl_engine.nn.net import Net
+from cl_engine.runs import plugins
+from cl_engine.runs.determinism import deterministic
+from cl_engine.runs.scenario import Scenario
+from cl_engine.training import cuda_graphs
+from cl_engine.training.optimizers import Train
+from cl_engine.training.seed_group import SeedGroup
+
+PRETEND = "--pretend" in sys.argv
+NETS: dict[str, tuple[str, dict[str, Any], tuple[int, ...], int]] = {
+    "MLP 784-256-256-10": ("mlp", {"hidden": [256, 256]}, (1, 28, 28), 128),
+    "LeNet, 28 × 28": ("lenet", {}, (1, 28, 28), 64),
+    "ResNet-18 of width 20, 32 × 32 × 3": ("resnet18", {"width": 20}, (3, 32, 32), 32),
+}
+SEEDS = (1, 3) if PRETEND else (1, 10, 32)
+Row = tuple[str, str]
+
+
+def device() -> torch.device:
+    return torch.device(gpu.KIND)
+
+
+def right(until: float) -> Iterator[Row]:
+    """Every strategy: the CPU's answers within rounding; resumed, and by deterministic algorithms again, the same bits."""
+    gaps, wrong, left_out = [], [], []
+    for name in plugins.names("strategies"):
+        if time.perf_counter() > until:
+            left_out.append(name)
+            continue
+        try:
+            experiment = short(name)
+            here, there = answers(experiment, "cpu"), answers(experiment, gpu.KIND)
+            gap = max(float((a - b).abs().max() / (1 + a.abs().max())) for a, b in zip(here, there, strict=True))
+            with TemporaryDirectory() as folder, deterministic(asked=True):
+                whole, again = answers(experiment, gpu.KIND), answers(experiment, gpu.KIND)
+                resumed = answers(experiment, gpu.KIND, Path(folder) / "state")
+            faults = [f"{gap:.1e} from the CPU"] * (gap > 1e-2)
+            faults += ["differs again"] * any(not torch.equal(a, b) for a, b in zip(whole, again, strict=True))
+            faults += ["differs resumed"] * any(not torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
+            gaps.append(gap)
+        except Exception as error:  # told, and the others are looked at
+            faults = [f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"]
+        wrong += [f"{name}: {'; '.join(faults)}"] * bool(faults)
+    yield "strategies as on the CPU, resumed, again", f"{len(gaps)}; greatest gap {max(gaps, default=0):.1e}"
+    yield "strategies that were not", "; ".join(wrong) or "none"
+    yield "strategies without their turn", ", ".join(left_out) or "none"
+
+
+def launched(until: float) -> Iterator[Row]:
+    """Operations that a step launches, in the middle of a run, and how often it waits for the GPU; told by one that is none."""
+    from cl_engine.testing.pretend_tensor import SEEN
+
+    own, counted = SeedGroup._step, list[tuple[int, int]]()
+
+    def step(group: SeedGroup, *given: Any) -> None:
+        before, waits = SEEN.launched, sum(SEEN.waits.values())
+        own(group, *given)
+        counted.append((SEEN.launched - before, sum(SEEN.waits.values()) - waits))
+
+    SeedGroup._step = step  # type: ignore[method-assign]
+    for name in plugins.names("strategies"):
+        counted.clear()
+        answers(short(name), gpu.KIND)
+        operations, waits = (statistics.median(of_step) for of_step in zip(*counted, strict=True))
+        yield f"{name}, a step", f"{operations:.0f} operations, {waits:.0f} waits"
+    SeedGroup._step = own  # type: ignore[method-assign]
+
+
+def experience_of(shape: tuple[int, ...], rows: int) -> Experience:
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(rows, *shape, generator=draw), torch.randint(10, (rows,), generator=draw)
+    x, y = x.to(device()), y.to(device())
+    return Experience(step=0, task_id=0, train=Data(x, y), validation=Data(x[:0], y[:0]), classes=10)
+
+
+def a_step(run: Callable[[], object], steps: int, rounds: int = 1 if PRETEND else 3) -> float:
+    """Return milliseconds a step: the median of some rounds, after one that is not counted."""
+    times = []
+    for _ in range(rounds + 1):
+        gpu.finish(device())
+        began = time.perf_counter()
+        run()
+        gpu.finish(device())
+        times.append((time.perf_counter() - began) / steps * 1e3)
+    return statistics.median(times[1:])
+
+
+def by_hand(net: Net, experience: Experience, batch: int, graph: bool) -> Callable[[], object]:
+    """Return an epoch written by hand, step by step or as the replay of one recording."""
+    module, (x, y) = net.module(0).train(), (experience.train.x, experience.train.y)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.01, fused=True)
+    index = torch.arange(batch, device=device())
+
+    def step() -> None:
+        F.cross_entropy(module(x[index]), y[index]).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    for _ in range(cuda_graphs.WARM_UP if graph else 0):
+        with cuda_graphs.aside(device()):
+            step()
+    take = cuda_graphs.recorded(step, device()) if graph else step
+
+    def epoch() -> None:
+        for rows in torch.randperm(len(x), device=device()).split(batch):
+            index.copy_(rows)
+            take()
+
+    return epoch
+
+
+def by_engine(net: Net, experience: Experience, batch: int, seeds: int) -> Callable[[], object]:
+    """Return an epoch of this engine's `finetune`."""
+    kind: Any = plugins.load("strategies", "finetune")
+
+    def epoch() -> None:
+        strategy = kind(net, seeds=tuple(range(seeds)), setting="domain", train=Train(epochs=1, batch=batch, lr=0.01))
+        strategy.state = strategy.start()
+        for _ in strategy.learning(experience):
+            pass
+
+    return epoch
+
+
+def steps(until: float) -> Iterator[Row]:
+    """Milliseconds a step: by hand, one launch at a time and as a graph; this engine, for several numbers of seeds, likewise."""
+    count = 2 if PRETEND else 200
+    for title, (name, options, shape, batch) in list(NETS.items())[: 1 if PRETEND else None]:
+        net = Net(plugins.net_builder(name, options, shape, 10), shape, device=device())
+        experience = experience_of(shape, count * batch)
+        for seeds, graph in [(0, False), (0, True), *((seeds, graph) for seeds in SEEDS for graph in (False, True))]:
+            what = f"{title}: {f'engine, {seeds} seed(s)' if seeds else 'by hand'}{', graph' * graph}"
+            os.environ[cuda_graphs.SWITCH] = str(int(graph and not PRETEND))
+            if time.perf_counter() > until:
+                yield what, "no time left"
+                continue
+            try:
+                epoch = by_engine(net, experience, batch, seeds) if seeds else by_hand(net, experience, batch, graph)
+                yield what, f"{a_step(epoch, count):.3f} ms a step"
+            except Exception as error:  # told, and the others are timed
+                yield what, f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+    os.environ.pop(cuda_graphs.SWITCH, None)
+
+
+def whole(until: float) -> Iterator[Row]:
+    """A whole run: permuted images, 100 tasks, 10 seeds; what it holds of the GPU."""
+    tasks, seeds, rows = (3, 3, 500) if PRETEND else (100, 10, 60_000)
+    source = f"{SHAPED}?rows={rows}&test_rows={rows // 6}"
+    torch.cuda.reset_peak_memory_stats(device())
+    experiment = Experiment.of(scenario(n=tasks, source=source), "finetune", tuple(range(seeds)))
+    run = timed_run(experiment, until)
+    yield f"permuted, {tasks} tasks, {seeds} seeds, {rows:,} rows each", f"{run.tasks} tasks in {run.seconds:.1f} s"
+    held = ", ".join(f"{name} {size:,}" for name, size in run.memory.items())
+    yield "bytes of the state of a seed, of the GPU in all", f"{held}; {torch.cuda.max_memory_reserved(device()):,}"
+
+
+def many(until: float) -> Iterator[Row]:
+    """A test of all of a thousand tasks."""
+    tasks = 20 if PRETEND else 1000
+    small = scenario(n=tasks, source=f"{SHAPED}?rows=100&test_rows=100", setting="task")
+    run = timed_run(Experiment.of(small, "independent", (0,), **{"net.hidden": [64]}), until)
+    yield f"{tasks} tasks learned, all tested", f"{run.tasks} in {run.seconds:.1f} s; test {run.tested:.2f} s"
+
+
+def full(until: float) -> Iterator[Row]:
+    """Memory that is used up is told in a sentence."""
+    if PRETEND:
+        from cl_engine.testing.pretend_tensor import SEEN
+
+        SEEN.full_after = SEEN.launched + 500
+    else:
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(1e-3)
+    with TemporaryDirectory() as folder:
+        try:
+            wide = Experiment.of(
+                scenario(n=2, source=f"{SHAPED}?rows=2000&test_rows=100"), "finetune", tuple(range(10))
+            )
+            wide.run(Path(folder) / "run", device=gpu.KIND)
+            yield "memory used up", "it was not"
+        except RunFailed as error:
+            yield "memory used up", str(error)[:120]
+        finally:
+            if PRETEND:
+                SEEN.full_after = None
+            else:
+                torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def modular(until: float) -> Iterator[Row]:
+    """Paths tried for every task: MNTDP-D with the modular ResNet, tasks of the sizes of CTrL, as many as there is time for."""
+    rows, epochs = (40, 1) if PRETEND else (4000, 30)
+    source = f"{SHAPED}?rows={5 * rows}&test_rows=1000&side=32&channels=3"
+    tables = {
+        "stream": {"name": "split", "source": source, "n": 5, "validation": 0.2},
+        "net": {"name": "modular_resnet"},
+        "train": {"epochs": epochs, "batch": 32, "optimizer": "adam", "lr": 0.001},
+        "agenda": {"evaluate_every": 0, "evaluate_ahead": 0},
+    }
+    own = {"lrs": [0.001], "weight_decays": [0.0], **({"net.width": 4} if PRETEND else {})}
+    run = timed_run(Experiment.of(Scenario.of("paths", tables), "mntdp", (0,), **own), until)
+    yield (
+        f"mntdp, {rows} rows a task, {epochs} epochs a path",
+        f"{run.tasks} of 5 tasks, {run.epochs} epochs, {run.seconds:.1f} s",
+    )
+
+
+PARTS: dict[Callable[[float], Iterator[Row]], float] = {
+    right: 90,
+    steps: 90,
+    whole: 70,
+    many: 35,
+    modular: 35,
+    full: 10,
+}
+
+
+def main() -> None:
+    began, results = time.perf_counter(), {}
+    place = Path(os.environ.get("OUT") or Path(__file__).parent / "output")
+    for part, seconds in (({launched: 60} if PRETEND else {}) | PARTS).items():
+        print(f"== {part.__doc__}", flush=True)
+        started = time.perf_counter()
+        try:
+            for what, found in part(started + seconds * (10 if PRETEND else 1)):
+                results[what] = found
+                print(f"{what:<60} {found}", flush=True)
+        except Exception as error:  # told, and the other parts are run
+            results[part.__name__] = f"{type(error).__name__}: {str(error)[:200]}"
+            print(results[part.__name__], flush=True)
+        print(f"   {time.perf_counter() - started:.0f} s", flush=True)
+        name = "gpu_pretended.json" if PRETEND else "gpu.json"
+        (place / name).write_text(
+            json.dumps({"machine": machine(), "results": results}, indent=1, ensure_ascii=False) + "\n"
+        )
+    print(f"\ntorch {torch.__version__}, {machine()['gpu']}: {time.perf_counter() - began:.0f} s")
+    for what, found in results.items():
+        print(f"| {what} | {found} |")
+
+
+if __name__ == "__main__":
+    if PRETEND:
+        from cl_engine.testing import pretend_gpu
+
+        pretend_gpu.install()
+    if not torch.cuda.is_available():
+        sys.exit("there is no GPU here: --pretend tries the script on one that is none")
+    main()
