@@ -73,6 +73,7 @@ class Strategy(Configured, MovedMethods, ABC):
             must ask for them there.
         takes_arrivals: whether `learn` sees to it that rows in pieces are learned so (`FitJob.arrival`); otherwise it is
             called with each piece as an experience of its own.
+        trains: whether `learn` takes steps; without, the options of training mean nothing to it.
         rowwise: whether, where the task is not told, the answer to a row does not depend on the rows beside it; the rows of
             several tasks are then tested in one pass.
     """
@@ -84,6 +85,7 @@ class Strategy(Configured, MovedMethods, ABC):
     needs_validation: ClassVar[bool] = False
     per_seed: ClassVar[bool] = False
     takes_arrivals: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
     rowwise: ClassVar[bool] = False
 
     def __init__(

@@ -30,6 +30,7 @@ class NearestMean(Strategy):
 
     rowwise = True
     takes_arrivals = True
+    trains = False
     classes = ClassStatistics()
 
     normalised: bool = option(False, "bring the features of each row to length 1 first (Rebuffi et al. 2017, iCaRL)")

@@ -37,6 +37,7 @@ class Ranpac(Strategy):
 
     rowwise = True
     takes_arrivals = True
+    trains = False
     classes = ClassStatistics()
 
     projection: int = option(2000, "random features", ge=1, le=10**5)

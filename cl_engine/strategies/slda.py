@@ -31,6 +31,7 @@ class Slda(Strategy):
 
     rowwise = True
     takes_arrivals = True
+    trains = False
     classes = ClassStatistics()
 
     shrinkage: float = option(1e-4, "ε: the share of the identity in the covariance", gt=0, le=1)
