@@ -27,9 +27,12 @@ DEMO = "demo"
 # pre-trained net, and there is none; or they would take longer than a demo has
 NOT_SHOWN = {
     "adapt",
+    "agem",
     "auxiliary",
     "cognitive_loop",
     "conditioned",
+    "der",
+    "er_ace",
     "ewc",
     "hypernet",
     "hypernet_field",
