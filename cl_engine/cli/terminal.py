@@ -30,10 +30,13 @@ DEMO = "demo"
 # pre-trained net, and there is none; or they would take longer than a demo has
 NOT_SHOWN = {
     "adapt",
+    "agem",
     "align",
     "auxiliary",
     "cognitive_loop",
     "conditioned",
+    "der",
+    "er_ace",
     "ewc",
     "nearest_mean",
     "policy",

@@ -130,3 +130,10 @@ def balanced(groups: Index, room: int, draw: np.random.Generator) -> Index:
         share = (room - sum(map(len, kept))) // (len(members) - position)
         kept.append(rows[:share])
     return np.sort(np.concatenate(kept))
+
+
+def shares_of(y: Tensor, t: Tensor) -> np.ndarray:
+    """Return what has an equal share of a balanced memory: the class of a task that each row is of, or its task."""
+    labels = y if y.ndim == 1 and not y.is_floating_point() else torch.zeros_like(t)
+    found = np.unique(torch.stack([t, labels], dim=1).cpu().numpy(), axis=0, return_inverse=True)
+    return np.asarray(found[1])

@@ -1,0 +1,95 @@
+"""Dark experience replay."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cl_engine.core.state import State
+from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Experience
+from cl_engine.events import Event
+from cl_engine.nn.shared_net import SharedNet
+from cl_engine.options import option
+from cl_engine.strategy import Learning, Strategy
+from cl_engine.training.fit_job import Rows
+from cl_engine.training.rehearsing import Rehearsal, RowMemory
+
+
+class Der(Strategy):
+    """DER++: remembered rows are to be answered as they were when they were learned (Buzzega et al. 2020, eq. 6).
+
+    A batch is joined by as many rows of the memory. To the loss of its own are added α times the mean squared distance of
+    the outputs of remembered rows from those kept with them, and β times the loss by their labels; DER is
+    ``beta = 0``. Outputs are kept once an experience, or an arrival of one in pieces, is learned, where the paper keeps those
+    in the middle of it; and both terms are of the same rows, where the paper draws twice.
+
+    >>> from cl_engine.experiment import Experiment
+    >>> Experiment.of("permuted_digits", "der", beta=0.0).resolved["strategy"]["alpha"]
+    0.1
+    """
+
+    shared = SharedNet()
+    rowwise = True
+    per_seed = True
+
+    memory: RowMemory
+    alpha: float = option(0.1, "α: weight of the distance from the outputs kept", ge=0)
+    beta: float = option(0.5, "β: weight of the loss of remembered rows by their labels", ge=0)
+    _task: int = 0  # being learned
+    _fitted: Any = None  # of what is being fitted: tasks, those of each seed, and heads before
+
+    def start(self) -> State:
+        return {**self.shared.start(), **Rehearsal.start()}
+
+    def learn(self, experience: Experience) -> Learning:
+        self._task = experience.task_id
+        yield from Rehearsal(self, self.memory).learn(experience, self._fit, self._outputs)
+
+    @property
+    def rounded(self) -> bool:
+        return self.setting == "task"  # then the heads of all tasks that any seed remembers are fitted as one tensor
+
+    def predict(self, x: Tensor, task_id: int | None) -> Tensor:
+        return self.net.all(self.shared.params(task_id), x)
+
+    def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
+        return Rehearsal(self, self.memory).predict_midway(params, x, task_id)
+
+    def _fit(
+        self,
+        params: Tree,
+        experience: Experience,
+        *,
+        tasks: Tensor,
+        known: Tensor,
+        rows: Rows,
+        rehearsal: Rows | None,
+        **options: Any,
+    ) -> Generator[Event, None, Tree]:
+        if rehearsal is None:
+            return self.fit(params, self.shared.task_loss, experience, rows=rows, **options)
+        z = rehearsal[3]
+        rows = (
+            *rows,
+            z.new_zeros(len(rows[0]), *z.shape[2:]),
+            torch.ones_like(rows[2]),
+        )  # 1: of the experience, 0: of the memory
+        rehearsal = (*rehearsal, torch.zeros_like(rehearsal[2]))
+        return self.fit(params, self._loss, experience, rows=rows, rehearsal=rehearsal, **options)
+
+    def _loss(
+        self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, t: Tensor, z: Tensor, new: Tensor
+    ) -> Tensor:
+        outputs = self.shared.task_logits(params, frozen, x, t)
+        own = new.to(outputs.dtype)
+        rest = (1 - own) / (1 - own).sum()
+        apart = (rest * (outputs - z).square().flatten(1).mean(dim=1)).sum()
+        return self.alpha * apart + self.target.loss(outputs, y, len(y) * (own / own.sum() + self.beta * rest))
+
+    def _outputs(self, place: int, x: Tensor) -> Tensor:
+        """Return the outputs of one seed for rows ``[N, …]`` of the task being learned."""
+        return self.of_seed(place).predict(x, self._task)[0].to(x.device)
