@@ -47,7 +47,7 @@ def learned(way: str, scenario: str, changes: dict[str, Any]) -> dict[str, list[
     experiment = Experiment.of(scenario, "align", SEEDS, **{**changes, **WAYS[way]})
     with tempfile.TemporaryDirectory() as folder:
         R = open_run(experiment.run(folder, device="cpu")).results["accuracy"]
-        found = {str(seed): R.sel(seed=seed).values[-2:].round(4).tolist() for seed in SEEDS}
+        found = {str(seed): R.sel(seed=seed).values[-2:].astype(float).round(4).tolist() for seed in SEEDS}
     print(scenario, changes, way, found, flush=True)
     return found
 

@@ -3,7 +3,7 @@
 PYTHONPATH=. python benchmarks/align_vehicles.py measure 0    # and 1, 2: output/align_vehicles_SEED.json
 PYTHONPATH=. python benchmarks/align_vehicles.py | tee benchmarks/output/align_vehicles.txt    # tables from those files
 PYTHONPATH=. python benchmarks/align_vehicles.py choose 0.3    # a weight of judges, on scenes that no table is of
-PYTHONPATH=. python benchmarks/align_vehicles.py draw    # docs/align_vehicles.png
+PYTHONPATH=. python benchmarks/align_vehicles.py draw | tee benchmarks/output/align_vehicles_drawn.txt    # docs/align_vehicles.png
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def told(runs: list[dict[str, Any]]) -> None:
     )
     for name in DOMAINS[1:]:
         ends = {way: np.array([run["ap"][name][way] for run in runs]) for way in runs[0]["ap"][name]}
-        print(f"\n{name}\n{'':<16}{'source':<18}{'target':<18}{'change, source':<18}{'change, target':<18}")
+        print(f"\n{name}\n{'':<16}{'source':<18}{'target':<18}{'change, source':<18}change, target")
         for way, end in ends.items():
             change = end - ends["source only"]
             columns = [*(interval(end[:, k]).lstrip("+") for k in (0, 1)), *(interval(change[:, k]) for k in (0, 1))]
@@ -134,7 +134,10 @@ def told(runs: list[dict[str, Any]]) -> None:
 
 
 def draw() -> None:
-    """Draw what a detector finds in the same test pictures of the moderate shift before and after adaptation."""
+    """Draw what a detector finds in the same test pictures of the moderate shift before and after adaptation.
+
+    Drawn are the surest answers to all test pictures, as many as there are vehicles in them.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -147,7 +150,15 @@ def draw() -> None:
     rows, target = stream.test(task), stream.target(task)
     ways = {way: adapted(0, stream, held, task, **WAYS[way])[0] for way in ("features", "predictions")}
     for own, (way, strategy) in zip(axes, {"source only": held, **ways}.items(), strict=True):
-        answers = target.answers(strategy.predict(rows.x[:COLUMNS], None)[0]).numpy()
+        answers = target.answers(strategy.predict(rows.x, None)[0]).numpy()
+        vehicles = int((rows.y[..., 0] >= 0).sum())
+        surest = np.sort(answers[..., 4].ravel())[::-1]
+        print(
+            f"{way}: {vehicles} vehicles, answers of an even chance {int((surest >= 0.5).sum())}, "
+            f"confidence of the last that is drawn {surest[vehicles - 1]:.3f}",
+            flush=True,
+        )
+        answers[..., 4] = answers[..., 4] >= surest[vehicles - 1]
         for axis, image, wanted, found in zip(own, rows.x, rows.y.numpy(), answers, strict=False):
             axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
             detections(axis, wanted, found)
