@@ -3,7 +3,7 @@
 PYTHONPATH=. python benchmarks/align_vehicles.py measure 0    # and 1, 2: output/align_vehicles_SEED.json
 PYTHONPATH=. python benchmarks/align_vehicles.py | tee benchmarks/output/align_vehicles.txt    # tables from those files
 PYTHONPATH=. python benchmarks/align_vehicles.py choose 0.3    # a weight of judges, on scenes that no table is of
-PYTHONPATH=. python benchmarks/align_vehicles.py draw | tee benchmarks/output/align_vehicles_drawn.txt    # docs/align_vehicles.png
+PYTHONPATH=. python benchmarks/align_vehicles.py draw > benchmarks/output/align_vehicles_drawn.txt    # docs/align_vehicles.png
 """
 
 from __future__ import annotations
