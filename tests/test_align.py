@@ -185,6 +185,10 @@ def test_answers_without_kinds_and_tasks_that_ask_for_different_things_are_refus
         built(["boxes", "depth"])
     with pytest.raises(UsageError, match=r"method = 'shot': found, and 'number_map' has no kinds of answers"):
         built(["depth", "depth"], method="shot")
+    with pytest.raises(
+        UsageError, match=r"method = 'shot': lets all kinds .* most places of 'boxes' say that nothing is there"
+    ):
+        built(["boxes", "boxes"], method="shot")
     built(["depth", "depth"])
 
 
@@ -232,6 +236,16 @@ def test_kinds_of_answers_count_alike_but_for_their_factors():
     assert float(found[:3].sum() / found[3]) == pytest.approx(3.0) and float(found.mean()) == pytest.approx(1.0)
     maps = chances.T[None, :, None]  # the same as places of one row
     torch.testing.assert_close(balanced(maps, torch.ones(2)).flatten(), balanced(chances, torch.ones(2)))
+
+
+def test_the_share_of_a_row_holds_for_all_places_of_its_map():
+    judge = {name: w[0] for name, w in domain_judge([0], (3, 2, 2), 4, torch.device("cpu"), "part").items()}
+    maps, shares = torch.randn(2, 3, 2, 2), torch.tensor([0.5, 1.5])
+    alone = [released_losses(judge, maps, row.unsqueeze(0))[1] for row in maps]
+    together = released_losses(judge, maps, maps, shares)[1]
+    torch.testing.assert_close(together, (0.5 * alone[0] + 1.5 * alone[1]) / 2)
+    turned = reversed_loss(judge, maps, maps, 1.0, shares) - reversed_loss(judge, maps, maps, 1.0)
+    assert float(turned.abs()) > 0
 
 
 def test_information_is_greatest_where_answers_are_sure_and_diverse():
@@ -309,6 +323,53 @@ def test_a_judge_of_predictions_reads_maps(asked: str):
     told = [event for event in events if isinstance(event, DomainsJudged)]
     assert [event.part for event in told] == ["features", "predictions"]
     assert all(leaf.isfinite().all() for leaf in weights(strategy).values())
+
+
+DETECTOR = Scenario.of(
+    "vehicles",
+    {
+        "stream": {"name": "vehicles", "setting": "domain", "size": 32, "rows": 8, "test_rows": 6, "n": 2},
+        "net": {"name": "isometric", "width": 8, "steps": 1, "patch": 4, "norm": "batch"},
+        "train": {"epochs": 2, "batch": 4, "optimizer": "adam", "lr": 1e-3},
+        "agenda": {"evaluate_ahead": 1, "curve_batches": 1, "save_share": 1.0},
+    },
+)
+BOTH: dict[str, Any] = {"align": ["features", "predictions"], "balance": [3.0, 1.0], "entropy": 0.3}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stream.unlabelled": [1], **BOTH},
+        {"stream.unlabelled": [1], "method": "teacher"},
+        {"stream.unlabelled_share": 0.5, **BOTH, "source_rows": 4},
+    ],
+    ids=["judges", "teacher", "share"],
+)
+def test_a_detector_is_adapted_the_same_beside_others_and_after_a_cut(options: dict[str, Any], tmp_path: Path):
+    contract = type("Detecting", (StrategyContract,), {"strategy": "align", "scenario": DETECTOR, "options": options})()
+    contract.test_a_seed_learns_the_same_alone_as_beside_others("domain")
+    contract.test_a_cut_in_the_middle_of_an_experience_is_resumed_from_the_last_epoch_saved(0, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["judges", "teacher", "statistics"])
+def test_boxes_that_are_withheld_are_never_read(method: str):
+    def other_boxes(stream: Stream) -> None:
+        held = type(stream).__getitem__
+
+        class Planted(type(stream)):  # type: ignore[misc]
+            def __getitem__(self, step: int) -> Experience:
+                found: Experience = held(self, step)
+                if found.task_id == 1:
+                    found.train.y.copy_(found.train.y.flip(0))
+                return found
+
+        stream.__class__ = Planted
+
+    own = BOTH if method == "judges" else {"method": method}
+    experiment = Experiment.of(DETECTOR, "align", (0,), **{"stream.unlabelled": [1], **own})
+    (_, one), (_, other) = learned(experiment), learned(experiment, other_boxes)
+    assert all(torch.equal(leaf, weights(other)[path]) for path, leaf in weights(one).items())
 
 
 def test_features_of_a_turned_digit_are_brought_to_those_of_upright_ones():

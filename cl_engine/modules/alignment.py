@@ -17,7 +17,6 @@ from cl_engine.modules.domain_judges import (
     DomainsJudged,
     balanced,
     domain_judge,
-    judged,
     released_losses,
     reversed_loss,
     told_apart,
@@ -80,6 +79,11 @@ class Alignment(OptionGroup):
             raise UsageError(
                 f"{odd[0]}: found, and '{targets[0].name()}' has no kinds of answers that this could be about: use judges alone, "
                 "statistics or none"
+            )
+        if self.method == "shot" and targets[0].background:
+            raise UsageError(
+                f"strategy.method = 'shot': lets all kinds of answers be as frequent, and most places of '{targets[0].name()}' "
+                "say that nothing is there: use judges, teacher, statistics or none"
             )
         if self.balance and len(self.balance) != kinds:
             raise UsageError(
@@ -153,13 +157,11 @@ class AlignmentLoss:
         shares = None if chances is None else self._shares(chances)
         for part in how.align:
             weight = how.weight if part == "features" else how.weight_predictions
-            # features may be judged at places that answers are not given at
-            fits = shares is not None and shares.shape == judged(params[part], read[part]).shape
             given = (params[part], known[part], read[part])
             if how.adversary == "reversal":
-                total = total + reversed_loss(*given, weight * reversal(progress), shares if fits else None)
+                total = total + reversed_loss(*given, weight * reversal(progress), shares)
             else:
-                own, taught = released_losses(*given, shares if fits else None)
+                own, taught = released_losses(*given, shares)
                 total = total + own + weight * taught
         return total
 

@@ -103,4 +103,7 @@ def told_apart(judge: Mapping[str, Tensor], source: Tensor, target: Tensor) -> f
 
 
 def _mean(losses: Tensor, shares: Tensor | None) -> Tensor:
-    return losses.mean() if shares is None else (losses * shares).mean()
+    """Return the mean of losses of rows or places, each with its share, that of a row holding for all its places."""
+    if shares is None:
+        return losses.mean()
+    return (losses * shares.reshape(shares.shape + (1,) * (losses.ndim - shares.ndim))).mean()

@@ -55,6 +55,7 @@ class Target(Configured, ABC):
         places: whether the head is read at each place of a map.
         measured_at_places: whether labels are maps too.
         follows_images: whether labels at places can be moved as images are (`followed`).
+        background: whether the first kind of answers is that nothing is there, which most places say (`chances`).
         measure: the score that R holds.
         outputs: number of outputs of the head.
         sum_names: names of the sums.
@@ -63,6 +64,7 @@ class Target(Configured, ABC):
     places: ClassVar[bool] = False
     measured_at_places: ClassVar[bool] = False
     follows_images: ClassVar[bool] = False
+    background: ClassVar[bool] = False
 
     @classmethod
     def of(cls, **options: Any) -> Self:

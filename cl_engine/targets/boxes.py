@@ -41,6 +41,7 @@ class Boxes(Target):
 
     places = True
     follows_images = True
+    background = True
     size: list[int] = option(..., "height and width of the pictures, in pixels", min_length=2, max_length=2)
     most: int = option(32, "answers a picture at the most", ge=1)
     suppress: float = option(0.45, "overlap with a surer answer from which one is dropped", gt=0, lt=1)
