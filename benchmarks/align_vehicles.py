@@ -2,7 +2,7 @@
 
 PYTHONPATH=. python benchmarks/align_vehicles.py measure 0    # and 1, 2: output/align_vehicles_SEED.json
 PYTHONPATH=. python benchmarks/align_vehicles.py | tee benchmarks/output/align_vehicles.txt    # tables from those files
-PYTHONPATH=. python benchmarks/align_vehicles.py choose 0.3    # a weight of judges, on scenes that no table is of
+PYTHONPATH=. python benchmarks/align_vehicles.py choose 0.3    # and 1: weights of judges, on scenes of no table
 PYTHONPATH=. python benchmarks/align_vehicles.py draw > benchmarks/output/align_vehicles_drawn.txt    # docs/align_vehicles.png
 """
 
@@ -30,7 +30,7 @@ PICTURE = Path(__file__).parents[1] / "docs" / "align_vehicles.png"
 DOMAINS = ("clear", "mild", "moderate", "severe")
 CHOICE = 9  # seed of scenes that options are chosen on
 COLUMNS = 8  # pictures
-T_95 = {2: 12.706, 3: 4.303}  # by number of seeds
+T_95 = 4.303  # of three seeds
 CHANGES: dict[str, Any] = {
     "stream.domains": list(DOMAINS),
     "stream.unlabelled": [1, 2, 3],
@@ -109,7 +109,7 @@ def choose(weight: float) -> None:
 
 def interval(values: np.ndarray) -> str:
     """Return mean and 95 % interval over seeds."""
-    return f"{values.mean():+.3f} ± {T_95[len(values)] * values.std(ddof=1) / np.sqrt(len(values)):.3f}"
+    return f"{values.mean():+.3f} ± {T_95 * values.std(ddof=1) / np.sqrt(len(values)):.3f}"
 
 
 def told(runs: list[dict[str, Any]]) -> None:
