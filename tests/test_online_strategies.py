@@ -75,9 +75,9 @@ def test_der_holds_remembered_rows_to_the_outputs_kept_with_them():
     torch.testing.assert_close(strategy._loss(params, None, x, Y, t, z, NEW), expected)
 
 
-@pytest.mark.parametrize("pieces", [0, 8])
-def test_der_keeps_the_outputs_of_rows_as_they_were_once_learned(pieces: int):
-    experiment, strategy = built("der", samples=500, **{"stream.n": 1, "stream.pieces": pieces})
+@pytest.mark.parametrize(("pieces", "lr"), [(0, 1e-3), (8, 1e-3), (8, 1e-30)])
+def test_der_keeps_the_outputs_of_rows_as_they_were_when_they_arrived(pieces: int, lr: float):
+    experiment, strategy = built("der", samples=500, **{"stream.n": 1, "stream.pieces": pieces, "train.lr": lr})
     stream = experiment.stream()
     for _ in simulate(stream, strategy, plan(stream, experiment.agenda)):
         pass
@@ -86,8 +86,24 @@ def test_der_keeps_the_outputs_of_rows_as_they_were_once_learned(pieces: int):
     for place in (0, 1):
         now = strategy.of_seed(place).predict(memory["x"][place], 0)[0]
         same = (now - memory["z"][place]).abs().amax(dim=1) < 1e-5
-        assert same[-(pieces or 40) :].all()  # the last to be learned
-        assert same.all() == (not pieces)
+        assert same.all() == (not pieces or lr < 1e-20)
+        assert (memory["z"][place].abs().sum(dim=1) > 0).all()  # of all rows
+
+
+@pytest.mark.parametrize("setting", ["task", "class"])
+def test_der_notes_the_same_of_a_seed_alone_as_beside_others(setting: str):
+    def noted(seeds: tuple[int, ...]) -> Tensor:
+        given = {"stream.pieces": 6, "stream.setting": setting, "stream.samples_per_class": 4, "samples": 30}
+        name = "split_digits_class" if setting == "class" else "permuted_digits"
+        experiment = Experiment.of(name, "der", seeds, **{**given, "stream.n": 2, "train.epochs": 2})
+        stream = experiment.stream()
+        strategy = experiment.build_strategy(stream)
+        for _ in simulate(stream, strategy, plan(stream, experiment.agenda)):
+            pass
+        kept: Tensor = strategy.state["memory"]["z"][seeds.index(7)]
+        return kept
+
+    torch.testing.assert_close(noted((7,)), noted((3, 7, 5)), rtol=1e-3, atol=1e-3)
 
 
 def test_er_ace_is_for_classes():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -24,8 +24,8 @@ class Der(Strategy):
 
     A batch is joined by as many rows of the memory. To the loss of its own are added α times the mean squared distance of
     the outputs of remembered rows from those kept with them, and β times the loss by their labels; DER is
-    ``beta = 0``. Outputs are kept once an experience, or an arrival of one in pieces, is learned, where the paper keeps those
-    in the middle of it; and both terms are of the same rows, where the paper draws twice.
+    ``beta = 0``. Rows that arrive in pieces are kept with the outputs that were trained on, as in the paper; those of whole
+    experiences with what they are answered once all are learned. Both terms are of the same rows, where the paper draws twice.
 
     >>> from cl_engine.experiment import Experiment
     >>> Experiment.of("permuted_digits", "der", beta=0.0).resolved["strategy"]["alpha"]
@@ -35,6 +35,7 @@ class Der(Strategy):
     shared = SharedNet()
     rowwise = True
     per_seed = True
+    takes_arrivals = True
 
     memory: RowMemory
     alpha: float = option(0.1, "α: weight of the distance from the outputs kept", ge=0)
@@ -68,23 +69,40 @@ class Der(Strategy):
         known: Tensor,
         rows: Rows,
         rehearsal: Rows | None,
+        noted: Tensor | None = None,
         **options: Any,
     ) -> Generator[Event, None, Tree]:
         if rehearsal is None:
             return self.fit(params, self.shared.task_loss, experience, rows=rows, **options)
-        z = rehearsal[3]
-        rows = (
-            *rows,
-            z.new_zeros(len(rows[0]), *z.shape[2:]),
-            torch.ones_like(rows[2]),
-        )  # 1: of the experience, 0: of the memory
+        loss: Callable[..., Tensor] = self._loss
+        kept = rehearsal[3]
+        beside = kept.new_zeros(len(rows[0]), *kept.shape[2:])  # nothing is kept yet of the rows of the experience
+        if (
+            noted is not None
+        ):  # rehearsed rows say where it stands what is kept of them, those of the experience where it will
+            params, loss = {**params, "noted": noted}, self._noting
+            beside = torch.arange(noted.shape[1] - len(beside), noted.shape[1], device=noted.device)
+        rows = (*rows, beside, torch.ones_like(rows[2]))  # 1: of the experience, 0: of the memory
         rehearsal = (*rehearsal, torch.zeros_like(rehearsal[2]))
-        return self.fit(params, self._loss, experience, rows=rows, rehearsal=rehearsal, **options)
+        return self.fit(params, loss, experience, rows=rows, rehearsal=rehearsal, **options)
 
     def _loss(
         self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, t: Tensor, z: Tensor, new: Tensor
     ) -> Tensor:
+        return self._judged(self.shared.task_logits(params, frozen, x, t), y, z, new)
+
+    def _noting(
+        self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, t: Tensor, place: Tensor, new: Tensor
+    ) -> Tensor:
+        """Return the loss, and note the outputs for rows that arrive at their places."""
         outputs = self.shared.task_logits(params, frozen, x, t)
+        with torch.no_grad():
+            z = params["noted"][place]
+            own = new.reshape(-1, *[1] * (outputs.ndim - 1)) > 0
+            params["noted"].index_put_((place,), torch.where(own, outputs.detach().to(z.dtype), z))
+        return self._judged(outputs, y, z, new)
+
+    def _judged(self, outputs: Tensor, y: Tensor, z: Tensor, new: Tensor) -> Tensor:
         own = new.to(outputs.dtype)
         rest = (1 - own) / (1 - own).sum()
         apart = (rest * (outputs - z).square().flatten(1).mean(dim=1)).sum()

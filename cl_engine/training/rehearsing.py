@@ -103,8 +103,9 @@ class Rehearsal:
             experience: what is learned.
             fit: ``fit(params, experience, tasks=, known=, **options)`` fits `SharedNet.of_tasks` as `Strategy.fit` does, with the
                 rows ``(x, y, place among the tasks)`` and rehearsed ones alike; those have what was noted of them behind it.
+                In pieces it is given ``noted [S, M + N, …]`` instead, the notes of the memory and of the rows to come, which it
+                fills in and returns among what it fitted; rehearsed rows then have their places in it behind them.
             note: ``note(place of the seed, x)`` returns what is kept of rows ``[N, …]`` beside them, once they are learned.
-                Then the experience must not come in pieces.
         """
         group = group_of(self._learner.target_of, experience.task_id)
         empty = "x" not in self._learner.state.get(group_name("memory", group), {})
@@ -113,30 +114,35 @@ class Rehearsal:
             yield from self._learn(part, fit, note)
 
     def _learn(self, experience: Experience, fit: Fit, note: Note | None) -> Generator[Event, None, None]:
+        state, seeds, shared = self._learner.state, self._learner.seeds, self._learner.shared
         x, y, task = experience.train.x, experience.train.y, experience.task_id
         t = torch.full((len(y),), task, dtype=torch.int64, device=y.device)
         group = group_of(self._learner.target_of, task)
-        new = [{"x": x, "y": y, "t": t} for x, y in map(experience.train.of, range(len(self._learner.seeds)))]
+        new = [{"x": x, "y": y, "t": t} for x, y in map(experience.train.of, range(len(seeds)))]
         room = self._make_room(experience.step, group, new) if experience.pieces else 0
-        held = groups_in(self._learner.state, "memory")
-        kept = {g: self._learner.state[name] for g, name in held.items() if "x" in self._learner.state[name]}
-        remembered = torch.cat(
-            [t.new_empty(len(self._learner.seeds), 0), *(memory["t"] for memory in kept.values())], dim=1
-        )
+        held = groups_in(state, "memory")
+        kept = {g: state[name] for g, name in held.items() if "x" in state[name]}
+        remembered = torch.cat([t.new_empty(len(seeds), 0), *(memory["t"] for memory in kept.values())], dim=1)
         tasks = self._answered_with(remembered, task)
         place = int(torch.searchsorted(tasks, task))
-        params = self._learner.shared.of_tasks(tasks)
-        own = torch.zeros(len(self._learner.seeds), len(tasks), dtype=torch.bool, device=t.device)
+        params = shared.of_tasks(tasks)
+        own = torch.zeros(len(seeds), len(tasks), dtype=torch.bool, device=t.device)
         own.scatter_(1, torch.searchsorted(tasks, remembered), True)
         own[:, place] = True
         self._learner._fitted = tasks.tolist(), own, params.get("heads")
         rows = {g: _with_places(m, tasks) for g, m in kept.items()}
         share = max(1, self._learner.train.batch // max(1, len(rows)))
         drawn: Tensor | None = None
+        noting: dict[str, Tensor] = {}
         if experience.pieces:
             every = self._with(group, new)
             drawn, kept_rows = self._as_rows_arrive(experience, every, share, room)
             rows[group] = _with_places(every, tasks)
+            if note is not None:
+                old = kept[group]["z"]
+                noting["noted"] = torch.cat([old, old.new_zeros(len(old), len(y), *old.shape[2:])], dim=1)
+                places = torch.arange(noting["noted"].shape[1], device=t.device)
+                rows[group] = (*rows[group], places.expand(len(old), -1))
         trained = yield from fit(
             params,
             experience,
@@ -146,15 +152,17 @@ class Rehearsal:
             rehearsal=rows.pop(group, None),
             rehearsal_batch=share,
             beside=[
-                RowsBeside(more[:3], self._learner.shared.loss_of(self._learner.target_of(g)), share)
-                for g, more in rows.items()
+                RowsBeside(more[:3], shared.loss_of(self._learner.target_of(g)), share) for g, more in rows.items()
             ],
-            logits=self._learner.shared.logits_at(place),
+            logits=shared.logits_at(place),
             drawn=drawn,
+            **noting,
         )
+        if noting:
+            every["z"] = trained.pop("noted")
         if "heads" in trained:
             trained["heads"] = self._own(trained["heads"])
-        self._learner.shared.keep_tasks(tasks, trained)
+        shared.keep_tasks(tasks, trained)
         if experience.pieces:
             self._keep(group, every, kept_rows, len(y))
         else:
@@ -162,14 +170,12 @@ class Rehearsal:
                 for number, own_rows in enumerate(new):
                     own_rows["z"] = note(number, own_rows["x"])
             self._remember(experience.step, group, new)
-        held = groups_in(self._learner.state, "memory")
-        of_this = (self._learner.state[held[group]].get("t", remembered[:, :0]) == task).sum(dim=1)
+        held = groups_in(state, "memory")
+        of_this = (state[held[group]].get("t", remembered[:, :0]) == task).sum(dim=1)
         yield MemoryUpdated(
             step=experience.step,
             task_id=task,
-            rows=sum(
-                self._learner.state[name]["t"].shape[1] for name in held.values() if "t" in self._learner.state[name]
-            ),
+            rows=sum(state[name]["t"].shape[1] for name in held.values() if "t" in state[name]),
             of_this_task=tuple(of_this.tolist()),
         )
 
@@ -199,12 +205,10 @@ class Rehearsal:
 
     def _make_room(self, step: int, group: int, new: list[dict[str, Tensor]]) -> int:
         """Let other groups leave a group its share of the memory, which is divided evenly among what tasks ask for; return it."""
-        name, known = group_name("memory", group), groups_in(self._learner.state, "memory").values()
-        others = [other for other in known if other != name and "x" in self._learner.state[other]]
+        state, name = self._learner.state, group_name("memory", group)
+        others = [other for other in groups_in(state, "memory").values() if other != name and "x" in state[other]]
         for other in (*others, name):
-            self._learner.state[other] = self._thinned(
-                step, self._learner.state.get(other, {"seen": 0}), len(others) + 1
-            )
+            state[other] = self._thinned(step, state.get(other, {"seen": 0}), len(others) + 1)
         return self._room(new[0], len(others) + 1)
 
     def _remember(self, step: int, group: int, new: list[dict[str, Tensor]]) -> None:
