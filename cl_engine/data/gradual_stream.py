@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
+from cl_engine.data.blurry_stream import BlurryStream
 from cl_engine.data.pieced_stream import PiecedStream
 from cl_engine.data.rows_of_seeds import Lens, RowsOfSeeds
 from cl_engine.data.seeded_stream import GradualBy, SeededStream
@@ -125,6 +126,8 @@ def arranged(stream: Stream, seeds: Sequence[int]) -> Stream:
         return found
     if stream.gradual:
         found = GradualStream(found, stream.gradual, stream.gradual_by, len(seeds))
+    if stream.blurry:
+        found = BlurryStream(found, stream.blurry, stream.blurry_by, stream.blurry_disjoint)
     if stream.stretch and not stream.pieces:
         raise UsageError(
             "stream.stretch is a number of arrivals, and stream.pieces does not say how many rows arrive at a time"

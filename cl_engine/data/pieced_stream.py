@@ -71,8 +71,11 @@ class PiecedStream(StreamOver):
         if self._last is None or self._last[0] != own:
             found = self.stream[own]
             if len(found.train) > self.pieces:
-                order = rng.arrays(self.seed, "order of arrival", own).permutation(len(found.train))
-                found = dataclasses.replace(found, train=_reordered(found.train, order), pieces=self.pieces)
+                train = found.train
+                if not self.stream.ordered:
+                    order = rng.arrays(self.seed, "order of arrival", own).permutation(len(train))
+                    train = _reordered(train, order)
+                found = dataclasses.replace(found, train=train, pieces=self.pieces)
             self._last = own, found
         return self._last[1]
 

@@ -13,6 +13,7 @@ from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.options import option
 
 GradualBy = Literal["sampling", "inputs", "labels"]
+BlurryBy = Literal["linear", "gaussian", "share"]
 
 
 class SeededStream(Stream):
@@ -37,6 +38,20 @@ class SeededStream(Stream):
     )
     gradual_by: GradualBy = option(
         "sampling", "how they mix: rows of either, means of inputs, or labels of either", before="sampling"
+    )
+    blurry: float = option(
+        0.0,
+        "how far rows of a task lie among those of others, in tasks, or as a share of its rows: see blurry_by",
+        ge=0,
+        before=0.0,
+    )
+    blurry_by: BlurryBy = option(
+        "linear",
+        "what times rows have: a density that falls linearly, a Gaussian, or for a share of a task's rows any",
+        before="linear",
+    )
+    blurry_disjoint: float = option(
+        0.5, "by share: share of the classes whose rows come in the time of their task alone", ge=0, le=1, before=0.5
     )
     pieces: int = option(
         0,

@@ -129,6 +129,7 @@ class Stream(Configured):
     seed = 0  # likewise: of all that is drawn for the stream, as the order of test rows
     per_seed = False  # likewise: whether each learner has a sequence of tasks of its own
     pieces = 0  # likewise: rows that arrive at a time; 0: experiences come whole
+    ordered = False  # likewise: whether the order of an experience's rows is that in which they arrive
     held_out = True  # likewise: whether no row is tested that is learned
 
     @classmethod
