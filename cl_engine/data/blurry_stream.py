@@ -21,7 +21,7 @@ class BlurryStream(StreamOver):
     Tasks take a time of 1 each, one after the other. By ``linear``, the density of a task's rows rises and falls linearly, up to
     ``width`` tasks away from the middle of its own time; by ``gaussian``, ``width`` is its standard deviation (Shanahan et al.
     2021); by ``share``, that share of a task's rows come at any time, and the others in its own, but for the rows of a share
-    ``disjoint`` of all its classes, which come in its own without exception (Si-Blurry, Moon et al. 2023). Experiences hold as
+    ``disjoint`` of all its classes, which come in its own without exception (i-Blurry, Koh et al. 2022). Experiences hold as
     many rows as the tasks they stand for.
 
     >>> from cl_engine.testing.small import images
