@@ -23,7 +23,7 @@ class PiecedStream(StreamOver):
 
     >>> from cl_engine.testing.small import images
     >>> from cl_engine.streams.permuted import Permuted
-    >>> stream = PiecedStream(Permuted(images(), source="given", n=2, setting="domain", samples_per_class=4), pieces=2, stretch=3)
+    >>> stream = PiecedStream(Permuted(images(), source="given", n=2, setting="domain", samples_per_class=2), pieces=2, stretch=3)
     >>> [(stream.task_id(step), len(stream[step].train), stream[step].pieces) for step in range(stream.n_steps)]
     [(0, 6, 2), (0, 6, 2), (1, 6, 2), (1, 6, 2)]
     """

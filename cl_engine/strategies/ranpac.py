@@ -96,15 +96,17 @@ class Ranpac(Strategy):
             random, which = random[:, order], which[order]
             tested, wanted = random[:, kept:], which[kept:]
             random, which = random[:, :kept], which[:kept]
-        gram, by_class = random.transpose(1, 2) @ random, which.t() @ random
+        random, tested, which = random.double(), tested.double(), which.double()
+        few = random.shape[1] < random.shape[2]  # then the products of rows are fewer than those of features
+        values, basis = torch.linalg.eigh(random @ random.mT if few else random.mT @ random)
+        left = tested @ (random.mT @ basis if few else basis)
+        right = basis.mT @ (which if few else random.mT @ which)
         errors = [
-            (tested @ _solved(gram, by_class, gram.new_full((len(gram),), ridge)).transpose(1, 2) - wanted)
-            .square()
-            .mean(dim=(1, 2))
+            (left / (values.clamp(min=0) + ridge).unsqueeze(1) @ right - wanted).square().mean(dim=(1, 2))
             for ridge in RIDGES
         ]
-        chosen = torch.stack(errors).nan_to_num(nan=torch.inf).argmin(dim=0)
-        return gram.new_tensor(RIDGES)[chosen]
+        chosen: Tensor = values.new_tensor(RIDGES)[torch.stack(errors).argmin(dim=0)]
+        return chosen
 
     @cached_property
     def _features(self) -> FrozenFeatures:
@@ -113,9 +115,9 @@ class Ranpac(Strategy):
 
 def _solved(gram: Tensor, by_class: Tensor, ridge: Tensor) -> Tensor:
     """Return readouts ``[S, C, M]`` of least squared error, with a ridge ``[S]``."""
-    square = gram.double() + ridge.double()[:, None, None] * torch.eye(
-        gram.shape[-1], dtype=torch.float64, device=gram.device
-    )
+    identity = torch.eye(gram.shape[-1], dtype=torch.float64, device=gram.device)
+    square, sums = gram.double() + ridge.double()[:, None, None] * identity, by_class.double().mT
     factor, failed = torch.linalg.cholesky_ex(square)
-    found = torch.cholesky_solve(by_class.double().transpose(1, 2), factor).transpose(1, 2)
-    return torch.where(failed[:, None, None] > 0, torch.nan, found).float()
+    few = bool(failed.any())  # rows, and next to no ridge
+    found: Tensor = torch.linalg.pinv(square, hermitian=True) @ sums if few else torch.cholesky_solve(sums, factor)
+    return found.mT.float().contiguous()

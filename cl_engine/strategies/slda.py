@@ -59,7 +59,7 @@ class Slda(Strategy):
         identity = torch.eye(self.net.width, dtype=torch.float64, device=means.device)
         covariance = (1 - self.shrinkage) * within / counts.sum() + self.shrinkage * identity
         weight = torch.linalg.solve(covariance, means.transpose(1, 2)).transpose(1, 2)
-        self.state |= {"weight": weight.float(), "bias": (-(means * weight).sum(dim=-1) / 2).float()}
+        self.state |= {"weight": weight.float().contiguous(), "bias": (-(means * weight).sum(dim=-1) / 2).float()}
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         features = self._features.features(self.state["net"], x)

@@ -196,11 +196,11 @@ def optimizers_for(
     return optimizers, schedules
 
 
-def step_of(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
+def step_of(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     """Return what takes a step of an optimiser, to be called without gradients.
 
-    It is the step that the optimiser's class defines, without the profiler's marks, the hooks and the breaks for the compiler
-    around it, which take longer than a small step.
+    It is the step that the optimiser's class defines, without the profiler's marks and the breaks for the compiler around it,
+    which take longer than a small step; and without hooks, unless it has some of its own.
 
     >>> weight = torch.ones(1, requires_grad=True)
     >>> weight.grad = torch.ones(1)
@@ -209,7 +209,13 @@ def step_of(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
     >>> weight.item()
     0.5
     """
-    return partial(inspect.unwrap(type(optimizer).step), optimizer)
+    bare = partial(inspect.unwrap(type(optimizer).step), optimizer)
+
+    def step() -> None:
+        hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+        (optimizer.step if hooked else bare)()
+
+    return step
 
 
 def clip_gradients(weights: Iterable[Tensor], most: float, each_row: bool) -> None:
