@@ -100,8 +100,11 @@ def install(patch: Callable[[Any, str, Any], None] = setattr) -> None:
         patch(torch.cuda, name, value)
         setattr(backend, name, value)
     patch(gpu, "KIND", KIND)
-    for name in ("cl_engine.checkpoints.file", "cl_engine.training.pretraining"):
-        module: Any = __import__(name, fromlist=["safe_open"])
+    from cl_engine.checkpoints import file
+    from cl_engine.training import pretraining
+
+    readers: tuple[Any, ...] = (file, pretraining)
+    for module in readers:
         patch(module, "safe_open", _opened(module.safe_open))
 
 
