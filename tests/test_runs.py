@@ -33,7 +33,7 @@ from cl_engine.events import Evaluated, Event, Saving, Scored, ScoresReused, Str
 from cl_engine.experiment import Experiment
 from cl_engine.loggers.recorder import JOURNAL
 from cl_engine.results.run import open_run
-from cl_engine.runs import run_folder
+from cl_engine.runs import checkout
 from cl_engine.runs.data_root import DataRoot
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.signals import Stopped
@@ -347,7 +347,7 @@ def test_the_commit_is_that_of_this_program_and_not_of_a_repository_around_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    installed = tmp_path / "site-packages" / "cl_engine" / "runs" / "run_folder.py"
+    installed = tmp_path / "site-packages" / "cl_engine" / "runs" / "checkout.py"
     installed.parent.mkdir(parents=True)
-    monkeypatch.setattr(run_folder, "__file__", str(installed))
-    assert run_folder._commit() == ""
+    monkeypatch.setattr(checkout, "__file__", str(installed))
+    assert checkout.commit() == ""
