@@ -266,6 +266,14 @@ def test_a_log_of_somebody_else_lets_nothing_be_read_but_files_of_python(project
     assert code_changed_since(Odd(str(project / "mine.py"))) == [str(project / "mine.py")]
 
 
+def test_a_finished_run_is_told_of_by_its_name_where_several_are_shown(project: Path):
+    experiment(**{"stream.n": 1}).run("run", device="cpu")
+    Experiment.of(TINY, "finetune", **{**SMALL, "stream.n": 1}).run("other", device="cpu")
+    (project / "helper.py").write_text("RATE = 0.25\n")
+    (line,) = call("compare", "run", "other").stderr.splitlines()
+    assert line.startswith(f"mine.py:Mine: {project / 'helper.py'} has changed since")
+
+
 def test_of_an_installed_package_the_module_alone_is_kept_with_the_version(project: Path):
     with importing.noting() as modules:
         importing.attribute("the net", "click:Group")

@@ -83,7 +83,10 @@ def _callable(name: str) -> Any:
     names = [key for key, value in vars(classic).items() if inspect.isfunction(value) and not key.startswith("_")]
     if name not in names:
         raise unknown(f"benchmark in {CLASSIC}", name, names)
-    return getattr(classic, name)
+    found = getattr(classic, name)
+    if classic is not None:
+        importing.note(classic, found)
+    return found
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ class Recipe:
             holder = importing.imported("the strategy", place, f"avalanche:{self.target}")
         found = getattr(holder, name, None)
         if inspect.isclass(found) and issubclass(found, base):
+            importing.note(holder, found)
             return found
         every = {key: value for key, value in vars(holder).items() if inspect.isclass(value)}
         raise unknown(f"strategy in {place}", name, [key for key, value in every.items() if issubclass(value, base)])

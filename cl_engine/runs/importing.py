@@ -116,7 +116,8 @@ def imported(what: str, module: str, name: str = "") -> ModuleType:
 def reason(error: BaseException, module: str) -> str:
     """Return what an error in an import says, and the line of the plug-in that it comes from."""
     if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
-        scenario = f", nor in that of the scenario ({_beside.get()})" if _beside.get() else ""
+        other = _beside.get() and Path(_beside.get()) != Path.cwd()
+        scenario = f", nor in that of the scenario ({_beside.get()})" if other else ""
         return f"{error}, neither where Python looks for modules nor in the current folder ({Path.cwd()}){scenario}"
     kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
     frames = [each for each in traceback.extract_tb(error.__traceback__) if "importlib" not in each.filename]
@@ -208,7 +209,8 @@ def _path_of(begins: str, named: str) -> Path:
         path = Path(named).expanduser()
     except RuntimeError as error:  # no such user's ~
         raise UsageError(f"{begins}: {error}") from None
-    folders = [Path.cwd(), *([Path(_beside.get())] if _beside.get() and not path.is_absolute() else [])]
+    beside = [Path(_beside.get())] if _beside.get() and not path.is_absolute() else []
+    folders = list(dict.fromkeys([Path.cwd(), *beside]))
     for folder in folders:
         if (folder / path).is_file():
             return (folder / path).resolve()

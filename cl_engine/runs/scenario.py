@@ -54,7 +54,8 @@ class Scenario:
             raise UsageError(f"the scenario {path} cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:  # tomllib says so of what is nested too deep
             raise UsageError(f"{path} is not TOML: {error}") from None
-        return cls.of(path.stem, tables, text, str(path), str(path.parent.absolute()))
+        folder = "" if path.parent == FOLDER else str(path.parent.absolute())  # beside our own lie no plug-ins
+        return cls.of(path.stem, tables, text, str(path), folder)
 
     @classmethod
     def of(
