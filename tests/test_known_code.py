@@ -27,6 +27,11 @@ from cl_engine.runs import importing
 from cl_engine.runs.own_code import code_of
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.signals import Stopped
+from cl_engine.sweep.backend import Job
+from cl_engine.sweep.combinations import told
+from cl_engine.sweep.config import SweepOptions
+from cl_engine.sweep.folder import SweepFolder
+from cl_engine.sweep.run_job import run_job
 from tests.conftest import TINY
 
 HELPER = "RATE = 0.5\n"
@@ -181,6 +186,18 @@ def test_a_run_that_goes_on_after_a_change_says_so_in_its_log_with_the_step_and_
     shown = call("show", "run").output
     assert "code    from experience 1 on, as accepted:" in shown
     assert "until experience 1" in call("show", "run", "--code").output
+
+
+def test_a_sweep_refuses_other_code_and_goes_on_where_that_is_accepted(project: Path):
+    options = SweepOptions(scenarios=[str(TINY)], strategies=["mine.py:Mine"]).model_dump()
+    stopped(project / "sweep" / "run")
+    identity = SweepFolder(project / "sweep").keep(options, [], "")
+    forget()
+    (project / "helper.py").write_text("RATE = 0.25\n")
+    for accepted, said in ((False, "refused"), (True, "finished")):
+        job = Job("run", str(project / "sweep"), identity, told(experiment()), device="cpu", accept_changes=accepted)
+        outcome = run_job(job)
+        assert (outcome.said, "helper.py has changed" in outcome.error) == (said, not accepted)
 
 
 def test_a_run_killed_right_after_a_change_was_accepted_goes_on_by_itself(begun: Path, monkeypatch: pytest.MonkeyPatch):
