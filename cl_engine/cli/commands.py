@@ -9,6 +9,7 @@ import click
 
 from cl_engine.cli import arguments
 from cl_engine.cli.group import Commands
+from cl_engine.cli.learners import save
 from cl_engine.cli.sweep import saying_how_to_go_on, status, sweep
 from cl_engine.cli.taxonomy import taxonomy
 from cl_engine.runs.process_memory import collect_garbage_seldom
@@ -273,6 +274,7 @@ def fetch(source: str, data_root: Path | None) -> None:
 main.add_command(sweep)
 main.add_command(status)
 main.add_command(taxonomy)
+main.add_command(save)
 
 
 def _experiment(scenario: str, strategy: str, seeds: tuple[int, ...], settings: tuple[str, ...]) -> Experiment:

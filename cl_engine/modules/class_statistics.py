@@ -129,7 +129,7 @@ class ClassStatistics:
             return module_of(learner, task_id, place)  # type: ignore[arg-type]  # a strategy
         body = net.module(0, {name: tensor[place] for name, tensor in state["net"].items()})
         take_off(body, net.head)
-        readout = nn.Linear(weight.shape[2], net.outputs, device=net.device)
+        readout = nn.utils.skip_init(nn.Linear, weight.shape[2], net.outputs, device=net.device)  # it would draw
         met = state["counts"].rows[0, own, 0] > 0
         with torch.no_grad():
             for tensor in readout.parameters():

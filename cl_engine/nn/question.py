@@ -93,7 +93,9 @@ class Question(Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             return func(*tree_map(plain, args), **tree_map(plain, dict(kwargs or {})))
 
-    def note(self, net: Net, function: Callable[[Any, Tensor], Tensor], params: Any, answer: Tensor, **how: Any) -> Tensor:
+    def note(
+        self, net: Net, function: Callable[[Any, Tensor], Tensor], params: Any, answer: Tensor, **how: Any
+    ) -> Tensor:
         """Note a call of a net, and return what it said."""
         self.calls.append(Asked(net, function, params, answer, **how))
         return answer

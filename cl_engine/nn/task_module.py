@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class Learner(Protocol):
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         """Return outputs ``[S, N, O, …]``."""
 
-    def of_seed(self, place: int) -> Self:
+    def of_seed(self, place: int) -> Any:
         """Return a twin that has the seed at this place alone."""
 
 

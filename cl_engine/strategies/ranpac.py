@@ -84,7 +84,7 @@ class Ranpac(Strategy):
 
     def module(self, task_id: int | None, place: int = 0) -> TaskModule:
         weight = self.state["weight"]
-        drawn = nn.Linear(self.net.width, self.projection, bias=False, device=self.net.device)
+        drawn = nn.utils.skip_init(nn.Linear, self.net.width, self.projection, bias=False, device=self.net.device)
         drawn.weight.data.copy_(self.state["projection"][place].t())
         between = nn.Sequential(drawn, nn.ReLU())
         return self.classes.module(weight, weight.new_zeros(weight.shape[:2]), task_id, place, between)
