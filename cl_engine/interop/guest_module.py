@@ -13,6 +13,7 @@ from cl_engine.interop.training import UNSEEN, answered
 
 with quietly():
     from avalanche.models.dynamic_modules import MultiTaskModule
+    from avalanche.models.packnet import PackNetModel
 
 
 class GuestModule(nn.Module):
@@ -44,8 +45,19 @@ def guest_module(
     with torch.no_grad():
         answered(strategy, x, task_label, classes, answer.shape[1], seed)  # grows the heads that the task needs
         try:
-            module = GuestModule(copy.deepcopy(strategy.model), task_label, answer.shape[1]).eval()
+            module = GuestModule(
+                _of_task(copy.deepcopy(strategy.model), task_label), task_label, answer.shape[1]
+            ).eval()
             same = torch.allclose(module(x), answer, rtol=1e-4, atol=1e-5)
         except (RuntimeError, TypeError, ValueError, AttributeError, KeyError):  # it takes more than inputs
             return None
     return module if same else None
+
+
+def _of_task(model: nn.Module, task_label: int) -> nn.Module:
+    """Return the net inside of PackNet, the weights of other tasks switched off; other models as they are."""
+    if not isinstance(model, PackNetModel):
+        return model
+    model.activate_task(min(task_label, int(model.task_count)))
+    inside: nn.Module = model.wrappee
+    return inside
