@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
-
-if TYPE_CHECKING:
-    from cl_engine.nn.net import Net
 
 # what may be asked of rows whose numbers play no part in the answer
 HARMLESS = {
@@ -28,7 +25,7 @@ class Asked:
     {}
 
     Attributes:
-        net: the net.
+        net: the `cl_engine.nn.net.Net` that was asked.
         function: what gives the answer of one seed, from its weights and rows as the net takes them.
         params: the weights: a tree of tensors ``[S, …]``, or of one seed where it was asked itself.
         answer: what it said.
@@ -37,7 +34,7 @@ class Asked:
         training: whether it was asked in training mode.
     """
 
-    net: Net
+    net: Any
     function: Callable[[Any, Tensor], Tensor]
     params: Mapping[str, Any]
     answer: Tensor
@@ -94,7 +91,7 @@ class Question(Tensor):
             return func(*tree_map(plain, args), **tree_map(plain, dict(kwargs or {})))
 
     def note(
-        self, net: Net, function: Callable[[Any, Tensor], Tensor], params: Any, answer: Tensor, **how: Any
+        self, net: Any, function: Callable[[Any, Tensor], Tensor], params: Any, answer: Tensor, **how: Any
     ) -> Tensor:
         """Note a call of a net, and return what it said."""
         self.calls.append(Asked(net, function, params, answer, **how))

@@ -38,6 +38,7 @@ class Ranpac(Strategy):
 
     rowwise = True
     takes_arrivals = True
+    needs_boundaries = False
     trains = False
     classes = ClassStatistics()
 

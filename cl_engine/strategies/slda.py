@@ -32,6 +32,7 @@ class Slda(Strategy):
 
     rowwise = True
     takes_arrivals = True
+    needs_boundaries = False
     trains = False
     classes = ClassStatistics()
 
