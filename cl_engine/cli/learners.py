@@ -27,7 +27,9 @@ def save(run: Path, task: int | None, seed: int | None, output: Path, data_root:
       python run.py save RUN --task 0 --seed 2 -o net.onnx
     """
     from cl_engine.learners import load
+    from cl_engine.learners.saving import check_ending
 
+    check_ending(output)  # before data are read
     learner = load(run, data_root)
     file = learner.save(output, task, seed)
     named, number = learner.task_named(task), learner.strategy.seeds[learner.place_of(seed)]

@@ -32,19 +32,23 @@ def save(file: Path, module: TaskModule, x: Tensor, about: Mapping[str, str]) ->
     Raises:
         UsageError: if the ending is none of these, a package is missing, or the module cannot be written so.
     """
-    write = WRITERS.get(file.suffix)
-    if write is None:
-        raise UsageError(f"{file}: what is to be written is told from the ending, which is one of {', '.join(WRITERS)}")
+    check_ending(file)
     part = file.with_name(f"{file.stem}.part{file.suffix}")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        write(part, module, x, about)
+        WRITERS[file.suffix](part, module, x, about)
         replace(part, file)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror or error}") from None
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def check_ending(file: Path) -> None:
+    """Raise a `UsageError` if the file's ending names no way to write a module."""
+    if file.suffix not in WRITERS:
+        raise UsageError(f"{file}: what is to be written is told from the ending, which is one of {', '.join(WRITERS)}")
 
 
 def weights_of(module: TaskModule, strategy: str) -> dict[str, Tensor]:

@@ -104,6 +104,11 @@ class WholeStrategy(nn.Module):
     """A strategy as a module: where answers depend on more than a net of the task, as where rows decide which net it is.
 
     Its tensors are the strategy's state; it stays on the strategy's device.
+
+    >>> from types import SimpleNamespace
+    >>> strategy = SimpleNamespace(predict=lambda x, task: torch.stack([x.clamp(max=task), x - x.mean()]))
+    >>> WholeStrategy(strategy, task_id=1, place=1)(torch.tensor([1.0, 3.0]))
+    tensor([-1.,  1.])
     """
 
     def __init__(self, strategy: Learner, task_id: int | None, place: int) -> None:
