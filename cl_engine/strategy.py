@@ -18,8 +18,9 @@ from cl_engine.data.stream import Experience, Setting, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.nn.net import Net
-from cl_engine.nn.shared_net import SharedNet
+from cl_engine.nn.shared_net import SharedNet, check_shared_head
 from cl_engine.nn.target import Target
+from cl_engine.nn.task_module import TaskModule, module_of
 from cl_engine.options import Configured
 from cl_engine.targets.classes import Classes
 from cl_engine.training.arrivals import piece_by_piece
@@ -112,7 +113,7 @@ class Strategy(Configured, MovedMethods, ABC):
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
         if self.train.reset_head != "never":
-            self._check_shared_head()
+            check_shared_head(self)
         self.curve = Curve()
         self.registry: Sources | None = None  # finds the plug-ins that options name
         self.upkeep: Upkeep | None = None  # what keeps the net able to learn, in every fit
@@ -146,6 +147,15 @@ class Strategy(Configured, MovedMethods, ABC):
 
         ``task_id`` None: the task is not told.
         """
+
+    def module(self, task_id: int | None, place: int = 0) -> TaskModule:
+        """Return a module in evaluation mode that answers a task as `predict` does for the seed at this place.
+
+        Rows ``[N, …]`` in, as the stream gives them, outputs ``[N, O, …]`` out. The default asks `predict`: where one call of
+        the net is the whole answer, the module is that net with these weights. A strategy that answers otherwise, and can say
+        it as a module, does so here.
+        """
+        return module_of(self, task_id, place)
 
     def check_targets(self, targets: Sequence[Target]) -> None:
         """Raise a `UsageError` if the method has no meaning for what tasks of the stream ask for; the default serves all."""
@@ -256,17 +266,6 @@ class Strategy(Configured, MovedMethods, ABC):
         else:
             self.journal = None  # of thousands of fits
             yield from piece_by_piece(self.learn, experience)
-
-    def _check_shared_head(self) -> None:
-        if not isinstance(getattr(type(self), "shared", None), SharedNet):
-            raise UsageError(
-                f"train.reset_head: the strategy '{self.name()}' has no head that all tasks share; leave it out"
-            )
-        if self.setting == "task":
-            raise UsageError(
-                "train.reset_head: where the task is told, each has a head of its own, which begins anew; leave it out, or use "
-                "stream.setting = 'domain' or 'class'"
-            )
 
     def target_of(self, task_id: int) -> Target:
         """Return what a task asks for."""

@@ -152,6 +152,30 @@ def test_with_a_head_for_each_task_too(guest: Guest, name: str):
         assert measured(events, 1) == in_a_plain_script(name, experiment, seed=1)
 
 
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("EWC", "task"), ("LwF", "class"), ("ICaRL", "class"), ("PackNet", "task"), ("JointTraining", "class")],
+)
+def test_the_model_is_a_module_of_each_task(guest: Guest, name: str, setting: str):
+    experiment = guest(name, **{"stream.setting": setting, "stream.n": 2})
+    strategy, _ = walked(experiment)
+    stream = experiment.stream()
+    for task in range(2):
+        told, x = (task if setting == "task" else None), stream.test(task).x
+        module = strategy.module(told, 1)
+        assert module.exportable
+        with torch.no_grad():
+            torch.testing.assert_close(module(x), strategy.predict(x, told)[1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_guest_that_answers_by_more_than_its_model_is_asked_itself(guest: Guest, monkeypatch: pytest.MonkeyPatch):
+    strategy, _ = walked(guest("Naive", **{"stream.n": 2, "train.epochs": 1}))
+    monkeypatch.setattr("cl_engine.interop.guest_module.GuestModule.forward", lambda self, x: self.model(x) + 1)
+    module, x = strategy.module(None, 1), torch.linspace(0, 1, 192).reshape(3, 1, 8, 8)
+    assert not module.exportable
+    assert torch.equal(module(x), strategy.predict(x, None)[1])
+
+
 @every_guest
 def test_a_run_that_was_cut_goes_on_to_the_same_log(guest: Guest, name: str, tmp_path: Path):
     class Cut(BaseException):

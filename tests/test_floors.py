@@ -30,7 +30,7 @@ FLOORS = [
     ["runs"],
     ["analysis"],
     ["export", "experiment"],
-    ["estimate", "interop", "testing"],
+    ["estimate", "interop", "testing", "learners"],
     ["sweep"],
     ["cli"],
     ["__main__"],

@@ -235,7 +235,9 @@ def test_a_run_from_before_logs_had_code_goes_on_unlooked_at(project: Path, monk
     assert (run.status, code_in(run)) == ("finished", None)
 
 
-def test_a_finished_run_whose_code_has_changed_says_that_its_numbers_are_those_of_the_old(project: Path):
+def test_a_finished_run_whose_code_has_changed_says_that_its_numbers_are_those_of_the_old(
+    project: Path, caplog: pytest.LogCaptureFixture
+):
     arguments = ("run", TINY, "-s", "mine.py:Mine", "--out", "run", "--quiet", "--set", "stream.n=1")
     assert call(*arguments).exit_code == 0
     assert code_changed_since(open_run("run")) == []
@@ -245,6 +247,9 @@ def test_a_finished_run_whose_code_has_changed_says_that_its_numbers_are_those_o
     assert f"{file} has changed since" in call("show", "run").output.replace("\n", "")
     assert f"{file} has changed since" in call("compare", "run").stderr
     assert f"run: {file} has changed since" in " ".join(remarks(["run"], summaries([open_run("run")])[0]))
+    saved = call("save", "run", "--task", "0", "-o", "weights.safetensors")
+    assert saved.exit_code == 0, saved.output
+    assert f"{file} has changed since the run: what it learned is read by the new text" in caplog.text
     (project / "helper.py").unlink()  # where it is not there, nothing can be said
     assert code_changed_since(open_run("run")) == []
 

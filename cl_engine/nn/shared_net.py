@@ -12,6 +12,7 @@ from cl_engine.core import rng
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
+from cl_engine.errors import UsageError
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
 from cl_engine.nn.target import Target
@@ -149,3 +150,16 @@ class SharedNet:
             return self.task_logits(params, frozen, x, t)
 
         return logits
+
+
+def check_shared_head(strategy: Any) -> None:
+    """Raise a `UsageError` if ``train.reset_head`` is asked of a strategy that has no head that all tasks share."""
+    if not isinstance(getattr(type(strategy), "shared", None), SharedNet):
+        raise UsageError(
+            f"train.reset_head: the strategy '{strategy.name()}' has no head that all tasks share; leave it out"
+        )
+    if strategy.setting == "task":
+        raise UsageError(
+            "train.reset_head: where the task is told, each has a head of its own, which begins anew; leave it out, or use "
+            "stream.setting = 'domain' or 'class'"
+        )
