@@ -34,7 +34,8 @@ from cl_engine.runs.signals import Stopped, asked_to_stop, stopping_at_once
 from cl_engine.runs.upkeep import upkeep_of
 from cl_engine.strategy import Strategy
 from cl_engine.training.fit_job import Curve
-from cl_engine.training.optimizers import Train, optimizer_class
+from cl_engine.training.optimizer_steps import check_training
+from cl_engine.training.optimizers import Train
 from cl_engine.training.pretraining import Backbone, BackboneOptions, backbone_of, checked_backbone, scaling
 from cl_engine.training.workers import processes
 
@@ -97,8 +98,7 @@ class Experiment:
             known = plugins.load("nets", names["net"]).Options
             net = checked(known, net, "net").model_dump()
             news |= {f"net.{name}" for name in unsaid(known, net)}
-        train = checked(Train, tables["train"], "train")
-        optimizer_class(train.optimizer)
+        train = check_training(checked(Train, tables["train"], "train"))
         upkeep_of(train.upkeep)
         resolved = {
             "stream": {"name": names["stream"], **stream_options},

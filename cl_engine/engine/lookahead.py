@@ -16,9 +16,14 @@ from cl_engine.nn.mode import TooFewRows
 from cl_engine.strategy import Strategy
 from cl_engine.training.fit import no_rows, no_validation
 from cl_engine.training.fit_job import batch_ends
+from cl_engine.training.fitting import asked_by, asks_for_validation, check_judged
 from cl_engine.training.optimizers import Train
+from cl_engine.training.transforms import transforms_of
 
 SEEN = 1_000  # experiences at most
+RATE = "changes the learning rate"
+# options of training that have no meaning where rows arrive in pieces, and what they do
+BY_EPOCHS = {"schedule": RATE, "milestones": RATE, "warmup": RATE, "patience": "looks at the validation rows"}
 
 
 def look_ahead(stream: Stream, strategy: Strategy) -> None:
@@ -33,6 +38,7 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
     if odd:
         raise UsageError(f"stream.unlabelled: there is no task {odd[0]} in a stream of {stream.n_tasks} tasks")
     _check_labels(stream, strategy)
+    _check_training(stream, strategy)
     if stream.per_seed and not strategy.per_seed:
         raise UsageError(
             f"stream.per_seed: the strategy '{strategy.name()}' learns all seeds from the same rows: leave it out, and let a "
@@ -63,12 +69,10 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
 def _check_arrivals(stream: Stream, strategy: Strategy, rows: Sequence[int]) -> None:
     """Refuse what has no meaning, or cannot be learned, where experiences of so many rows come in pieces."""
     train, pieces = strategy.train, stream.pieces
-    odd = next(
-        (name for name in ("schedule", "milestones") if getattr(train, name) != Train.model_fields[name].default), None
-    )
+    odd = next((name for name in BY_EPOCHS if getattr(train, name) != Train.model_fields[name].default), None)
     if odd is not None:
         raise UsageError(
-            f"train.{odd} changes the learning rate from epoch to epoch of a task, and rows that arrive in pieces "
+            f"train.{odd} {BY_EPOCHS[odd]} from epoch to epoch of a task, and rows that arrive in pieces "
             "(stream.pieces) have no epochs of a task: leave it out"
         )
     if stream.unlabelled_share is not None:
@@ -84,6 +88,34 @@ def _check_arrivals(stream: Stream, strategy: Strategy, rows: Sequence[int]) -> 
                 f"step {single[0]} (task {stream.task_id(single[0])}) the last arrival is one: choose another number than "
                 f"{pieces}, or another norm for the net"
             )
+
+
+def _check_training(stream: Stream, strategy: Strategy) -> None:
+    """Refuse options of training that mean nothing, or something else, to this stream or this strategy."""
+    train = strategy.train
+    if not strategy.trains:
+        return
+    if train.label_smoothing and not any(target.smooths for target in stream.targets):
+        asked = " and ".join(dict.fromkeys(target.name() for target in stream.targets))
+        raise UsageError(
+            f"train.label_smoothing: labels are spread over classes, and tasks of this stream ask for {asked}: leave it out"
+        )
+    if asks_for_validation(train):
+        check_judged(strategy)
+        if stream.per_seed:
+            raise UsageError(
+                f"{asked_by(train)}: with stream.per_seed each seed has rows of its own, and validation rows are those of the "
+                "first: leave one of them out"
+            )
+        if not stream.pieces and not len(stream.arrival(0).validation):
+            raise UsageError(
+                f"{asked_by(train)}: it follows validation rows, and the stream sets none aside: let stream.validation say which "
+                "share of the training rows it shall, such as 0.2"
+            )
+    shown = transforms_of(train)
+    if shown is not None:
+        for target in dict.fromkeys(stream.targets):
+            shown.check(stream.arrival(0).train.x[:2], target)
 
 
 def _check_labels(stream: Stream, strategy: Strategy) -> None:

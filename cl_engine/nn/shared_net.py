@@ -12,6 +12,7 @@ from cl_engine.core import rng
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
+from cl_engine.errors import UsageError
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
 from cl_engine.nn.target import Target
@@ -149,3 +150,18 @@ class SharedNet:
             return self.task_logits(params, frozen, x, t)
 
         return logits
+
+
+def check_shared_head(strategy: str, shared: object, setting: str) -> None:
+    """Refuse ``train.reset_head`` where a strategy has no head that all tasks share; ``shared`` is the net that they share.
+
+    Raises:
+        UsageError: saying why there is none.
+    """
+    if not isinstance(shared, SharedNet):
+        raise UsageError(f"train.reset_head: the strategy '{strategy}' has no head that all tasks share; leave it out")
+    if setting == "task":
+        raise UsageError(
+            "train.reset_head: where the task is told, each has a head of its own, which begins anew; leave it out, or use "
+            "stream.setting = 'domain' or 'class'"
+        )

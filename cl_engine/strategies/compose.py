@@ -46,6 +46,7 @@ class Compose(Strategy):
     """
 
     settings = ("task",)
+    validates = False
     needs_labels = False
 
     joint: int = option(3, "tasks at the start that train the blocks, their rows kept so long", ge=1)

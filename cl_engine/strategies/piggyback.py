@@ -27,6 +27,7 @@ from cl_engine.nn.task_heads import empty_heads, head_for, row_of
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.optimizers import Train
+from cl_engine.training.rates import mean_share
 
 PUBLISHED_RATE = 1e-4
 # from start to threshold that a score could go in the shortest published run: 30 epochs of Flowers, the rate cut at 15
@@ -196,7 +197,7 @@ class Piggyback(Strategy):
         """
         steps, epochs = self._steps(experience), self.train.epochs
         # of the steps, as many at the full rate come to as much
-        share = sum(self.train.rate_share(epoch) for epoch in range(epochs)) / epochs
+        share = mean_share(self.train, steps // epochs)
         way = abs(self.score_init - self.threshold)
         lr = max(PUBLISHED_RATE, WAYS * way / (steps * share)) if self.mask_lr == "auto" else self.mask_lr
         bounded = self.mask_optimizer in ("adam", "adamw", "adamax", "nadam", "radam")

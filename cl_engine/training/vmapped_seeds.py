@@ -62,12 +62,12 @@ class VmappedSeeds(SeedGroup):
         assert self.job.logits is not None
         net, batched = self.job.net, torch.vmap(self.job.logits, in_dims=(0, self._frozen_axes, None))
         pieces = net.chunks(x, len(self.seeds))
-        parts = [batched(self.params, self.frozen, net.laid_out(net.prepare(part))) for part in pieces]
+        parts = [batched(self.answering, self.frozen, net.laid_out(net.prepare(part))) for part in pieces]
         return torch.cat(parts, dim=1)
 
     def whole(self) -> Tree:
-        """Return the tree as it is now, tensors ``[S, …]``."""
-        return tree_map(lambda leaf: leaf.detach(), self.params)
+        """Return the tree as it answers now, tensors ``[S, …]``."""
+        return tree_map(lambda leaf: leaf.detach(), self.answering)
 
 
 def _axis(leaf: Tensor) -> int | None:
