@@ -61,3 +61,16 @@ def mistakes_told(what: str) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         raise UsageError(f"{what} raised {type(error).__name__}: {error}") from error
+
+
+def a_name_belongs(where: str, found: object) -> UsageError:
+    """Return the error for an object in the place of a name.
+
+    >>> str(a_name_belongs("net.name", dict))
+    "net.name: found the class dict; a name belongs there, as 'builtins:dict'"
+    """
+    if not isinstance(found, type):
+        return UsageError(f"{where}: found a {type(found).__name__}; a name belongs there")
+    return UsageError(
+        f"{where}: found the class {found.__name__}; a name belongs there, as '{found.__module__}:{found.__qualname__}'"
+    )

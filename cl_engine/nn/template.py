@@ -14,6 +14,7 @@ from cl_engine.errors import UsageError
 from cl_engine.nn.building import Builder
 from cl_engine.nn.fast_linear import quick
 from cl_engine.nn.head import apply_head, head_names, kind_of, take_off
+from cl_engine.nn.head_reasons import why_not
 from cl_engine.nn.trial import refusal, traits_of
 
 
@@ -97,8 +98,8 @@ class Template:
         if not plain or again.shape != logits.shape or not torch.allclose(again, logits, rtol=1e-4, atol=1e-5):
             which = "1×1 convolution" if kind_of(layer) != "nn.Linear" else "Linear layer"
             raise UsageError(
-                f"net.name: the net's last {which} does not give its output ('{head}'): end the net with a plain "
-                "nn.Linear that reads features [N, width], or with a 1×1 nn.Conv2d that reads maps [N, width, h, w]"
+                f"net.name: the net's last {which} does not give its output ('{head}'): {why_not(self.module, head, x)}; end the "
+                "net with a plain nn.Linear that reads features [N, width], or with a 1×1 nn.Conv2d that reads maps [N, width, h, w]"
             )
         return int(weight.shape[1])
 
