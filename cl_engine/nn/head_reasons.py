@@ -27,7 +27,7 @@ def why_not(module: nn.Module, head: str, x: Tensor) -> str:
         return f"behind it the net computes with {' and '.join(repr(name) for name in behind[:2])}"
     if whole is given or (whole.shape == given.shape and torch.equal(whole, given)):
         kind = type(layer).__name__
-        return f"it is a {kind}, and what that gives is not its weight times the features plus its bias, as in a cosine classifier"
+        return f"it is a {kind}, which gives something else than its weight times the features plus its bias"
     if whole.shape[:1] == given.shape[:1] and whole.shape[1] < given.shape[1] and _among(whole, given):
         return f"the net returns {whole.shape[1]} of the {given.shape[1]} numbers it gives: build it with as many as are returned"
     return "the net changes what it gives afterwards"
@@ -39,7 +39,7 @@ def _among(part: Tensor, whole: Tensor) -> bool:
 
 
 def _answered(module: nn.Module, head: str, x: Tensor, cut: bool) -> tuple[Tensor, Any, list[str]]:
-    """Return the output, what the head gave last, and the weights that the output is differentiable by; ``cut``: behind the head."""
+    """Return the output, what the head gave last, and the weights that the output depends on; ``cut``: not through the head."""
     weights = {name: weight.detach().clone().requires_grad_() for name, weight in module.named_parameters()}
     seen: list[Any] = [None]
 
