@@ -68,6 +68,13 @@ class NoYield(Right):
         self.fit(self.shared.params(experience.task_id), self.loss, experience)
 
 
+class TakenAtOnce(Right):
+    """Takes a fit for what it returns, and has no `yield` at all."""
+
+    def learn(self, experience: Experience) -> Any:
+        self.shared.keep(experience.task_id, self.fit(self.shared.params(experience.task_id), self.loss, experience))
+
+
 class Number(Right):
     """Reads a number out of a tensor in its loss."""
 
@@ -115,6 +122,7 @@ SHAPE = r"for 50 rows and 3 seeds; outputs \[S, N, O\] are allowed, here \[3, 50
         (Dropped, FORGOTTEN),
         (Taken, FORGOTTEN),
         (Yielded, FORGOTTEN),
+        (TakenAtOnce, FORGOTTEN),
         (NoYield, r"`learn` returned None and has no `yield` in it"),
         (
             Number,

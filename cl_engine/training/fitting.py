@@ -72,13 +72,14 @@ def heeded(learner: Any, experience: Experience) -> Generator[Event, None, None]
         UsageError: if it is no generator, yields what is no event, or leaves a fit that it never runs.
     """
     strategy, waiting = learner.name(), learner.fits_asked.waiting
-    learned = learner.learn(experience)
-    if not isinstance(learned, Iterator):
-        raise UsageError(
-            f"the strategy '{strategy}': `learn` returned {_said(learned)} and has no `yield` in it: let it run fits as in "
-            "`params = yield from self.fit(…)`, or write `yield from ()` where it has none"
-        )
+    learned: Any = ()
     try:
+        learned = learner.learn(experience)
+        if not isinstance(learned, Iterator):
+            raise UsageError(
+                f"the strategy '{strategy}': `learn` returned {_said(learned)} and has no `yield` in it: let it run fits as in "
+                "`params = yield from self.fit(…)`, or write `yield from ()` where it has none"
+            )
         for event in learned:
             if waiting and not isinstance(event, Event):
                 raise _forgotten(strategy)
