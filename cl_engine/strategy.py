@@ -73,12 +73,11 @@ class Strategy(Configured, MovedMethods, ABC):
         needs_validation: whether every experience must come with validation rows.
         per_seed: whether each seed may be given rows of its own (`Data.of_seeds`), as fits take them; what reads rows otherwise
             must ask for them there.
-        takes_arrivals: whether `learn` sees to it that rows in pieces are learned so (`FitJob.arrival`); otherwise it is
-            called with each piece as an experience of its own.
+        takes_arrivals: whether `learn` learns rows in pieces so (`FitJob.arrival`); or is called with each as an experience.
+        needs_boundaries: whether it must be told which task arrives, or at least when it changes.
         trains: whether `learn` takes steps; without, the options of training mean nothing to it.
         validates: whether a fit can be tested on the experience's validation rows, as ``train.patience`` asks.
-        rowwise: whether, where the task is not told, the answer to a row does not depend on the rows beside it; the rows of
-            several tasks are then tested in one pass.
+        rowwise: whether, where no task is told, a row's answer depends on no row beside it; tasks are then tested together.
     """
 
     settings: ClassVar[tuple[Setting, ...]] = ("task", "domain", "class")
@@ -88,6 +87,7 @@ class Strategy(Configured, MovedMethods, ABC):
     needs_validation: ClassVar[bool] = False
     per_seed: ClassVar[bool] = False
     takes_arrivals: ClassVar[bool] = False
+    needs_boundaries: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     validates: ClassVar[bool] = True
     rowwise: ClassVar[bool] = False

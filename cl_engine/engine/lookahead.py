@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from cl_engine.data.stream import Data, Stream
+from cl_engine.engine.boundaries import check_boundaries
 from cl_engine.errors import UsageError, is_out_of_memory
 from cl_engine.events import EpochEnded
 from cl_engine.nn.mode import TooFewRows
@@ -37,6 +38,7 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
     odd = [task for task in stream.unlabelled if task < 0 or (stream.n_tasks is not None and task >= stream.n_tasks)]
     if odd:
         raise UsageError(f"stream.unlabelled: there is no task {odd[0]} in a stream of {stream.n_tasks} tasks")
+    check_boundaries(stream, strategy)
     _check_labels(stream, strategy)
     _check_training(stream, strategy)
     if stream.per_seed and not strategy.per_seed:
@@ -166,7 +168,8 @@ def _refuses_one_row(stream: Stream, strategy: Strategy, step: int) -> bool:
     """Return whether the strategy cannot train on one row, tried by a twin at a step, after two rows unless it is the first."""
     found = stream.arrival(step)
     twin = copy.copy(strategy)
-    twin.train = strategy.train.model_copy(update={"batch": 2, "epochs": 1})
+    alone = {"patience": None, "schedule": "constant", "schedule_by": None}  # it has no validation rows
+    twin.train = strategy.train.model_copy(update={"batch": 2, "epochs": 1, **alone})
     twin.curve, twin.journal, twin.observer = type(strategy.curve)(), None, None
     twin.targets = None if found.target is None else lambda task: stream.target(found.task_id)
     twin.state = twin.start()
