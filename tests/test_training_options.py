@@ -15,13 +15,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from cl_engine.checkpoints import file as checkpoint
 from cl_engine.core import rng
 from cl_engine.core.tree import Tree
-from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded
 from cl_engine.experiment import Experiment
+from cl_engine.targets.classes import Classes
+from cl_engine.targets.numbers import Numbers
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import FitJob
 from cl_engine.training.fit_progress import FitRecord, Resumable
-from cl_engine.training.optimizer_steps import check_training
 from cl_engine.training.optimizers import Train
 from cl_engine.training.rates import mean_share
 from tests.test_fit import job_of, net_of, run
@@ -214,74 +214,16 @@ def test_an_average_is_of_weights_alone_and_answers_in_the_middle():
     assert not torch.equal(trained["net"]["head.weight"], params["net"]["head.weight"])
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"schedule": "one_circle"}, "no schedule named 'one_circle' .*did you mean 'one_cycle'"),
-        ({"schedule": "lambda"}, "train.schedule: 'lambda' takes a function; there are: "),
-        ({"schedule": "step?step=3"}, "'step' has no option 'step'; there are: step_size, gamma"),
-        ({"schedule": "step"}, "train.schedule: 'step' does not take its options: .*step_size"),
-        ({"schedule": "one_cycle?total_steps=3", "schedule_by": "epoch", "epochs": 9}, "ends after 3 of the 9 times"),
-        ({"schedule": "cyclic?base_lr=0.1", "optimizer": "adagrad"}, "'cyclic' does not take its options: .*momentum"),
-        (
-            {"schedule": "exponential?gamma=0.9", "milestones": [1]},
-            "train.milestones: they are set beside the schedules",
-        ),
-        (
-            {"schedule": "plateau", "schedule_by": "step"},
-            "train.schedule_by: 'plateau' looks at the validation rows once",
-        ),
-        ({"schedule_by": "step"}, "train.schedule_by: the learning rate is constant"),
-        ({"schedule": "plateau?mode=min"}, "'plateau' has no option 'mode'"),
-        ({"nesterov": True}, "train: the optimiser 'sgd' does not take its options: Nesterov"),
-        ({"optimizer": "adam", "nesterov": True}, "train.nesterov: the optimiser 'adam' has none"),
-        ({"betas": [0.9, 0.99]}, "train.betas: the optimiser 'sgd' has none"),
-        ({"optimizer": "adam", "betas": [2.0, 0.9]}, "'adam' does not take its options: Invalid beta"),
-        ({"transforms": ["random_flip"]}, "no transform of torchvision.transforms.v2 named 'random_flip'"),
-        ({"transforms": ["mix_up"]}, "train.transforms: 'mix_up' mixes labels"),
-        ({"transforms": ["random_erasing?q=1"]}, "'random_erasing' has no option 'q'; there are: p, scale"),
-        ({"transforms": ["random_erasing?p=7"]}, "'random_erasing' does not take its options: "),
-    ],
-)
-def test_options_that_do_not_fit_are_refused_in_a_sentence(options: dict[str, Any], said: str):
-    with pytest.raises(UsageError, match=said):
-        check_training(Train(**options))
-
-
-@pytest.mark.parametrize(
-    ("strategy", "options", "said"),
-    [
-        (
-            "finetune",
-            {"train.patience": 1},
-            "train.patience: it follows validation rows, and the stream sets none aside",
-        ),
-        ("finetune", {"train.schedule": "plateau"}, "train.schedule = 'plateau': it follows validation rows"),
-        (
-            "joint",
-            {"train.patience": 1, "stream.validation": 0.2},
-            "no fit of the strategy 'joint' is of that task's rows",
-        ),
-        ("finetune", {"train.warmup": 1.0, "stream.pieces": 5}, "train.warmup changes the learning rate .*in pieces"),
-        (
-            "finetune",
-            {"train.patience": 1, "stream.pieces": 5},
-            "train.patience looks at the validation rows .*in pieces",
-        ),
-        ("er_ace", {"train.label_smoothing": 0.1}, "train.label_smoothing: er_ace tells new rows apart"),
-        (
-            "finetune",
-            {"train.transforms": ["resize?size=[3, 3]"]},
-            "makes torch.uint8 of shape .* of torch.uint8 of shape",
-        ),
-    ],
-)
-def test_options_that_mean_nothing_to_a_stream_or_strategy_are_refused_before_the_first_step(
-    strategy: str, options: dict[str, Any], said: str, tiny: Callable[..., Experiment]
-):
-    experiment = tiny(strategy, **options)
-    with pytest.raises(UsageError, match=said):
-        experiment.build_strategy(experiment.stream())
+def test_labels_are_spread_where_classes_are_asked_for_and_measures_know_nothing_of_it(tiny: Callable[..., Experiment]):
+    experiment = tiny("finetune", **{"train.label_smoothing": 0.2})
+    target = experiment.build_strategy(experiment.stream()).target_of(0)
+    outputs, y = torch.randn(6, 10, generator=torch.Generator().manual_seed(0)), torch.arange(6)
+    assert torch.equal(target.loss(outputs, y), F.cross_entropy(outputs, y, label_smoothing=0.2))
+    torch.testing.assert_close(target.losses(outputs, y).mean(), F.cross_entropy(outputs, y, label_smoothing=0.2))
+    assert torch.equal(target.smoothed(0.0).loss(outputs, y), F.cross_entropy(outputs, y))
+    assert target.key == Classes.of(classes=10).key
+    numbers = Numbers.of(numbers=3)
+    assert numbers.smoothed(0.2) is numbers
 
 
 def test_the_mean_share_of_a_rate_counts_the_warm_up_and_every_step():

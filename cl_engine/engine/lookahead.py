@@ -17,7 +17,7 @@ from cl_engine.nn.mode import TooFewRows
 from cl_engine.strategy import Strategy
 from cl_engine.training.fit import no_rows, no_validation
 from cl_engine.training.fit_job import batch_ends
-from cl_engine.training.fitting import asked_by, asks_for_validation, check_judged
+from cl_engine.training.fitting import asked_by, asks_for_validation, check_judged, nothing_to_follow
 from cl_engine.training.optimizers import Train
 from cl_engine.training.transforms import transforms_of
 
@@ -110,10 +110,7 @@ def _check_training(stream: Stream, strategy: Strategy) -> None:
                 "first: leave one of them out"
             )
         if not stream.pieces and not len(stream.arrival(0).validation):
-            raise UsageError(
-                f"{asked_by(train)}: it follows validation rows, and the stream sets none aside: let stream.validation say which "
-                "share of the training rows it shall, such as 0.2"
-            )
+            raise nothing_to_follow(train)
     shown = transforms_of(train)
     if shown is not None:
         for target in dict.fromkeys(stream.targets):

@@ -101,6 +101,9 @@ def judged(job: FitJob, experience: Experience) -> FitJob:
     """Return a fit that the validation rows decide on as ``train.patience`` and a plateau ask, if it can be tested on them.
 
     That is a fit of the experience's own rows, or one that has validation rows of its own.
+
+    Raises:
+        UsageError: if there are no such rows.
     """
     train = job.train
     if not asks_for_validation(train):
@@ -109,6 +112,8 @@ def judged(job: FitJob, experience: Experience) -> FitJob:
         if job.rows[0] is not experience.train.x or job.logits is None:
             return job
         rows = experience.validation.x, experience.validation.y
+        if not len(rows[1]):
+            raise nothing_to_follow(train)
         job = replace(job, validation=rows, keep_best=train.patience is not None)
     return job if job.patience is not None else replace(job, patience=train.patience)
 
@@ -121,6 +126,14 @@ def asks_for_validation(train: Train) -> bool:
 def asked_by(train: Train) -> str:
     """Return the option that asks for validation rows."""
     return "train.patience" if train.patience is not None else "train.schedule = 'plateau'"
+
+
+def nothing_to_follow(train: Train) -> UsageError:
+    """Return the error for an option that follows validation rows where there are none."""
+    return UsageError(
+        f"{asked_by(train)}: it follows validation rows, and the stream sets none aside: let stream.validation say which share "
+        "of the training rows it shall, such as 0.2"
+    )
 
 
 def check_judged(strategy: Any, asked: FitsAsked | None = None) -> None:
