@@ -39,7 +39,7 @@ class Piggyback(Strategy):
 
     A real-valued score per weight, started at ``score_init``, is trained through a hard threshold by the straight-through
     estimator; the weight counts where the score is above the threshold. Kept is one bit a weight (two in the ternary
-    forms) and the head. Weights of linear and convolution layers are masked, biases are neither masked nor trained.
+    forms) and the head. Weights of layers (`maskable`) are masked, biases are neither masked nor trained.
     Score init, threshold, optimiser and, where there are steps enough, rate are the released code's; the head trains by
     the scenario's options, and scores follow its milestones. BatchNorm is frozen as published, unless ``norm`` says otherwise.
 
