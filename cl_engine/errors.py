@@ -63,14 +63,19 @@ def mistakes_told(what: str) -> Iterator[None]:
         raise UsageError(f"{what} raised {type(error).__name__}: {error}") from error
 
 
-def a_name_belongs(where: str, found: object) -> UsageError:
-    """Return the error for an object in the place of a name.
+def a_name(where: str, found: object) -> str:
+    """Return what was found where a name belongs.
 
-    >>> str(a_name_belongs("net.name", dict))
-    "net.name: found the class dict; a name belongs there, as 'builtins:dict'"
+    >>> a_name("net.name", "mlp")
+    'mlp'
+
+    Raises:
+        UsageError: if it is none: a class, say.
     """
+    if isinstance(found, str):
+        return found
     if not isinstance(found, type):
-        return UsageError(f"{where}: found a {type(found).__name__}; a name belongs there")
-    return UsageError(
+        raise UsageError(f"{where}: found a {type(found).__name__}; a name belongs there")
+    raise UsageError(
         f"{where}: found the class {found.__name__}; a name belongs there, as '{found.__module__}:{found.__qualname__}'"
     )

@@ -22,7 +22,7 @@ from torch import nn
 from cl_engine.data.label_function import LabelFunction
 from cl_engine.data.source import Source
 from cl_engine.data.stream import Stream
-from cl_engine.errors import UsageError, a_name_belongs, is_out_of_memory, unknown
+from cl_engine.errors import UsageError, a_name, is_out_of_memory, unknown
 from cl_engine.nn.architecture import Architecture
 from cl_engine.nn.initialisation import initialised
 from cl_engine.nn.target import Target
@@ -94,12 +94,10 @@ def load(kind: Kind, name: str) -> type[Any]:
     Raises:
         UsageError: if there is none, it cannot be imported, or it is not of that kind.
     """
-    if not isinstance(name, str):
-        raise a_name_belongs(f"the {SINGULAR[kind]}", name)
-    guest, _, rest = name.partition(":")
+    what = f"the {SINGULAR[kind]}"
+    guest, _, rest = a_name(what, name).partition(":")
     if guest in GUESTS.get(kind, {}):
         return _welcomed(kind, guest, rest)
-    what = f"the {SINGULAR[kind]}"
     if ":" in name:
         named = attribute(what, name)
         for owner in (base.__module__.split(".")[0] for base in getattr(named, "__mro__", ())):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cl_engine.errors import UsageError, a_name_belongs, unknown
+from cl_engine.errors import UsageError, a_name, unknown
 from cl_engine.options import value_in
 
 CHECKOUT, INSTALLED = Path(__file__).parents[2] / "scenarios", Path(__file__).parents[1] / "scenarios"
@@ -99,7 +99,7 @@ class Scenario:
             tables["net"] = {}  # the scenario's options are those of another net
         for key, value in overrides.items():
             if isinstance(value, type):
-                raise a_name_belongs(key, value)
+                a_name(key, value)
             table, _, option = key.rpartition(".")
             if table.startswith("strategy"):
                 raise UsageError(f"--set {key}: options of the strategy have no dot: --set {option}={value}")
