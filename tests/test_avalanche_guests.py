@@ -22,6 +22,8 @@ from cl_engine.interop.avalanche import seeded, to_avalanche
 from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.recipe import BodyAndHead
 from cl_engine.results.run import open_run
+from cl_engine.runs import importing
+from cl_engine.runs.own_code import code_of
 from cl_engine.testing.logs import assert_same_facts, facts
 from tests import avalanche_of_users as users
 
@@ -236,6 +238,18 @@ def test_strategies_and_memories_of_users_run_and_resume(tiny: Tiny, tmp_path: P
         twin = strategy._restored()[0]
         assert (twin.strength, twin.seen) == (2.0, [60, 60, 60])
         assert all(torch.equal(twin.anchor[key], weight) for key, weight in twin.model.named_parameters())
+
+
+def test_the_code_of_a_guest_is_that_of_its_user_or_a_version_of_avalanche(tiny: Tiny):
+    for name, module in ((f"{USERS}:Mine", USERS), ("avalanche:Naive", "avalanche.training.supervised")):
+        with importing.noting() as modules:
+            experiment = tiny(name, **{"stream.setting": "domain"})
+            experiment.build_strategy(experiment.stream())
+        code = code_of(modules.values())
+        assert ("class Mine" in code[module]["text"], code[module].get("package", "")[:13]) in (
+            (True, ""),
+            (False, "avalanche-lib"),
+        )
 
 
 def test_what_cannot_be_saved_runs_but_is_not_taken_up_again(tiny: Tiny, tmp_path: Path):

@@ -38,7 +38,7 @@ FLOORS = [
 # the same inside `analysis/`, which has rooms of its own
 ANALYSIS = [
     ["names"],
-    ["discovery"],
+    ["discovery", "code"],
     ["scores"],
     ["similarity"],
     ["taxonomy"],
