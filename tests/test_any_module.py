@@ -17,15 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cl_engine.adapters.bottleneck import Bottleneck
+from cl_engine.adapters.patches import PatchParts
 from cl_engine.core import rng
 from cl_engine.core.tree import Tree, leaves_with_path
 from cl_engine.data.stream import Data, Experience
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.masks.gates import Gates
-from cl_engine.masks.patches import PatchParts
-from cl_engine.modules.adapters import Adapters
-from cl_engine.modules.division import ends
+from cl_engine.nn.division import ends
 from cl_engine.nn.net import Net
 from cl_engine.runs import plugins
 from cl_engine.strategy import Strategy
@@ -305,7 +305,7 @@ class Transposed(nn.Module):
 def test_patches_and_gates_of_transposed_convolutions_go_by_their_outputs():
     net = Net(Transposed, zoo.SHAPE)
     params, patch = net.init([0]), PatchParts(net, "scale_bias")
-    own = patch.identity(params)
+    own = patch.start([0], params)
     own["b/scale"] = torch.tensor([[2.0, 1.0]])
     changed = patch.applied(params, own)["b.weight"]
     assert torch.equal(changed[0, :, 0], 2 * params["b.weight"][0, :, 0])
@@ -320,9 +320,9 @@ def test_patches_and_gates_of_transposed_convolutions_go_by_their_outputs():
 )
 def test_adapters_are_as_wide_as_a_layer_has_units(name: str, channels: set[int]):
     net = net_of(name)
-    adapters = Adapters(net, bottleneck=2)
+    adapters = Bottleneck(net, bottleneck=2)
     assert set(adapters.channels.values()) == channels
-    params, own = one_of(net.init([0])), one_of(adapters.start([0]))
+    params, own = one_of(net.init([0])), one_of(adapters.start([0], {}))
     assert torch.allclose(
         net.one(params, ROWS, False, hooks=adapters.hooks(own)), net.one(params, ROWS, False), atol=1e-6
     )

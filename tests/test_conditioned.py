@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from cl_engine.adapters.film import Film
 from cl_engine.data.stream import Composition
 from cl_engine.experiment import Experiment
-from cl_engine.modules.film import Film
 from cl_engine.nn.net import Net
 from cl_engine.runs.plugins import net_builder
 from cl_engine.runs.scenario import Scenario

@@ -24,6 +24,7 @@ FLOORS = [
     ["data"],
     ["training", "loggers"],
     ["recall", "masks"],
+    ["adapters"],
     ["modules"],
     ["strategy"],
     ["strategies", "streams", "sources", "nets", "labels", "upkeep", "engine"],

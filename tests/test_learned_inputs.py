@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cl_engine.adapters.patches import PatchParts
 from cl_engine.data.images import to_shape
 from cl_engine.data.source import Arrays
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.masks.layout import maskable
-from cl_engine.masks.patches import PatchParts
-from cl_engine.modules.division import division, ends
+from cl_engine.nn.division import division, ends
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net
 from cl_engine.results.run import open_run

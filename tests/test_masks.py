@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from cl_engine.adapters.patches import PatchParts
 from cl_engine.core.bank import Bank
 from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.engine.agenda import plan
@@ -26,7 +27,6 @@ from cl_engine.masks.events import GatesUsed, LayerMask, MaskOverlap, MaskRate, 
 from cl_engine.masks.gates import Gates
 from cl_engine.masks.layout import Layout, maskable
 from cl_engine.masks.norms import TaskNorms, norm_after
-from cl_engine.masks.patches import PatchParts
 from cl_engine.masks.store import MaskStore
 from cl_engine.masks.superposition import inferred
 from cl_engine.masks.thresholds import HARD, straight_through, top_share
@@ -626,7 +626,7 @@ def test_units_in_use_only_grow_and_used_weights_stay(tiny: Tiny):
 def test_a_patch_that_changes_nothing_leaves_every_answer_as_it_is():
     net, x = mlp(), torch.rand(7, 1, 4, 4)
     parts, params = PatchParts(net, "scale_bias"), net.init([0, 1])
-    patched = {**params, **parts.applied(params, parts.identity(params))}
+    patched = {**params, **parts.applied(params, parts.start([0, 1], params))}
     assert torch.equal(net.all(patched, x), net.all(params, x))
 
 

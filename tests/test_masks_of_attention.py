@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from cl_engine.adapters.modulation import Modulation
+from cl_engine.adapters.patches import PatchParts
 from cl_engine.errors import UsageError
 from cl_engine.masks.layout import Layout, _say_what_is_left, maskable
-from cl_engine.masks.patches import PatchParts
-from cl_engine.modules.modulation import Modulation
 from cl_engine.nn.initialisation import initialised
 from cl_engine.nn.net import Net
 from tests import nets_zoo as zoo
@@ -51,12 +51,12 @@ def test_gates_on_outputs_refuse_attention_by_name():
 def test_adapters_and_patches_reach_attention():
     net = net_of("attention")
     adapted = Modulation(net, ["adapters"], reduction=4)
-    own = {name: torch.ones_like(part[0]) for name, part in adapted.start([0]).items()}
+    own = {name: torch.ones_like(part[0]) for name, part in adapted.start([0], {}).items()}
     base = {name: tensor[0] for name, tensor in net.init([0]).items()}
     assert torch.equal(adapted.applied(base, own)["a.in_proj_weight"], base["a.in_proj_weight"] + 1)
     patch = PatchParts(net, "scale_bias")
     whole = net.init([0])
-    numbers = patch.identity(whole)
+    numbers = patch.start([0], whole)
     same = {**whole, **patch.applied(whole, numbers)}
     assert torch.equal(net.all(same, ROWS), net.all(whole, ROWS))
     doubled = {name: tensor * 2 if name.startswith("a.in_proj_weight") else tensor for name, tensor in numbers.items()}

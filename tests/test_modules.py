@@ -19,10 +19,10 @@ from cl_engine.errors import UsageError
 from cl_engine.events import CurvePoint, EpochEnded, Evaluated, Event, Progress
 from cl_engine.experiment import Experiment
 from cl_engine.modules.candidates import Prior, candidates
-from cl_engine.modules.division import division
 from cl_engine.modules.events import CandidateTried, ModuleAdded, PathChosen, PathSampled, PathStep
 from cl_engine.modules.library import Library
 from cl_engine.nets.mlp import Mlp
+from cl_engine.nn.division import division
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net
 from cl_engine.training.candidate_fit import CandidateFit, fit_candidates

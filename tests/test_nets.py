@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from cl_engine.errors import UsageError
-from cl_engine.modules.division import division
 from cl_engine.nn.activations import KINDS
 from cl_engine.nn.architecture import Architecture
+from cl_engine.nn.division import division
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net
 from cl_engine.runs import plugins

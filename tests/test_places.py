@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cl_engine.adapters.bottleneck import Bottleneck
 from cl_engine.core import rng
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Data, Experience
@@ -16,9 +17,8 @@ from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.interop.recipe import Recipe
 from cl_engine.masks.gates import Gates
-from cl_engine.modules.adapters import Adapters
-from cl_engine.modules.division import division
 from cl_engine.nn.batching import MAP_BYTES, ROWS_AT_ONCE, rows_at_once, runs_batched
+from cl_engine.nn.division import division
 from cl_engine.nn.feature_cache import FrozenFeatures
 from cl_engine.nn.flops import Flops
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, apply_head
@@ -263,14 +263,14 @@ def test_whole_numbers_that_are_no_tokens_are_scaled():
 def test_what_looks_at_a_net_of_tokens_shows_it_tokens():
     net = tokens_net()
     assert net.example(2).max() == 29
-    assert Adapters(net, bottleneck=2).channels == {"table": 8, "hidden": 6}
+    assert Bottleneck(net, bottleneck=2).channels == {"table": 8, "hidden": 6}
     assert Gates.of(net, (7,)).layers == ["hidden"]
 
 
 def test_a_transformer_is_cut_into_modules_layer_by_layer_and_adapted_after_each():
     net = tokens_net("transformer", layers=3, width=8)
     assert len(division(net)) == 5
-    assert Adapters(net, bottleneck=2).channels == {"tokens": 8, "layers.0": 8, "layers.1": 8, "norm": 8}
+    assert Bottleneck(net, bottleneck=2).channels == {"tokens": 8, "layers.0": 8, "layers.1": 8, "norm": 8}
 
 
 def test_a_net_has_the_vocabulary_of_the_stream_unless_a_greater_one_is_chosen(tmp_path: Path):

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cl_engine.adapters.modulation import Modulation, Part
 from cl_engine.analysis.plots import strategy_events
 from cl_engine.core import rng
 from cl_engine.core.tree import Tree
@@ -28,7 +29,6 @@ from cl_engine.modules.adversary import (
     reversed_gradient,
     with_adversary,
 )
-from cl_engine.modules.modulation import Modulation, Part
 from cl_engine.nn.net import Net, Params
 from cl_engine.results import open_run
 from cl_engine.runs.plugins import net_builder
@@ -79,7 +79,7 @@ def test_adapters_at_zero_and_no_gates_answer_as_the_trunk_bit_for_bit(name: str
     net = net_of(name, **options)
     trunk = net.init([0])
     modulation = Modulation(net, ["norms", "adapters"], 16)
-    own, norms = one_of(modulation.start([0])), modulation.norms.of(modulation.norms.start(1), 0, trunk)
+    own, norms = one_of(modulation.start([0], {})), modulation.norms.of(modulation.norms.start(1), 0, trunk)
     changed = {**one_of(trunk), **modulation.applied(one_of(trunk), own), **one_of(norms)}
     said = net.one(changed, ROWS, False, hooks=modulation.hooks(own))
     assert torch.equal(said, net.one(one_of(trunk), ROWS, False))
@@ -151,7 +151,7 @@ def test_gates_are_those_of_squeeze_and_excitation_for_maps_and_for_rows():
         ends = [nn.AdaptiveAvgPool2d(1), nn.Flatten()] if len(channels) == 3 else []
         net = Net(lambda layer=layer, ends=ends: nn.Sequential(layer, *ends, nn.Linear(6, 3)), channels)
         modulation = Modulation(net, ["se"], 2)
-        own, noted = one_of(modulation.start([0])), dict[str, Tensor]()
+        own, noted = one_of(modulation.start([0], {})), dict[str, Tensor]()
         y = torch.rand(2, *channels, generator=rng.tensors(0, "maps"))
         hook = modulation.hooks(own, noted)["0"]
         mean = y.mean(dim=(2, 3)) if y.ndim == 4 else y

@@ -15,10 +15,10 @@ from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.masks.layout import Layout
 from cl_engine.modules import assignment
-from cl_engine.modules.division import division
 from cl_engine.modules.events import ModuleAdded, PathChosen, PathStep, SharingLearned
 from cl_engine.modules.library import Library
 from cl_engine.modules.weight_sets import WeightSets
+from cl_engine.nn.division import division
 from cl_engine.nn.net import Net
 from cl_engine.runs.plugins import net_builder
 from cl_engine.runs.scenario import Scenario

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from cl_engine.core import rng
 from cl_engine.errors import UsageError
-from cl_engine.modules.division import ends
 from cl_engine.modules.transferability import pooled
+from cl_engine.nn.division import ends
 from cl_engine.nn.fast_linear import linear
 from cl_engine.nn.head import HEAD
 from cl_engine.nn.hooks import Hook, unit_axis

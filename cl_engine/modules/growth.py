@@ -11,11 +11,11 @@ from cl_engine.core import rng
 from cl_engine.core.state import State
 from cl_engine.data.stream import Experience
 from cl_engine.events import Event
-from cl_engine.modules.division import division
 from cl_engine.modules.events import NOBODY, ModuleAdded, PathChosen, PathStep, SourceScored
 from cl_engine.modules.library import Library
 from cl_engine.modules.logged_transfers import LoggedTransfers
 from cl_engine.modules.transferability import compared, neighbours_among, pooled
+from cl_engine.nn.division import division
 from cl_engine.nn.net import Net, Params
 from cl_engine.nn.target import Target, quality
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.masks.layout import Layout
-from cl_engine.modules.division import Division
+from cl_engine.nn.division import Division
 from cl_engine.nn.net import Net, Params
 
 
@@ -37,7 +37,7 @@ class Library:
     batches, or never change) and weights that the net itself has frozen.
 
     >>> from cl_engine.runs.plugins import net_builder
-    >>> from cl_engine.modules.division import division
+    >>> from cl_engine.nn.division import division
     >>> net = Net(net_builder("mlp", {"hidden": [6, 5]}, (1, 2, 2), 3), (1, 2, 2))
     >>> Library(net, division(net)).depths
     3

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from cl_engine.core import rng
 from cl_engine.core.tree import Tree
-from cl_engine.modules.division import division
+from cl_engine.nn.division import division
 from cl_engine.nn.hooks import Hook
 from cl_engine.nn.net import Net, Params
 from cl_engine.nn.units import NORMS

@@ -10,8 +10,8 @@ from torch import Tensor
 from cl_engine.core.tree import Tree
 from cl_engine.masks.layout import Layout
 from cl_engine.modules import assignment
-from cl_engine.modules.division import ends
 from cl_engine.modules.events import SharingLearned
+from cl_engine.nn.division import ends
 from cl_engine.nn.net import Net
 from cl_engine.nn.target import Target
 
@@ -25,7 +25,7 @@ class WeightSets:
 
     >>> from cl_engine.runs.plugins import net_builder
     >>> net = Net(net_builder("mlp", {"hidden": [6]}, (1, 2, 2), 3), (1, 2, 2))
-    >>> from cl_engine.modules.division import division
+    >>> from cl_engine.nn.division import division
     >>> layouts = [Layout.of(net, names) for names in division(net)]
     >>> sets = {f"{depth}": torch.ones(2, layout.size) for depth, layout in enumerate(layouts)}
     >>> chances = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])  # the first shared, a head each

@@ -25,10 +25,10 @@ from cl_engine.modules.adaptation import (
     Arm,
     of_chosen,
 )
-from cl_engine.modules.division import division
 from cl_engine.modules.frozen_heads import FrozenHead, HeadKind
 from cl_engine.modules.logged_transfers import LoggedTransfers, logged_transfers
 from cl_engine.modules.transferability import OF_CLASSES, Proxy, compared, pooled, transferability_score
+from cl_engine.nn.division import division
 from cl_engine.nn.head import HEAD
 from cl_engine.nn.net import Params
 from cl_engine.nn.target import Target, quality

@@ -8,11 +8,11 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
+from cl_engine.adapters.film import Film
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Composition, Experience, Stream, alone
-from cl_engine.modules.film import Film
 from cl_engine.nn.head import apply_head
 from cl_engine.nn.task_heads import empty_heads, head_for, row_of, weighted_loss
 from cl_engine.options import option

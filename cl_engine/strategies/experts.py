@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from cl_engine.adapters.bottleneck import Bottleneck
 from cl_engine.core import rng
 from cl_engine.core.bank import Bank, empty_banks
 from cl_engine.core.state import State
@@ -17,7 +18,6 @@ from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import StrategyEvent
-from cl_engine.modules.adapters import Adapters
 from cl_engine.modules.logged_transfers import LoggedTransfers, logged_transfers
 from cl_engine.modules.transferability import OF_CLASSES, Proxy, compared, pooled, transferability_score
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
@@ -93,7 +93,7 @@ class Experts(Strategy):
 
     def start(self) -> State:
         first = self.net.init(self.seeds)
-        own = first if self._adapters is None else {**self._adapters.start(self.seeds), **_head(first)}
+        own = first if self._adapters is None else {**self._adapters.start(self.seeds, first), **_head(first)}
         return {
             "generalist": first,
             "experts": empty_banks(own, without=self.net.frozen),  # which are the generalist's
@@ -141,8 +141,8 @@ class Experts(Strategy):
         return None if task_id is None else bank.writes(task_id)
 
     @cached_property
-    def _adapters(self) -> Adapters | None:
-        return Adapters(self.net, self.bottleneck) if self.form == "adapter" else None
+    def _adapters(self) -> Bottleneck | None:
+        return Bottleneck(self.net, self.bottleneck) if self.form == "adapter" else None
 
     def _body(self) -> Params | None:
         """Return what experts share and never change; None if they are whole."""
@@ -167,7 +167,7 @@ class Experts(Strategy):
         if expert == GENERALIST:
             generalist: Params = self.state["generalist"]
             if self._adapters is not None:
-                return {**self._adapters.start(self.seeds), **_head(generalist)}
+                return {**self._adapters.start(self.seeds, generalist), **_head(generalist)}
             return generalist
         frozen = self.net.frozen if self._adapters is None else ()
         shared = {name: self.state["generalist"][name] for name in frozen}

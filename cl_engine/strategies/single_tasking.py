@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from cl_engine.adapters.modulation import Modulation, ModulationLearned, Part
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree, tree_map
@@ -17,7 +18,6 @@ from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.masks import guard
 from cl_engine.modules.adversary import JudgeScored, judge, reversal, told_apart, with_adversary
-from cl_engine.modules.modulation import Modulation, ModulationLearned, Part
 from cl_engine.nn.head import HEAD, HEAD_BIAS, HEAD_WEIGHT, apply_head
 from cl_engine.nn.net import Params
 from cl_engine.nn.task_heads import empty_heads, head_for, row_of
@@ -73,10 +73,11 @@ class SingleTasking(Strategy):
     _references: Tensor | None = None
 
     def start(self) -> State:
-        seeds, size = len(self.seeds), self._modulation.layout.size
+        seeds, modulation = len(self.seeds), self._modulation
+        own = {"modulations": modulation.empty(seeds, self.net.device)} if modulation.layout.size else {}
         return {
             "trunk": self.net.init(self.seeds),
-            **({"modulations": Bank.empty(seeds, (size,), device=self.net.device)} if size else {}),
+            **own,
             **self._modulation.norms.start(seeds),
             "heads": empty_heads(self.net, seeds),
         }
@@ -224,10 +225,9 @@ class SingleTasking(Strategy):
         """Return the parts of a task, those that it would start from if it was not yet met."""
         state = self.state if state is None else state
         modulation, trunk = self._modulation, state["trunk"]
-        own, norms = modulation.start(self.seeds), modulation.norms.trained if training else modulation.norms.of
+        own, norms = modulation.start(self.seeds, trunk), modulation.norms.trained if training else modulation.norms.of
         if "modulations" in state and task_id < len(state["modulations"]):
-            # a copy: products with small matrices are rounded by where in memory these begin, which in a bank is chance
-            own = modulation.layout.named(state["modulations"][task_id].clone())
+            own = modulation.of(state["modulations"], task_id)
         return {
             "modulation": own,
             "norm": norms(state, task_id, trunk),
@@ -236,7 +236,7 @@ class SingleTasking(Strategy):
 
     def _keep(self, task_id: int, own: Tree) -> None:
         if "modulations" in self.state:
-            self.state["modulations"].put(task_id, self._modulation.layout.row(own["modulation"]))
+            self._modulation.put(self.state["modulations"], task_id, own["modulation"])
         self._modulation.norms.put(self.state, task_id, own.get("norm", {}))
         self.state["heads"].put(task_id, row_of(own["head"]))
 

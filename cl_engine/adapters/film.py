@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cl_engine.modules.division import end_units
+from cl_engine.nn.division import end_units
 from cl_engine.nn.hooks import Hook, on_units
 from cl_engine.nn.net import Net
 

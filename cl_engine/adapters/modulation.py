@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cl_engine.adapters.adapter import Adapter
 from cl_engine.core import rng
 from cl_engine.errors import UsageError
 from cl_engine.events import StrategyEvent
@@ -41,7 +42,7 @@ class ModulationLearned(StrategyEvent):
     adapter: tuple[float, ...]
 
 
-class Modulation:
+class Modulation(Adapter):
     """Parts of a task's own in a net that tasks share (Maninis, Radosavovic & Kokkinos 2019).
 
     ``norms``: scale, shift and BatchNorm statistics of every normalisation layer. ``se``: squeeze-and-excitation
@@ -66,6 +67,8 @@ class Modulation:
         adapted: the layers that have an adapter.
         layout: the numbers of a task's gates and adapters.
     """
+
+    norms: TaskNorms
 
     def __init__(self, net: Net, parts: Sequence[Part], reduction: int) -> None:
         """Find what is modulated.
@@ -96,7 +99,7 @@ class Modulation:
                 "norms, se, adapters"
             )
 
-    def start(self, seeds: Sequence[int]) -> Params:
+    def start(self, seeds: Sequence[int], base: Mapping[str, Tensor]) -> Params:
         """Return what every task starts from, ``{name: [S, …]}``: adapters of zeros, gates near one half."""
         found: Params = {}
         for name, shape in self.layout.shapes.items():

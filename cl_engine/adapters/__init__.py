@@ -1,0 +1,1 @@
+"""Parts that a task keeps beside a frozen net: each a row of numbers, and a function of the weights and that row."""
