@@ -39,12 +39,15 @@ NOT_SHOWN = {
     "der",
     "er_ace",
     "ewc",
+    "lora",
     "nearest_mean",
     "policy",
     "ranpac",
     "single_tasking",
     "slda",
+    "spg",
     "taxonomy",
+    "wsn",
 }
 
 

@@ -107,3 +107,32 @@ class GatesUsed(StrategyEvent):
     part: str
     open: tuple[float, ...]
     used: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasksCoded(StrategyEvent):
+    """Masks of all tasks so far were entropy-coded: bits that a weight takes for each task, and share of weights in use, by seed.
+
+    >>> event = MasksCoded(step=3, task_id=2, bits=0.84, used=(0.7, 0.6))
+    >>> event.bits
+    0.84
+    """
+
+    task_id: int
+    bits: float
+    used: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientsGated(StrategyEvent):
+    """Mean of a layer's importance to tasks so far, and share of its weights that hardly move any more (> 0.99), by seed.
+
+    >>> event = GradientsGated(step=3, task_id=2, part="1.weight", mean=(0.6, 0.5), shut=(0.02, 0.01))
+    >>> event.shut
+    (0.02, 0.01)
+    """
+
+    task_id: int
+    part: str
+    mean: tuple[float, ...]
+    shut: tuple[float, ...]

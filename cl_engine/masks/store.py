@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -54,24 +54,35 @@ class MaskStore:
         self, step: int, task_id: int, bank: Bank, before: Mapping[str, Tensor], after: Mapping[str, Tensor], most: int
     ) -> Iterator[MaskLearned | LayerMask | MaskOverlap]:
         """Yield the events of a mask just kept: shares flipped and zeroed, and overlap with the last ``most`` other tasks."""
-        flipped = {name: (after[name] != before[name]).flatten(1) for name in after}
-        zeroed = {name: (mask == 0).flatten(1) for name, mask in after.items()}
-        yield MaskLearned(
-            step=step,
-            task_id=task_id,
-            flipped=_share(torch.cat(list(flipped.values()), dim=1)),
-            zeroed=_share(torch.cat(list(zeroed.values()), dim=1)),
-        )
-        for name in after:
-            yield LayerMask(
-                step=step, task_id=task_id, part=name, flipped=_share(flipped[name]), zeroed=_share(zeroed[name])
-            )
         others = [other for other in range(len(bank)) if other != task_id]
-        for other in others[max(0, len(others) - most) :]:
-            theirs = self.of(bank, other)
-            for name, mask in after.items():
-                jaccard = tuple(_jaccard(mask, theirs[name]).tolist())
-                yield MaskOverlap(step=step, task_id=task_id, other=other, part=name, jaccard=jaccard)
+        latest = ((other, self.of(bank, other)) for other in others[max(0, len(others) - most) :])
+        yield from told(step, task_id, before, after, latest)
+
+
+def told(
+    step: int,
+    task_id: int,
+    before: Mapping[str, Tensor],
+    after: Mapping[str, Tensor],
+    others: Iterable[tuple[int, Params]],
+) -> Iterator[MaskLearned | LayerMask | MaskOverlap]:
+    """Yield the events of a mask: shares flipped and zeroed, of all and layer by layer, and overlap with those of other tasks."""
+    flipped = {name: (after[name] != before[name]).flatten(1) for name in after}
+    zeroed = {name: (mask == 0).flatten(1) for name, mask in after.items()}
+    yield MaskLearned(
+        step=step,
+        task_id=task_id,
+        flipped=_share(torch.cat(list(flipped.values()), dim=1)),
+        zeroed=_share(torch.cat(list(zeroed.values()), dim=1)),
+    )
+    for name in after:
+        yield LayerMask(
+            step=step, task_id=task_id, part=name, flipped=_share(flipped[name]), zeroed=_share(zeroed[name])
+        )
+    for other, theirs in others:
+        for name, mask in after.items():
+            jaccard = tuple(_jaccard(mask, theirs[name]).tolist())
+            yield MaskOverlap(step=step, task_id=task_id, other=other, part=name, jaccard=jaccard)
 
 
 def _share(bits: Tensor) -> tuple[float, ...]:
