@@ -40,7 +40,7 @@ class CodedMasks:
 
     def empty(self, seeds: int, device: torch.device) -> State:
         """Return the part of a state that holds masks, without one."""
-        groups = Bank.empty(1, (1,), torch.int64)  # the row that each begins with
+        groups = Bank.empty(1, (1,), torch.int64, device)  # the row that each begins with
         return {"codes": Bank.empty(seeds, (PAGE,), torch.uint8, device), "groups": groups, "tasks": 0}
 
     def put(self, state: State, task_id: int, masks: Mapping[str, Tensor]) -> None:
@@ -53,7 +53,7 @@ class CodedMasks:
         if place:
             bits |= self._symbols(state, group)
         else:
-            groups.put(group, torch.tensor([[len(codes)]]))
+            groups.put(group, torch.tensor([[len(codes)]]).to(codes.rows.device))
         first = groups.numbers(group)[0]
         coded = [encode(each, 2 << place) for each in bits]
         pages = -(-max(map(len, coded)) // PAGE)
