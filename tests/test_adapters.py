@@ -118,7 +118,7 @@ def test_rank_is_at_most_the_smaller_side_and_where_says_which_layers():
     }
     with pytest.raises(UsageError, match=r"strategy\.where: 'x\*' fits no layer .* they are a, b, c, d"):
         LowRank(net(), rank=5, where=["a", "x*"])
-    with pytest.raises(UsageError, match="fits no layer"):
+    with pytest.raises(UsageError, match="found no pattern"):
         LowRank(net(), rank=5, where=[])
 
 

@@ -80,7 +80,9 @@ class LowRank(Adapter):
         def fits(name: str, pattern: str) -> bool:
             return any(fnmatchcase(each, pattern) for each in called[name])
 
-        for pattern in where or ("",):
+        if not where:
+            raise UsageError("strategy.where: found no pattern, and nothing would be adapted: ['*'] adapts all layers")
+        for pattern in where:
             if not any(fits(name, pattern) for name in names):
                 raise UsageError(
                     f"strategy.where: '{pattern}' fits no layer of the net that can be adapted; they are "
