@@ -35,6 +35,7 @@ from cl_engine.runs.signals import Stopped, asked_to_stop, stopping_at_once
 from cl_engine.runs.upkeep import upkeep_of
 from cl_engine.strategy import Strategy
 from cl_engine.training.fit_job import Curve
+from cl_engine.training.library_weights import of_library
 from cl_engine.training.optimizers import Train
 from cl_engine.training.pretraining import Backbone, BackboneOptions, backbone_of, scaling
 from cl_engine.training.workers import processes
@@ -126,9 +127,12 @@ class Experiment:
         """Return what nets start from; pre-trains it where the scenario asks for that and it is not in the cache."""
         if "backbone" not in self.resolved:
             return Backbone()
-        options, load = BackboneOptions(**self.resolved["backbone"]), _sources(data_root).load
+        options, sources = BackboneOptions(**self.resolved["backbone"]), _sources(data_root)
         code = self._code_of_net() if options.source is not None else {}
-        return backbone_of(options, stream, partial(self._net, stream), self.resolved["net"], load, code)
+        net = self.resolved["net"]
+        factory = None if options.library is None else plugins.net(net["name"])
+        library = None if factory is None else partial(of_library, net=net, factory=factory, root=sources.root)
+        return backbone_of(options, stream, partial(self._net, stream), net, sources.load, code, library)
 
     @torch_defaults()
     @importing.beside_its_scenario
@@ -157,7 +161,9 @@ class Experiment:
         name, places = options.pop("name"), any(target.places for target in stream.targets)
         build = plugins.net_builder(name, options, shape, outputs, places=places, vocabulary=vocabulary)
         backbone = BackboneOptions(**self.resolved["backbone"]) if "backbone" in self.resolved else None
-        how: Any = {**scaling(backbone, stream), "pretrained": pretrained, "vocabulary": vocabulary}
+        factory = plugins.net(name) if backbone is not None and backbone.library is not None else None
+        scaled = scaling(backbone, stream, self.resolved["net"], factory)
+        how: Any = {**scaled, "pretrained": pretrained, "vocabulary": vocabulary}
         net = Net(build, shape, device=stream.device, **how)
         net.check_outputs(outputs)
         if places and not net.places:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cl_engine.options import described
 from cl_engine.results.log_file import LOG_NAME
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
+from cl_engine.runs.guests import GUESTS
 from cl_engine.runs.process_memory import collect_garbage_as_usual
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario, scenario_names
@@ -140,7 +142,7 @@ def run_demo(out: Path, fresh: bool, command: str) -> None:
 def listing(kind: str, options: bool) -> list[str]:
     """Return the lines of `list`: a name and a sentence each, and the options below if asked for."""
     lines: list[str] = []
-    guests = {name: about for name, (_, about) in plugins.GUESTS.get(kind, {}).items()}  # type: ignore[call-overload]
+    guests = {name: about for name, (_, about) in GUESTS.get(kind, {}).items()}
     for name in scenario_names() if kind == "scenarios" else sorted({*plugins.names(kind), *guests}):  # type: ignore[arg-type]
         model: Any = None
         try:
@@ -148,8 +150,9 @@ def listing(kind: str, options: bool) -> list[str]:
                 about = Scenario.load(name).text.partition("\n")[0].lstrip("# ")
             else:
                 about = guests.get(name) or plugins.summary(kind, name)  # type: ignore[arg-type]
-                found = (plugins.net(name) if kind == "nets" else plugins.load(kind, name)) if options else None  # type: ignore[arg-type]
-                model = getattr(found, "Options", None)  # a plain module has none
+                wanted = options and not (kind == "nets" and name in guests)  # whose options are those of each net
+                load = plugins.net if kind == "nets" else partial(plugins.load, kind)  # type: ignore[arg-type]
+                model = getattr(load(name), "Options", None) if wanted else None  # a plain module has none
         except Exception as error:  # one that is broken, in whatever way, is in nobody's
             about = sentence(str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}")
         lines.append(f"  {name:<24} {about}")
