@@ -22,12 +22,13 @@ from torch import nn
 from cl_engine.data.label_function import LabelFunction
 from cl_engine.data.source import Source
 from cl_engine.data.stream import Stream
-from cl_engine.errors import UsageError, is_out_of_memory, unknown
+from cl_engine.errors import UsageError, is_out_of_memory
 from cl_engine.nn.architecture import Architecture
 from cl_engine.nn.initialisation import initialised
 from cl_engine.nn.target import Target
 from cl_engine.options import named_with_options
 from cl_engine.runs.signals import Stopped
+from cl_engine.runs.twin_names import unknown
 from cl_engine.strategy import Strategy
 from cl_engine.training.upkeep import Upkeep
 
@@ -43,12 +44,7 @@ BASES: dict[Kind, type] = {
 }
 # names that stand for another library's own, each with the function that is given what follows the colon
 GUESTS: dict[Kind, dict[str, tuple[str, str]]] = {
-    "strategies": {
-        "avalanche": (
-            "cl_engine.interop.avalanche_adapter:named",
-            "any of Avalanche's: avalanche:EWC, avalanche:Replay, …",
-        )
-    },
+    "strategies": {"avalanche": ("cl_engine.interop.avalanche_adapter:named", "any of Avalanche's: avalanche:EWC, …")},
     "streams": {"avalanche": ("cl_engine.interop.benchmark_stream:named", "any benchmark of Avalanche: SplitMNIST, …")},
 }
 SINGULAR: dict[Kind, str] = {

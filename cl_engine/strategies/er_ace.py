@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Experience, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.nn.shared_net import SharedNet
@@ -19,7 +19,8 @@ from cl_engine.nn.target import Target, of_rows
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.targets.classes import other_than_classes
 from cl_engine.training.fit_job import Rows
-from cl_engine.training.rehearsing import Rehearsal, RowMemory
+from cl_engine.training.rehearsing import Rehearsal
+from cl_engine.training.row_memory import RowMemory
 
 ABSENT = -1e9  # logit of a class that is not among those told apart
 
@@ -51,6 +52,9 @@ class ErAce(Strategy):
         odd = other_than_classes(targets)
         if odd is not None:
             raise UsageError(f"er_ace tells classes apart, and a task asks for {odd.name()}: use replay")
+
+    def check_stream(self, stream: Stream) -> None:
+        Rehearsal(self, self.memory).check_stream(stream)
 
     def learn(self, experience: Experience) -> Learning:
         yield from Rehearsal(self, self.memory).learn(experience, self._fit)

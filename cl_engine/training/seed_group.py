@@ -172,11 +172,11 @@ class SeedGroup(GroupState, ABC):
                 step()
         if self.upkeep is not None:
             self.upkeep.after_step()
-        for weight in self.weights.values():
-            weight.grad = None
         if job.project is not None:
             with torch.no_grad():
                 job.project(self.params)
+        for weight in self.weights.values():
+            weight.grad = None
         self.total += losses.detach() * taken
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.batch_ends)
