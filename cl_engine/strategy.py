@@ -73,9 +73,9 @@ class Strategy(Configured, MovedMethods, ABC):
             must ask for them there.
         takes_arrivals: whether `learn` sees to it that rows in pieces are learned so (`FitJob.arrival`); otherwise it is
             called with each piece as an experience of its own.
+        needs_boundaries: whether it must be told which task arrives, or at least when it changes.
         trains: whether `learn` takes steps; without, the options of training mean nothing to it.
-        rowwise: whether, where the task is not told, the answer to a row does not depend on the rows beside it; the rows of
-            several tasks are then tested in one pass.
+        rowwise: whether, where no task is told, a row's answer depends on no row beside it; tasks are then tested together.
     """
 
     settings: ClassVar[tuple[Setting, ...]] = ("task", "domain", "class")
@@ -85,6 +85,7 @@ class Strategy(Configured, MovedMethods, ABC):
     needs_validation: ClassVar[bool] = False
     per_seed: ClassVar[bool] = False
     takes_arrivals: ClassVar[bool] = False
+    needs_boundaries: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     rowwise: ClassVar[bool] = False
 

@@ -66,6 +66,10 @@ class SeededStream(Stream):
         before=0,
     )
 
+    boundaries: bool = option(
+        True, "learners are told which task arrives, and so when it changes; false: neither", before=True
+    )
+
     @abstractmethod
     def decide(self) -> None:
         """Set up what depends on the stream's seed."""

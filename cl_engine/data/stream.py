@@ -131,6 +131,7 @@ class Stream(Configured):
     seed = 0  # likewise: of all that is drawn for the stream, as the order of test rows
     per_seed = False  # likewise: whether each learner has a sequence of tasks of its own
     pieces = 0  # likewise: rows that arrive at a time; 0: experiences come whole
+    boundaries = True  # likewise: whether learners are told which task arrives
     ordered = False  # likewise: whether the order of an experience's rows is that in which they arrive
     held_out = True  # likewise: whether no row is tested that is learned
 
@@ -274,6 +275,7 @@ class Stream(Configured):
         self.outputs, self.mean, self.std, self.device = other.outputs, other.mean, other.std, other.device
         self.vocabulary, self.augmentation, self.pad_value = other.vocabulary, other.augmentation, other.pad_value
         self.seed, self.per_seed, self.held_out = other.seed, other.per_seed, other.held_out
+        self.boundaries = other.boundaries
 
     def refuse_endless(self, why: str) -> UsageError:
         """Return the error for a stream that must have an end here."""

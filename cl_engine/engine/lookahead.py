@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from cl_engine.data.stream import Data, Stream
+from cl_engine.engine.boundaries import check_boundaries
 from cl_engine.errors import UsageError, is_out_of_memory
 from cl_engine.events import EpochEnded
 from cl_engine.nn.mode import TooFewRows
@@ -32,6 +33,7 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
     odd = [task for task in stream.unlabelled if task < 0 or (stream.n_tasks is not None and task >= stream.n_tasks)]
     if odd:
         raise UsageError(f"stream.unlabelled: there is no task {odd[0]} in a stream of {stream.n_tasks} tasks")
+    check_boundaries(stream, strategy)
     _check_labels(stream, strategy)
     if stream.per_seed and not strategy.per_seed:
         raise UsageError(

@@ -22,6 +22,7 @@ from cl_engine.core.torch_defaults import under_torch_defaults
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.engine.agenda import Evaluate, Item, Learn
+from cl_engine.engine.boundaries import without_boundaries
 from cl_engine.engine.checkpointer import Checkpointer
 from cl_engine.engine.evaluator import Evaluator, TestResult
 from cl_engine.engine.stopped_seeds import without_seeds
@@ -138,7 +139,7 @@ class _Simulation:
         due = self.diagnose_every and item.step % self.diagnose_every == 0
         self.strategy.diagnostics = self.diagnostics if due else None
         began = time.perf_counter() - (journal.seconds if journal else 0.0)
-        for event in self.strategy.learning(experience):
+        for event in self._learning(experience):
             if isinstance(event, TrainingProbe):
                 for fact in self._tested(event, task):
                     if event.record is not None:
@@ -166,6 +167,10 @@ class _Simulation:
             flops=self._flops(experience),
             seconds=time.perf_counter() - began,
         )
+
+    def _learning(self, experience: Experience) -> Iterator[Event]:
+        learning = self.strategy.learning
+        return learning(experience) if self.stream.boundaries else without_boundaries(learning, experience)
 
     @cached_property
     def _memory(self) -> Memory:

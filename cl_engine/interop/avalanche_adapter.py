@@ -40,6 +40,7 @@ class AvalancheAdapter(Strategy):
     """
 
     avalanche_class: ClassVar[str] = ""
+    needs_boundaries = False
 
     heads: Literal["auto", "one", "per task"] = option(
         "auto", "one head for all tasks, or one for each; auto: one for each where the task is told"

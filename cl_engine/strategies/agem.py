@@ -36,6 +36,7 @@ class Agem(Strategy):
     rowwise = True
     per_seed = True
     takes_arrivals = True
+    needs_boundaries = False
 
     memory: RowMemory
     _fitted: Any = None  # of what is being fitted: tasks, those of each seed, and heads before

@@ -37,6 +37,7 @@ class Der(Strategy):
     rowwise = True
     per_seed = True
     takes_arrivals = True
+    needs_boundaries = False
 
     memory: RowMemory
     alpha: float = option(0.1, "α: weight of the distance from the outputs kept", ge=0)

@@ -24,6 +24,7 @@ class Finetune(Strategy):
 
     shared = SharedNet()
     takes_arrivals = True
+    needs_boundaries = False
     rowwise = True
     per_seed = True
 

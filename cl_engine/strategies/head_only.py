@@ -25,6 +25,7 @@ class HeadOnly(Strategy):
     """
 
     shared = SharedNet()
+    needs_boundaries = False
 
     def start(self) -> State:
         return self.shared.start()

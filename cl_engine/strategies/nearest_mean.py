@@ -30,6 +30,7 @@ class NearestMean(Strategy):
 
     rowwise = True
     takes_arrivals = True
+    needs_boundaries = False
     trains = False
     classes = ClassStatistics()
 

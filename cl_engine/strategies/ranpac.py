@@ -37,6 +37,7 @@ class Ranpac(Strategy):
 
     rowwise = True
     takes_arrivals = True
+    needs_boundaries = False
     trains = False
     classes = ClassStatistics()
 

@@ -34,6 +34,7 @@ class Replay(Strategy):
     rowwise = True
     per_seed = True
     takes_arrivals = True
+    needs_boundaries = False
 
     memory: RowMemory
     practice: Sampling

@@ -31,6 +31,7 @@ class Slda(Strategy):
 
     rowwise = True
     takes_arrivals = True
+    needs_boundaries = False
     trains = False
     classes = ClassStatistics()
 
