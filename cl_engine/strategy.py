@@ -18,7 +18,7 @@ from cl_engine.data.stream import Experience, Setting, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.nn.net import Net
-from cl_engine.nn.shared_net import SharedNet
+from cl_engine.nn.shared_net import SharedNet, check_heads
 from cl_engine.nn.target import Target
 from cl_engine.options import Configured
 from cl_engine.targets.classes import Classes
@@ -111,8 +111,7 @@ class Strategy(Configured, MovedMethods, ABC):
             )
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
-        if self.train.reset_head != "never":
-            self._check_shared_head()
+        check_heads(type(self), self.name(), setting, self.train)
         self.curve = Curve()
         self.registry: Sources | None = None  # finds the plug-ins that options name
         self.upkeep: Upkeep | None = None  # what keeps the net able to learn, in every fit
@@ -256,17 +255,6 @@ class Strategy(Configured, MovedMethods, ABC):
         else:
             self.journal = None  # of thousands of fits
             yield from piece_by_piece(self.learn, experience)
-
-    def _check_shared_head(self) -> None:
-        if not isinstance(getattr(type(self), "shared", None), SharedNet):
-            raise UsageError(
-                f"train.reset_head: the strategy '{self.name()}' has no head that all tasks share; leave it out"
-            )
-        if self.setting == "task":
-            raise UsageError(
-                "train.reset_head: where the task is told, each has a head of its own, which begins anew; leave it out, or use "
-                "stream.setting = 'domain' or 'class'"
-            )
 
     def target_of(self, task_id: int) -> Target:
         """Return what a task asks for."""

@@ -39,6 +39,7 @@ class Gdumb(Strategy):
     shared = SharedNet()
     rowwise = True
     takes_arrivals = True
+    needs_boundaries = False
 
     size: MemorySize
     passes: int | None = option(None, "passes over the memory; left out: train.epochs", ge=1)

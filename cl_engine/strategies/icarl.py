@@ -19,7 +19,7 @@ from cl_engine.nn.target import Target
 from cl_engine.nn.task_heads import head_of
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.targets.classes import other_than_classes
-from cl_engine.training.distillation import ABSENT, outputs_of_heads
+from cl_engine.training.distillation import ABSENT, binary_distances, outputs_of_heads
 from cl_engine.training.row_memory import MemorySize, RowsKept, rows_together
 
 
@@ -101,9 +101,9 @@ class Icarl(Strategy):
         outputs = outputs_of_heads(self.net, params, x).flatten(1)
         wanted = F.one_hot(y, outputs.shape[1]).to(outputs.dtype)
         if frozen is not None:
-            before = outputs_of_heads(self.net, frozen, x, training=False).flatten(1).sigmoid().detach()
-            wanted = torch.where(frozen["old"] > 0, before.to(outputs.dtype), wanted)
-        return F.binary_cross_entropy_with_logits(outputs, wanted)
+            before = outputs_of_heads(self.net, frozen, x, training=False).flatten(1).detach().sigmoid()
+            wanted = torch.where(frozen["old"] > 0, before, wanted)
+        return binary_distances(outputs, wanted)
 
     def _with_exemplars(self, rows: Data, place: int, count: int, params: Tree) -> tuple[Data, Tree | None]:
         """Return the rows to learn, labels numbered through all heads, and the net before with the outputs that it is asked."""

@@ -19,7 +19,8 @@ from cl_engine.strategy import Learning, Strategy
 from cl_engine.targets.classes import other_than_classes
 from cl_engine.training.distillation import distillation, outputs_of_heads
 
-TEACHER = "teacher"  # the part of a state that holds the net from before a task while more of its rows are to come
+ARRIVING = "arriving"  # the part of a state that is there while more rows of a task are to come …
+TEACHER = "teacher"  # … and that which then holds the net from before the task, if anything was learned before
 
 
 class Lwf(Strategy):
@@ -66,7 +67,7 @@ class Lwf(Strategy):
         self._place = 0 if heads is None else experience.task_id
         tasks = torch.arange(count, device=self.net.device)
         params = self.shared.of_tasks(tasks)
-        teacher = self.state.get(TEACHER) or self._teacher(params)
+        teacher = self.state.get(TEACHER) if ARRIVING in self.state else self._teacher(params)
         trained = yield from self.fit(
             params,
             self._loss,
@@ -75,9 +76,10 @@ class Lwf(Strategy):
             logits=self.shared.logits_at(self._place),
         )
         self.shared.keep_tasks(tasks, trained)
-        self.state.pop(TEACHER, None)
-        if experience.continues and teacher is not None:
-            self.state[TEACHER] = teacher
+        for part in (ARRIVING, TEACHER):
+            self.state.pop(part, None)
+        if experience.continues:
+            self.state |= {ARRIVING: 1} if teacher is None else {ARRIVING: 1, TEACHER: teacher}
         if heads is None:
             self._meet(experience)
 

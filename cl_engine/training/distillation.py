@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.core.tree import Tree
@@ -33,6 +34,29 @@ def distillation(outputs: Tensor, before: Tensor, known: Tensor, temperature: fl
         temperature: what outputs are divided by before the softmax.
     """
     absent = known <= 0
-    now, then = ((own / temperature).masked_fill(absent, ABSENT) for own in (outputs, before))
-    terms = (then.softmax(dim=-1) * now.log_softmax(dim=-1)).masked_fill(absent, 0.0)
-    return -terms.sum(dim=(1, 2)).mean()
+    now, then = ((own.detach() / temperature).masked_fill(absent, ABSENT) for own in (outputs, before))
+    wanted = then.softmax(dim=-1)
+    value = -(wanted * now.log_softmax(dim=-1)).masked_fill(absent, 0.0).sum(dim=(1, 2)).mean()
+    slope = ((now.softmax(dim=-1) - wanted) / temperature).masked_fill(absent, 0.0) / len(outputs)
+    return with_slope(value, outputs, slope)
+
+
+def binary_distances(outputs: Tensor, wanted: Tensor) -> Tensor:
+    """Return the mean binary cross-entropy of outputs, each by itself, of one seed; ``wanted`` has the chance of each."""
+    own = outputs.detach()
+    slope = (own.sigmoid() - wanted) / own.numel()
+    return with_slope(F.binary_cross_entropy_with_logits(own, wanted), outputs, slope)
+
+
+def with_slope(value: Tensor, outputs: Tensor, slope: Tensor) -> Tensor:
+    """Return a loss of this value whose gradient by the outputs is exactly this one.
+
+    A net that answers as before has a gradient of 0. As autograd finds it, it would be one of rounding alone, of which optimisers
+    with steps of one size (Adam) make a step like any other.
+
+    >>> outputs = torch.ones(2, requires_grad=True)
+    >>> with_slope(torch.tensor(3.0), outputs, torch.tensor([0.0, 2.0])).backward()
+    >>> outputs.grad.tolist()
+    [0.0, 2.0]
+    """
+    return value.detach() + ((outputs - outputs.detach()) * slope.detach()).sum()

@@ -21,7 +21,7 @@ from cl_engine.nn.shared_net import Learner as OfSharedNet
 from cl_engine.nn.target import Target
 from cl_engine.options import OptionGroup, option
 from cl_engine.training.rehearsal import as_rows_arrive, balanced, group_name, groups_in, reservoir, shares_of
-from cl_engine.training.selection import GroupSlots, Index, greedily, herded, in_equal_shares, newest
+from cl_engine.training.selection import ONE_BY_ONE, GroupSlots, Index, greedily, herded, in_equal_shares, newest
 
 Selection = Literal["reservoir", "balanced", "ring", "greedy", "herding"]
 
@@ -118,7 +118,7 @@ class RowsKept:
         room = self.make_room(step, group, new)
         every, memory = self.with_new(group, new), self._learner.state[group_name("memory", group)]
         rows = len(new[0]["y"])
-        held, kept = every["y"].shape[1] - rows, []
+        held, kept, ranks = every["y"].shape[1] - rows, [], []
         for s, seed in enumerate(self._learner.seeds):
             draw = rng.arrays(seed, "memory", step)
             if self._selection == "reservoir":
@@ -128,12 +128,18 @@ class RowsKept:
             if self._selection == "balanced":
                 kept.append(balanced(shares, room, draw))
             elif self._selection == "herding":
-                kept.append(herded(self._features(s, every["x"][s]), shares, held, room))
+                first = memory["rank"][s].argsort().cpu().numpy() if held else np.arange(0)
+                order = herded(self._features(s, every["x"][s]), shares, first, room)
+                # rows stay in the order they came in, which rounding does not change
+                kept.append(np.sort(order))
+                ranks.append(torch.from_numpy(np.argsort(order)))
             elif self._selection == "ring":
                 kept.append(newest(shares, held, room, draw))
             else:
                 kept.append(greedily(shares, held, room, draw, as_they_come))
         self.keep(group, every, kept, rows)
+        if ranks:
+            self._learner.state[group_name("memory", group)]["rank"] = torch.stack(ranks).to(every["y"].device)
 
     def as_rows_arrive(
         self,
@@ -154,9 +160,10 @@ class RowsKept:
             draw = rng.arrays(seed, "memory", key)
             shares: list[int] = []
             slots: GroupSlots | None = None
-            if self._selection not in ("reservoir", "herding"):
+            how = ONE_BY_ONE.get(self._selection)
+            if how is not None:
                 shares = shares_of(every["y"][s], every["t"][s]).tolist()
-                slots = GroupSlots(shares[:held], room, self._selection, draw)
+                slots = GroupSlots(shares[:held], room, how, draw)
 
             def keep(
                 there: Index, before: int, draw: Any = draw, shares: list[int] = shares, slots: Any = slots
@@ -210,7 +217,8 @@ class RowsKept:
         if "x" not in memory:
             return memory
         rows = {part: own for part, own in memory.items() if part != "seen"}
-        held, room = memory["t"].shape[1], self._room({part: own[0] for part, own in rows.items()}, groups)
+        counted = {part: own[0] for part, own in rows.items() if part != "rank"}
+        held, room = memory["t"].shape[1], self._room(counted, groups)
         if held <= room:
             return memory
         kept = []
@@ -221,7 +229,8 @@ class RowsKept:
             elif self._selection == "ring":
                 index = newest(shares_of(rows["y"][s], rows["t"][s]), held, room, draw)
             elif self._selection == "herding":
-                index = in_equal_shares(shares_of(rows["y"][s], rows["t"][s]), np.arange(held), room)
+                order = rows["rank"][s].argsort().cpu().numpy()
+                index = np.sort(in_equal_shares(shares_of(rows["y"][s], rows["t"][s]), order, room))
             else:
                 index = balanced(shares_of(rows["y"][s], rows["t"][s]), room, draw)
             kept.append({part: own[s][torch.from_numpy(index).to(own.device)] for part, own in rows.items()})

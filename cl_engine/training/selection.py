@@ -6,7 +6,7 @@ What is kept is told by index, so that seeds can choose differently. How many ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 Index = np.ndarray
 OneByOne = Literal["balanced", "ring", "greedy"]
+ONE_BY_ONE: dict[str, OneByOne] = {how: how for how in get_args(OneByOne)}
 
 
 class GroupSlots:
@@ -109,22 +110,25 @@ def greedily(groups: Index, held: int, room: int, draw: np.random.Generator, as_
     arrived = held + (np.arange(new) if as_they_come else draw.permutation(new))
     slots = GroupSlots(groups[:held].tolist(), room, "greedy", draw)
     order = np.concatenate([np.arange(held), arrived])
-    return order[slots.taken_by(groups[arrived].tolist(), held)]
+    kept: Index = order[slots.taken_by(groups[arrived].tolist(), held)]
+    return kept
 
 
-def herded(features: Tensor, groups: Index, held: int, room: int) -> Index:
-    """Return the rows of each group whose means come nearest to the group's, the most telling first.
+def herded(features: Tensor, groups: Index, held: Index, room: int) -> Index:
+    """Return the rows of each group whose means come nearest to the group's, group after group, the most telling first.
 
-    This is herding (Rebuffi et al. 2017, algorithm 4). Of a group of which all rows are among the ``held`` ones, the first are
-    kept: they are in the order of an earlier choice. ``features [N, D]`` are brought to length 1.
+    This is herding (Rebuffi et al. 2017, algorithm 4). Of a group without rows behind the ``held`` ones, the first are kept, in
+    the order that these are given in: that of an earlier choice. ``features [N, D]`` are brought to length 1.
     """
     count = np.bincount(groups[in_equal_shares(groups, np.arange(len(groups)), room)], minlength=groups.max() + 1)
     order = []
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
-        if rows[-1] >= held:
+        if rows[-1] >= len(held):
             own = F.normalize(features[torch.from_numpy(rows).to(features.device)].double(), dim=1)
             rows = rows[herding(own, int(count[group]))]
+        else:
+            rows = held[groups[held] == group]
         order.append(rows)
     return in_equal_shares(groups, np.concatenate(order), room)
 
