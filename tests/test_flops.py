@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cl_engine.events import EpochEnded, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.modules.events import CandidateTried
+from cl_engine.nn.attention import SelfAttention
 from cl_engine.nn.flops import Flops
 from cl_engine.results.run import open_run
 
@@ -53,6 +54,30 @@ def test_seeds_side_by_side_count_as_many_operations_as_one_after_the_other(name
     with Flops() as alone:
         net(x).sum().backward()
     assert together.total == 3 * alone.total
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_attention_counts_the_same_by_whatever_kernel(hidden: bool, training: bool):
+    net, x = SelfAttention(8, 2), torch.randn(3, 5, 8)
+    params = {key: t.detach().clone().requires_grad_(training) for key, t in net.named_parameters()}
+    padding = torch.zeros(3, 5, dtype=torch.bool) if hidden else None
+
+    def answered(one: dict[str, torch.Tensor]) -> torch.Tensor:
+        return functional_call(net, one, (x, padding))
+
+    with Flops() as kernel:
+        by_kernel = answered(params).sum()
+    with Flops() as formula:
+        by_formula = torch.vmap(answered)({key: t[None] for key, t in params.items()})[0].sum()
+    torch.testing.assert_close(by_kernel, by_formula)
+    assert kernel.total == formula.total > 0
+    if training:  # kernels keep no scores: backward they compute them again
+        with Flops() as kernel:
+            by_kernel.backward()
+        with Flops() as formula:
+            by_formula.backward()
+        assert kernel.total == formula.total + 2 * 3 * 5 * 5 * 8
 
 
 def test_a_run_logs_the_operations_of_training_and_of_an_answer(tiny: Tiny, tmp_path: Path):

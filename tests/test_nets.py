@@ -250,3 +250,12 @@ def test_the_alexnet_has_the_layers_of_hat():
 def test_a_net_that_inputs_do_not_fit_says_so(name: str, shape: tuple[int, ...], options: dict[str, Any]):
     with pytest.raises(UsageError, match=r"^net\."):
         net(name, shape, **options)
+
+
+def test_a_vision_transformer_reads_the_mean_or_a_token_of_its_own_and_refuses_patches_that_do_not_fit():
+    mean, token = (net("vit", (1, 8, 12), 4, layers=1, read=read) for read in ("mean", "token"))
+    assert token.parameters == mean.parameters + 2 * 64  # the token, and its place
+    with pytest.raises(UsageError, match="patches of 5 do not divide images of 8 × 12 pixels"):
+        net("vit", (1, 8, 12), 4, patch=5)
+    with pytest.raises(UsageError, match="3 heads do not divide a width of 64"):
+        net("vit", (1, 8, 12), 4, heads=3)

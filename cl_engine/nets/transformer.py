@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_engine.errors import UsageError
 from cl_engine.nn.architecture import Architecture
+from cl_engine.nn.attention import TransformerLayer
 from cl_engine.options import option
 
 PADDING = 0  # the token that stands where a row has no more
@@ -41,33 +41,6 @@ class Transformer(Architecture):
         return _Transformer(self.vocabulary, input_shape[0], outputs, self)
 
 
-class _Attention(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-
-    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
-        query, key, value = (
-            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
-        )
-        weights = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
-        shares = weights.masked_fill(hidden[:, None, None], -1e9).softmax(dim=-1)
-        return self.out((shares @ value).transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
-
-
-class _Layer(nn.Module):
-    def __init__(self, how: Transformer) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(how.width), nn.LayerNorm(how.width)
-        self.attention = _Attention(how.width, how.heads)
-        self.linear1, self.linear2 = nn.Linear(how.width, how.hidden), nn.Linear(how.hidden, how.width)
-
-    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
-        x = x + self.attention(self.norm1(x), hidden)
-        return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))  # type: ignore[no-any-return]
-
-
 class _Transformer(nn.Module):
     """What is cut into modules at ``stages``."""
 
@@ -75,7 +48,7 @@ class _Transformer(nn.Module):
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, how.width)
         self.places = nn.Parameter(torch.randn(length, how.width) * 0.02)
-        self.layers = nn.ModuleList([_Layer(how) for _ in range(how.layers)])
+        self.layers = nn.ModuleList([TransformerLayer(how.width, how.heads, how.hidden) for _ in range(how.layers)])
         self.norm = nn.LayerNorm(how.width)
         self.head = nn.Linear(how.width, outputs)
         *first, last = (f"layers.{k}" for k in range(how.layers))

@@ -10,6 +10,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
 LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # builds without oneDNN have none
+# kernels of attention, each with the place of the query among its arguments; backward the gradient comes first
+ATTENTION = {
+    getattr(aten, name): int(name.endswith("backward"))
+    for kernel in ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention")
+    for name in (f"_scaled_dot_product_{kernel}", f"_scaled_dot_product_{kernel}_backward")
+    if hasattr(aten, name)
+}
 
 BASIC: set[Any] = set()  # operations that have been found to be made of no others
 
@@ -58,9 +65,19 @@ class Flops(TorchDispatchMode):
             case aten.convolution_backward:
                 gradient, _, weight, *rest = args
                 self.total += _of_convolution(gradient, weight) * (int(rest[-1][0]) + int(rest[-1][1]))
+            case attention if attention in ATTENTION:
+                first = ATTENTION[attention]
+                self.total += _of_attention(args[first], args[first + 1], args[first + 2], bool(first))
         return out
 
 
 def _of_convolution(output: torch.Tensor, weight: torch.Tensor) -> int:
     """Return the operations of a convolution, also a grouped one: every weight, at every place of every output."""
     return 2 * len(output) * prod(output.shape[2:]) * weight.numel()
+
+
+def _of_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, backward: bool) -> int:
+    """Return the operations of attention: two products, and backward five, as scores are computed again."""
+    pairs = query.numel() // query.shape[-1] * key.shape[-2]
+    scores, values = query.shape[-1], value.shape[-1]
+    return 2 * pairs * (3 * scores + 2 * values if backward else scores + values)
