@@ -39,6 +39,11 @@ PAIRS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"ewc_lambda": 500.0},
         {"strength": 1000.0, "fisher": "labels", "fisher_rows": EVERY, "fisher_batch": BATCH},
     ),
+    "EWC, a tenth of the strength": (
+        "ewc",
+        {"ewc_lambda": 50.0},
+        {"strength": 100.0, "fisher": "labels", "fisher_rows": EVERY, "fisher_batch": BATCH},
+    ),
     "SynapticIntelligence": ("si", {"si_lambda": 1e3}, {"strength": 500.0, "xi": 1e-7, "limit": 0.001}),
     "MAS": (
         "mas",
@@ -52,6 +57,11 @@ PAIRS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "er_ace",
         {"mem_size": 200, "batch_size_mem": BATCH},
         {"samples": 200, "selection": "balanced", "train.lr": 0.05},
+    ),
+    "ER_ACE, here in pieces": (
+        "er_ace",
+        {"mem_size": 200, "batch_size_mem": BATCH},
+        {"samples": 200, "selection": "balanced", "train.lr": 0.05, "stream.pieces": BATCH},
     ),
     "DER": (
         "der",
@@ -126,7 +136,7 @@ def compared(name: str, setting: str) -> str:
     try:
         here, seconds = measured(strategy, setting, {**both, **heads, **ours})
         with weights_copied() if name.endswith(COPIED) else nullcontext():
-            there, longer = measured(f"avalanche:{name.removesuffix(COPIED)}", setting, {**both, **theirs})
+            there, longer = measured(f"avalanche:{name.partition(',')[0]}", setting, {**both, **theirs})
     except (UsageError, RunFailed) as error:
         return f"{name:36} {setting:6} {error}"
     cells = "".join(f"{interval(own):>16}" for own in (here, there))

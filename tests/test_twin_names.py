@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
 import pytest
 
 from cl_engine.errors import UsageError
@@ -33,5 +37,9 @@ def test_a_stream_of_such_a_name_is_an_unknown_stream():
 
 def test_the_names_led_to_are_there():
     assert {own for own in (*AVALANCHE.values(), *OTHERS.values()) if own} <= {*plugins.names("strategies")}
-    supervised = pytest.importorskip("avalanche.training.supervised")
-    assert [name for name in AVALANCHE if not hasattr(supervised, name)] == []
+    spec = find_spec("avalanche")  # read, not imported, which takes seconds
+    if spec is None or spec.origin is None:
+        pytest.skip("Avalanche is not installed")
+    files = (Path(spec.origin).parent / "training" / "supervised").glob("*.py")
+    classes = {found for file in files for found in re.findall(r"^class (\w+)", file.read_text("utf-8"), re.MULTILINE)}
+    assert [name for name in AVALANCHE if name not in classes] == []
