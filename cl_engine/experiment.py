@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.nn.net import Net, Params
-from cl_engine.options import checked, unsaid
-from cl_engine.runs import determinism, plugins, process_memory
+from cl_engine.runs import determinism, importing, plugins, process_memory
 from cl_engine.runs.data_root import DataRoot, default_data_root
 from cl_engine.runs.devices import resolved_device
+from cl_engine.runs.own_code import code_of, fingerprint
+from cl_engine.runs.resolved_options import resolved_options
 from cl_engine.runs.resource_errors import explained
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario
@@ -34,8 +35,8 @@ from cl_engine.runs.signals import Stopped, asked_to_stop, stopping_at_once
 from cl_engine.runs.upkeep import upkeep_of
 from cl_engine.strategy import Strategy
 from cl_engine.training.fit_job import Curve
-from cl_engine.training.optimizers import Train, optimizer_class
-from cl_engine.training.pretraining import Backbone, BackboneOptions, backbone_of, checked_backbone, scaling
+from cl_engine.training.optimizers import Train
+from cl_engine.training.pretraining import Backbone, BackboneOptions, backbone_of, scaling
 from cl_engine.training.workers import processes
 
 Listener = Callable[[Event], None]
@@ -56,6 +57,7 @@ class Experiment:
         resolved: all options in force: ``stream``, ``net``, ``train``, ``agenda``, ``strategy``.
         text: the scenario file as written.
         unsaid: options by dotted name that are newer than experiments on disk, and as those had it: no part of ``json``.
+        beside: folder of the scenario's file, where plug-ins are looked for too; empty: none.
     """
 
     scenario: str
@@ -64,6 +66,7 @@ class Experiment:
     resolved: dict[str, Any]
     text: str = ""
     unsaid: frozenset[str] = frozenset()
+    beside: str = field(default="", compare=False)
 
     @classmethod
     def of(
@@ -73,7 +76,7 @@ class Experiment:
 
         Args:
             scenario: a file, or the name of one in ``scenarios/``.
-            strategy: a name of ``list strategies``, or ``module:Class``.
+            strategy: a name of ``list strategies``, or ``module:Class``, or ``file.py:Class``.
             seeds: seeds that learn side by side.
             overrides: values that go before the scenario's: ``**{"train.lr": 0.1, "pull": 0.5}``; a key without a
                 dot is an option of the strategy.
@@ -84,37 +87,9 @@ class Experiment:
         if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
             raise UsageError(f"seeds must be different numbers from 0 to 2**63 − 1, found {list(seeds)}")
         found = scenario if isinstance(scenario, Scenario) else Scenario.load(scenario)
-        kind = plugins.load("strategies", strategy)
-        tables = found.with_overrides(strategy, overrides)
-        stream, net = dict(tables["stream"]), dict(tables["net"])
-        names = {"stream": stream.pop("name"), "net": net.pop("name")}
-        stream_kind: type[Stream] = plugins.load("streams", names["stream"])
-        stream_options = checked(stream_kind.Options, stream, "stream").model_dump()
-        for source in stream_kind.sources_in(stream_options):
-            plugins.source(source)
-        news: set[str] = set()
-        if ":" not in names["net"]:
-            known = plugins.load("nets", names["net"]).Options
-            net = checked(known, net, "net").model_dump()
-            news |= {f"net.{name}" for name in unsaid(known, net)}
-        train = checked(Train, tables["train"], "train")
-        optimizer_class(train.optimizer)
-        upkeep_of(train.upkeep)
-        resolved = {
-            "stream": {"name": names["stream"], **stream_options},
-            "net": {"name": names["net"], **net},
-            "train": train.model_dump(),
-            "agenda": checked(AgendaOptions, tables["agenda"], "agenda").model_dump(),
-            "strategy": checked(kind.Options, tables["strategy"], f"strategy.{strategy}").model_dump(),
-        }
-        for table, model in {"stream": stream_kind.Options, "agenda": AgendaOptions, "strategy": kind.Options}.items():
-            news |= {f"{table}.{name}" for name in unsaid(model, resolved[table])}
-        if tables["backbone"]:
-            pretraining = {**tables["train"], **tables["backbone"].get("train", {})}
-            backbone = checked(BackboneOptions, {**tables["backbone"], "train": pretraining}, "backbone")
-            checked_backbone(backbone, names["net"])
-            resolved["backbone"] = backbone.model_dump()
-        return cls(found.name, strategy, tuple(seeds), resolved, found.text, frozenset(news))
+        with importing.looking_beside(found.folder):
+            resolved, news = resolved_options(found, strategy, overrides)
+        return cls(found.name, strategy, tuple(seeds), resolved, found.text, news, found.folder)
 
     @property
     def json(self) -> str:
@@ -134,26 +109,29 @@ class Experiment:
     @property
     def folder(self) -> Path:
         """The run's folder unless another is given."""
-        names = (
-            re.sub(r"[/\\\x00-\x1f]|^\.+", "-", name) for name in (self.scenario, re.sub("[:.]", "-", self.strategy))
-        )
+        named = re.sub(r"^.*/(?=[^/]*\.py:)", "", self.strategy)  # of a file its name alone
+        names = (re.sub(r"[/\\\x00-\x1f]|^\.+", "-", name) for name in (self.scenario, re.sub("[:.]", "-", named)))
         return Path("results") / "-".join((*names, self.hash))
 
     @torch_defaults()
+    @importing.beside_its_scenario
     def stream(self, device: str = "cpu", data_root: Path | DataRoot | None = None) -> Stream:
         """Build the stream; reads the source."""
         kind: type[Stream] = plugins.load("streams", (options := dict(self.resolved["stream"])).pop("name"))
         return arranged(kind.build(options, _sources(data_root), device), self.seeds)
 
     @torch_defaults()
+    @importing.beside_its_scenario
     def backbone(self, stream: Stream, data_root: Path | DataRoot | None = None) -> Backbone:
         """Return what nets start from; pre-trains it where the scenario asks for that and it is not in the cache."""
         if "backbone" not in self.resolved:
             return Backbone()
         options, load = BackboneOptions(**self.resolved["backbone"]), _sources(data_root).load
-        return backbone_of(options, stream, partial(self._net, stream), self.resolved["net"], load)
+        code = self._code_of_net() if options.source is not None else {}
+        return backbone_of(options, stream, partial(self._net, stream), self.resolved["net"], load, code)
 
     @torch_defaults()
+    @importing.beside_its_scenario
     def build_strategy(self, stream: Stream, backbone: Backbone | None = None) -> Strategy:
         """Build the strategy with the net that fits the stream, starting from ``backbone`` (left out: as it is found)."""
         backbone = self.backbone(stream) if backbone is None else backbone
@@ -189,6 +167,15 @@ class Experiment:
             )
         return net
 
+    def _code_of_net(self) -> dict[str, list[str]]:
+        """Return what stands for the code of the net, as far as it is not the engine's own."""
+        name = self.resolved["net"]["name"]
+        with importing.noting() as modules:
+            for value in self.resolved["net"].values():  # a net may be built of another one that is named
+                if value == name or (isinstance(value, str) and ":" in value):
+                    plugins.net(value)
+        return fingerprint(code_of(modules.values()))
+
     def _digests(self, sources: DataRoot, stream: Stream, backbone: Backbone) -> dict[str, Digest]:
         """Return what tells the data and weights that are learned from apart from others, by where they are from."""
         found = {f"source '{name}'": told for name, told in sources.digests.items()} or stream.digests()
@@ -208,6 +195,7 @@ class Experiment:
         return curve
 
     @torch_defaults()
+    @importing.beside_its_scenario
     def run(
         self,
         out: str | Path | None = None,
@@ -217,6 +205,7 @@ class Experiment:
         listeners: Callable[[Stream], Sequence[Listener]] = lambda stream: (),
         command: str = "",
         deterministic: bool = False,
+        accept_changes: bool = False,
     ) -> Path:
         """Run the experiment, or go on with it where it stopped; return the folder with its log.
 
@@ -227,6 +216,7 @@ class Experiment:
             listeners: given the stream, returns what else is called with every event.
             command: what was typed, for the log.
             deterministic: let torch use deterministic algorithms alone, which a GPU does not do by itself.
+            accept_changes: go on with a run whose data, weights or code are others now; the log says from where on.
 
         Raises:
             UsageError: before the first step, if the run cannot be done.
@@ -242,12 +232,15 @@ class Experiment:
             process_memory.kept() as give_back,
         ):
             if folder.status == "finished":
+                folder.say_what_changed()
                 return folder.path
-            sources = _sources(data_root)
-            stream = self.stream(resolved_device(device), sources)
-            backbone = self.backbone(stream, sources)
-            folder.take(self._digests(sources, stream, backbone))
-            strategy, agenda = self.build_strategy(stream, backbone), self.agenda
+            with importing.noting() as modules:
+                sources = _sources(data_root)
+                stream = self.stream(resolved_device(device), sources)
+                backbone = self.backbone(stream, sources)
+                folder.material.take_data(self._digests(sources, stream, backbone), accept_changes)
+                strategy, agenda = self.build_strategy(stream, backbone), self.agenda
+            folder.material.take_code(code_of(modules.values()), accept_changes)
             resume = folder.resume(stream.device)
             events: Any = simulate(
                 stream,

@@ -20,6 +20,7 @@ from cl_engine.events import Event
 from cl_engine.nn.net import Net
 from cl_engine.nn.shared_net import SharedNet, check_heads
 from cl_engine.nn.target import Target
+from cl_engine.nn.task_module import TaskModule, module_of
 from cl_engine.options import Configured
 from cl_engine.targets.classes import Classes
 from cl_engine.training.arrivals import piece_by_piece
@@ -145,6 +146,15 @@ class Strategy(Configured, MovedMethods, ABC):
 
         ``task_id`` None: the task is not told.
         """
+
+    def module(self, task_id: int | None, place: int = 0) -> TaskModule:
+        """Return a module in evaluation mode that answers a task as `predict` does for the seed at this place.
+
+        Rows ``[N, …]`` in, as the stream gives them, outputs ``[N, O, …]`` out. The default asks `predict`: where one call of
+        the net is the whole answer, the module is that net with these weights. A strategy that answers otherwise, and can say
+        it as a module, does so here.
+        """
+        return module_of(self, task_id, place)
 
     def check_targets(self, targets: Sequence[Target]) -> None:
         """Raise a `UsageError` if the method has no meaning for what tasks of the stream ask for; the default serves all."""

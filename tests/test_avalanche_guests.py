@@ -22,6 +22,8 @@ from cl_engine.interop.avalanche import seeded, to_avalanche
 from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.recipe import BodyAndHead
 from cl_engine.results.run import open_run
+from cl_engine.runs import importing
+from cl_engine.runs.own_code import code_of
 from cl_engine.testing.logs import assert_same_facts, facts
 from tests import avalanche_of_users as users
 
@@ -150,6 +152,30 @@ def test_with_a_head_for_each_task_too(guest: Guest, name: str):
         assert measured(events, 1) == in_a_plain_script(name, experiment, seed=1)
 
 
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("EWC", "task"), ("LwF", "class"), ("ICaRL", "class"), ("PackNet", "task"), ("JointTraining", "class")],
+)
+def test_the_model_is_a_module_of_each_task(guest: Guest, name: str, setting: str):
+    experiment = guest(name, **{"stream.setting": setting, "stream.n": 2})
+    strategy, _ = walked(experiment)
+    stream = experiment.stream()
+    for task in range(2):
+        told, x = (task if setting == "task" else None), stream.test(task).x
+        module = strategy.module(told, 1)
+        assert module.exportable
+        with torch.no_grad():
+            torch.testing.assert_close(module(x), strategy.predict(x, told)[1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_guest_that_answers_by_more_than_its_model_is_asked_itself(guest: Guest, monkeypatch: pytest.MonkeyPatch):
+    strategy, _ = walked(guest("Naive", **{"stream.n": 2, "train.epochs": 1}))
+    monkeypatch.setattr("cl_engine.interop.guest_module.GuestModule.forward", lambda self, x: self.model(x) + 1)
+    module, x = strategy.module(None, 1), torch.linspace(0, 1, 192).reshape(3, 1, 8, 8)
+    assert not module.exportable
+    assert torch.equal(module(x), strategy.predict(x, None)[1])
+
+
 @every_guest
 def test_a_run_that_was_cut_goes_on_to_the_same_log(guest: Guest, name: str, tmp_path: Path):
     class Cut(BaseException):
@@ -236,6 +262,18 @@ def test_strategies_and_memories_of_users_run_and_resume(tiny: Tiny, tmp_path: P
         twin = strategy._restored()[0]
         assert (twin.strength, twin.seen) == (2.0, [60, 60, 60])
         assert all(torch.equal(twin.anchor[key], weight) for key, weight in twin.model.named_parameters())
+
+
+def test_the_code_of_a_guest_is_that_of_its_user_or_a_version_of_avalanche(tiny: Tiny):
+    for name, module in ((f"{USERS}:Mine", USERS), ("avalanche:Naive", "avalanche.training.supervised")):
+        with importing.noting() as modules:
+            experiment = tiny(name, **{"stream.setting": "domain"})
+            experiment.build_strategy(experiment.stream())
+        code = code_of(modules.values())
+        assert ("class Mine" in code[module]["text"], code[module].get("package", "")[:13]) in (
+            (True, ""),
+            (False, "avalanche-lib"),
+        )
 
 
 def test_what_cannot_be_saved_runs_but_is_not_taken_up_again(tiny: Tiny, tmp_path: Path):

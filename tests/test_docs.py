@@ -44,6 +44,15 @@ def test_the_examples_of_data_run_and_say_what_they_print(
     assert f"prints `{capsys.readouterr().out.strip()}`" in page
 
 
+def test_the_example_of_learners_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "learners.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 1
+    names: dict[str, object] = {}
+    exec(compile(blocks[0], "docs/learners.md", "exec"), names)
+    assert (tmp_path / "task1.safetensors").exists()
+
+
 def test_what_analysis_says_of_the_reference_runs_is_so(monkeypatch: pytest.MonkeyPatch):
     from cl_engine.results.dataset import grid
     from cl_engine.results.run import open_runs

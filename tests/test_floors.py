@@ -30,7 +30,7 @@ FLOORS = [
     ["runs"],
     ["analysis"],
     ["export", "experiment"],
-    ["estimate", "interop", "testing"],
+    ["estimate", "interop", "testing", "learners"],
     ["sweep"],
     ["cli"],
     ["__main__"],
@@ -38,7 +38,7 @@ FLOORS = [
 # the same inside `analysis/`, which has rooms of its own
 ANALYSIS = [
     ["names"],
-    ["discovery"],
+    ["discovery", "code"],
     ["scores"],
     ["similarity"],
     ["taxonomy"],

@@ -55,20 +55,19 @@ CALLS = {
     "numpy.load": {},
     "pd.read_pickle": {},
     "pd.read_hdf": {},
-    "subprocess.run": {
-        "run_folder.py": "asks git for the commit of the code; nothing that is typed or read takes part"
-    },
+    "subprocess.run": {"checkout.py": "asks git for the commit of the code; nothing that is typed or read takes part"},
     "subprocess.Popen": {"local.py": "the processes of a sweep: this program itself"},
     "os.system": {},
     "os.popen": {},
     "importlib.import_module": {
-        "plugins.py": "module:object, which is code by nature: what a scenario or a command names so is imported",
+        "importing.py": "module:object, which is code by nature: what a scenario or a command names so is imported",
         "benchmarks.py": "Avalanche's benchmarks, by a name of ours",
         "lazy_import.py": "Avalanche itself, by a name of ours",
         "moved.py": "modules of this package, by names of ours",
         "registry.py": "the exporters of this package, by its own names",
         "needed.py": "packages that exporters need, by names of ours",
     },
+    "spec.loader.exec_module": {"importing.py": "file.py:object, which is code as module:object is"},
 }
 
 

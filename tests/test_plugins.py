@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -163,13 +164,27 @@ def test_plug_ins_in_the_current_folder_are_found_and_hide_no_package(tmp_path: 
     scenario = TINY.read_text().replace('"digits"', '"mine:Noise"').replace('"permuted"', '"mine:Shuffled"')
     (tmp_path / "own.toml").write_text(scenario.replace('"mlp"', '"mine:build"').replace("hidden", "wide"))
     program = "import sys; sys.path[:] = [p for p in sys.path if p]; from cl_engine.cli import main; main()"
-    arguments = ("sweep", "own.toml", "-s", "mine:L2", "--set", "stream.n=1", "--jobs", "1", "--no-report", "--quiet")
+    arguments = (
+        "sweep",
+        "own.toml",
+        "-s",
+        "mine:L2",
+        "-s",
+        "mine.py:L2",
+        "--set",
+        "stream.n=1",
+        "--jobs",
+        "1",
+        "--no-report",
+        "--quiet",
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     sweep = [sys.executable, "-P", "-c", program, *arguments, "--out", "sweep"]
     done = subprocess.run(sweep, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    (run,) = (tmp_path / "sweep").glob("own-*")
-    assert open_run(run).status == "finished"
+    runs = [open_run(run) for run in sorted((tmp_path / "sweep").glob("own-*"))]
+    assert [(run.strategy, run.status) for run in runs] == [("mine:L2", "finished"), ("mine.py:L2", "finished")]
+    assert "class Shuffled" in json.loads(runs[0].environment["code"])["mine"]["text"]
 
 
 def test_a_module_that_is_nowhere_is_said_to_be_so():

@@ -32,8 +32,9 @@ from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Evaluated, Event, Saving, Scored, ScoresReused, StreamEnded, TaskLearned, cells
 from cl_engine.experiment import Experiment
 from cl_engine.loggers.recorder import JOURNAL
+from cl_engine.results.code import changes_in
 from cl_engine.results.run import open_run
-from cl_engine.runs import run_folder
+from cl_engine.runs import checkout
 from cl_engine.runs.data_root import DataRoot
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.signals import Stopped
@@ -176,6 +177,19 @@ def test_a_finished_run_is_left_alone_whatever_has_become_of_its_data(
     monkeypatch.setattr(Drawn, "rows", 9)
     tiny("finetune", **DRAWN).run(tmp_path)
     assert (tmp_path / "log.h5").read_bytes() == before
+
+
+def test_a_stopped_run_goes_on_with_other_data_where_that_is_accepted_and_its_log_says_from_where_on(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stopped(tiny("finetune", **DRAWN), tmp_path / "run")
+    before = json.loads(open_run(tmp_path / "run").environment["digests"])
+    monkeypatch.setattr(Drawn, "seed", 1)
+    run = open_run(tiny("finetune", **DRAWN).run(tmp_path / "run", accept_changes=True))
+    (change,) = changes_in(run)
+    assert (run.status, change.step, change.digests) == ("finished", 1, before)
+    assert change.what.startswith("source 'tests.test_runs:Drawn': checksum ")
+    assert json.loads(run.environment["digests"]) != before
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 3}', '{"a"'])
@@ -347,7 +361,7 @@ def test_the_commit_is_that_of_this_program_and_not_of_a_repository_around_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    installed = tmp_path / "site-packages" / "cl_engine" / "runs" / "run_folder.py"
+    installed = tmp_path / "site-packages" / "cl_engine" / "runs" / "checkout.py"
     installed.parent.mkdir(parents=True)
-    monkeypatch.setattr(run_folder, "__file__", str(installed))
-    assert run_folder._commit() == ""
+    monkeypatch.setattr(checkout, "__file__", str(installed))
+    assert checkout.commit() == ""

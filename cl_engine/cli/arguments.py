@@ -25,6 +25,7 @@ class _Folder(click.Path):
 
 
 FOLDER = _Folder()
+ACCEPT = "Go on although data, weights or code are not those that the run was begun with; the log says from where on."
 
 
 def seeds(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -46,8 +47,9 @@ def seeds(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     return tuple(numbers)
 
 
-def command(without: str = "") -> str:
-    """Return what was typed, so that it can be typed again."""
+def command(without: str | tuple[str, ...] = ()) -> str:
+    """Return what was typed, so that it can be typed again, ``without`` some of it."""
+    left_out = (without,) if isinstance(without, str) else without
     program, *arguments = sys.argv
     start = ["python", program] if program.endswith(".py") else [Path(program).name]
-    return shlex.join([*start, *(argument for argument in arguments if argument != without)])
+    return shlex.join([*start, *(argument for argument in arguments if argument not in left_out)])

@@ -9,6 +9,8 @@ import click
 
 from cl_engine.cli import arguments
 from cl_engine.cli.group import Commands
+from cl_engine.cli.learners import save
+from cl_engine.cli.shown import print_log, show
 from cl_engine.cli.sweep import saying_how_to_go_on, status, sweep
 from cl_engine.cli.taxonomy import taxonomy
 from cl_engine.runs.process_memory import collect_garbage_seldom
@@ -27,7 +29,12 @@ def _options(function: Any) -> Any:
     for option in reversed(
         (
             click.argument("scenario"),
-            click.option("-s", "--strategy", required=True, help="A name of `list strategies`, or module:Class."),
+            click.option(
+                "-s",
+                "--strategy",
+                required=True,
+                help="A name of `list strategies`, module:Class, or file.py:Class.",
+            ),
             click.option(
                 "--seeds",
                 default="1",
@@ -64,11 +71,13 @@ def main() -> None:
 @click.option("--fresh", is_flag=True, help="Remove what an earlier run left in the folder and start over.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--deterministic", is_flag=True, help="The same bits in every run on a GPU too; slower there.")
+@click.option("--accept-changes", is_flag=True, help=arguments.ACCEPT)
 def run(
     out: Path | None,
     fresh: bool,
     quiet: bool,
     deterministic: bool,
+    accept_changes: bool,
     device: str,
     data_root: Path | None,
     **named: Any,
@@ -88,12 +97,14 @@ def run(
     experiment = _experiment(**named)
     try:
         command = arguments.command()
-        folder = run_in_terminal(experiment, out, fresh, quiet, device, data_root, command, deterministic)
+        folder = run_in_terminal(
+            experiment, out, fresh, quiet, device, data_root, command, deterministic, accept_changes
+        )
     except Stopped as stop:
-        again = arguments.command(without="--fresh")
+        again = arguments.command(without=("--fresh", "--accept-changes"))
         click.echo(f"Stopped. To go on from the last save: {again}", err=True)
         raise SystemExit(128 + stop.signal) from None
-    _show(folder)
+    print_log(folder)
 
 
 @main.command()
@@ -109,26 +120,6 @@ def demo(out: Path, fresh: bool) -> None:
 
     with saying_how_to_go_on(without="--fresh"):
         run_demo(out, fresh, arguments.command())
-
-
-@main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--predictions", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture of answers there."
-)
-@click.option("--task", type=int, help="The task that they are about; left out: the one learned last.")
-@click.option("--data-root", type=arguments.FOLDER, help="Where its data are.")
-def show(run: Path, predictions: Path | None, task: int | None, data_root: Path | None) -> None:
-    """Print the matrix of scores and what follows from it of a RUN: its folder or its log.h5.
-
-    With --predictions FILE.png it draws answers beside the truth instead, of some test rows of a task.
-    """
-    if predictions is None:
-        _show(run)
-        return
-    from cl_engine.cli.predictions import draw_predictions
-
-    draw_predictions(run, task, predictions, data_root)
 
 
 @main.command()
@@ -270,9 +261,11 @@ def fetch(source: str, data_root: Path | None) -> None:
     click.echo(f"{source} is under {root}")
 
 
+main.add_command(show)
 main.add_command(sweep)
 main.add_command(status)
 main.add_command(taxonomy)
+main.add_command(save)
 
 
 def _experiment(scenario: str, strategy: str, seeds: tuple[int, ...], settings: tuple[str, ...]) -> Experiment:
@@ -280,10 +273,3 @@ def _experiment(scenario: str, strategy: str, seeds: tuple[int, ...], settings: 
     from cl_engine.runs.scenario import parsed
 
     return Experiment.of(scenario, strategy, seeds, **dict(parsed(setting) for setting in settings))
-
-
-def _show(path: Path) -> None:
-    from cl_engine.analysis.report.terminal import print_run
-    from cl_engine.results.run import open_run
-
-    print_run(open_run(path))

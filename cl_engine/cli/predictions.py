@@ -6,42 +6,12 @@ from pathlib import Path
 
 import torch
 
-from cl_engine.checkpoints.store import Store, saved
 from cl_engine.core.torch_defaults import torch_defaults
-from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
-from cl_engine.experiment import Experiment
-from cl_engine.results.run import Run, open_run
-from cl_engine.runs.run_folder import CHECKPOINT
-from cl_engine.runs.scenario import Scenario
-from cl_engine.strategy import Strategy
+from cl_engine.learners.saved_strategy import saved_strategy
+from cl_engine.results.run import open_run
 
 ROWS = 6
-
-
-def experiment_of(run: Run) -> Experiment:
-    """Return the experiment that a log is of."""
-    said = run.experiment
-    tables = {**said["options"], "strategy": {said["strategy"]: said["options"]["strategy"]}}
-    return Experiment.of(Scenario.of(said["scenario"], tables), said["strategy"], tuple(said["seeds"]))
-
-
-def learned(run: Run, data_root: Path | None) -> tuple[Stream, Strategy]:
-    """Return the stream of a run, and its strategy as it was saved last.
-
-    Raises:
-        UsageError: if nothing was saved, or its data are not there.
-    """
-    store = Store(run.path.parent / CHECKPOINT)
-    found = saved(store, torch.device("cpu")) if store.exists() else None
-    if found is None:
-        raise UsageError(f"there is no checkpoint beside {run.path}: answers need what was learned")
-    experiment = experiment_of(run)
-    stream = experiment.stream("cpu", data_root)
-    strategy = experiment.build_strategy(stream, experiment.backbone(stream, data_root))
-    strategy.targets = None if stream.asks_classes else stream.target
-    strategy.state = found["strategy"]
-    return stream, strategy
 
 
 @torch_defaults()
@@ -64,7 +34,8 @@ def draw_predictions(path: Path, task: int | None, file: Path, data_root: Path |
     task = int(tasks[-1]) if task is None else task
     if task not in tasks:
         raise UsageError(f"--task {task}: this run has learned the tasks {min(tasks)} to {max(tasks)}")
-    stream, strategy = learned(run, data_root)
+    found = saved_strategy(run, data_root)
+    stream, strategy = found.stream, found.strategy
     test, target = stream.test(task).shuffled(stream.seed), strategy.target_of(task)
     x, y = test.x[:ROWS], test.y[:ROWS]
     with torch.inference_mode():

@@ -54,6 +54,7 @@ _TRIALS = "Points that random and optuna try, for each scenario, strategy and or
 )
 @click.option("--report/--no-report", default=True, help="Write report.html at the end.  [report]")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option("--accept-changes", is_flag=True, help=arguments.ACCEPT)
 def sweep(
     targets: tuple[str, ...],
     out: Path | None,
@@ -65,6 +66,7 @@ def sweep(
     device: str,
     data_root: Path | None,
     quiet: bool,
+    accept_changes: bool,
     **given: Any,
 ) -> None:
     """Run all combinations of scenarios, strategies and options; the same command again goes on where it stopped.
@@ -94,8 +96,9 @@ def sweep(
         data_root=data_root,
         quiet=quiet,
         command=arguments.command(),
+        accept_changes=accept_changes,
     )
-    with saying_how_to_go_on(without="--retry-failed"):
+    with saying_how_to_go_on(without=("--retry-failed", "--accept-changes")):
         if check:
             wanted.check()
             return
@@ -118,7 +121,7 @@ def status(sweep: Path) -> None:
 
 
 @contextmanager
-def saying_how_to_go_on(without: str) -> Iterator[None]:
+def saying_how_to_go_on(without: str | tuple[str, ...]) -> Iterator[None]:
     """End the program with the sentence that says how to go on, where a sweep is asked to stop."""
     from cl_engine.runs.signals import Stopped
 

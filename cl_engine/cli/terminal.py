@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -61,6 +62,7 @@ def run_in_terminal(
     data_root: Path | None,
     command: str,
     deterministic: bool = False,
+    accept_changes: bool = False,
 ) -> Path:
     """Run with progress on the terminal; say what is resumed, removed or already done. Returns the run's folder."""
     path = out or experiment.folder
@@ -84,6 +86,7 @@ def run_in_terminal(
                 listeners=listeners,
                 command=command,
                 deterministic=deterministic,
+                accept_changes=accept_changes,
             )
     finally:
         for console in consoles:
@@ -118,7 +121,7 @@ def run_demo(out: Path, fresh: bool, command: str) -> None:
     from cl_engine.analysis.report.page import write_report
     from cl_engine.analysis.report.terminal import print_comparison
 
-    shown = sorted({*plugins.names("strategies")} - NOT_SHOWN)
+    shown = sorted({*plugins.own("strategies")} - NOT_SHOWN)
     options = SweepOptions(scenarios=[DEMO], strategies=shown, seeds=3, resources=ResourceOptions(memory=1))
     sweep = Sweep(options, out, device="cpu", command=command)
     if fresh:
@@ -144,15 +147,16 @@ def listing(kind: str, options: bool) -> list[str]:
     lines: list[str] = []
     guests = {name: about for name, (_, about) in plugins.GUESTS.get(kind, {}).items()}  # type: ignore[call-overload]
     for name in scenario_names() if kind == "scenarios" else sorted({*plugins.names(kind), *guests}):  # type: ignore[arg-type]
-        model = None
+        model: Any = None
         try:
             if kind == "scenarios":
                 about = Scenario.load(name).text.partition("\n")[0].lstrip("# ")
             else:
                 about = guests.get(name) or plugins.summary(kind, name)  # type: ignore[arg-type]
-                model = plugins.load(kind, name).Options if options else None  # type: ignore[arg-type]
-        except UsageError as error:  # one that is broken is in nobody's way
-            about = sentence(str(error))
+                found = (plugins.net(name) if kind == "nets" else plugins.load(kind, name)) if options else None  # type: ignore[arg-type]
+                model = getattr(found, "Options", None)  # a plain module has none
+        except Exception as error:  # one that is broken, in whatever way, is in nobody's
+            about = sentence(str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}")
         lines.append(f"  {name:<24} {about}")
         for option, type_, default, meaning in described(model) if model else []:
             lines.append(f"      {option} = {default}  ({type_})  {meaning}")

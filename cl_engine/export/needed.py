@@ -8,8 +8,8 @@ from typing import Any
 from cl_engine.errors import UsageError
 
 
-def needed(module: str) -> Any:
-    """Return a module of another package.
+def needed(module: str, extra: str = "export") -> Any:
+    """Return a module of another package, which one of the extras installs.
 
     Raises:
         UsageError: if it cannot be imported, with the command that installs it.
@@ -18,4 +18,4 @@ def needed(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise UsageError(f"this needs {package}: install it with  pip install -e '.[export]'  ({error})") from None
+        raise UsageError(f"this needs {package}: install it with  pip install -e '.[{extra}]'  ({error})") from None

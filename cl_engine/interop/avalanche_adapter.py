@@ -11,13 +11,15 @@ from torch import Tensor
 
 from cl_engine.core.rng import derive
 from cl_engine.core.state import State
-from cl_engine.data.stream import Data, Experience, Setting
+from cl_engine.data.stream import Experience, Setting
 from cl_engine.errors import RunFailed, UsageError, is_out_of_memory
 from cl_engine.events import EpochEnded, Progress
+from cl_engine.interop.arrivals_met import benchmark_of, classes_of, counted
 from cl_engine.interop.open_options import opened
 from cl_engine.interop.recipe import NEEDS_NO_TASK, WITH_MASKS, Heads, Recipe
 from cl_engine.nn.net import Net
 from cl_engine.nn.target import Target
+from cl_engine.nn.task_module import TaskModule, WholeStrategy
 from cl_engine.options import checked, option
 from cl_engine.runs.signals import Stopped
 from cl_engine.strategy import Learning, Strategy
@@ -115,10 +117,10 @@ class AvalancheAdapter(Strategy):
                 "be drawn anew for it: say stream.random_transforms = 'eval' or 'once'"
             )
         strategies = self._restored()
-        more = self._with(experience, rows=is_joint(strategies[0]))
+        more = counted(self.state.get(MET, {}), experience, self.net.outputs, rows=is_joint(strategies[0]))
         if is_joint(strategies[0]):  # it trains once: every arrival is a new beginning on all there is
             strategies = [self.recipe.made(seed) for seed in self.seeds]
-        benchmark, steps = self._benchmark(experience, more)
+        benchmark, steps = benchmark_of(more, experience, self.net, self.setting, self.train.augmentation)
         readers = [
             trained(strategy, benchmark, steps, derive(seed, "learn", experience.key), self.curve)
             for seed, strategy in zip(self.seeds, strategies, strict=True)
@@ -137,11 +139,26 @@ class AvalancheAdapter(Strategy):
             self._twins, self._twins_of = self._restored(), self.state
         return self._answers(self._twins, x, task_id)
 
+    def module(self, task_id: int | None, place: int = 0) -> TaskModule:
+        """Return the model of one seed's strategy, with the head of the task."""
+        from cl_engine.interop.guest_module import guest_module
+
+        label, classes = self._asked(task_id)
+        x = self.net.example(2)
+        answer = self._answers(self._restored(), x, task_id)[place]
+        found = guest_module(self._restored()[place], x, answer, label, classes, self.seeds[place])
+        return TaskModule(self.net, found or WholeStrategy(self, task_id, place), exportable=found is not None)
+
+    def _asked(self, task_id: int | None) -> tuple[int, list[int]]:
+        """Return the task label that is told, and the classes that the task is known to have; all, for one not yet met."""
+        told = self.setting == "task"
+        label = task_id if told and task_id is not None else 0
+        return label, classes_of(self.state.get(MET, {}) if told else {}, task_id, self.net.outputs)
+
     def _answers(self, strategies: Sequence[Any], x: Tensor, task_id: int | None) -> Tensor:
         from cl_engine.interop.training import answered
 
-        label = task_id if self.setting == "task" and task_id is not None else 0
-        classes, every = self._classes_of(task_id), self.net.outputs
+        label, classes, every = *self._asked(task_id), self.net.outputs
         with torch.inference_mode(False), torch.no_grad():
             ready = self.net.prepare(x)
             pairs = zip(self.seeds, strategies, strict=True)
@@ -227,54 +244,6 @@ class AvalancheAdapter(Strategy):
                     "again; --fresh starts it over"
                 )
             found.append(strategy)
-        return found
-
-    # What the state holds beside the strategies: which classes each arrival had, and, for joint training, its rows.
-
-    def _with(self, experience: Experience, rows: bool) -> State:
-        x, y = experience.train.x, experience.train.y
-        there = torch.zeros(1, 1, self.net.outputs, dtype=torch.uint8)
-        there[0, 0, y.unique().cpu()] = 1
-        new = {"classes": there, "tasks": torch.tensor([[experience.task_id]]), "rows": torch.tensor([[len(y)]])}
-        if rows:
-            new |= {"x": x.unsqueeze(0), "y": y.unsqueeze(0)}
-        before: State = self.state.get(MET, {})
-        return {
-            name: torch.cat([before[name].to(own.device), own], dim=1) if before else own for name, own in new.items()
-        }
-
-    def _benchmark(self, experience: Experience, met: State) -> tuple[Any, list[int]]:
-        """Return Avalanche's view of all arrivals so far, and which of them are to be trained on.
-
-        Classes not yet met stand in one last experience without rows, for strategies that count them.
-        """
-        from cl_engine.interop.tensor_benchmark import Rows, TensorBenchmark
-
-        classes = [row.nonzero().flatten().tolist() for row in met["classes"][0]]
-        tasks = met["tasks"][0].tolist()
-        last = len(tasks) - 1
-        rest = sorted(set(range(self.net.outputs)).difference(*classes))
-        labels = [task if self.setting == "task" else 0 for task in [*tasks, *([tasks[-1]] if rest else [])]]
-        prepared = {last: experience.train}
-        steps = [last]
-        if "x" in met:
-            sizes = met["rows"][0].tolist()
-            parts = zip(met["x"][0].split(sizes), met["y"][0].split(sizes), strict=True)
-            prepared, steps = dict(enumerate(Data(x, y) for x, y in parts)), list(range(last + 1))
-
-        def rows(index: int) -> Data:
-            return Data(self.net.prepare(prepared[index].x), prepared[index].y)
-
-        shown = self.train.augmentation.one_by_one(self.net.pad_value(experience.train.x.dtype))
-        return TensorBenchmark(Rows(rows, labels, [*classes, *([rest] if rest else [])], shown)), steps
-
-    def _classes_of(self, task_id: int | None) -> list[int]:
-        """Return the classes that an evaluated task is known to have; all, for one not yet met."""
-        met: State = self.state.get(MET, {})
-        of_it = [k for k, task in enumerate(met["tasks"][0].tolist()) if task_id in (None, task)] if met else []
-        if self.setting != "task" or not of_it:
-            return list(range(self.net.outputs))
-        found: list[int] = met["classes"][0, of_it].any(dim=0).nonzero().flatten().tolist()
         return found
 
     def _state_of(self, strategies: Sequence[Any], more: State) -> State:

@@ -19,7 +19,7 @@ from cl_engine.interop.lazy_import import attribute, quietly
 from cl_engine.interop.offline import WouldDownload, offline
 from cl_engine.interop.randomness import drawing
 from cl_engine.interop.rows import labels_of, task_labels_of
-from cl_engine.runs import plugins
+from cl_engine.runs import importing
 
 CLASSIC = "avalanche.benchmarks.classic"
 
@@ -77,13 +77,16 @@ def _callable(name: str) -> Any:
     module, colon, function = name.rpartition(":")
     if colon:
         with quietly():
-            return plugins.attribute("stream.benchmark:", f"{module}:{function}")
+            return importing.attribute("stream.benchmark:", f"{module}:{function}")
     with quietly():
         classic = importlib.import_module(CLASSIC) if attribute("avalanche", "__version__") else None
     names = [key for key, value in vars(classic).items() if inspect.isfunction(value) and not key.startswith("_")]
     if name not in names:
         raise unknown(f"benchmark in {CLASSIC}", name, names)
-    return getattr(classic, name)
+    found = getattr(classic, name)
+    if classic is not None:
+        importing.note(classic, found)
+    return found
 
 
 @dataclass(frozen=True)

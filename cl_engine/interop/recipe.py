@@ -16,7 +16,7 @@ from cl_engine.interop.lazy_import import attribute, quietly
 from cl_engine.interop.offline import offline
 from cl_engine.interop.randomness import seeded
 from cl_engine.nn.net import Net
-from cl_engine.runs import plugins
+from cl_engine.runs import importing
 from cl_engine.training.optimizers import Train, optimizer_class
 
 SUPERVISED = "avalanche.training.supervised"
@@ -109,9 +109,10 @@ class Recipe:
         module, colon, name = self.target.rpartition(":")
         place = module if colon else SUPERVISED
         with quietly():
-            holder = plugins.imported("the strategy", place, f"avalanche:{self.target}")
+            holder = importing.imported("the strategy", place, f"avalanche:{self.target}")
         found = getattr(holder, name, None)
         if inspect.isclass(found) and issubclass(found, base):
+            importing.note(holder, found)
             return found
         every = {key: value for key, value in vars(holder).items() if inspect.isclass(value)}
         raise unknown(f"strategy in {place}", name, [key for key, value in every.items() if issubclass(value, base)])
@@ -213,7 +214,7 @@ class Recipe:
     def _plugin(name: str) -> Any:
         base = attribute("avalanche.core", "BasePlugin")
         try:
-            found = plugins.attribute("plugins:", name)()
+            found = importing.attribute("plugins:", name)()
         except (AttributeError, TypeError, ValueError) as error:
             raise UsageError(f"plugins: '{name}' cannot be made: {error}") from None
         if not isinstance(found, base):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import h5py
 import numpy as np
 
+from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
-from cl_engine.loggers.tables import APART, grow, scale, string, variable
+from cl_engine.loggers.tables import APART, describe, grow, scale, string, variable
 from cl_engine.metrics.catalogue import METRICS, SCORES
 
 
@@ -66,6 +67,14 @@ def create_of_tasks(group: h5py.Group) -> None:
             variable(group, name, kind, "1", meaning, (group["task"],), (1024,))
     if "score" not in group:
         group["score"] = group["accuracy"]
+
+
+def set_texts(group: h5py.Group, texts: Mapping[str, str]) -> None:
+    """Write scalar texts by name, in the place of those that are there."""
+    for name, text in texts.items():
+        if name in group:
+            del group[name]
+        describe(group.create_dataset(name, data=encodable(text), dtype=string), "1", name.replace("_", " "))
 
 
 def create_memory(group: h5py.Group, name: str, meaning: str) -> None:

@@ -20,9 +20,9 @@ from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
 from cl_engine.loggers.columns import all_tables, diagnostic_rows, fill_scores, transfer_rows, with_score
 from cl_engine.loggers.journal import Block, Journal
-from cl_engine.loggers.layout import create_memory, create_of_tasks, create_results
+from cl_engine.loggers.layout import create_memory, create_of_tasks, create_results, set_texts
 from cl_engine.loggers.matrix import Matrix, together
-from cl_engine.loggers.tables import APART, describe, grow, string
+from cl_engine.loggers.tables import APART, grow
 from cl_engine.results.log_file import FORMAT, LOG_NAME, MEMORY_RULE
 
 FORMAT_VERSION = "2.1"
@@ -76,16 +76,17 @@ class Recorder:
             file.attrs.update({name: encodable(text) for name, text in attributes.items()})
             file.attrs.update({"NX_class": "NXroot", "default": "results", "created": _now(), "updated": _now()})
             file.attrs[MEMORY_RULE] = "all but what follows from the seeds"
-            group = file.create_group("environment")
-            for name, text in environment.items():
-                describe(group.create_dataset(name, data=encodable(text), dtype=string), "1", name.replace("_", " "))
+            set_texts(file.create_group("environment"), environment)
             create_results(file.create_group("results"), self.seeds, PHASES, self.stream)
             for table in self.tables.values():
                 if not table.optional:
                     table.create(file)
 
-    def resume(self, step: int) -> None:
-        """Go on from the published log and its journal, without the rows of experiences after ``step``."""
+    def resume(self, step: int, environment: Mapping[str, str] | None = None) -> None:
+        """Go on from the published log and its journal, without the rows of experiences after ``step``.
+
+        ``environment`` are texts that take the place of those the log was begun with, or are added to them.
+        """
         shutil.copyfile(self.path, self.working)
         self.complete()
         with h5py.File(self.working, "r", libver=("v110", "v110")) as file:
@@ -100,6 +101,7 @@ class Recorder:
             self._write("running")
         with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
             file.attrs["status"] = "running"
+            set_texts(file["environment"], environment or {})
             results = file["results"]
             if len(results["experience"]) <= step or (step >= 0 and step not in results["evaluation_step"][:]):
                 raise UsageError(

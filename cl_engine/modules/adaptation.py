@@ -90,5 +90,5 @@ def of_chosen(said: Mapping[int, Callable[[Tensor], Tensor]], chosen: Tensor, x:
     outputs = {how: of(x) for how, of in said.items()}
     found = next(iter(outputs.values()))
     for how, one in outputs.items():
-        found = where_seeds(chosen == how, one, found)
+        found = one if one is found else where_seeds(chosen == how, one, found)
     return found

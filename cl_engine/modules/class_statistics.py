@@ -7,14 +7,16 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
+from cl_engine.nn.head import take_off
 from cl_engine.nn.net import Net
 from cl_engine.nn.target import Target
+from cl_engine.nn.task_module import TaskModule, module_of
 from cl_engine.targets.classes import other_than_classes
 
 NEVER_MET = -1e9  # the logit of a class without rows
@@ -108,6 +110,46 @@ class ClassStatistics:
         logits = torch.baddbmm(bias[:, None, own], features, weight[:, own].transpose(1, 2))
         met = self._learner.state["counts"].rows[0, own, 0] > 0
         return torch.where(met, logits, NEVER_MET) if bool(met.any()) else torch.zeros_like(logits)
+
+    def module(
+        self, weight: Tensor, bias: Tensor, task_id: int | None, place: int, between: nn.Module | None = None
+    ) -> TaskModule:
+        """Return `answers` of the seed at this place as a module: the frozen net, what is done to its features, a linear layer.
+
+        Args:
+            weight: ``[S, C, D]``.
+            bias: ``[S, C]``.
+            task_id: the task, None where it is not told.
+            place: of the seed.
+            between: what is done to features ``[N, width]`` before they are read; None: nothing.
+        """
+        learner, own = self._learner, self.of_task(task_id)
+        state, net = learner.state, learner.net
+        if net.draws:
+            return module_of(learner, task_id, place)  # type: ignore[arg-type]  # a strategy
+        body = net.module(0, {name: tensor[place] for name, tensor in state["net"].items()})
+        take_off(body, net.head)
+        readout = nn.utils.skip_init(nn.Linear, weight.shape[2], net.outputs, device=net.device)  # it would draw
+        met = state["counts"].rows[0, own, 0] > 0
+        with torch.no_grad():
+            for tensor in readout.parameters():
+                tensor.zero_()
+            if bool(met.any()):
+                readout.weight[met] = weight[place, own][met]
+                readout.bias[:] = torch.where(met, bias[place, own], NEVER_MET)
+        return TaskModule(net, nn.Sequential(body, between or nn.Identity(), readout))
+
+
+class Normalised(nn.Module):
+    """Brings the features of each row to length 1.
+
+    >>> Normalised()(torch.tensor([[3.0, 4.0]]))
+    tensor([[0.6000, 0.8000]])
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features ``[…, D]`` of the same direction."""
+        return F.normalize(features, dim=-1)
 
 
 def only_classes(targets: Sequence[Target], strategy: str) -> None:

@@ -124,7 +124,7 @@ class Modulation:
                 opened = torch.sigmoid(linear(F.relu(linear(mean, squeeze, squeeze_bias)), excite, excite_bias))
                 if noted is not None:
                     noted[layer] = opened
-                return y * opened.reshape(len(y), *[1] * (y.ndim - 2), -1)
+                return y * opened.reshape(y.shape[0], *[1] * (y.ndim - 2), -1)
 
             return gate
 

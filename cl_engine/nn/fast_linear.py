@@ -34,7 +34,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if torch._C._are_functorch_transforms_active():
             if len(x) <= x.shape[1]:
                 return _as_columns(x, weight, bias)
-        elif _large(x, weight) and by_onednn():
+        elif (
+            not torch.compiler.is_compiling() and _large(x, weight) and by_onednn()
+        ):  # a trace is for any number of rows
             return _product(x, weight, bias)
     return F.linear(x, weight, bias)
 

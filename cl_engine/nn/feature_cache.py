@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, apply_head
 from cl_engine.nn.net import Net, Params
+from cl_engine.nn.question import Question
 
 KEPT_BYTES = 512 * 2**20
 
@@ -34,6 +35,8 @@ class FrozenFeatures:
 
     def logits(self, params: Params, x: Tensor) -> Tensor:
         """Return logits ``[S, N, C]``, or ``[S, N, C, h, w]``; of ``params``, all but the head is frozen."""
+        if isinstance(x, Question):  # whose answer is that of one net
+            return self.net.all(params, x)
         features, weight, bias = self.features(params, x), params[HEAD_WEIGHT], params[HEAD_BIAS]
         if self.net.places:
             return torch.vmap(apply_head)(features, weight, bias)

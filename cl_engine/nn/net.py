@@ -20,14 +20,15 @@ from cl_engine.nn.calling import Caller
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, reads_places
 from cl_engine.nn.hooks import Hook, gating
 from cl_engine.nn.memory_format import channels_last
+from cl_engine.nn.question import Question
+from cl_engine.nn.scaling import Inputs
 from cl_engine.nn.template import Template
-from cl_engine.nn.trial import example
 from cl_engine.nn.weights import fitting
 
 Params = dict[str, Tensor]
 
 
-class Net:
+class Net(Inputs):
     """A network without weights of its own: they are handed to it, ``{name: [S, …]}``, or ``{name: […]}`` for one seed.
 
     Any ``nn.Module`` serves, unchanged. The ``nn.Linear``, or 1×1 ``nn.Conv2d``, that gives its output is the head (its names
@@ -42,9 +43,7 @@ class Net:
     Attributes:
         layers: names of the module's parts, in its own order.
         shapes, dtypes: shape and type of every weight and buffer of one seed, by name, in order.
-        input_shape: shape of an input, the axis of rows not counted.
         frozen: names of the weights that the module itself has frozen (``requires_grad = False``).
-        vocabulary: number of tokens, where inputs are int64 tokens; None: they are not.
         outputs, width: numbers of logits, and of features that the head reads.
         places: whether the head is read at each place of a map.
         pretrained: what every seed starts from in place of random weights, ``{name: […]}``: the scenario's backbone.
@@ -74,8 +73,7 @@ class Net:
         Raises:
             UsageError: if the module cannot serve (`cl_engine.nn.trial`), or does not have the pretrained tensors.
         """
-        self.device, self.input_shape, self.vocabulary = torch.device(device), tuple(input_shape), vocabulary
-        self._mean, self._std, self._black = (self._channels(values, input_shape) for values in (mean, std, pad_value))
+        super().__init__(input_shape, mean, std, pad_value, torch.device(device), vocabulary)
         template = Template(build, self.example(2))
         self._build, self._module, self._traits = template.build, template.module, template.traits
         self._whole, self._body = Caller(template, template.module), Caller(template, template.body)
@@ -159,30 +157,30 @@ class Net:
         return drawn
 
     @torch_defaults()
-    def module(self, seed: int) -> nn.Module:
-        """Return a module of its own with the weights that this seed starts from, for code that wants a whole one."""
+    def module(self, seed: int = 0, params: Params | None = None) -> nn.Module:
+        """Return a module of its own with one seed's weights ``{name: […]}``, by default those that this seed starts from."""
         with rng.ambient(seed, "init"):
             module = self._build().to(self.device)
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        for name, tensor in self.pretrained.items():
-            tensors[self._original(name)].data.copy_(tensor)
+        for name, tensor in (self.pretrained if params is None else params).items():
+            if (own := tensors.get(self._original(name))) is not None:
+                own.data.copy_(tensor.reshape(own.shape))
         return module
+
+    @property
+    def draws(self) -> bool:
+        """Whether the module draws random numbers when it answers, as trial runs showed."""
+        return self._traits.noisy
+
+    @property
+    def changes_inputs(self) -> bool:
+        """Whether the module writes over its inputs, as trial runs showed; it is given copies."""
+        return self._traits.changes_inputs
 
     @property
     def head(self) -> str:
         """The name of the head in the module."""
         return next(iter(self._rename)).rsplit(".", 1)[0]
-
-    def example(self, *rows: int) -> Tensor:
-        """Return inputs ``[*rows, …]`` as `prepare` leaves them, always the same, to look at what the net gives for such."""
-        return example((*rows, *self.input_shape), self.vocabulary, self.device)
-
-    def prepare(self, x: Tensor) -> Tensor:
-        """Return inputs as float32, whole numbers scaled by mean and standard deviation, floats and tokens as they are."""
-        if x.dtype == torch.float32 or (self.vocabulary is not None and x.dtype == torch.int64):
-            return x
-        ready = x.to(torch.float32)
-        return ready if x.is_floating_point() else ready.sub_(self._mean).div_(self._std)
 
     def laid_out(self, x: Tensor) -> Tensor:
         """Return images or kernels ``[N, C, H, W]`` in the layout in memory that the net is fastest with; others as is."""
@@ -192,10 +190,6 @@ class Net:
         """Return inputs ``[N, …]`` in pieces of as many rows as are answered at once by so many seeds side by side."""
         few = self._convolves and (self.device.type == "cpu" or self.places)
         return list(x.split(rows_at_once(few, self.device, seeds, lambda: self._largest)))
-
-    def pad_value(self, dtype: torch.dtype) -> Tensor:
-        """Return what a black pixel of images stored in this type is to the net, ``[C, 1, 1]`` or ``[]``."""
-        return self._black if dtype == torch.float32 else -self._mean / self._std
 
     def one(
         self,
@@ -218,6 +212,10 @@ class Net:
             gates: factors ``[units]`` of the outputs of layers, by the layer's name in the module.
             hooks: functions of layer, inputs and output whose result takes the output's place, by the layer's name.
         """
+        if isinstance(x, Question):
+            answer = self.one(params, x.rows, training, statistics=statistics, gates=gates, hooks=hooks)
+            mode = self._training if training is None else training
+            return x.note(self, self.one, params, answer, gates=gates, hooks=hooks, training=mode)
         hooks = {**{layer: gating(gate) for layer, gate in (gates or {}).items()}, **(hooks or {})}
         return self._called(self._whole, params, x, training, statistics=statistics, hooks=hooks)
 
@@ -262,6 +260,8 @@ class Net:
 
         ``params`` is a tree of tensors ``[S, …]``; the function is given one seed's, and inputs as `prepare` leaves them.
         """
+        if isinstance(x, Question):
+            return x.note(self, function, params, self.over_seeds(function, params, x.rows))
         seeds = len(next(leaf for _, leaf in leaves_with_path(params)))
         together, chunks = self.side_by_side(seeds), []
         each = [] if together else [tree_map(partial(self._own, s), params) for s in range(seeds)]
@@ -294,7 +294,3 @@ class Net:
 
     def _original(self, name: str) -> str:
         return self._back.get(name, name)
-
-    def _channels(self, values: Sequence[float], shape: Sequence[int]) -> Tensor:
-        size = [len(values), *[1] * (len(shape) - 1)] if len(values) > 1 else []
-        return torch.tensor(values, dtype=torch.float32, device=self.device).reshape(size)

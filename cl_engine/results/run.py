@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -204,6 +205,17 @@ class Run:
         ):
             raise UsageError(f"{self.path} is not a whole log: environment/experiment does not say what was run")
         return found
+
+    def load(self, data_root: str | Path | None = None, device: str = "cpu") -> Any:
+        """Return what the run has learned, as it was saved last, as a `cl_engine.learners.Learner`. Imports torch.
+
+        ``data_root`` says where its data are; left out: `$CL_DATA_ROOT`.
+
+        Raises:
+            UsageError: if nothing was saved, or data or plug-ins of the run are not there.
+        """
+        # by name, as all that computes stands on floors above this one, which reads logs without torch
+        return importlib.import_module("cl_engine.learners").load(self, data_root, device)
 
     @cached_property
     def learned(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Finding plug-ins by name: the package's own folders, entry points of other packages, and ``module:object``.
+"""Finding plug-ins by name: the package's own folders, entry points of other packages, ``module:object``, ``file.py:object``.
 
 A plug-in that is broken is refused when it is asked for, and is in no other's way.
 """
@@ -6,15 +6,13 @@ A plug-in that is broken is refused when it is asked for, and is in no other's w
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
+import logging
 import sys
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 from torch import nn
@@ -27,11 +25,12 @@ from cl_engine.nn.architecture import Architecture
 from cl_engine.nn.initialisation import initialised
 from cl_engine.nn.target import Target
 from cl_engine.options import named_with_options
-from cl_engine.runs.signals import Stopped
+from cl_engine.runs.importing import attribute, imported, note, reason
 from cl_engine.runs.twin_names import unknown
 from cl_engine.strategy import Strategy
 from cl_engine.training.upkeep import Upkeep
 
+LOG = logging.getLogger("cl_engine")
 Kind = Literal["strategies", "streams", "sources", "nets", "targets", "labels", "upkeep"]
 BASES: dict[Kind, type] = {
     "strategies": Strategy,
@@ -63,6 +62,11 @@ def names(kind: Kind) -> list[str]:
     return sorted({*_files(kind), *_entries(kind)})
 
 
+def own(kind: Kind) -> list[str]:
+    """Return the names of the plug-ins that come with the engine."""
+    return sorted(_files(kind))
+
+
 def summary(kind: Kind, name: str) -> str:
     """Return one line about a plug-in: the first of its docstring, read without importing it; empty if it has none.
 
@@ -85,7 +89,7 @@ def summary(kind: Kind, name: str) -> str:
 def load(kind: Kind, name: str) -> type[Any]:
     """Return the plug-in class of this name.
 
-    ``module:Class`` runs code of that module, as importing it would.
+    ``module:Class`` and ``file.py:Class`` run code of that module or file, as importing it would.
 
     Raises:
         UsageError: if there is none, it cannot be imported, or it is not of that kind.
@@ -94,6 +98,8 @@ def load(kind: Kind, name: str) -> type[Any]:
     if guest in GUESTS.get(kind, {}):
         return _welcomed(kind, guest, rest)
     what = f"the {SINGULAR[kind]}"
+    if name.endswith(".py"):
+        raise UsageError(f"{what} '{name}' is a file: name what is to be taken from it too, as in {name}:Mine")
     if ":" in name:
         named = attribute(what, name)
         for owner in (base.__module__.split(".")[0] for base in getattr(named, "__mro__", ())):
@@ -104,8 +110,8 @@ def load(kind: Kind, name: str) -> type[Any]:
     if name in _files(kind):
         module = imported(what, f"cl_engine.{kind}.{name}", name)
         base = BASES[kind]
-        own = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
-        found = [cls for cls in own if issubclass(cls, base) and not cls.__name__.startswith("_")]
+        there = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
+        found = [cls for cls in there if issubclass(cls, base) and not cls.__name__.startswith("_")]
         if not found:
             raise UsageError(f"{what} '{name}' is not there: {module.__file__} has no subclass of {base.__name__}")
         return found[0]
@@ -144,16 +150,18 @@ def net_builder(
 ) -> Callable[[], nn.Module]:
     """Return a function that builds a freshly initialised net.
 
-    ``name`` is that of a plug-in, or ``module:factory`` for any callable that returns an ``nn.Module``. Such a factory
-    is given the options, and, if its parameters are so called, ``input_shape``, ``num_classes`` (or ``outputs``), ``places``
-    and ``vocabulary``. The option ``init`` (`cl_engine.nn.initialisation`) holds for any net; a factory that has one of its
-    own gets it. ``places`` says that answers are asked for at places, ``vocabulary`` how many tokens inputs are of.
+    ``name`` is that of a plug-in, or ``module:factory`` (or an entry point) for any callable that returns an ``nn.Module``.
+    Such a factory is given the options, and, if its parameters are so called, ``input_shape``, ``num_classes`` (or
+    ``outputs``), ``places`` and ``vocabulary``. The option ``init`` (`cl_engine.nn.initialisation`) holds for any net; a
+    factory that has one of its own gets it. ``places`` says that answers are asked for at places, ``vocabulary`` how many
+    tokens inputs are of.
 
     Raises:
         UsageError: if there is no such net, or its options are unknown, out of bounds, or too few for the tokens.
     """
-    if ":" not in name or (inspect.isclass(found := attribute("the net", name)) and issubclass(found, Architecture)):
-        architecture: Architecture = load("nets", name)()
+    found = net(name)
+    if inspect.isclass(found) and issubclass(found, Architecture):
+        architecture: Architecture = found()
         if "vocabulary" in architecture.Options.model_fields:
             options = {**options, "vocabulary": _tokens(options.get("vocabulary"), vocabulary)}
         architecture.configure(options, "net")
@@ -167,6 +175,20 @@ def net_builder(
     arguments = {**{key: value for key, value in given.items() if key in known}, **options}
     init = "default" if "init" in known else arguments.pop("init", "default")
     return lambda: _built(name, input_shape, lambda: found(**arguments), init)
+
+
+def net(name: str) -> Any:
+    """Return what builds the net of this name: a class of `Architecture`, or any callable that returns an ``nn.Module``.
+
+    Raises:
+        UsageError: if there is none, or it cannot be imported.
+    """
+    if ":" in name:
+        return attribute("the net", name)
+    if name in _entries("nets"):
+        _refuse_two("nets", name)
+        return _of_entry(_entries("nets")[name][0])
+    return load("nets", name)
 
 
 def _tokens(chosen: Any, vocabulary: int | None) -> Any:
@@ -210,9 +232,23 @@ def _entries(kind: Kind) -> dict[str, list[EntryPoint]]:
 @lru_cache(maxsize=16)  # looking through all packages takes ten milliseconds
 def _entries_on(kind: Kind, path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
-    for entry in entry_points(group=f"cl_engine.{kind}"):
+    for entry in _entry_points(f"cl_engine.{kind}"):
         found.setdefault(entry.name, []).append(entry)
     return found
+
+
+def _entry_points(group: str) -> Iterable[EntryPoint]:
+    """Return all entry points of a group; those of a package whose list of them is not as it is written are left out."""
+    try:
+        return entry_points(group=group)
+    except Exception:  # one bad list, and there would be none at all
+        found: list[EntryPoint] = []
+        for package in distributions():
+            try:
+                found += package.entry_points.select(group=group)
+            except Exception as error:
+                LOG.warning("the entry points of package '%s' cannot be read: %s", package.name, error)
+        return found
 
 
 def _refuse_two(kind: Kind, name: str) -> None:
@@ -227,56 +263,14 @@ def _welcomed(kind: Kind, guest: str, rest: str) -> type[Any]:
     return found
 
 
-def attribute(what: str, name: str) -> Any:
-    """Return the object that ``module:object`` names; ``what`` it is to be begins the error.
-
-    Raises:
-        UsageError: if the module cannot be imported, or has no such object.
-    """
-    module, _, found = name.partition(":")
-    try:
-        return getattr(imported(what, module, name), found)
-    except AttributeError as error:
-        raise UsageError(f"{what} '{name}' cannot be imported: {error}") from None
-
-
-def imported(what: str, module: str, name: str = "") -> ModuleType:
-    """Import the module of a plug-in, from where Python looks for modules or, after that, from the current folder.
-
-    Args:
-        what: what is looked for, as it begins the error.
-        module: the module's full name.
-        name: what the user calls the plug-in, if it is not the module.
-
-    Raises:
-        UsageError: if there is none, or it cannot be imported, for whatever reason.
-    """
-    if "" not in sys.path:
-        sys.path.append("")  # the last place, so that no file there hides a package
-    try:
-        return importlib.import_module(module)
-    except (UsageError, Stopped):
-        raise
-    except (Exception, SystemExit) as error:  # a module may do anything when it is imported
-        raise UsageError(f"{what} '{name or module}' cannot be imported: {_reason(error, module)}") from error
-
-
-def _reason(error: BaseException, module: str) -> str:
-    """Return what an error in an import says, and the line of the plug-in that it comes from."""
-    if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
-        return f"{error}, neither where Python looks for modules nor in the current folder"
-    kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if "importlib" not in each.filename][1:]
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{kind}{error}{where}"
-
-
 def _of_entry(entry: EntryPoint) -> Any:
     try:
-        return entry.load()
+        found = entry.load()
     except (Exception, SystemExit) as error:  # a foreign plug-in may fail in any way
-        owner = entry.dist.name if entry.dist else "?"
-        raise UsageError(f"the plug-in '{entry.name}' of package '{owner}' cannot be imported: {error}") from error
+        owner, why = entry.dist.name if entry.dist else "?", reason(error, "")
+        raise UsageError(f"the plug-in '{entry.name}' of package '{owner}' cannot be imported: {why}") from error
+    note(sys.modules[entry.module], found)
+    return found
 
 
 def _checked(kind: Kind, name: str, found: Any) -> type[Any]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import platform
-import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,12 +22,14 @@ from cl_engine.checkpoints.store import MIDWAY, Store, saved
 from cl_engine.core.files import hold, refuse_links, unmake
 from cl_engine.core.gpu import is_gpu
 from cl_engine.core.tree import flatten
-from cl_engine.data.digest import Digest, difference
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
 from cl_engine.loggers.recorder import JOURNAL, WORKING, Recorder
+from cl_engine.results.code import code_changed_since
 from cl_engine.results.log_file import LOG_NAME, read_whole
 from cl_engine.results.run import Run, open_run
+from cl_engine.runs.checkout import commit, package_version
+from cl_engine.runs.material import Material
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = logging.getLogger("cl_engine")
@@ -52,30 +51,11 @@ class RunFolder:
         self.checkpoint = Store(path / CHECKPOINT)
         self._lock = FileLock(path / ".lock", timeout=0)
         self._made: list[Path] = []
-        self._digests: dict[str, Digest] = {}
 
-    def take(self, digests: dict[str, Digest]) -> None:
-        """Take note of the digests of the data and weights that are learned from, by where they are from.
-
-        Raises:
-            UsageError: if a run that was stopped here has learned from others. One from before logs had digests goes on.
-        """
-        self._digests = digests
-        if self._found is None or not self.checkpoint.exists():
-            return
-        text = self._found.environment.get("digests", "{}")
-        try:
-            then = {name: dict(told) for name, told in json.loads(text).items()}
-        except (ValueError, TypeError, AttributeError):
-            raise UsageError(
-                f"{self.path / LOG_NAME} is not a whole log: environment/digests is not as written"
-            ) from None
-        changed = difference(then, digests)
-        if changed:
-            raise UsageError(
-                f"{changed}: these are not what the run in {self.path} has learned from; put that back to go on, or start over "
-                "with --fresh, or with another --out"
-            )
+    @cached_property
+    def material(self) -> Material:
+        """The data, weights and code of the run, which must be those that it was begun with."""
+        return Material(self.path, self._found if self.checkpoint.exists() else None)
 
     def hold(self) -> None:
         """Become the one process that writes here."""
@@ -168,17 +148,23 @@ class RunFolder:
 
     @property
     def mark(self) -> str:
-        """What a checkpoint of this experiment says that it is of: the experiment and, behind a point, its data and weights."""
-        parts = [self.experiment, json.dumps(self._digests, sort_keys=True)]
-        return ".".join(hashlib.sha256(part.encode()).hexdigest()[:16] for part in parts)
+        """What a checkpoint of this run says that it is of."""
+        return self.material.mark(self.experiment)
+
+    def say_what_changed(self) -> None:
+        """Warn of a finished run whose code has another text now."""
+        for file in code_changed_since(self._found) if self._found is not None else ():
+            LOG.warning("%s has changed since: the numbers in %s are those of its old text", file, self.path)
 
     def _check_checkpoint(self, found: Mapping[str, Any]) -> None:
         path, kinds = self.checkpoint.path, {"strategy": dict, "ledger": dict, "cursor": int, "step": int}
         if not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
             raise UsageError(f"{path} is not the checkpoint of a run: it must hold {', '.join(kinds)}")
-        marked = str(found.get("experiment", self.mark)).split(".")  # the second part was not always there
-        if marked != self.mark.split(".")[: len(marked)]:
-            other = "experiment" if marked[0] != self.mark.split(".")[0] else "run, from other data or weights,"
+        marked = str(found.get("experiment", self.mark))
+        if not self.material.is_of(marked, self.experiment):
+            there, here = marked.split("."), self.mark.split(".")
+            told = "from other data or weights" if there[1:2] != here[1:2] else "with other code"
+            other = f"run, {told}," if there[0] == here[0] else "experiment"
             raise UsageError(f"{path} is of another {other} than the log beside it: remove both, or --fresh")
 
     def recorder(
@@ -195,9 +181,9 @@ class RunFolder:
         """
         recorder = Recorder(self.path, list(seeds), stream)
         if resume is not None:
-            recorder.resume(resume["step"])
+            recorder.resume(resume["step"], self.material.go_on(resume["step"] + 1))
         else:
-            known = {"experiment": self.experiment, "digests": json.dumps(self._digests)}
+            known = {"experiment": self.experiment, **self.material.texts}
             surroundings = {**known, **texts, **_environment(stream)}
             recorder.begin({**attributes, "run_id": uuid.uuid4().hex}, surroundings)
         return recorder
@@ -241,37 +227,10 @@ def _environment(stream: Stream) -> dict[str, str]:
     gpu = torch.cuda.get_device_name(device) if is_gpu(device) else platform.processor() or platform.machine()
     return {
         "data": json.dumps(stream.describe()),
-        "versions": json.dumps({name: _version(name) for name in ("cl-engine", "torch", "numpy", "h5py")}),
+        "versions": json.dumps({name: package_version(name) for name in ("cl-engine", "torch", "numpy", "h5py")}),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": f"{device} ({gpu})",
         "threads": str(torch.get_num_threads()),
-        "commit": _commit(),
+        "commit": commit(),
     }
-
-
-@cache
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _commit() -> str:
-    """Return the commit of this program's checkout, with a '+' if files were changed since; empty if there is none."""
-    return _commit_of(Path(__file__).resolve().parents[2])
-
-
-@cache  # four processes of git; and what runs was imported before
-def _commit_of(checkout: Path) -> str:
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(checkout), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != checkout or not git("ls-files", "cl_engine"):
-            return ""  # the repository around an installed package is its user's
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return ""

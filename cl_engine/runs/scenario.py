@@ -21,7 +21,7 @@ TABLES = ("stream", "net", "backbone", "train", "agenda", "strategy")
 
 @dataclass(frozen=True)
 class Scenario:
-    """A scenario as read: its name, its unchecked tables, its text.
+    """A scenario as read: its name, its unchecked tables, its text, and the folder of its file (empty: it has none).
 
     >>> Scenario.load("permuted_digits").tables["stream"]["name"]
     'permuted'
@@ -30,6 +30,7 @@ class Scenario:
     name: str
     tables: dict[str, Any]
     text: str
+    folder: str = ""
 
     @classmethod
     def load(cls, scenario: str | Path) -> Scenario:
@@ -53,10 +54,13 @@ class Scenario:
             raise UsageError(f"the scenario {path} cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:  # tomllib says so of what is nested too deep
             raise UsageError(f"{path} is not TOML: {error}") from None
-        return cls.of(path.stem, tables, text, str(path))
+        folder = "" if path.parent == FOLDER else str(path.parent.absolute())  # beside our own lie no plug-ins
+        return cls.of(path.stem, tables, text, str(path), folder)
 
     @classmethod
-    def of(cls, name: str, tables: dict[str, Any], text: str = "", where: str = "scenario") -> Scenario:
+    def of(
+        cls, name: str, tables: dict[str, Any], text: str = "", where: str = "scenario", folder: str = ""
+    ) -> Scenario:
         """Make a scenario from its tables."""
         for table, content in tables.items():
             if table not in TABLES:
@@ -71,7 +75,7 @@ class Scenario:
                 raise UsageError(
                     f"{where}: strategy.{strategy} must be a table [strategy.{strategy}], found {options!r}"
                 )
-        return cls(name, tables, text)
+        return cls(name, tables, text, folder)
 
     def with_overrides(self, strategy: str, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Return the tables with the overrides in place, ``strategy`` being the options of this strategy alone.

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from cl_engine.core.state import State
 from cl_engine.data.stream import Experience
-from cl_engine.modules.class_statistics import ClassStatistics, only_classes
+from cl_engine.modules.class_statistics import ClassStatistics, Normalised, only_classes
 from cl_engine.nn.feature_cache import FrozenFeatures
 from cl_engine.nn.target import Target
+from cl_engine.nn.task_module import TaskModule
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 
@@ -47,12 +48,19 @@ class NearestMean(Strategy):
         yield from ()
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
-        means = self.classes.means()
         features = self._read(self._features.features(self.state["net"], x))
-        return self.classes.answers(features, 2 * means, -means.square().sum(dim=-1), task_id)  # −‖f − m‖² + ‖f‖²
+        return self.classes.answers(features, *self._readout(), task_id)
+
+    def module(self, task_id: int | None, place: int = 0) -> TaskModule:
+        return self.classes.module(*self._readout(), task_id, place, Normalised() if self.normalised else None)
 
     def fingerprint(self, task_id: int | None) -> int | None:
         return None if task_id is None else self.state["counts"].writes(self.classes.of_task(task_id).start)
+
+    def _readout(self) -> tuple[Tensor, Tensor]:
+        """Return weights and biases of a linear layer that gives −‖f − m‖² + ‖f‖²."""
+        means = self.classes.means()
+        return 2 * means, -means.square().sum(dim=-1)
 
     def _read(self, features: Tensor) -> Tensor:
         return torch.nn.functional.normalize(features, dim=-1) if self.normalised else features

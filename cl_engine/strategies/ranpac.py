@@ -7,7 +7,7 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl_engine.core import rng
 from cl_engine.core.state import State
@@ -15,6 +15,7 @@ from cl_engine.data.stream import Experience
 from cl_engine.modules.class_statistics import ClassStatistics, only_classes
 from cl_engine.nn.feature_cache import FrozenFeatures
 from cl_engine.nn.target import Target
+from cl_engine.nn.task_module import TaskModule
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 
@@ -81,6 +82,13 @@ class Ranpac(Strategy):
             weight.new_zeros(weight.shape[:2]),
             task_id,
         )
+
+    def module(self, task_id: int | None, place: int = 0) -> TaskModule:
+        weight = self.state["weight"]
+        drawn = nn.utils.skip_init(nn.Linear, self.net.width, self.projection, bias=False, device=self.net.device)
+        drawn.weight.data.copy_(self.state["projection"][place].t())
+        between = nn.Sequential(drawn, nn.ReLU())
+        return self.classes.module(weight, weight.new_zeros(weight.shape[:2]), task_id, place, between)
 
     def _random(self, features: Tensor) -> Tensor:
         return torch.relu(features @ self.state["projection"])

@@ -13,6 +13,7 @@ from cl_engine.data.stream import Experience
 from cl_engine.modules.class_statistics import ClassStatistics, only_classes
 from cl_engine.nn.feature_cache import FrozenFeatures
 from cl_engine.nn.target import Target
+from cl_engine.nn.task_module import TaskModule
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 
@@ -65,6 +66,9 @@ class Slda(Strategy):
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         features = self._features.features(self.state["net"], x)
         return self.classes.answers(features, self.state["weight"], self.state["bias"], task_id)
+
+    def module(self, task_id: int | None, place: int = 0) -> TaskModule:
+        return self.classes.module(self.state["weight"], self.state["bias"], task_id, place)
 
     @cached_property
     def _features(self) -> FrozenFeatures:

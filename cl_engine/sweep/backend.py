@@ -25,7 +25,7 @@ class Job:
         measure: only find out what the run would take.
         begun: whether the sweep's folder holds something to go on from.
         files: what is to go on from, where the node does not see the folder.
-        threads, device, data_root, command: how it is run.
+        threads, device, data_root, command, accept_changes: how it is run.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Job:
     device: str = "auto"
     data_root: str | None = None
     command: str = ""
+    accept_changes: bool = False
 
     @property
     def folder(self) -> Path:

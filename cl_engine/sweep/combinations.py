@@ -203,7 +203,8 @@ def check_keys(axes: Axes, strategies: Iterable[str]) -> None:
 
 
 def _scenario_of(experiment: Experiment) -> Scenario:
-    return Scenario.of(experiment.scenario, tomllib.loads(experiment.text), experiment.text)
+    tables = tomllib.loads(experiment.text)
+    return Scenario.of(experiment.scenario, tables, experiment.text, folder=experiment.beside)
 
 
 def _compared(experiment: Experiment) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import time
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,7 +27,6 @@ from cl_engine.sweep.search import Adaptive
 from cl_engine.sweep.status import Status
 
 TICK = 0.25  # seconds between two looks at whether to stop
-SETTLES = 20  # looks, half a second apart, until a file written elsewhere is seen here
 
 
 class Driver:
@@ -41,7 +40,7 @@ class Driver:
         folder: where the sweep's state is.
         backend: where runs run.
         watch: told the tally whenever it may have changed, with a sentence where something has happened.
-        device, data_root, command: how runs are run, and what was typed.
+        device, data_root, command, accept_changes: how runs are run, and what was typed.
     """
 
     def __init__(
@@ -54,8 +53,10 @@ class Driver:
         device: str = "auto",
         data_root: Path | None = None,
         command: str = "",
+        accept_changes: bool = False,
     ) -> None:
         self.options, self.folder, self.backend, self.watch = options, folder, backend, watch
+        self.accept_changes = accept_changes
         self.device, self.data_root, self.command = device, data_root, command
         self.combinations: dict[str, Combination] = {}
         self.tally = Status(options)
@@ -96,7 +97,7 @@ class Driver:
             if each.kind not in needs:
                 waiting.setdefault(each.kind, each)
         jobs = deque(
-            self._job(f".needs/{kind.replace(':', '-')}", each, measure=True) for kind, each in waiting.items()
+            self._job(f".needs/{re.sub('[:/]', '-', kind)}", each, measure=True) for kind, each in waiting.items()
         )
         kinds = {job.name: kind for job, kind in zip(jobs, waiting, strict=True)}
         if waiting:
@@ -255,6 +256,7 @@ class Driver:
             device=self.device,
             data_root=str(self.data_root.resolve()) if self.data_root else None,
             command=self.command,
+            accept_changes=self.accept_changes,
         )
 
     def _take(self, what: Outcome | JobProgress) -> None:
@@ -271,7 +273,7 @@ class Driver:
                 self.carried.add(name)
             else:
                 self.folder.note(name, what.said, error=what.error, seconds=round(what.seconds, 3), where=what.where)
-        tally.ended(what, self._look(name, what.said))
+        tally.ended(what, self._look(name, what.said == "finished"))
         error = self.folder.given_up(name, self.options.retries)
         if error is not None:
             tally.failed[name] = error
@@ -281,14 +283,8 @@ class Driver:
         self._tell(name)
         self._plan(tally.groups[name])
 
-    def _look(self, name: str, said: str) -> LogSummary:
-        """Return what the log of a run says now; waits for it where another node says that it has written it."""
-        for _ in range(SETTLES):
-            look = self.folder.look(name, self.options.objective)
-            if said != "finished" or look.status == "finished":
-                return look
-            time.sleep(0.5)
-        return look
+    def _look(self, name: str, finished: bool) -> LogSummary:
+        return (self.folder.look_once_finished if finished else self.folder.look)(name, self.options.objective)
 
     def _tell(self, name: str) -> None:
         """Tell the search what became of a run, once that is known."""

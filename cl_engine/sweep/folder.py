@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,7 @@ FORMAT = "cl-engine-sweep/1"
 PLAN, ATTEMPTS, OUTPUT, NEEDS = "sweep.json", "attempts.jsonl", "output.txt", "needs.json"
 NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")  # of a folder within the sweep's
 FAILURES = ("failed", "died")  # outcomes that count against the number of retries
+SETTLES = 20  # looks, half a second apart, until a file written elsewhere is seen here
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,15 @@ class SweepFolder:
                 failures.append(clean(str(noted.get("error", ""))))
                 refused |= noted.get("outcome") == "refused"
         return failures[-1] if refused or len(failures) > retries else None
+
+    def look_once_finished(self, name: str, objective: str) -> LogSummary:
+        """Return what `look` does, of a run that another node says it has finished: its log may be seen here a little later."""
+        for _ in range(SETTLES):
+            found = self.look(name, objective)
+            if found.status == "finished":
+                break
+            time.sleep(0.5)
+        return found
 
     def look(self, name: str, objective: str) -> LogSummary:
         """Return what the log of a run says; ``new`` if there is none, ``damaged`` if it is not to be trusted."""

@@ -147,7 +147,14 @@ def _run(experiment: Experiment, job: Job, folder: Path, hear: Hear) -> None:
         return [_Reader(job, stream.n_steps, hear)]
 
     _wait_for(folder)
-    experiment.run(folder, device=job.device, data_root=_root(job), listeners=listeners, command=job.command)
+    experiment.run(
+        folder,
+        device=job.device,
+        data_root=_root(job),
+        listeners=listeners,
+        command=job.command,
+        accept_changes=job.accept_changes,
+    )
 
 
 class _Reader:

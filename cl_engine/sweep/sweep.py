@@ -42,6 +42,7 @@ class Sweep:
         device, data_root: where runs run, and where their sources look for files.
         quiet: show nothing until the end.
         command: what was typed, for the logs.
+        accept_changes: go on with runs whose data, weights or code are others now.
 
     Raises:
         UsageError: before anything runs, naming all that is wrong with any of the runs.
@@ -58,9 +59,11 @@ class Sweep:
         data_root: Path | None = None,
         quiet: bool = False,
         command: str = "",
+        accept_changes: bool = False,
     ) -> None:
         self.options, self.folder, self.on, self.address = options, SweepFolder(out), on, address
         self.device, self.data_root, self.quiet, self.command = device, data_root, quiet, command
+        self.accept_changes = accept_changes
         self.axes = axes_of(options.set)
         check_keys(self.axes, options.strategies)
         self.adaptive = options.search == "optuna"
@@ -78,7 +81,7 @@ class Sweep:
             Stopped: if it was asked to stop; the same call goes on.
         """
         with self.folder:
-            if retry_failed:
+            if retry_failed or self.accept_changes:  # what was refused for a change is as final as what has failed
                 self._pardon()
             return self._driven(lambda driver: driver.drive())
 
@@ -131,6 +134,7 @@ class Sweep:
                 device=self.device.partition(":")[0],  # a process sees its own GPUs alone, whatever their numbers are
                 data_root=self.data_root,
                 command=self.command,
+                accept_changes=self.accept_changes,
             )
             if self.adaptive:
                 driver.adapt(self.axes)

@@ -105,6 +105,9 @@ class AnswersContract(StrategyUnderTest):
     def test_the_same_fingerprint_promises_the_same_answers(self, setting: str) -> None:
         _held(type(self), setting, "fingerprint")
 
+    def test_a_module_of_a_task_answers_as_the_strategy_does(self, setting: str) -> None:
+        _held(type(self), setting, "module")
+
     def test_a_rowwise_strategy_answers_a_row_the_same_whatever_is_beside_it(self, setting: str) -> None:
         _held(type(self), setting, "rowwise")
 
@@ -156,8 +159,40 @@ def _rowwise(stream: Stream, strategy: Strategy, seen: Seen) -> None:
     )
 
 
+def _module(stream: Stream, strategy: Strategy, seen: Seen) -> None:
+    place = len(strategy.seeds) - 1
+    for task in {0, (stream.n_tasks or 3) - 1}:  # one that was met, and, until the last, one that was not
+        module = strategy.module(told(stream, task), place)
+        assert not any(part.training for part in module.modules()), "module gives one in training mode: call its eval()"
+        x = stream.test(task).x
+        with torch.no_grad():
+            found = module(x)
+            for weight in module.parameters():  # it is to be trained further by whoever wants that
+                weight.add_(1.0)
+        torch.testing.assert_close(
+            found,
+            answers(stream, strategy, task)[place],
+            rtol=1e-3,
+            atol=1e-4,
+            msg=functools.partial(_answers_otherwise, task),
+        )
+
+
+def _answers_otherwise(task: int, text: str) -> str:
+    return (
+        f"module({task}) answers otherwise than predict: where the default does not serve, override it, and copy what it is made "
+        f"of: {text}"
+    )
+
+
 # the first before anything else asks
-PROMISES = {"unchanged": _unchanged, "finite": _finite, "fingerprint": _fingerprint, "rowwise": _rowwise}
+PROMISES = {
+    "unchanged": _unchanged,
+    "finite": _finite,
+    "fingerprint": _fingerprint,
+    "rowwise": _rowwise,
+    "module": _module,
+}
 
 
 def _held(tests: type[StrategyUnderTest], setting: str, promise: str) -> None:

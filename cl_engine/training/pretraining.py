@@ -97,6 +97,7 @@ def backbone_of(
     build: Callable[[int], Net],
     net: Mapping[str, Any],
     load: Callable[[str], Arrays],
+    code: Mapping[str, Any] | None = None,
 ) -> Backbone:
     """Return the backbone that options ask for; trains it if that has not been done before.
 
@@ -106,12 +107,13 @@ def backbone_of(
         build: given a number of outputs, returns the net.
         net: name and options of the net.
         load: returns the arrays of a source.
+        code: what stands for the net's code, where that is not the engine's own: other code, another backbone.
 
     Raises:
         UsageError: if a file, its tensors, or classes of the source are not there.
     """
     if options.source is not None:
-        return _pretrained(options, stream, build, net, load(options.source))
+        return _pretrained(options, stream, build, net, load(options.source), code or {})
     if options.torchvision is not None:
         return _of_torchvision(options.torchvision, str(net["name"]))
     path = Path(str(options.file))
@@ -144,6 +146,7 @@ def _pretrained(
     build: Callable[[int], Net],
     net: Mapping[str, Any],
     arrays: Arrays,
+    code: Mapping[str, Any],
 ) -> Backbone:
     classes = options.classes or list(range(arrays.classes))
     odd = [label for label in classes if not 0 <= label < arrays.classes]
@@ -171,8 +174,8 @@ def _pretrained(
         asked["places"] = True
     if stream.vocabulary is not None:
         asked["vocabulary"] = stream.vocabulary
-    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    path = cache() / f"{key}.safetensors"
+    key = _key(asked)  # the code is known to the run by itself, and was not always part of this
+    path = cache() / f"{_key({**asked, 'code': code}) if code else key}.safetensors"
     if not path.exists():  # a cache that others fill may be one that can only be read
         # whoever comes second finds it trained
         with kept_in(path.parent, "CL_CACHE"), FileLock(path.with_suffix(".lock")):
@@ -202,6 +205,10 @@ def _pretrained(
             "digest": key,
         },
     )
+
+
+def _key(asked: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _rows(x: np.ndarray, y: np.ndarray, classes: list[int], limit: int | None, stream: Stream) -> tuple[Tensor, Tensor]:

@@ -10,10 +10,12 @@ import click
 import numpy as np
 from matplotlib.figure import Figure
 
+from cl_engine.analysis.code import code_remarks
 from cl_engine.analysis.comparison.compare import Comparison, comparisons
 from cl_engine.analysis.comparison.plots import critical_difference, pareto
 from cl_engine.analysis.comparison.tables import written
 from cl_engine.analysis.discovery import find_runs
+from cl_engine.analysis.names import names_of
 from cl_engine.analysis.plots.style import FORMATS, rendered
 from cl_engine.analysis.scores.measures import measure
 from cl_engine.core.files import put
@@ -39,7 +41,11 @@ def compare_in_terminal(places: Sequence[str], by: str, kind: str, output: Path 
     Raises:
         UsageError: if no log can be read, none has the score to compare by, or a file cannot be written.
     """
-    found = comparisons(readable(places)[0], by)
+    runs, _ = readable(places)
+    for name, run in zip(names_of(runs), runs, strict=True):
+        for remark in code_remarks(run):
+            click.echo(f"{name}: {remark}", err=True)
+    found = comparisons(runs, by)
     if not any(np.isfinite(group.values[by]).any() for comparison in found for group in comparison.groups):
         need = next((option for names, option in MEASURED_WITH.items() if by in names), "")
         hint = f"; it is measured in runs with {need}" if need else ""

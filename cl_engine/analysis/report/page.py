@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from cl_engine.core.files import put
 from cl_engine.core.measure import Measure
 from cl_engine.core.text import clean, size
 from cl_engine.errors import UsageError
+from cl_engine.results.code import code_in
 from cl_engine.results.of_measure import of_each_measure, taken_apart
 from cl_engine.results.run import Run
 
@@ -219,11 +221,15 @@ def _environment(run: Run) -> dict[str, str]:
     """Return where and how the run was made, every text that holds several facts taken apart."""
     found = {"log": str(run.path), **run.attributes}
     for key, text in run.environment.items():
-        if key in ("experiment", "scenario") or not text:
+        if key in ("experiment", "scenario", "code", "changes") or not text:
             continue
         try:
             nested = json.loads(text)
             found |= dotted({key: nested}) if isinstance(nested, dict) else {key: text}
         except (ValueError, RecursionError):  # no JSON, or nested to break whoever reads it
             found[key] = text
+    with suppress(UsageError):  # a log that does not say it as it is written
+        found |= {
+            f"code.{name}": f"{told['file']}, SHA-256 {told['sha256']}" for name, told in (code_in(run) or {}).items()
+        }
     return {one_line(key): one_line(text) for key, text in found.items()}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from cl_engine.analysis.code import code_remarks
 from cl_engine.analysis.names import one_line
 from cl_engine.analysis.plots.strategy_events import remarks_inside
 from cl_engine.analysis.scores.references import last_scores, reference
@@ -26,10 +27,14 @@ def remarks(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
 
 def _said_of(summary: Summary, beside: Sequence[Run]) -> list[str]:
     try:
-        own = (*_of_run(summary), *_of_memory(summary, beside), *remarks_inside(summary.run))
+        own = (*_of_code(summary), *_of_run(summary), *_of_memory(summary, beside), *remarks_inside(summary.run))
         return [*own, *_of_references(summary, beside)]
     except Exception as error:  # of whatever kind: the other runs are remarked on
         return [f": not looked at for remarks, as {one_line(fault(summary.run.path, error))}"]
+
+
+def _of_code(summary: Summary) -> Iterator[str]:
+    return (f": {remark}" for remark in code_remarks(summary.run))
 
 
 def unfinished(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cl_engine.analysis.code import code_remarks
 from cl_engine.analysis.names import names_of, one_line
 from cl_engine.analysis.scores.references import delta_m, reference
 from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
@@ -49,6 +50,8 @@ def print_run(run: Run) -> None:
         out.print(_text("nothing has been tested yet"))
     if "backbone" in run.environment:
         out.print(_text(f"start   {_start(run.environment['backbone'])}"))
+    for remark in code_remarks(run):
+        out.print(_text(f"code    {remark}"))
     if not summary.experiences:
         return
     rule = "" if summary.memory_apart is not None else f": {OLDER}"
