@@ -7,16 +7,19 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.rows import Data
 from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
+from cl_engine.modules.class_statistics import Normalised
+from cl_engine.nn.head import take_off
 from cl_engine.nn.shared_net import SharedNet
 from cl_engine.nn.target import Target
 from cl_engine.nn.task_heads import head_of
+from cl_engine.nn.task_module import TaskModule, module_of
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.targets.classes import other_than_classes
 from cl_engine.training.distillation import ABSENT, binary_distances, outputs_of_heads
@@ -91,6 +94,24 @@ class Icarl(Strategy):
         there = own.square().sum(dim=2, keepdim=True).transpose(1, 2) > 0
         near = 2 * features @ own.transpose(1, 2) - 1  # 1 − ‖φ − μ‖², both of length 1
         return torch.where(there, near, ABSENT) if bool(there.any()) else torch.zeros_like(near)
+
+    def module(self, task_id: int | None, place: int = 0) -> TaskModule:
+        means: Tensor = self.state["means"]
+        own = 0 if "heads" not in self.state or task_id is None else task_id
+        if self.net.draws or self.net.places or own >= means.shape[1]:
+            return module_of(self, task_id, place)
+        body = self.net.module(0, {name: leaf[place] for name, leaf in self.state["net"].items()})
+        take_off(body, self.net.head)
+        readout = nn.utils.skip_init(
+            nn.Linear, self.net.width, self.net.outputs, device=self.net.device
+        )  # it would draw
+        there = means[place, own].square().sum(dim=1) > 0
+        with torch.no_grad():
+            readout.weight.copy_(2 * means[place, own])
+            readout.bias.copy_(
+                torch.where(there, -1.0, ABSENT) if bool(there.any()) else torch.zeros_like(readout.bias)
+            )
+        return TaskModule(self.net, nn.Sequential(body, Normalised(), readout))
 
     def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
         heads = params.get("heads")
