@@ -56,6 +56,11 @@ class ErAce(Strategy):
 
     def check_stream(self, stream: Stream) -> None:
         Rehearsal(self, self.memory).check_stream(stream)
+        if self.train.label_smoothing:
+            raise UsageError(
+                "train.label_smoothing: er_ace tells new rows apart among the classes of their batch alone, and labels would be "
+                "spread over the others: leave it out"
+            )
 
     def learn(self, experience: Experience) -> Learning:
         yield from Rehearsal(self, self.memory).learn(experience, self._fit)

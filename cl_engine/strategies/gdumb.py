@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Experience, Stream
 from cl_engine.errors import UsageError
 from cl_engine.nn.shared_net import SharedNet
 from cl_engine.nn.target import Target, of_rows
@@ -52,6 +52,12 @@ class Gdumb(Strategy):
         odd = other_than_classes(targets)
         if odd is not None:
             raise UsageError(f"gdumb keeps equal shares of classes, and a task asks for {odd.name()}: use replay")
+
+    def check_stream(self, stream: Stream) -> None:
+        if self.train.label_smoothing:
+            raise UsageError(
+                "train.label_smoothing: gdumb compares the classes of a task alone, and labels would be spread over others: leave it out"
+            )
 
     def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
         return [min(self.size.samples, sum(rows[: place + 1])) for place in range(len(rows))]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.rows import Data
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Experience, Stream
 from cl_engine.errors import UsageError
 from cl_engine.modules.class_statistics import Normalised
 from cl_engine.nn.head import take_off
@@ -59,6 +59,12 @@ class Icarl(Strategy):
         odd = other_than_classes(targets)
         if odd is not None:
             raise UsageError(f"icarl keeps exemplars of classes, and a task asks for {odd.name()}: use replay")
+
+    def check_stream(self, stream: Stream) -> None:
+        if self.train.label_smoothing:
+            raise UsageError(
+                "train.label_smoothing: icarl learns each output by itself, and has no labels to be spread: leave it out"
+            )
 
     def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
         return [own + min(self.size.samples, sum(rows[:place])) for place, own in enumerate(rows)]
