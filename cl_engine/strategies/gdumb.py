@@ -56,7 +56,7 @@ class Gdumb(Strategy):
     def check_stream(self, stream: Stream) -> None:
         if self.train.label_smoothing:
             raise UsageError(
-                "train.label_smoothing: gdumb compares the classes of a task alone, and labels would be spread over others: leave it out"
+                "train.label_smoothing: gdumb tells the classes of a task apart alone, labels would be spread: leave it out"
             )
 
     def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
