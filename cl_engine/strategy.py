@@ -19,7 +19,7 @@ from cl_engine.data.stream import Experience, Setting, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.nn.net import Net
-from cl_engine.nn.shared_net import SharedNet, check_shared_head
+from cl_engine.nn.shared_net import SharedNet, check_heads
 from cl_engine.nn.target import Target
 from cl_engine.nn.task_module import TaskModule, module_of
 from cl_engine.options import Configured
@@ -111,8 +111,7 @@ class Strategy(Configured, MovedMethods, ABC):
             )
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
-        if self.train.reset_head != "never":
-            check_shared_head(self.name(), getattr(type(self), "shared", None), setting)
+        check_heads(type(self), self.name(), setting, self.train)
         self.curve = Curve()
         self.registry: Sources | None = None  # finds the plug-ins that options name
         self.upkeep: Upkeep | None = None  # what keeps the net able to learn, in every fit

@@ -20,13 +20,14 @@ from torch import nn
 from cl_engine.data.label_function import LabelFunction
 from cl_engine.data.source import Source
 from cl_engine.data.stream import Stream
-from cl_engine.errors import UsageError, a_name, is_out_of_memory, unknown
+from cl_engine.errors import UsageError, a_name, is_out_of_memory
 from cl_engine.nn.architecture import Architecture
 from cl_engine.nn.initialisation import initialised
 from cl_engine.nn.target import Target
 from cl_engine.options import named_with_options
 from cl_engine.runs.guests import GUESTS
 from cl_engine.runs.importing import attribute, imported, note, reason
+from cl_engine.runs.twin_names import unknown
 from cl_engine.strategy import Strategy
 from cl_engine.training.upkeep import Upkeep
 
