@@ -22,6 +22,7 @@ from cl_engine.engine.lookahead import look_ahead
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
+from cl_engine.loggers.recorder import Recorder
 from cl_engine.nn.net import Net, Params
 from cl_engine.runs import determinism, importing, plugins, process_memory
 from cl_engine.runs.data_root import DataRoot, default_data_root
@@ -40,6 +41,7 @@ from cl_engine.training.pretraining import Backbone, BackboneOptions, backbone_o
 from cl_engine.training.workers import processes
 
 Listener = Callable[[Event], None]
+Begin = Callable[[RunFolder, Stream, Strategy, Callable[..., Recorder]], None]
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ class Experiment:
                     plugins.net(value)
         return fingerprint(code_of(modules.values()))
 
-    def _digests(self, sources: DataRoot, stream: Stream, backbone: Backbone) -> dict[str, Digest]:
+    def digests(self, sources: DataRoot, stream: Stream, backbone: Backbone) -> dict[str, Digest]:
         """Return what tells the data and weights that are learned from apart from others, by where they are from."""
         found = {f"source '{name}'": told for name, told in sources.digests.items()} or stream.digests()
         if "digest" in backbone.about:
@@ -206,6 +208,7 @@ class Experiment:
         command: str = "",
         deterministic: bool = False,
         accept_changes: bool = False,
+        begin: Begin | None = None,
     ) -> Path:
         """Run the experiment, or go on with it where it stopped; return the folder with its log.
 
@@ -217,6 +220,7 @@ class Experiment:
             command: what was typed, for the log.
             deterministic: let torch use deterministic algorithms alone, which a GPU does not do by itself.
             accept_changes: go on with a run whose data, weights or code are others now; the log says from where on.
+            begin: called where there is no log yet, to put one there with a checkpoint (`cl_engine.extension`).
 
         Raises:
             UsageError: before the first step, if the run cannot be done.
@@ -238,9 +242,19 @@ class Experiment:
                 sources = _sources(data_root)
                 stream = self.stream(resolved_device(device), sources)
                 backbone = self.backbone(stream, sources)
-                folder.material.take_data(self._digests(sources, stream, backbone), accept_changes)
+                folder.material.take_data(self.digests(sources, stream, backbone), accept_changes)
                 strategy, agenda = self.build_strategy(stream, backbone), self.agenda
             folder.material.take_code(code_of(modules.values()), accept_changes)
+            count = len(self.seeds)
+            split = strategy.net.side_by_side(count) or processes(count, stream.device) > 1
+            again = determinism.guarantees(str(stream.device), deterministic, split or (strategy.rounded and count > 1))
+            texts = {"scenario": self.text, "command": command, "determinism": again}
+            if backbone.about:
+                texts["backbone"] = json.dumps(backbone.about)
+            about = {"strategy": self.strategy, "scenario": self.scenario}
+            record = partial(folder.recorder, stream, self.seeds, attributes=about, texts=texts)
+            if begin is not None and not folder.may_go_on:
+                begin(folder, stream, strategy, record)
             resume = folder.resume(stream.device)
             events: Any = simulate(
                 stream,
@@ -254,14 +268,7 @@ class Experiment:
                 spot_checks=agenda.spot_checks,
                 mark=folder.mark,
             )
-            count = len(self.seeds)
-            split = strategy.net.side_by_side(count) or processes(count, stream.device) > 1
-            again = determinism.guarantees(str(stream.device), deterministic, split or (strategy.rounded and count > 1))
-            texts = {"scenario": self.text, "command": command, "determinism": again}
-            if backbone.about:
-                texts["backbone"] = json.dumps(backbone.about)
-            about = {"strategy": self.strategy, "scenario": self.scenario}
-            recorder = folder.recorder(stream, self.seeds, resume, about, texts)
+            recorder = record(resume=resume)
             watchers: list[Listener] = [recorder, *listeners(stream)]
             begun = resume is not None
             try:
