@@ -61,3 +61,21 @@ def mistakes_told(what: str) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         raise UsageError(f"{what} raised {type(error).__name__}: {error}") from error
+
+
+def a_name(where: str, found: object) -> str:
+    """Return what was found where a name belongs.
+
+    >>> a_name("net.name", "mlp")
+    'mlp'
+
+    Raises:
+        UsageError: if it is none: a class, say.
+    """
+    if isinstance(found, str):
+        return found
+    if not isinstance(found, type):
+        raise UsageError(f"{where}: found a {type(found).__name__}; a name belongs there")
+    raise UsageError(
+        f"{where}: found the class {found.__name__}; a name belongs there, as '{found.__module__}:{found.__qualname__}'"
+    )

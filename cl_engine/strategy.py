@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Unpack
 
 from torch import Tensor
@@ -24,18 +25,15 @@ from cl_engine.nn.task_module import TaskModule, module_of
 from cl_engine.options import Configured
 from cl_engine.targets.classes import Classes
 from cl_engine.training.arrivals import piece_by_piece
-from cl_engine.training.fit import fit, no_validation
+from cl_engine.training.fit import no_validation
 from cl_engine.training.fit_job import Curve, Diagnostics, FitJob, FitOptions
 from cl_engine.training.fit_observer import FitObserver
 from cl_engine.training.fit_progress import FitProgress
-from cl_engine.training.optimizer_memory import OptimizerMemory
+from cl_engine.training.fitting import FitsAsked, Fitting, check_judged, heeded, judged, remembering
 from cl_engine.training.optimizers import Train
 from cl_engine.training.upkeep import Upkeep
-from cl_engine.training.weight_memory import WeightMemory
 
 Learning = Generator[Event, None, None]
-OPTIMIZER = "optimizer"  # the part of the state that `Strategy.fit` keeps what optimisers remember in …
-UPKEEP = "upkeep"  # … and what upkeep remembers
 
 
 class Strategy(Configured, MovedMethods, ABC):
@@ -74,6 +72,7 @@ class Strategy(Configured, MovedMethods, ABC):
         takes_arrivals: whether `learn` takes rows in pieces itself (`FitJob.arrival`); else each piece is an experience to it.
         needs_boundaries: whether it must be told which task arrives, or at least when it changes.
         trains: whether `learn` takes steps; without, the options of training mean nothing to it.
+        validates: whether a fit can be tested on the experience's validation rows, as ``train.patience`` asks.
         rowwise: whether, where no task is told, a row's answer depends on no row beside it; tasks are then tested together.
     """
 
@@ -86,6 +85,7 @@ class Strategy(Configured, MovedMethods, ABC):
     takes_arrivals: ClassVar[bool] = False
     needs_boundaries: ClassVar[bool] = True
     trains: ClassVar[bool] = True
+    validates: ClassVar[bool] = True
     rowwise: ClassVar[bool] = False
 
     def __init__(
@@ -111,7 +111,7 @@ class Strategy(Configured, MovedMethods, ABC):
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
         if self.train.reset_head != "never":
-            check_shared_head(self)
+            check_shared_head(self.name(), getattr(type(self), "shared", None), setting)
         self.curve = Curve()
         self.registry: Sources | None = None  # finds the plug-ins that options name
         self.upkeep: Upkeep | None = None  # what keeps the net able to learn, in every fit
@@ -124,6 +124,7 @@ class Strategy(Configured, MovedMethods, ABC):
         self.journal: FitProgress | None = None  # of the experience being learned, where the engine keeps one
         self.observer: FitObserver | None = None  # of every fit, where something follows them batch by batch
         self.state: State = {}
+        self.fits_asked = FitsAsked()
 
     @classmethod
     def name(cls) -> str:
@@ -208,16 +209,20 @@ class Strategy(Configured, MovedMethods, ABC):
 
     def fit(
         self, params: Tree, loss: Callable[..., Tensor], experience: Experience, **options: Unpack[FitOptions]
-    ) -> Generator[Event, None, Tree]:
-        """Fit ``params`` to the experience, or to other ``rows``, and return the new ones.
+    ) -> Fitting:
+        """Fit ``params`` to the experience, or to other ``rows``, and return the new ones: ``yield from self.fit(…)``.
 
         The options are fields of `cl_engine.training.fit_job.FitJob`, which says what each means. The first fit of an
-        experience is the one that is tested midway, where the agenda asks for curves; a ``curve`` given here is for a
-        strategy that reads `TrainingProbe` itself. Such a fit is run anew when a run is resumed in the middle of an
-        experience; others are resumed from where they were, and what is done between fits is done again.
+        experience is tested midway, where the agenda asks for curves; a ``curve`` given here is for a strategy that reads
+        `TrainingProbe` itself. Such a fit is run anew when a run is resumed; others are resumed from where they were.
         """
+        return Fitting(self._fit_asked(params, loss, experience, options), self.fits_asked)
+
+    def _fit_asked(
+        self, params: Tree, loss: Callable[..., Tensor], experience: Experience, options: FitOptions
+    ) -> Generator[Event, None, Tree]:
         index, self._fits = self._fits, self._fits + options.get("candidates", 1)
-        own_curve = "curve" in options and bool(options["curve"].batches or options["curve"].epochs)
+        own_curve = bool((asked := options.get("curve", Curve())).batches or asked.epochs)
         rows = options.get("rows", (experience.train.x, experience.train.y))
         job = FitJob(
             net=self.net,
@@ -242,35 +247,29 @@ class Strategy(Configured, MovedMethods, ABC):
             record=None if self.journal is None or own_curve else self.journal.record(index),
             observer=self.observer,
         )
-        job = replace(job, **options)
-        if job.candidates > 1:  # of several candidates none is the one before
-            return (yield from fit(job))
-        upkept = WeightMemory(self.state.get(UPKEEP))
-        memory = OptimizerMemory(self.state.get(OPTIMIZER)) if job.train.keep_optimizer else None
-        trained = yield from fit(replace(job, memory=memory, upkeep_memory=upkept))
-        if memory is not None:
-            self.state[OPTIMIZER] = memory.state
-        if upkept.state:
-            self.state[UPKEEP] = upkept.state
-        return trained
+        job = judged(replace(job, **options), experience)
+        self.fits_asked.judged |= job.validation is not None
+        return (yield from remembering(job, self.state))
 
     def learning(self, experience: Experience) -> Learning:
         """Run `learn`; called by the engine, and by nobody else. Fits are counted anew for every experience."""
-        self._fits = 0
+        self._fits, self.fits_asked = 0, FitsAsked()
         if self.needs_validation and not len(experience.validation):
             raise no_validation(self.name())
-        self.target = experience.target or self.target_of(experience.task_id)
+        self.target = (experience.target or self.target_of(experience.task_id)).smoothed(self.train.label_smoothing)
         if self.train.reset_head != "never":
             self.shared.reset_head(self.train.reset_head, experience.key)  # type: ignore[attr-defined]
         if not experience.pieces or self.takes_arrivals:
-            yield from self.learn(experience)
+            yield from heeded(self, experience)
         else:
             self.journal = None  # of thousands of fits
-            yield from piece_by_piece(self.learn, experience)
+            yield from piece_by_piece(partial(heeded, self), experience)
+        check_judged(self, self.fits_asked)
 
     def target_of(self, task_id: int) -> Target:
         """Return what a task asks for."""
-        return self._classes if self.targets is None else self.targets(task_id)
+        asked = self._classes if self.targets is None else self.targets(task_id)
+        return asked.smoothed(self.train.label_smoothing)
 
     def fitted_rows(self, rows: Sequence[int]) -> Sequence[int]:
         """Return how many rows are fitted together at each experience, given how many come; as far as it can be said."""

@@ -48,6 +48,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "finetune",
         {"train.optimizer": "sgd", "train.momentum": 0.9, "train.schedule": "cosine", "train.milestones": [1]},
     ),
+    "rates by step, clipped, averaged": (
+        "finetune",
+        {"train.schedule": "one_cycle", "train.warmup": 0.5, "train.clip_norm": 1.0, "train.ema": 0.9},
+    ),
+    "images transformed": ("finetune", {"train.transforms": ["random_horizontal_flip", "random_erasing"]}),
     "an optimiser that is not fused": ("finetune", {"train.optimizer": "rmsprop"}),
     "an optimiser that goes on": ("finetune", {"train.keep_optimizer": True}),
     "validation rows": ("independent", {"stream.validation": 0.25}),

@@ -287,7 +287,7 @@ def test_weights_are_blocked_by_the_unit_they_read_whether_tokens_or_maps_were_f
 
 
 def test_hat_refuses_layers_that_are_not_called():
-    with pytest.raises(UsageError, match=r"hat: the net uses the weights of 'a.out_proj' without calling the layer"):
+    with pytest.raises(UsageError, match=r"hat: the outputs of 'a', an attention or recurrent layer, are not those"):
         learned("hat", "attention")
 
 

@@ -312,6 +312,7 @@ def test_an_untrained_strategy_answers_and_unmet_tasks_change_nothing(guest: Gue
         ("EWC", {"mode": "sideways"}, "avalanche:EWC cannot be made: AssertionError"),
         ("Naive", {"train.milestones": [1]}, "train.milestones"),
         ("Naive", {"train.schedule": "cosine"}, "train.schedule"),
+        ("Naive", {"train.ema": 0.9}, "train.ema: Avalanche's strategies take their steps themselves"),
         ("Naive", {"train.optimizer": "adam"}, "the optimiser 'adam' has none"),
     ],
 )

@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cl_engine.options import checked
+from cl_engine.runs.upkeep import upkeep_of
+from cl_engine.training.optimizer_steps import check_training
+from cl_engine.training.optimizers import Train
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -51,6 +56,17 @@ def test_the_example_of_learners_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     names: dict[str, object] = {}
     exec(compile(blocks[0], "docs/learners.md", "exec"), names)
     assert (tmp_path / "task1.safetensors").exists()
+
+
+def test_the_page_of_training_shows_every_option_as_it_may_be_written():
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    shown: set[str] = set()
+    for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL):
+        table = tomllib.loads(block)["train"]
+        check_training(checked(Train, table, "train"))
+        upkeep_of(table.get("upkeep", ""))
+        shown |= table.keys()
+    assert shown == set(Train.model_fields)
 
 
 def test_what_analysis_says_of_the_reference_runs_is_so(monkeypatch: pytest.MonkeyPatch):

@@ -29,7 +29,9 @@ from cl_engine.training.early_stopping import EarlyStopping, Plateau
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import Curve, FitJob, FitOptions, TrainingProbe
 from cl_engine.training.fit_observer import FitEnded, ObservedFit
-from cl_engine.training.optimizers import Train, optimizer_class, optimizers_for
+from cl_engine.training.optimizer_steps import optimizers_for
+from cl_engine.training.optimizers import Train, optimizer_class
+from cl_engine.training.rates import Rates, mean_share
 
 
 def net_of(name: str = "mlp", **options: Any) -> Net:
@@ -137,13 +139,13 @@ def test_side_by_side_and_in_turn_agree_within_rounding(optimizer: str):
 @pytest.mark.parametrize(("milestones", "rates"), [([], [0.4, 0.3, 0.1, 0.0]), ([2], [0.4, 0.3, 0.01, 0.0])])
 def test_a_cosine_takes_the_rate_from_lr_to_nothing_over_the_epochs(milestones: list[int], rates: list[float]):
     train = Train(epochs=3, lr=0.4, schedule="cosine", milestones=milestones)
-    [optimizer], schedules = optimizers_for({("w",): torch.zeros(1, requires_grad=True)}, train, {})
+    [optimizer], trains = optimizers_for({("w",): torch.zeros(1, requires_grad=True)}, train, {})
+    schedule = Rates([optimizer], trains, epochs=3, batches=1)
     found = []
     for _ in range(4):
         found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        for schedule in schedules:
-            schedule.step()
+        schedule.end_epoch()
     assert found == pytest.approx(rates)  # ½ (1 + cos(π k / 3)) · lr
 
 
@@ -583,11 +585,12 @@ def test_an_observer_follows_every_step_of_seeds_in_turn_and_changes_nothing():
     assert any(not torch.equal(plain[name], ended[name]) for name in plain)
 
 
-def test_the_share_of_the_rate_in_an_epoch_is_that_of_the_schedules():
+def test_the_mean_share_of_the_rate_is_that_of_the_steps_of_a_fit():
     train = Train(optimizer="sgd", lr=0.1, epochs=6, schedule="cosine", milestones=[2, 4], gamma=0.5)
-    optimizers, schedules = optimizers_for({("w",): torch.zeros(1, requires_grad=True)}, train, {})
-    for epoch in range(train.epochs):
-        assert optimizers[0].param_groups[0]["lr"] == pytest.approx(train.lr * train.rate_share(epoch))
+    optimizers, trains = optimizers_for({("w",): torch.zeros(1, requires_grad=True)}, train, {})
+    rates, found = Rates(optimizers, trains, train.epochs, batches=1), []
+    for _ in range(train.epochs):
+        found.append(optimizers[0].param_groups[0]["lr"] / train.lr)
         optimizers[0].step()
-        for schedule in schedules:
-            schedule.step()
+        rates.end_epoch()
+    assert mean_share(train, batches=1) == pytest.approx(sum(found) / train.epochs)

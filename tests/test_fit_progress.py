@@ -17,7 +17,9 @@ from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
 from cl_engine.testing.logs import assert_same_facts, facts
 from cl_engine.training.early_stopping import EarlyStopping
-from cl_engine.training.optimizers import Train, optimizer_state, optimizers_for, restore_optimizer
+from cl_engine.training.optimizer_memory import optimizer_state, restore_optimizer
+from cl_engine.training.optimizer_steps import optimizers_for
+from cl_engine.training.optimizers import Train
 from tests.conftest import TINY
 
 

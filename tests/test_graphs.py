@@ -25,7 +25,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "finetune",
         {"train.optimizer": "sgd", "train.milestones": [1, 2], "train.momentum": 0.9},
     ),
+    "rates that change at every step": (
+        "finetune",
+        {"train.optimizer": "sgd", "train.schedule": "cosine", "train.schedule_by": "step", "train.warmup": 0.5},
+    ),
     "Adam": ("finetune", {"train.optimizer": "adam", "train.lr": 0.01}),
+    "averages and gradients that are clipped": ("finetune", {"train.ema": 0.9, "train.clip_norm": 0.5}),
     "rehearsed rows": ("replay", {}),
     "masks": ("piggyback", {}),
     "a frozen net and several fits": ("head_only", {}),

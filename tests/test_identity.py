@@ -29,8 +29,11 @@ def models() -> dict[str, type[BaseModel]]:
 
 def said(model: type[BaseModel]) -> dict[str, Any]:
     """Return the options that an experiment names where all are left out, with their defaults; null: required."""
-    defaults = model.model_construct().model_dump(warnings=False)
-    return {name: defaults.get(name) for name in model.model_fields if name not in unsaid(model, defaults)}
+    dumped = model.model_construct().model_dump(warnings=False)
+    news = unsaid(
+        model, {name: info.get_default(call_default_factory=True) for name, info in model.model_fields.items()}
+    )
+    return {name: dumped.get(name) for name in model.model_fields if name not in news}
 
 
 def test_every_plug_in_has_its_options_written_down():

@@ -15,7 +15,7 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.core.gpu import is_gpu
 from cl_engine.data.stream import Data, Stream
-from cl_engine.errors import RunFailed
+from cl_engine.errors import RunFailed, UsageError
 from cl_engine.metrics.running import ScoreCache
 from cl_engine.strategy import Strategy
 
@@ -134,7 +134,7 @@ class Evaluator:
             if rows < ROWS_TOGETHER and place < len(task_ids):
                 continue
             x = torch.cat([test.x for _, test in waiting]) if len(waiting) > 1 else waiting[0][1].x
-            parts = self.strategy.predict(x, None).split([len(test) for _, test in waiting], dim=1)
+            parts = self._answered(self.strategy, x, None).split([len(test) for _, test in waiting], dim=1)
             for (task_id, test), outputs in zip(waiting, parts, strict=True):
                 yield self._result(task_id, self.strategy.target_of(task_id).sums_by_seed(outputs, test.y))
             waiting, rows = [], 0
@@ -142,9 +142,23 @@ class Evaluator:
     def _measured(self, learner: Strategy, task: int) -> TestResult:
         told = self.told(task)
         if not self.stream.per_seed:
-            return self._result(task, self.sums(task, lambda x: learner.predict(x, told)))
+            return self._result(task, self.sums(task, lambda x: self._answered(learner, x, told)))
         each = [learner.of_seed(place) for place in range(len(learner.seeds))]
-        return self._result(task, self._sums_of_seeds(task, lambda place, x: each[place].predict(x, told)))
+        return self._result(task, self._sums_of_seeds(task, lambda place, x: self._answered(each[place], x, told)))
+
+    @staticmethod
+    def _answered(learner: Strategy, x: Tensor, told: int | None) -> Tensor:
+        """Return what a strategy answers, or refuse it where that are no outputs of each seed for each row."""
+        found, seeds = learner.predict(x, told), len(learner.seeds)
+        if not isinstance(found, Tensor) or found.ndim < 3 or found.shape[:2] != (seeds, len(x)):
+            shape = (
+                f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            )
+            raise UsageError(
+                f"the strategy '{learner.name()}': `predict` returned {shape} for {len(x)} rows and {seeds} seeds; outputs "
+                f"[S, N, O] are allowed, here [{seeds}, {len(x)}, {learner.net.outputs}], as self.net.all gives them"
+            )
+        return found
 
     def _result(self, task: int, sums: np.ndarray) -> TestResult:
         return TestResult(np.array([task]), self.strategy.target_of(task).score(sums)[None], sums[None])

@@ -17,9 +17,14 @@ from cl_engine.nn.mode import TooFewRows
 from cl_engine.strategy import Strategy
 from cl_engine.training.fit import no_rows, no_validation
 from cl_engine.training.fit_job import batch_ends
+from cl_engine.training.fitting import asked_by, asks_for_validation, check_judged, nothing_to_follow
 from cl_engine.training.optimizers import Train
+from cl_engine.training.transforms import transforms_of
 
 SEEN = 1_000  # experiences at most
+RATE = "changes the learning rate"
+# options of training that have no meaning where rows arrive in pieces, and what they do
+BY_EPOCHS = {"schedule": RATE, "milestones": RATE, "warmup": RATE, "patience": "looks at the validation rows"}
 
 
 def look_ahead(stream: Stream, strategy: Strategy) -> None:
@@ -35,6 +40,7 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
         raise UsageError(f"stream.unlabelled: there is no task {odd[0]} in a stream of {stream.n_tasks} tasks")
     check_boundaries(stream, strategy)
     _check_labels(stream, strategy)
+    _check_training(stream, strategy)
     if stream.per_seed and not strategy.per_seed:
         raise UsageError(
             f"stream.per_seed: the strategy '{strategy.name()}' learns all seeds from the same rows: leave it out, and let a "
@@ -65,12 +71,10 @@ def look_ahead(stream: Stream, strategy: Strategy) -> None:
 def _check_arrivals(stream: Stream, strategy: Strategy, rows: Sequence[int]) -> None:
     """Refuse what has no meaning, or cannot be learned, where experiences of so many rows come in pieces."""
     train, pieces = strategy.train, stream.pieces
-    odd = next(
-        (name for name in ("schedule", "milestones") if getattr(train, name) != Train.model_fields[name].default), None
-    )
+    odd = next((name for name in BY_EPOCHS if getattr(train, name) != Train.model_fields[name].default), None)
     if odd is not None:
         raise UsageError(
-            f"train.{odd} changes the learning rate from epoch to epoch of a task, and rows that arrive in pieces "
+            f"train.{odd} {BY_EPOCHS[odd]} from epoch to epoch of a task, and rows that arrive in pieces "
             "(stream.pieces) have no epochs of a task: leave it out"
         )
     if stream.unlabelled_share is not None:
@@ -86,6 +90,31 @@ def _check_arrivals(stream: Stream, strategy: Strategy, rows: Sequence[int]) -> 
                 f"step {single[0]} (task {stream.task_id(single[0])}) the last arrival is one: choose another number than "
                 f"{pieces}, or another norm for the net"
             )
+
+
+def _check_training(stream: Stream, strategy: Strategy) -> None:
+    """Refuse options of training that mean nothing, or something else, to this stream or this strategy."""
+    train = strategy.train
+    if not strategy.trains:
+        return
+    if train.label_smoothing and not any(target.smooths for target in stream.targets):
+        asked = " and ".join(dict.fromkeys(target.name() for target in stream.targets))
+        raise UsageError(
+            f"train.label_smoothing: labels are spread over classes, and tasks of this stream ask for {asked}: leave it out"
+        )
+    if asks_for_validation(train):
+        check_judged(strategy)
+        if stream.per_seed:
+            raise UsageError(
+                f"{asked_by(train)}: with stream.per_seed each seed has rows of its own, and validation rows are those of the "
+                "first: leave one of them out"
+            )
+        if not stream.pieces and not len(stream.arrival(0).validation):
+            raise nothing_to_follow(train)
+    shown = transforms_of(train)
+    if shown is not None:
+        for target in dict.fromkeys(stream.targets):
+            shown.check(stream.arrival(0).train.x[:2], target)
 
 
 def _check_labels(stream: Stream, strategy: Strategy) -> None:
@@ -136,7 +165,8 @@ def _refuses_one_row(stream: Stream, strategy: Strategy, step: int) -> bool:
     """Return whether the strategy cannot train on one row, tried by a twin at a step, after two rows unless it is the first."""
     found = stream.arrival(step)
     twin = copy.copy(strategy)
-    twin.train = strategy.train.model_copy(update={"batch": 2, "epochs": 1})
+    alone = {"patience": None, "schedule": "constant", "schedule_by": None}  # it has no validation rows
+    twin.train = strategy.train.model_copy(update={"batch": 2, "epochs": 1, **alone})
     twin.curve, twin.journal, twin.observer = type(strategy.curve)(), None, None
     twin.targets = None if found.target is None else lambda task: stream.target(found.task_id)
     twin.state = twin.start()

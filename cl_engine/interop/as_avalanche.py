@@ -18,6 +18,7 @@ from cl_engine.nn.net import Net
 from cl_engine.options import checked
 from cl_engine.runs import plugins
 from cl_engine.strategy import Strategy
+from cl_engine.training.optimizer_steps import check_training
 from cl_engine.training.optimizers import Train
 
 with quietly():
@@ -69,7 +70,7 @@ def as_avalanche(
             raise UsageError(
                 "net is missing: give a table, as {'name': 'mlp', 'hidden': [64]}, or what builds a module"
             )
-        strategy = _made(strategy, found, net, checked(Train, train or {}, "train"), seed, options)
+        strategy = _made(strategy, found, net, check_training(checked(Train, train or {}, "train")), seed, options)
     elif net is not None or train is not None or options:
         raise UsageError("a strategy that is given whole brings its net, its training and its options")
     if len(strategy.seeds) != 1:

@@ -17,6 +17,7 @@ from cl_engine.interop.offline import offline
 from cl_engine.interop.randomness import seeded
 from cl_engine.nn.net import Net
 from cl_engine.runs import importing
+from cl_engine.training.optimizer_steps import optimizer_options
 from cl_engine.training.optimizers import Train, optimizer_class
 
 SUPERVISED = "avalanche.training.supervised"
@@ -29,6 +30,8 @@ OFFERED = {
     *("train_mb_size", "train_epochs", "eval_mb_size", "device", "evaluator"),
 }
 LEFT_OUT = {"buffer_transform": None, "augmentations": None}  # what no option can say, where a strategy asks for it
+# options of training that are steps of our own fits
+NOT_HERE = ("schedule_by", "warmup", "clip_norm", "clip_value", "ema", "patience", "transforms")
 
 
 class BodyAndHead(nn.Module):
@@ -157,7 +160,7 @@ class Recipe:
             "feature_extractor": getattr(module, "body", None),
             "classifier": getattr(module, "head", None),
             "optimizer": self._optimizer(module),
-            "criterion": nn.CrossEntropyLoss(),
+            "criterion": nn.CrossEntropyLoss(label_smoothing=train.label_smoothing),
             "train_mb_size": train.batch,
             "train_epochs": train.epochs,
             "eval_mb_size": max(train.batch, 512),
@@ -172,10 +175,8 @@ class Recipe:
 
     def _optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         train = self.train
-        cls = optimizer_class(train.optimizer)
-        options: dict[str, Any] = {"lr": train.lr, "weight_decay": train.weight_decay}
-        if train.momentum and "momentum" not in inspect.signature(cls).parameters:
-            raise UsageError(f"train.momentum: the optimiser '{train.optimizer}' has none; leave it out")
+        cls: Any = optimizer_class(train.optimizer)
+        options = optimizer_options(cls, train)
         if train.leftover != "keep":
             raise UsageError(
                 "train.leftover: Avalanche's strategies divide rows themselves, and keep what is left over"
@@ -184,9 +185,14 @@ class Recipe:
             raise UsageError("train.milestones: Avalanche's strategies keep one learning rate here; leave them out")
         if train.schedule != "constant":
             raise UsageError("train.schedule: Avalanche's strategies keep one learning rate here; leave it out")
-        if train.momentum:
-            options["momentum"] = train.momentum
-        return cls(module.parameters(), **options)
+        odd = next((name for name in NOT_HERE if getattr(train, name) != Train.model_fields[name].default), None)
+        if odd is not None:
+            raise UsageError(
+                f"train.{odd}: Avalanche's strategies take their steps themselves; leave it out, or name a plug-in of "
+                "Avalanche's that does the same: --set plugins=…"
+            )
+        made: torch.optim.Optimizer = cls(module.parameters(), **options)
+        return made
 
     def _parameters(self) -> dict[str, inspect.Parameter]:
         """Return what the constructor takes by name, with what it hands on (``**kwargs``) to those it builds on.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_engine.errors import UsageError
-from cl_engine.masks.layout import some_maskable, unit_dim, units_of
+from cl_engine.masks.layout import layers_of, some_maskable, unit_dim, units_of
 from cl_engine.masks.norms import norm_after
 from cl_engine.nn.activations import ConcatReLU
 from cl_engine.nn.net import Net, Params
@@ -48,7 +48,7 @@ class Gates:
     @classmethod
     def of(cls, net: Net, input_shape: tuple[int, ...]) -> Gates:
         """Find the gates of a net, and what each layer reads by closing one gate after the other."""
-        layers = [name.rpartition(".")[0] for name in some_maskable(net, "hat")]
+        layers = layers_of(net, some_maskable(net, "hat"), "hat")
         dims = {layer: unit_dim(net, layer) for layer in layers}
         units = {layer: units_of(net, layer) for layer in layers}
         places = {layer: norm_after(net, layers).get(layer, layer) for layer in layers}

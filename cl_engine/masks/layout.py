@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,9 @@ from torch import Tensor, nn
 from cl_engine.errors import UsageError
 from cl_engine.nn.head import HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
+
+LOG = logging.getLogger("cl_engine")
+PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")  # of nn.MultiheadAttention
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,10 @@ class Layout:
 
 
 def maskable(net: Net) -> list[str]:
-    """Return the names of the weights of linear and convolution layers, but for the head's and those the net has frozen."""
+    """Return the names of the weights of linear and convolution layers, attention and recurrent layers.
+
+    The head's are not among them, nor those that the net has frozen.
+    """
     return [name for name in net.shapes if name != HEAD_WEIGHT and is_weight(net, name) and not net.is_held(name)]
 
 
@@ -96,13 +104,60 @@ def some_maskable(net: Net, strategy: str) -> list[str]:
             f"{strategy}: the net has no linear or convolution layer before its head that learns: choose one with hidden "
             "layers"
         )
+    rest = [name for name, shape in net.shapes.items() if len(shape) > 1 and name not in {HEAD_WEIGHT, *names}]
+    rest = [name for name in rest if not net.is_held(name)]
+    if rest:
+        _say_what_is_left(strategy, tuple(rest))
     return names
 
 
+@cache
+def _say_what_is_left(strategy: str, names: tuple[str, ...]) -> None:
+    """Say once which weights no mask is about."""
+    told = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    LOG.warning(
+        "%s: masks are of weights of linear, convolution, attention and recurrent layers, not of %s", strategy, told
+    )
+
+
 def is_weight(net: Net, name: str) -> bool:
-    """Return whether ``name`` is the weight of a linear or convolution layer (not its bias)."""
-    owner = net.owner(name)
+    """Return whether ``name`` is the weight of a linear or convolution layer, or one of an attention or recurrent layer.
+
+    These have several, as ``in_proj_weight`` and ``weight_hh_l0``. Biases are none.
+    """
+    owner, leaf = net.owner(name), name.rpartition(".")[2]
+    if isinstance(owner, nn.MultiheadAttention):
+        return leaf in PROJECTIONS
+    if isinstance(owner, nn.RNNBase):
+        return leaf.startswith("weight_")
     return name.endswith("weight") and isinstance(owner, nn.Linear | nn.modules.conv._ConvNd)
+
+
+def bias_of(weight: str) -> str:
+    """Return the name that the bias beside a weight would have.
+
+    >>> bias_of("body.0.weight"), bias_of("attention.in_proj_weight")
+    ('body.0.bias', 'attention.in_proj_bias')
+    """
+    layer, dot, leaf = weight.rpartition(".")
+    return f"{layer}{dot}{leaf.replace('weight', 'bias')}"
+
+
+def layers_of(net: Net, names: Iterable[str], what: str) -> list[str]:
+    """Return the layers whose weights these are, each of which has one.
+
+    Raises:
+        UsageError: if a weight is one of several of an attention or recurrent layer; ``what`` says who needs that it is not.
+    """
+    found = []
+    for name in names:
+        if not name.endswith(".weight"):
+            raise UsageError(
+                f"{what}: the outputs of '{name.rpartition('.')[0]}', an attention or recurrent layer, are not those of one "
+                "weight, and cannot be gated: choose a net without, or freeze that layer"
+            )
+        found.append(name.removesuffix(".weight"))
+    return found
 
 
 def unit_dim(net: Net, layer: str) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_engine.errors import UsageError
-from cl_engine.masks.layout import Layout, maskable, unit_dim, units_of
+from cl_engine.masks.layout import Layout, bias_of, maskable, unit_dim
 from cl_engine.masks.norms import TaskNorms
 from cl_engine.nn.front import front_of
 from cl_engine.nn.net import Net, Params
@@ -49,16 +49,18 @@ class PatchParts:
         affine, depthwise = kind != "depthwise", kind != "scale_bias"
         self.norms = TaskNorms(net, "affine" if affine else "statistics")
         bare = affine and not self.norms.layout.shapes
-        self.inserted = [name.rpartition(".")[0] for name in maskable(net)] if bare else []
-        self._dims = {layer: unit_dim(net, layer) for layer in self.inserted}
+        self._weights = {_stem(name): name for name in maskable(net)} if bare else {}
+        self.inserted = list(self._weights)
+        self._dims = {s: unit_dim(net, s) if w.endswith(".weight") else 0 for s, w in self._weights.items()}
         kernels = [name for name in maskable(net) if _is_depthwise(net.owner(name))] if depthwise else []
         if depthwise and not kernels:
             raise UsageError("patch: the net has no depthwise convolution (groups = channels): use kind = 'scale_bias'")
         shapes = {name: net.shapes[name] for name in kernels}
         for layer in self.inserted:
-            units = (units_of(net, layer),)
+            weight = self._weights[layer]
+            units = (net.shapes[weight][self._dims[layer]],)
             shapes |= {layer + SCALE: units}
-            shapes |= {layer + SHIFT: units} if f"{layer}.bias" in net.shapes else {}
+            shapes |= {layer + SHIFT: units} if bias_of(weight) in net.shapes else {}
         self.layout = Layout(shapes)
 
     def _hold_front(self, net: Net) -> None:
@@ -88,12 +90,18 @@ class PatchParts:
         """Return the weights of the net that the patch changes, of one seed or of all."""
         changed: Params = {name: patch[name] for name in self.layout.shapes if name in base}
         for layer in self.inserted:
-            weight, scale, dim = base[f"{layer}.weight"], patch[layer + SCALE], self._dims[layer]
+            name, scale, dim = self._weights[layer], patch[layer + SCALE], self._dims[layer]
+            weight, bias = base[name], bias_of(name)
             size = [*scale.shape[:-1], *[1] * dim, scale.shape[-1], *[1] * (weight.ndim - scale.ndim - dim)]
-            changed[f"{layer}.weight"] = weight * scale.reshape(size)
+            changed[name] = weight * scale.reshape(size)
             if layer + SHIFT in patch:
-                changed[f"{layer}.bias"] = base[f"{layer}.bias"] * scale + patch[layer + SHIFT]
+                changed[bias] = base[bias] * scale + patch[layer + SHIFT]
         return changed
+
+
+def _stem(weight: str) -> str:
+    """Return what a patch calls a weight: the layer that has it, or of several of a layer the weight itself."""
+    return weight.removesuffix(".weight")
 
 
 def _is_depthwise(layer: nn.Module) -> bool:

@@ -41,7 +41,7 @@ def for_scores(train: Train, optimizer: str, lr: float) -> Train:
 
     Decay would draw every score below its threshold.
     """
-    return train.model_copy(update={"optimizer": optimizer, "lr": lr, "momentum": 0.0, "weight_decay": 0.0})
+    return train.by(optimizer, lr=lr, weight_decay=0.0)
 
 
 def straight_through(hard: Tensor, score: Tensor, gain: Tensor | float = 1.0) -> Tensor:

@@ -128,8 +128,7 @@ class AlignmentLoss:
         """Return how a part of the tree beside the net is trained: judges in their own way."""
         if part not in self._how.align:
             return train
-        own = {"optimizer": "rmsprop", "lr": self._how.judge_lr, "momentum": 0.0, "weight_decay": 0.0}
-        return train.model_copy(update=own)
+        return train.by("rmsprop", lr=self._how.judge_lr, weight_decay=0.0)
 
     def __call__(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, *more: Tensor) -> Tensor:
         """Return the loss on rows ``x`` of the target; then come inputs and labels of the source, if any, and progress."""

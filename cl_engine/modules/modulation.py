@@ -14,7 +14,7 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.errors import UsageError
 from cl_engine.events import StrategyEvent
-from cl_engine.masks.layout import Layout, maskable, units_of
+from cl_engine.masks.layout import Layout, layers_of, maskable, units_of
 from cl_engine.masks.norms import TaskNorms, norm_after
 from cl_engine.nn.fast_linear import linear
 from cl_engine.nn.hooks import Hook, on_units
@@ -75,22 +75,22 @@ class Modulation:
         """
         self._net = net
         self.norms = TaskNorms(net, "affine" if "norms" in parts else "frozen")
-        layers = [name.rpartition(".")[0] for name in maskable(net)]
-        self.gated = _called(
-            net, {layer: norm_after(net, layers).get(layer, layer) for layer in layers * ("se" in parts)}
-        )
-        larger = [layer for layer in layers if math.prod(net.shapes[f"{layer}.weight"][2:]) > 1]
-        self.adapted = (larger or layers) * ("adapters" in parts)
+        names = maskable(net)
+        layers = layers_of(net, names, "strategy.parts: found se") if "se" in parts else []
+        self.gated = _called(net, {layer: norm_after(net, layers).get(layer, layer) for layer in layers})
+        larger = [name for name in names if math.prod(net.shapes[name][2:]) > 1]
+        self._adapted = {name.removesuffix(".weight"): name for name in (larger or names) * ("adapters" in parts)}
+        self.adapted = list(self._adapted)
         shapes: dict[str, tuple[int, ...]] = {}
         for layer in self.gated:
             channels = units_of(net, layer)
             inside = math.ceil(channels / reduction)
             sizes = (inside, channels), (inside,), (channels, inside), (channels,)
             shapes |= {f"{layer}:{part}": size for part, size in zip(SQUEEZE, sizes, strict=True)}
-        shapes |= {f"{layer}:adapter": net.shapes[f"{layer}.weight"][:2] for layer in self.adapted}
+        shapes |= {f"{layer}:adapter": net.shapes[name][:2] for layer, name in self._adapted.items()}
         self.layout = Layout(shapes)
         if parts and not shapes and not self.norms.layout.shapes:
-            missing = "normalisation layer" if layers else "layer before its head that learns"
+            missing = "normalisation layer" if names else "layer before its head that learns"
             raise UsageError(
                 f"strategy.parts: found {', '.join(parts)}, and the net has no {missing}: choose another net, or other parts of "
                 "norms, se, adapters"
@@ -110,8 +110,7 @@ class Modulation:
 
     def applied(self, base: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Params:
         """Return the weights of one seed's net that its adapters change."""
-        weights = [f"{layer}.weight" for layer in self.adapted]
-        return {name: _in_the_middle(base[name], own[f"{name[:-7]}:adapter"]) for name in weights}
+        return {name: _in_the_middle(base[name], own[f"{layer}:adapter"]) for layer, name in self._adapted.items()}
 
     def hooks(self, own: Mapping[str, Tensor], noted: dict[str, Tensor] | None = None) -> dict[str, Hook]:
         """Return hooks that apply one seed's gates, for `Net.one`, and note the gates ``[N, C]`` by layer if asked to."""

@@ -144,9 +144,7 @@ class Readout:
             # a float: what a net is given as whole numbers is scaled as images are
             "rows": (torch.arange(len(y), dtype=torch.float32, device=y.device), y),
             "frozen": {"features": features.unsqueeze(0), "sources": sources, **({"nets": nets} if nets else {})},
-            "train": strategy.train.model_copy(
-                update={"epochs": self._options.readout_epochs, "crop": 0, "flip": 0.0, "milestones": []}
-            ),
+            "train": strategy.train.plain.model_copy(update={"epochs": self._options.readout_epochs, "milestones": []}),
             "seeds": list(strategy.seeds) * candidates,
             "candidates": candidates,
         }

@@ -33,7 +33,7 @@ class Outcomes:
 
     def __init__(self, target: Target, rows: Data, answer: Callable[[Tensor], Tensor]) -> None:
         """Measure what ``answer``, given inputs ``[n, …]``, says: outputs ``[K, n, O, …]``."""
-        losses, errors, sums = [], [], []
+        losses, errors, sums, target = [], [], [], target.smoothed(0.0)
         wrong = other_than_classes([target]) is None
         for x, y in zip(rows.x.split(ROWS_AT_ONCE), rows.y.split(ROWS_AT_ONCE), strict=True):
             outputs = answer(x)

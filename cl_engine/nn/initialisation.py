@@ -21,10 +21,10 @@ DRAWN: Mapping[str, Callable[..., Any]] = {
 
 
 def initialised(module: nn.Module, init: str) -> nn.Module:
-    """Draw the weights of linear and convolution layers anew, set their biases to 0, and return the module.
+    """Draw the weights of linear, convolution and attention layers anew, set their biases to 0, and return the module.
 
     Args:
-        module: a freshly built net; what is not a linear or convolution layer stays as it is, and so does one of zeros.
+        module: a freshly built net; what is no such layer stays as it is, and so does one of zeros.
         init: ``kaiming`` (normal, for ReLU: He et al. 2015), ``kaiming_uniform`` (the same, uniform), ``xavier`` (normal:
             Glorot & Bengio 2010), ``orthogonal`` (Saxe et al. 2014), or ``default``: nothing is done, weights are as torch
             draws them.
@@ -38,8 +38,20 @@ def initialised(module: nn.Module, init: str) -> nn.Module:
         raise unknown("net.init", init, ["default", *DRAWN])
     with torch.no_grad():
         for layer in module.modules():
+            if isinstance(layer, nn.MultiheadAttention):
+                _draw_projections(layer, DRAWN[init])
             if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd) and layer.weight.any():
                 DRAWN[init](layer.weight)
                 if layer.bias is not None:
                     layer.bias.zero_()
     return module
+
+
+def _draw_projections(layer: nn.MultiheadAttention, draw: Callable[..., Any]) -> None:
+    """Draw the projections of an attention layer: three matrices, of queries, keys and values, that may stand in one tensor."""
+    whole = layer.in_proj_weight
+    three = whole.chunk(3) if whole is not None else (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)
+    for weight in three:
+        draw(weight)
+    if layer.in_proj_bias is not None:
+        layer.in_proj_bias.zero_()

@@ -152,13 +152,15 @@ class SharedNet:
         return logits
 
 
-def check_shared_head(strategy: Any) -> None:
-    """Raise a `UsageError` if ``train.reset_head`` is asked of a strategy that has no head that all tasks share."""
-    if not isinstance(getattr(type(strategy), "shared", None), SharedNet):
-        raise UsageError(
-            f"train.reset_head: the strategy '{strategy.name()}' has no head that all tasks share; leave it out"
-        )
-    if strategy.setting == "task":
+def check_shared_head(strategy: str, shared: object, setting: str) -> None:
+    """Refuse ``train.reset_head`` where a strategy has no head that all tasks share; ``shared`` is the net that they share.
+
+    Raises:
+        UsageError: saying why there is none.
+    """
+    if not isinstance(shared, SharedNet):
+        raise UsageError(f"train.reset_head: the strategy '{strategy}' has no head that all tasks share; leave it out")
+    if setting == "task":
         raise UsageError(
             "train.reset_head: where the task is told, each has a head of its own, which begins anew; leave it out, or use "
             "stream.setting = 'domain' or 'class'"

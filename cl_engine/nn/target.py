@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -55,6 +56,8 @@ class Target(Configured, ABC):
         places: whether the head is read at each place of a map.
         measured_at_places: whether labels are maps too.
         follows_images: whether labels at places can be moved as images are (`followed`).
+        smooths: whether its losses spread labels over all classes as `smoothed` says.
+        smoothing: the share of a label that is spread so (Szegedy et al. 2016, section 7).
         background: whether the first kind of answers is that nothing is there, which most places say (`chances`).
         measure: the score that R holds.
         outputs: number of outputs of the head.
@@ -64,7 +67,9 @@ class Target(Configured, ABC):
     places: ClassVar[bool] = False
     measured_at_places: ClassVar[bool] = False
     follows_images: ClassVar[bool] = False
+    smooths: ClassVar[bool] = False
     background: ClassVar[bool] = False
+    smoothing = 0.0
 
     @classmethod
     def of(cls, **options: Any) -> Self:
@@ -126,6 +131,14 @@ class Target(Configured, ABC):
 
         What they score is what a score is to be held against: the most frequent class, the mean number.
         """
+
+    def smoothed(self, share: float) -> Self:
+        """Return the same target, which learns from labels of which a share is spread; itself where it has none to spread."""
+        if not self.smooths or share == self.smoothing:
+            return self
+        twin = copy.copy(self)
+        twin.smoothing = share
+        return twin
 
     def score(self, sums: np.ndarray) -> np.ndarray:
         """Return the measure of sums ``[…, K]``."""

@@ -14,6 +14,7 @@ from cl_engine.errors import UsageError
 from cl_engine.nn.building import Builder
 from cl_engine.nn.fast_linear import quick
 from cl_engine.nn.head import apply_head, head_names, kind_of, take_off
+from cl_engine.nn.head_reasons import why_not
 from cl_engine.nn.trial import refusal, traits_of
 
 
@@ -82,25 +83,34 @@ class Template:
         for part in (self.module, self.body):
             part.eval().requires_grad_(False)
         take_off(self.body, head)
-        outputs = []
-        for part in (self.module, self.body):
-            with torch.no_grad(), rng.ambient(0, "trial", device=self.device):
-                try:
-                    outputs.append(part(x.clone()))
-                except Exception as error:  # a module of somebody else's may fail in any way
-                    raise refusal(error, x.shape[1:]) from None
-        logits, features = outputs
+        logits = self._tried(self.module, x)
         layer: Any = self.module.get_submodule(head)
         weight = layer.weight.flatten(1)
+        try:
+            features = self._tried(self.body, x)
+        except UsageError:  # what comes behind the layer takes nothing else than what it gives
+            raise self._no_head(head, x) from None
         plain = isinstance(features, Tensor) and features.ndim == logits.ndim and features.shape[1] == weight.shape[1]
         again = apply_head(features, weight, layer.bias) if plain else features
         if not plain or again.shape != logits.shape or not torch.allclose(again, logits, rtol=1e-4, atol=1e-5):
-            which = "1×1 convolution" if kind_of(layer) != "nn.Linear" else "Linear layer"
-            raise UsageError(
-                f"net.name: the net's last {which} does not give its output ('{head}'): end the net with a plain "
-                "nn.Linear that reads features [N, width], or with a 1×1 nn.Conv2d that reads maps [N, width, h, w]"
-            )
+            raise self._no_head(head, x)
         return int(weight.shape[1])
+
+    @staticmethod
+    def _tried(part: nn.Module, x: Tensor) -> Tensor:
+        with torch.no_grad(), rng.ambient(0, "trial", device=x.device):
+            try:
+                found: Tensor = part(x.clone())
+            except Exception as error:  # a module of somebody else's may fail in any way
+                raise refusal(error, x.shape[1:]) from None
+        return found
+
+    def _no_head(self, head: str, x: Tensor) -> UsageError:
+        which = "1×1 convolution" if kind_of(self.module.get_submodule(head)) != "nn.Linear" else "Linear layer"
+        return UsageError(
+            f"net.name: the net's last {which} does not give its output ('{head}'): {why_not(self.module, head, x)}; end the net "
+            "with a plain nn.Linear that reads features [N, width], or with a 1×1 nn.Conv2d that reads maps [N, width, h, w]"
+        )
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

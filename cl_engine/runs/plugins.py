@@ -20,7 +20,7 @@ from torch import nn
 from cl_engine.data.label_function import LabelFunction
 from cl_engine.data.source import Source
 from cl_engine.data.stream import Stream
-from cl_engine.errors import UsageError, is_out_of_memory, unknown
+from cl_engine.errors import UsageError, a_name, is_out_of_memory, unknown
 from cl_engine.nn.architecture import Architecture
 from cl_engine.nn.initialisation import initialised
 from cl_engine.nn.target import Target
@@ -98,10 +98,10 @@ def load(kind: Kind, name: str) -> type[Any]:
     Raises:
         UsageError: if there is none, it cannot be imported, or it is not of that kind.
     """
-    guest, _, rest = name.partition(":")
+    what = f"the {SINGULAR[kind]}"
+    guest, _, rest = a_name(what, name).partition(":")
     if guest in GUESTS.get(kind, {}):
         return _welcomed(kind, guest, rest)
-    what = f"the {SINGULAR[kind]}"
     if name.endswith(".py"):
         raise UsageError(f"{what} '{name}' is a file: name what is to be taken from it too, as in {name}:Mine")
     if ":" in name:

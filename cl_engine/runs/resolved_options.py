@@ -13,7 +13,8 @@ from cl_engine.options import checked, unsaid
 from cl_engine.runs import plugins
 from cl_engine.runs.scenario import Scenario
 from cl_engine.runs.upkeep import upkeep_of
-from cl_engine.training.optimizers import Train, optimizer_class
+from cl_engine.training.optimizer_steps import check_training
+from cl_engine.training.optimizers import Train
 from cl_engine.training.pretraining import BackboneOptions, checked_backbone
 
 
@@ -38,8 +39,7 @@ def resolved_options(
     if inspect.isclass(architecture) and issubclass(architecture, Architecture):
         net = checked(architecture.Options, net, "net").model_dump()
         news |= {f"net.{name}" for name in unsaid(architecture.Options, net)}
-    train = checked(Train, tables["train"], "train")
-    optimizer_class(train.optimizer)
+    train = check_training(checked(Train, tables["train"], "train"))
     upkeep_of(train.upkeep)
     resolved = {
         "stream": {"name": names["stream"], **stream_options},

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cl_engine.errors import UsageError, unknown
+from cl_engine.errors import UsageError, a_name, unknown
 from cl_engine.options import value_in
 
 CHECKOUT, INSTALLED = Path(__file__).parents[2] / "scenarios", Path(__file__).parents[1] / "scenarios"
@@ -102,6 +102,8 @@ class Scenario:
         if overrides.get("net.name", tables["net"]["name"]) != tables["net"]["name"]:
             tables["net"] = {}  # the scenario's options are those of another net
         for key, value in overrides.items():
+            if isinstance(value, type):
+                a_name(key, value)
             table, _, option = key.rpartition(".")
             if table.startswith("strategy"):
                 raise UsageError(f"--set {key}: options of the strategy have no dot: --set {option}={value}")

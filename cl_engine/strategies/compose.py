@@ -46,7 +46,7 @@ class Compose(Strategy):
     """
 
     settings = ("task",)
-    needs_labels = False
+    needs_labels = validates = False
 
     joint: int = option(3, "tasks at the start that train the blocks, their rows kept so long", ge=1)
     blocks: int | None = option(None, "blocks to choose from at each step; left out: as many as there are steps", ge=2)

@@ -44,6 +44,7 @@ class Conditioned(Strategy):
     """
 
     settings = ("task",)
+    validates = False
     cost = "growing"
 
     conditioning: bool = option(True, "whether the net is told a task's modules; false: its head alone is (a control)")

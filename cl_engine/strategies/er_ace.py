@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Experience, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.nn.shared_net import SharedNet
@@ -52,6 +52,13 @@ class ErAce(Strategy):
         odd = other_than_classes(targets)
         if odd is not None:
             raise UsageError(f"er_ace tells classes apart, and a task asks for {odd.name()}: use replay")
+
+    def check_stream(self, stream: Stream) -> None:
+        if self.train.label_smoothing:
+            raise UsageError(
+                "train.label_smoothing: er_ace tells new rows apart among the classes of their batch alone, and labels would be "
+                "spread over the others: leave it out"
+            )
 
     def learn(self, experience: Experience) -> Learning:
         yield from Rehearsal(self, self.memory).learn(experience, self._fit)

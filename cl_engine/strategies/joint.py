@@ -30,6 +30,7 @@ class Joint(Strategy):
 
     shared = SharedNet()
     rowwise = True
+    validates = False
     cost = "growing"
 
     practice: Sampling

@@ -134,7 +134,7 @@ class MntdpS(Strategy):
             frozen={"old": old},
             rows=(rows.x, rows.y, draws),
             train=train,
-            overrides={"choice": train.model_copy(update={"optimizer": "adam", "lr": self.path_lr, "momentum": 0.0})},
+            overrides={"choice": train.by("adam", lr=self.path_lr)},
             logits=self.logits,
             curve=Curve(self.curve.batches, 1),
             side_by_side=False,

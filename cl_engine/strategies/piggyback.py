@@ -27,6 +27,7 @@ from cl_engine.nn.task_heads import empty_heads, head_for, row_of
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.optimizers import Train
+from cl_engine.training.rates import mean_share
 
 PUBLISHED_RATE = 1e-4
 # from start to threshold that a score could go in the shortest published run: 30 epochs of Flowers, the rate cut at 15
@@ -38,7 +39,7 @@ class Piggyback(Strategy):
 
     A real-valued score per weight, started at ``score_init``, is trained through a hard threshold by the straight-through
     estimator; the weight counts where the score is above the threshold. Kept is one bit a weight (two in the ternary
-    forms) and the head. Weights of linear and convolution layers are masked, biases are neither masked nor trained.
+    forms) and the head. Weights of layers (`maskable`) are masked, biases are neither masked nor trained.
     Score init, threshold, optimiser and, where there are steps enough, rate are the released code's; the head trains by
     the scenario's options, and scores follow its milestones. BatchNorm is frozen as published, unless ``norm`` says otherwise.
 
@@ -196,7 +197,7 @@ class Piggyback(Strategy):
         """
         steps, epochs = self._steps(experience), self.train.epochs
         # of the steps, as many at the full rate come to as much
-        share = sum(self.train.rate_share(epoch) for epoch in range(epochs)) / epochs
+        share = mean_share(self.train, steps // epochs)
         way = abs(self.score_init - self.threshold)
         lr = max(PUBLISHED_RATE, WAYS * way / (steps * share)) if self.mask_lr == "auto" else self.mask_lr
         bounded = self.mask_optimizer in ("adam", "adamw", "adamax", "nadam", "radam")

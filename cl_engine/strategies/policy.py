@@ -55,6 +55,7 @@ class Policy(Strategy):
     """
 
     settings = ("task",)
+    validates = False
 
     routes: dict[str, list[str]] = option(
         {}, "the tasks whose nets a task reads, by names: { parity = ['digit'] }; those left out are trained in full"

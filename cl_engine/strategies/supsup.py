@@ -17,7 +17,7 @@ from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
 from cl_engine.masks.events import TaskInferred
-from cl_engine.masks.layout import Layout, maskable
+from cl_engine.masks.layout import Layout, bias_of, maskable
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
 from cl_engine.masks.store import MaskStore
 from cl_engine.masks.superposition import inferred
@@ -182,7 +182,7 @@ class SupSup(Strategy):
     def _zero(self) -> list[str]:
         """Names of the biases that are nothing: that of a masked head, and all where none are asked for."""
         none = self.biases == "none"
-        biases = [f"{name.removesuffix('weight')}bias" for name in maskable(self.net) if none]
+        biases = [bias_of(name) for name in self._store.layout.shapes if none and name != HEAD_WEIGHT]
         return [name for name in [*biases, *[HEAD_BIAS] * (self.heads == "masked")] if name in self.net.shapes]
 
     @cached_property

@@ -261,10 +261,10 @@ class WeightSharing(Strategy):
             size = min(steps, DRAWS), 2, self.samples, *allowed.shape[1:3]
             numbers = [torch.rand(size, generator=rng.tensors(s, "assignments", experience.key)) for s in self.seeds]
             frozen["numbers"] = torch.stack(numbers).to(self.net.device)
-            own = {"optimizer": "sgd", "lr": self.eta, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
+            own = {"lr": self.eta, "weight_decay": 0.0, "schedule": "constant", "schedule_by": None, "warmup": 0.0}
             options |= {
                 "rehearsal": tuple(part.expand(len(self.seeds), *part.shape) for part in rows_beside(ranked)),
-                "overrides": {"choice": self.train.model_copy(update={**own, "milestones": []})},
+                "overrides": {"choice": self.train.by("sgd", **own, milestones=[])},
                 "loss_inputs": self._progress,
                 "project": lambda tree: assignment.bring_back(tree["choice"]["chances"], tree["choice"]["allowed"]),
             }

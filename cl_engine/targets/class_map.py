@@ -27,7 +27,7 @@ class ClassMap(Target):
     {'mean_iou': np.float64(1.0), 'pixel_accuracy': np.float64(1.0)}
     """
 
-    places = measured_at_places = True
+    places = measured_at_places = smooths = True
     classes: int = option(..., "number of classes", ge=2, le=UNLABELLED)
 
     measure = Measure("mean_iou")
@@ -43,7 +43,8 @@ class ClassMap(Target):
     def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
         labelled = y != UNLABELLED
         scores = at_places(outputs, self.classes, y.shape[1:])
-        each = F.cross_entropy(scores, torch.where(labelled, y, 0).long(), reduction="none") * labelled
+        known = torch.where(labelled, y, 0).long()
+        each = F.cross_entropy(scores, known, reduction="none", label_smoothing=self.smoothing) * labelled
         return each.flatten(1).sum(dim=1) / labelled.flatten(1).sum(dim=1).clamp_min(1)
 
     def sums(self, outputs: Tensor, y: Tensor) -> Tensor:

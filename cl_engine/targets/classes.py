@@ -23,6 +23,7 @@ class Classes(Target):
     np.float64(0.5)
     """
 
+    smooths = True
     classes: int = option(..., "number of classes", ge=1)
 
     measure = Measure("accuracy")
@@ -33,10 +34,11 @@ class Classes(Target):
         return self.classes
 
     def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(of_rows(outputs, self.classes), y, reduction="none")
+        own = of_rows(outputs, self.classes)
+        return F.cross_entropy(own, y, reduction="none", label_smoothing=self.smoothing)
 
     def mean_loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(of_rows(outputs, self.classes), y)
+        return F.cross_entropy(of_rows(outputs, self.classes), y, label_smoothing=self.smoothing)
 
     def sums(self, outputs: Tensor, y: Tensor) -> Tensor:
         right = (self.answers(outputs) == y).sum()

@@ -139,7 +139,7 @@ class Replay:
         """
         self._step, self._touched, self._constants = step, touched, constants
         self._device: torch.device = net.device
-        self._failed, self._loss = _FAILED.setdefault(net, set()), _name(loss)
+        self._failed, self._loss = _FAILED.setdefault(net, set()), named(loss)
         self._taken = 0
         self.forget()
 
@@ -203,7 +203,7 @@ class Replay:
         say(why)
 
 
-def _name(loss: Callable[..., Any]) -> str:
+def named(loss: Callable[..., Any]) -> str:
     """Return the name of a loss, without what it is given beforehand."""
     while isinstance(loss, functools.partial):
         loss = loss.func

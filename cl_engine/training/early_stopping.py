@@ -46,6 +46,7 @@ class EarlyStopping:
         patience: int | None,
         plateau: Plateau | None = None,
         optimizers: Sequence[torch.optim.Optimizer] = (),
+        alone: bool = False,
     ) -> None:
         """Begin.
 
@@ -54,9 +55,10 @@ class EarlyStopping:
             patience: epochs without a better one after which a seed has had enough; None: it never has.
             plateau: how the rates of ``optimizers``, those of a single seed, follow; None: they do not.
             optimizers: what trains.
+            alone: whether a seed that has had enough keeps what it has, while others that train as one with it go on.
         """
         self.params: Tree | None = None
-        self._patience, self._plateau = patience, plateau
+        self._patience, self._plateau, self._alone = patience, plateau, alone
         self._accuracy = torch.full((seeds,), -torch.inf)
         self._waited = torch.zeros(seeds, dtype=torch.int64)
         self._rates: list[ReduceLROnPlateau] = []
@@ -72,6 +74,8 @@ class EarlyStopping:
         for rate in self._rates:
             rate.step(float(score))
         better = score > self._accuracy
+        if self._alone and self._patience is not None:
+            better &= self._waited <= self._patience
         self._accuracy = torch.where(better, score, self._accuracy)
         self._waited = torch.where(better, 0, self._waited + 1)
         kept = dict(leaves_with_path(self.params)) if self.params is not None else {}

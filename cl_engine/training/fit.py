@@ -24,6 +24,7 @@ from cl_engine.training.fit_observer import FitEnded
 from cl_engine.training.fit_progress import FitRecord, Resumable
 from cl_engine.training.group_upkeep import kind_of
 from cl_engine.training.one_seed import OneSeed
+from cl_engine.training.rates import follows_validation
 from cl_engine.training.seed_group import SeedGroup
 from cl_engine.training.vmapped_seeds import VmappedSeeds
 from cl_engine.training.workers import WorkerPool
@@ -105,7 +106,7 @@ def fit(job: FitJob) -> Generator[Event, None, Tree]:
 
 def _groups(job: FitJob) -> list[SeedGroup]:
     seeds = len(job.seeds)
-    alike = job.plateau is None  # otherwise each seed has a rate of its own
+    alike = job.plateau is None and not follows_validation(job.train)  # otherwise each seed has a rate of its own
     vmapped = seeds > 1 and alike and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
     return [VmappedSeeds(job)] if vmapped else [OneSeed(job, number) for number in range(seeds)]
 

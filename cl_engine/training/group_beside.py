@@ -65,6 +65,8 @@ class GroupBeside:
             place = slice(batch * rehearsed, (batch + 1) * rehearsed)
             index = self._drawn[:, batch]
             picked = [owner.pick_own(rows, index) for rows in self._rows]
+        if self._more.augmented:
+            picked[0] = owner.transformed(picked[0], "beside", self._number)
         picked[0] = net.prepare(picked[0])
         if self._augmented and index.numel():
             picked[:2] = owner.augmented(*picked[:2], self._changes[:, place].flatten(0, 1))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.training.fit_job import FitJob
+from cl_engine.training.transforms import transforms_of
 
 
 class GroupRows(ABC):
@@ -21,6 +22,8 @@ class GroupRows(ABC):
     """
 
     rows_axis: ClassVar[int]  # of a batch
+    epoch: int  # at hand, and the batch within it
+    at: int
 
     def __init__(self, job: FitJob, seeds: list[int]) -> None:
         self.job, self.seeds = job, seeds
@@ -34,6 +37,8 @@ class GroupRows(ABC):
         self.rehearsal = None if job.rehearsal is None else tuple(self.part(rows).to(device) for rows in job.rehearsal)
         self.augmentation = job.train.augmentation
         self.pad_value = job.net.pad_value(job.rows[0].dtype) if self.augmentation else None
+        # of a fit of images: a readout's rows, say, are none
+        self.transforms = transforms_of(job.train) if job.rows[0].shape[-3:] == tuple(job.net.input_shape) else None
         self.shown: Tensor | None = None  # rows of each seed, where every epoch shows them otherwise
 
     @abstractmethod
@@ -104,10 +109,11 @@ class GroupRows(ABC):
             own = self.of_seeds(index)
         else:
             own = (self.pick(self.rows[0], index) if self.shown is None else self.pick_own(self.shown, index),)
-        rows = [job.net.prepare(own[0]), *own[1:], *(self.pick(rows, index) for rows in self.rows[len(own) :])]
+        x = self.transformed(own[0])
+        rows = [job.net.prepare(x), *own[1:], *(self.pick(rows, index) for rows in self.rows[len(own) :])]
         if self.rehearsal is not None:
             x, *others = (self.pick_own(rows, given["rehearsed"]) for rows in self.rehearsal)
-            again = (job.net.prepare(x), *others)
+            again = (job.net.prepare(self.transformed(x, "rehearsed")), *others)
             rows = [torch.cat(pair, dim=self.rows_axis) for pair in zip(rows, again, strict=True)]
         if self.augmentation and rows[0].numel():
             rows[:2] = self.augmented(rows[0], rows[1], given["changes"].flatten(0, 1))
@@ -117,6 +123,17 @@ class GroupRows(ABC):
     def generator(self, seed: int, purpose: str, epoch: int) -> torch.Generator:
         """Return what a seed draws with in an epoch, for one purpose."""
         return rng.tensors(seed, purpose, *self.rng_key, epoch)
+
+    def transformed(self, x: Tensor, *purpose: int | str) -> Tensor:
+        """Return the images of the batch at hand, ``[S, B, …]`` or ``[B, …]``, as ``train.transforms`` show them now."""
+        if self.transforms is None or not x.numel():
+            return x
+        device = self.job.net.device
+        shown = []
+        for seed, own in zip(self.seeds, x if self.rows_axis else [x], strict=True):
+            with rng.ambient(seed, "transforms", *purpose, *self.rng_key, self.epoch, self.at, device=device):
+                shown.append(self.transforms(own))
+        return torch.stack(shown) if self.rows_axis else shown[0]
 
     def augmented(self, x: Tensor, y: Tensor, drawn: Tensor) -> list[Tensor]:
         """Return inputs and labels of rows as drawn ``[N, 5]``; labels follow where the target's can."""

@@ -35,7 +35,7 @@ class HeldOutTested(StrategyEvent):
 
 def held_out_tested(outputs: Tensor, target: Target, experience: Experience) -> HeldOutTested:
     """Return what outputs ``[S, N, O, …]`` come to on the validation rows of an experience."""
-    y = experience.validation.y
+    y, target = experience.validation.y, target.smoothed(0.0)
     losses = [float(target.losses(own, y).mean()) for own in outputs]
     of_classes = other_than_classes([target]) is None
     wrong = [float((target.answers(own) != y).float().mean()) if of_classes else np.nan for own in outputs]

@@ -57,12 +57,14 @@ class OneSeed(SeedGroup):
         """Return logits ``[S, N, C]``."""
         assert self.job.logits is not None
         net = self.job.net
-        parts = [self.job.logits(self.params, self.frozen, net.laid_out(net.prepare(part))) for part in net.chunks(x)]
+        parts = [
+            self.job.logits(self.answering, self.frozen, net.laid_out(net.prepare(part))) for part in net.chunks(x)
+        ]
         return torch.cat(parts).unsqueeze(0)
 
     def whole(self) -> Tree:
-        """Return the tree as it is now, tensors ``[S, …]``."""
-        return tree_map(lambda leaf: leaf.detach().contiguous().unsqueeze(0), self.params)
+        """Return the tree as it answers now, tensors ``[S, …]``."""
+        return tree_map(lambda leaf: leaf.detach().contiguous().unsqueeze(0), self.answering)
 
     def _shown_to_observer(self, rows: list[Tensor]) -> tuple[Tensor, Tensor] | None:
         if self.job.observer is None or not is_labelled_batch(rows):

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_engine.core.tree import Path, Tree, unflatten
+from cl_engine.core.tree import Path, Tree, leaves_with_path, unflatten
 from cl_engine.training.weight_memory import WeightMemory
+
+OF_DEVICE = ("capturable", "fused", "foreach")  # how an optimiser computes: as suits the device at hand
 
 
 class OptimizerMemory(WeightMemory):
@@ -44,3 +46,34 @@ def remembered(weights: Mapping[Path, Tensor], optimizers: Sequence[torch.optim.
                 whole = value.detach().contiguous() if together and value.ndim else value.detach().unsqueeze(0)
                 found[*path, name] = whole.expand(len(weight) if together else 1, *whole.shape[1:]).clone()
     return unflatten(found)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Tensor]) -> Tree:
+    """Return what an optimiser remembers, as a checkpoint keeps it: lists of numbers, and tensors by the weight's name."""
+    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    remembered = {
+        (*path, name): value
+        for path, weight in weights.items()
+        for name, value in optimizer.state.get(weight, {}).items()
+    }
+    return {"groups": groups, "state": unflatten(remembered)}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Tensor], state: Tree) -> None:
+    """Let an optimiser of weights of the same names remember what `optimizer_state` returned."""
+    for group, saved in zip(optimizer.param_groups, state["groups"], strict=True):
+        group.update({name: value for name, value in saved.items() if name not in OF_DEVICE})
+    own = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+    remembered: dict[Path, dict[str, Any]] = {}
+    for path, value in leaves_with_path(state.get("state", {})):
+        remembered.setdefault(path[:-1], {})[path[-1]] = value
+    for path, weight in weights.items():
+        if id(weight) in own and path in remembered:
+            optimizer.state[weight] = {name: beside(weight, value) for name, value in remembered[path].items()}
+
+
+def beside(weight: Tensor, value: Any) -> Any:
+    """Return what belongs to a weight as fused steps take it for granted: in memory it lies as the weight does."""
+    if isinstance(value, Tensor) and value.ndim and value.shape == weight.shape:
+        return torch.empty_like(weight, dtype=value.dtype, requires_grad=False).copy_(value)
+    return value

@@ -1,27 +1,17 @@
-"""Training options, and the optimisers they ask for."""
+"""Training options."""
 
 from __future__ import annotations
 
 import inspect
-import math
-import sys
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from functools import cache, partial
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
-from torch import Tensor
-from torch._compile import _disable_dynamo
 
-from cl_engine.core.gpu import is_gpu
-from cl_engine.core.tree import Path, Tree, leaves_with_path, unflatten
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.errors import UsageError
 from cl_engine.options import STRICT, option, unsaid
-
-OF_DEVICE = ("capturable", "fused", "foreach")  # how an optimiser computes: as suits the device at hand
 
 
 class Train(BaseModel):
@@ -38,13 +28,48 @@ class Train(BaseModel):
     lr: float = option(0.05, "learning rate", gt=0)
     momentum: float = option(0.0, "momentum, for the optimisers that have it", ge=0, lt=1)
     weight_decay: float = option(0.0, "weight decay", ge=0)
-    schedule: Literal["constant", "cosine"] = option(
+    nesterov: bool = option(False, "Nesterov's momentum, for the optimisers that have it", before=False)
+    betas: list[float] | None = option(
+        None, "decay of the means of gradients and of their squares, for the optimisers that have it", before=None
+    )
+    eps: float | None = option(
+        None, "what is added to a divisor, for the optimisers that have it; left out: torch's", gt=0, before=None
+    )
+    schedule: str = option(
         "constant",
-        "learning rate, but for milestones: constant, or along a cosine from lr to 0 over the epochs",
+        "learning rate, but for milestones: constant, along a cosine from lr to 0, or any of torch.optim.lr_scheduler, with "
+        "options behind it: one_cycle, step?step_size=3, plateau?patience=2 (on validation rows)",
         before="constant",
+    )
+    schedule_by: Literal["epoch", "step"] | None = option(
+        None, "what the schedule counts; left out: steps for one_cycle and cyclic, epochs for the others", before=None
+    )
+    warmup: float = option(
+        0.0, "epochs, or a share of one, in which the rate rises step by step to that of the schedule", ge=0, before=0.0
     )
     milestones: list[int] = option([], "epochs after which the learning rate is multiplied by gamma")
     gamma: float = option(0.1, "factor of the learning rate at each milestone", gt=0, le=1)
+    clip_norm: float | None = option(
+        None, "greatest norm of a seed's gradients of all that is trained, together", gt=0, before=None
+    )
+    clip_value: float | None = option(None, "greatest size of each number of a gradient", gt=0, before=None)
+    label_smoothing: float = option(
+        0.0, "share of a label that is spread over all classes, where a task asks for classes", ge=0, lt=1, before=0.0
+    )
+    ema: float = option(
+        0.0,
+        "decay of a moving average of the weights, which then answers and is kept; 0: the weights do",
+        ge=0,
+        lt=1,
+        before=0.0,
+    )
+    patience: int | None = option(
+        None,
+        "epochs without a better score on the validation rows (stream.validation) after which a seed's fit ends; the best "
+        "epoch's weights are kept",
+        ge=0,
+        before=None,
+    )
     crop: int = option(
         0, "images: pixels of black around, before a part of the old size is cut out at random", ge=0, le=256
     )
@@ -56,6 +81,15 @@ class Train(BaseModel):
     )
     zoom: float = option(
         0.0, "images: share by which they are shown larger or smaller at the most, drawn anew", ge=0, le=3, before=0.0
+    )
+    transforms: list[str] = option(
+        [],
+        "images: names in torchvision.transforms.v2, with options behind them, as random_rotation?degrees=10; what they draw is "
+        "drawn for a whole batch",
+        before=[],
+    )
+    transform_parts: int = option(
+        1, "parts of a batch, as equal as can be, that `transforms` draws for one by one", ge=1, before=1
     )
     precision: Literal["float32", "bfloat16"] = option(
         "float32", "what products of training steps are computed in; weights, updates and tests stay float32"
@@ -92,10 +126,15 @@ class Train(BaseModel):
         known = unsaid(type(self), found)
         return {name: value for name, value in found.items() if name not in known}
 
-    def rate_share(self, epoch: int) -> float:
-        """Return the share of the learning rate that an epoch, from 0, is trained with."""
-        lowered = self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
-        return lowered * ((1 + math.cos(math.pi * epoch / self.epochs)) / 2 if self.schedule == "cosine" else 1.0)
+    def by(self, optimizer: str, **options: Any) -> Train:
+        """Return the same options for a part that another optimiser trains, with none of what is said of the scenario's."""
+        own = {"momentum": 0.0, "nesterov": False, "betas": None, "eps": None}
+        return self.model_copy(update={"optimizer": optimizer, **own, **options})
+
+    @property
+    def plain(self) -> Train:
+        """The same options for rows that are no images: they are shown as they are."""
+        return self.model_copy(update={**asdict(Augmentation()), "transforms": []})
 
     def batches(self, rows: int) -> int:
         """Return how many batches an epoch of this many rows has."""
@@ -141,122 +180,3 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
         why = f"'{name}' {UNUSABLE[name]}" if name in UNUSABLE else f"no optimiser '{name}' in torch.optim"
         raise UsageError(f"train.optimizer: {why}; there are: {', '.join(sorted(usable))}")
     return usable[name]
-
-
-@cache
-def _leave_the_compiler_out() -> None:
-    """Let optimisers be made without importing `torch._dynamo`, which nothing here needs; half of the time a run takes to start.
-
-    Optimisers import it to tell it to keep out of some of their methods; with nothing compiled there is nobody to tell.
-    """
-    wrapper = _disable_dynamo(id).__code__
-    for method in vars(torch.optim.Optimizer).values():
-        if getattr(method, "__code__", None) is wrapper and "torch._dynamo" not in sys.modules:
-            method.__wrapped__.__dynamo_disable = method.__wrapped__
-
-
-def optimizers_for(
-    weights: Mapping[Path, Tensor], train: Train, overrides: Mapping[str, Train]
-) -> tuple[list[Any], list[Any]]:
-    """Return the optimisers, one for each set of training options, and their learning-rate schedules.
-
-    Raises:
-        UsageError: for an option that the optimiser does not have.
-    """
-    _leave_the_compiler_out()
-    groups: dict[str, list[Tensor]] = {}
-    for path, leaf in weights.items():
-        groups.setdefault(path[0] if path[0] in overrides else "", []).append(leaf)
-    optimizers: list[Any] = []
-    schedules: list[Any] = []
-    for key, tensors in groups.items():
-        how = overrides.get(key, train)
-        cls = optimizer_class(how.optimizer)
-        known = inspect.signature(cls).parameters
-        options: dict[str, Any] = {"lr": how.lr}
-        for name, value in {"momentum": how.momentum, "weight_decay": how.weight_decay}.items():
-            if value and name not in known:
-                raise UsageError(f"train.{name}: the optimiser '{how.optimizer}' has none; leave it out")
-            if value or (name == "weight_decay" and name in known):  # 0 is not the default of all
-                options[name] = value
-        options |= {"fused": True} if "fused" in known else {}
-        if "capturable" in known and all(is_gpu(tensor.device) for tensor in tensors):
-            options["capturable"] = True  # what it remembers is on the GPU, so that a step can be recorded
-        optimizers.append(cls(tensors, **options))
-        if how.optimizer == "sgd" and how.momentum:
-            # fused steps take all weights to have a momentum or none: those whose first gradient comes late begin with zeros
-            for tensor in tensors:
-                optimizers[-1].state[tensor]["momentum_buffer"] = torch.zeros_like(tensor, requires_grad=False)
-        if how.schedule == "cosine":  # Loshchilov & Hutter 2017, eq. 5, without restarts
-            schedules.append(torch.optim.lr_scheduler.CosineAnnealingLR(optimizers[-1], how.epochs))
-        if how.milestones:
-            schedules.append(torch.optim.lr_scheduler.MultiStepLR(optimizers[-1], how.milestones, how.gamma))
-    for schedule in schedules:
-        schedule.optimizer._opt_called = True  # `step_of` passes by what would note it
-    return optimizers, schedules
-
-
-def step_of(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-    """Return what takes a step of an optimiser, to be called without gradients.
-
-    It is the step that the optimiser's class defines, without the profiler's marks and the breaks for the compiler around it,
-    which take longer than a small step; and without hooks, unless it has some of its own.
-
-    >>> weight = torch.ones(1, requires_grad=True)
-    >>> weight.grad = torch.ones(1)
-    >>> with torch.no_grad():
-    ...     step_of(torch.optim.SGD([weight], lr=0.5))()
-    >>> weight.item()
-    0.5
-    """
-    bare = partial(inspect.unwrap(type(optimizer).step), optimizer)
-
-    def step() -> None:
-        hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-        (optimizer.step if hooked else bare)()
-
-    return step
-
-
-def clip_gradients(weights: Iterable[Tensor], most: float, each_row: bool) -> None:
-    """Scale the gradients of all ``weights`` so that their norm, together, is ``most`` at most.
-
-    ``each_row``: weights are ``[S, …]``, and each of the S rows is scaled by itself.
-    """
-    gradients = [weight.grad for weight in weights if weight.grad is not None]
-    rows = [gradient if each_row else gradient.unsqueeze(0) for gradient in gradients]
-    norms = torch.stack([row.flatten(1).norm(dim=1) for row in rows]).norm(dim=0)
-    scale = (most / (norms + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_, which knows no rows
-    for row in rows:
-        row.mul_(scale.reshape(-1, *[1] * (row.ndim - 1)))
-
-
-def optimizer_state(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Tensor]) -> Tree:
-    """Return what an optimiser remembers, as a checkpoint keeps it: lists of numbers, and tensors by the weight's name."""
-    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    remembered = {
-        (*path, name): value
-        for path, weight in weights.items()
-        for name, value in optimizer.state.get(weight, {}).items()
-    }
-    return {"groups": groups, "state": unflatten(remembered)}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, weights: Mapping[Path, Tensor], state: Tree) -> None:
-    """Let an optimiser of weights of the same names remember what `optimizer_state` returned."""
-    for group, saved in zip(optimizer.param_groups, state["groups"], strict=True):
-        group.update({name: value for name, value in saved.items() if name not in OF_DEVICE})
-    own = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
-    remembered: dict[Path, dict[str, Any]] = {}
-    for path, value in leaves_with_path(state.get("state", {})):
-        remembered.setdefault(path[:-1], {})[path[-1]] = value
-    for path, weight in weights.items():
-        if id(weight) in own and path in remembered:
-            optimizer.state[weight] = {name: beside(weight, value) for name, value in remembered[path].items()}
-
-
-def beside(weight: Tensor, value: Any) -> Any:
-    """Return what belongs to a weight as fused steps take it for granted: in memory it lies as the weight does."""
-    if isinstance(value, Tensor) and value.ndim and value.shape == weight.shape:
-        return torch.empty_like(weight, dtype=value.dtype, requires_grad=False).copy_(value)
-    return value

@@ -32,9 +32,13 @@ from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
 from cl_engine.nn.target import of_rows
 from cl_engine.options import STRICT, option
+from cl_engine.targets.classes import Classes
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import FitJob
+from cl_engine.training.optimizer_steps import check_training
 from cl_engine.training.optimizers import Train
+from cl_engine.training.rates import follows_validation
+from cl_engine.training.transforms import transforms_of
 
 LOG = logging.getLogger("cl_engine")
 IMAGENET: dict[str, tuple[float, ...]] = {
@@ -85,6 +89,12 @@ def checked_backbone(options: BackboneOptions, net: str) -> None:
     if len(named) != 1:
         found = ", ".join(named) or "none"
         raise UsageError(f"backbone: name one of source, file and torchvision; found {found}")
+    check_training(options.train)
+    if options.source is not None and follows_validation(options.train):
+        raise UsageError(
+            "backbone.train.schedule: pre-training has no validation rows that 'plateau' could follow: say another one under "
+            "[backbone.train], such as cosine"
+        )
     if named[0] != "source" and (options.classes or options.samples_per_class):
         raise UsageError("backbone: classes and samples_per_class go with backbone.source only")
     if options.torchvision is not None and not net.startswith("torchvision.models:"):
@@ -166,7 +176,7 @@ def _pretrained(
         "net": {name: value for name, value in net.items() if (name, value) != ("init", "default")},
         "outputs": len(classes),
         "seed": options.seed,
-        "train": options.train.model_dump(exclude={"not_finite"}),
+        "train": options.train.model_dump(exclude={"not_finite", "patience"}),
         "inputs": [*stream.input_shape, *stream.mean, *stream.std],
         "data": content.hexdigest(),
     }
@@ -228,8 +238,12 @@ def _rows(x: np.ndarray, y: np.ndarray, classes: list[int], limit: int | None, s
 
 def _trained(net: Net, options: BackboneOptions, x: Tensor, y: Tensor) -> Params:
     def loss(params: Params, frozen: None, x: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(of_rows(net.one(params, x), net.outputs), y)
+        own = of_rows(net.one(params, x), net.outputs)
+        return F.cross_entropy(own, y, label_smoothing=options.train.label_smoothing)
 
+    shown = transforms_of(options.train)
+    if shown is not None:
+        shown.check(x[:2], Classes.of(classes=net.outputs))
     params = net.init([options.seed])
     job = FitJob(
         net=net, params=params, loss=loss, rows=(x, y), train=options.train, seeds=[options.seed], step=-1, task_id=-1

@@ -17,22 +17,22 @@ from cl_engine.core import rng
 from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
 from cl_engine.errors import RunFailed
 from cl_engine.nn.flops import Flops
-from cl_engine.nn.target import quality
-from cl_engine.targets.classes import Classes
 from cl_engine.training import cuda_graphs
+from cl_engine.training.averaging import AveragedWeights
 from cl_engine.training.early_stopping import EarlyStopping
 from cl_engine.training.fit_job import FitJob
 from cl_engine.training.fit_observer import FitObserver, tell
 from cl_engine.training.group_beside import GroupBeside
-from cl_engine.training.group_state import GroupState
 from cl_engine.training.group_upkeep import GroupUpkeep
+from cl_engine.training.group_validation import GroupValidation
 from cl_engine.training.online_sums import OnlineSums
-from cl_engine.training.optimizers import clip_gradients, optimizers_for, step_of
+from cl_engine.training.optimizer_steps import clip_gradients, clipped, optimizers_for, step_of
+from cl_engine.training.rates import Rates
 
 NONE = nullcontext()
 
 
-class SeedGroup(GroupState, ABC):
+class SeedGroup(GroupValidation, ABC):
     """The seeds of a fit that take their steps together: one (`OneSeed`), or all of them (`VmappedSeeds`).
 
     >>> SeedGroup.__abstractmethods__ >= {"logits", "whole"}
@@ -55,11 +55,15 @@ class SeedGroup(GroupState, ABC):
         self.params = unflatten(pairs)
         self.frozen = None if job.frozen is None else tree_map(lambda leaf: self._placed(self.part(leaf)), job.frozen)
         self.untouched = _versions(self.frozen)
-        self.optimizers, self.schedules = optimizers_for(weights, job.train, job.overrides)
+        self.optimizers, trains = optimizers_for(weights, job.train, job.overrides)
+        self.rates = Rates(self.optimizers, trains, job.epochs, job.batches)
+        self.averages = AveragedWeights(weights, job.train.ema) if job.train.ema else None
         self.steps = [step_of(optimizer) for optimizer in self.optimizers]
         if job.memory is not None:
             self._remember(job.memory)
-        self.early_stopping = EarlyStopping(len(seeds), job.patience, job.plateau, self.optimizers)
+        alone = job.train.patience is not None
+        self.early_stopping = EarlyStopping(len(seeds), job.patience, job.plateau, self.optimizers, alone)
+        self.losses = [math.nan] * len(seeds)
         self.flops = math.nan
         half = job.train.precision == "bfloat16"
         self.precision = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
@@ -85,14 +89,6 @@ class SeedGroup(GroupState, ABC):
     @abstractmethod
     def _placed(self, leaf: Tensor) -> Tensor:
         """Return a weight in the layout in memory that steps are fastest with."""
-
-    @abstractmethod
-    def logits(self, x: Tensor) -> Tensor:
-        """Return logits ``[S, N, C]`` of the seeds of this group."""
-
-    @abstractmethod
-    def whole(self) -> Tree:
-        """Return the tree as it is now, with the axis of seeds in front."""
 
     def check(self) -> None:
         """Raise a `RunFailed` if a frozen tensor has been changed."""
@@ -136,11 +132,13 @@ class SeedGroup(GroupState, ABC):
         if self.job.arrival and not self.job.train.keep_optimizer and self.job.begins_arrival(batch):
             self.begin_anew()
         given |= {f"number {k}": column[batch] for k, column in enumerate(self.numbers)}
+        self.rates.begin_step()
         if self.replay is None:
             self._step(given, batch, noise)
         else:
             with noise:
                 self.replay(given)
+        self.rates.end_step()
         if self.online is not None:
             self.online.mark(batch + 1, self.batches)
 
@@ -165,6 +163,9 @@ class SeedGroup(GroupState, ABC):
             tell(job.observer, job.net.device, FitObserver.gradients_known)
         if job.clip is not None:
             clip_gradients(self.weights.values(), job.clip, each_row=self.rows_axis == 1)
+        clipped(self.weights.values(), job.train, each_row=self.rows_axis == 1)
+        if self.averages is not None:
+            self.averages.reach()
         if self.upkeep is not None:
             self.upkeep.before_step()
         with torch.no_grad():
@@ -177,6 +178,8 @@ class SeedGroup(GroupState, ABC):
         if job.project is not None:
             with torch.no_grad():
                 job.project(self.params)
+        if self.averages is not None:
+            self.averages.update()
         self.total += losses.detach() * taken
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.batch_ends)
@@ -223,39 +226,11 @@ class SeedGroup(GroupState, ABC):
         return [] if self.online is None else self.online.taken()
 
     def end_epoch(self) -> list[float]:
-        """Return the mean loss of each seed."""
-        for schedule in self.schedules:
-            schedule.step()
-        return [float(value) / self.job.counted for value in self.total.tolist()]
-
-    def validate(self) -> None:
-        """Test on the validation rows, if there are any, and keep the weights of the seeds that have never been better."""
-        if self.job.validation is not None and not self.early_stopping.enough:
-            x, y = (rows.to(self.job.net.device) for rows in self.job.validation)
-            worth = self._score(x, y) if self.job.judge == "accuracy" else -self._loss_on(x, y)
-            self.early_stopping.look(worth, self.whole())
-
-    def _score(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the score of each seed on rows ``[S]``, more of which is better."""
-        return quality(self.job.target or Classes.of(classes=self.job.net.outputs), self.logits(x), y)
-
-    @torch.no_grad()
-    def _loss_on(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the loss ``[S]`` on rows, with the numbers of the last batch of an epoch."""
-        total, net, numbers = torch.zeros_like(self.total), self.job.net, [column[-1] for column in self.numbers]
-        for index in torch.arange(len(y), device=y.device).split(self.job.train.batch):
-            own = index.expand(len(self.seeds), -1)
-            rows = (net.laid_out(net.prepare(self.pick(x, own))), self.pick(y, own))
-            total += self.loss(self.params, self.frozen, *rows, *numbers) * len(index)
-        return total / len(y)
-
-    def stopped_early(self) -> bool:
-        """Return whether every seed has had enough."""
-        return self.early_stopping.enough
-
-    def result(self) -> Tree:
-        """Return the trained tree, with the axis of seeds in front."""
-        return (self.early_stopping.params if self.job.keep_best else None) or self.whole()
+        """Return the mean loss of each seed, that of its last epoch where it has had enough."""
+        self.rates.end_epoch()
+        if self.job.train.patience is None or not self.early_stopping.enough:
+            self.losses = [float(value) / self.job.counted for value in self.total.tolist()]
+        return self.losses
 
     def _replay(self) -> cuda_graphs.Replay | None:
         """Return what records steps and replays them, where there is nothing in a step but what can be recorded."""
@@ -269,11 +244,16 @@ class SeedGroup(GroupState, ABC):
             "an arrival begins anew": job.arrival > 0 and (job.train.epochs > 1 or not job.train.keep_optimizer),
             "it learns rows of several targets": bool(job.beside),
             "its optimiser keeps numbers outside of the GPU": not cuda_graphs.lasting(self.optimizers),
+            "its schedule moves the momentum at every step": self.rates.moves_more,
+            "transforms are drawn outside of the GPU": self.transforms is not None,
         }
         why = next((reason for reason, holds in reasons.items() if holds), "")
         if why:
             cuda_graphs.say(f"is not recorded, because {why}")
-        return None if why else cuda_graphs.Replay(self._step, self._touched, self._rates, job.net, job.loss)
+        if why:
+            return None
+        self.rates.on(device)
+        return cuda_graphs.Replay(self._step, self._touched, self._rates, job.net, job.loss)
 
     def _noise(self, epoch: int, batch: int) -> AbstractContextManager[Any]:
         """Return what lets a net that draws draw what belongs to this step."""
