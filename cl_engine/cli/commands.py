@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cl_engine.cli import arguments
+from cl_engine.cli.extend import extend
 from cl_engine.cli.group import Commands
 from cl_engine.cli.learners import save
 from cl_engine.cli.shown import print_log, show
@@ -261,6 +262,7 @@ def fetch(source: str, data_root: Path | None) -> None:
     click.echo(f"{source} is under {root}")
 
 
+main.add_command(extend)
 main.add_command(show)
 main.add_command(sweep)
 main.add_command(status)

@@ -15,7 +15,7 @@ from cl_engine.analysis.names import one_line
 from cl_engine.core.text import sentence
 from cl_engine.data.stream import Stream
 from cl_engine.errors import RunFailed, UsageError
-from cl_engine.experiment import Experiment
+from cl_engine.experiment import Begin, Experiment
 from cl_engine.loggers.console import Console
 from cl_engine.options import described
 from cl_engine.results.log_file import LOG_NAME
@@ -65,8 +65,12 @@ def run_in_terminal(
     command: str,
     deterministic: bool = False,
     accept_changes: bool = False,
+    begin: Begin | None = None,
 ) -> Path:
-    """Run with progress on the terminal; say what is resumed, removed or already done. Returns the run's folder."""
+    """Run with progress on the terminal; say what is resumed, removed or already done. Returns the run's folder.
+
+    ``begin`` puts there what a run that has no log yet goes on from (`cl_engine.experiment.Experiment.run`).
+    """
     path = out or experiment.folder
     if fresh:
         for file in RunFolder.cleared(path):
@@ -89,6 +93,7 @@ def run_in_terminal(
                 command=command,
                 deterministic=deterministic,
                 accept_changes=accept_changes,
+                begin=begin,
             )
     finally:
         for console in consoles:
