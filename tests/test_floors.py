@@ -32,7 +32,7 @@ FLOORS = [
     ["analysis"],
     ["export", "experiment"],
     ["estimate", "interop", "testing", "learners"],
-    ["sweep"],
+    ["extension", "sweep"],
     ["cli"],
     ["__main__"],
 ]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cl_engine.analysis.comparison.affinity import said_of_affinity
-from cl_engine.analysis.comparison.seeds import ALPHA, needed, of_seeds
+from cl_engine.analysis.comparison.seeds import ALPHA, needed, said_of_seeds
 from cl_engine.analysis.scores.groups import RunGroup, groups_of
 from cl_engine.analysis.scores.measures import OF_WHOLE_RUNS, SeedMetric, measure, of_scores
 from cl_engine.analysis.scores.statistics import (
@@ -28,6 +28,7 @@ from cl_engine.analysis.scores.statistics import (
 from cl_engine.core.measure import Measure
 from cl_engine.errors import UsageError
 from cl_engine.results.of_measure import of_each_measure
+from cl_engine.results.of_seeds import of_seeds
 from cl_engine.results.run import Run
 
 COSTS = ("memory", "seconds")
@@ -92,6 +93,7 @@ def comparisons(runs: Sequence[Run], by: str = "acc") -> list[Comparison]:
     Raises:
         UsageError: as `compared`.
     """
+    runs = of_seeds(runs)
     if by in OF_WHOLE_RUNS or not runs:
         found = [compared(runs, by)]
     else:
@@ -148,7 +150,7 @@ def compared(runs: Sequence[Run], by: str = "acc") -> Comparison:
         pairs=pairs,
         overall=overall,
         ranking=ranking,
-        remarks=(*said, *of_seeds(groups, pairs), *of_ranks),
+        remarks=(*said, *said_of_seeds(groups, pairs), *of_ranks),
     )
 
 
