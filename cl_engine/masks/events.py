@@ -125,7 +125,7 @@ class MasksCoded(StrategyEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientsGated(StrategyEvent):
-    """Mean of a layer's importance to tasks so far, and share of its weights that hardly move any more (> 0.99), by seed.
+    """Mean of a layer's importance to tasks so far, and share of its weights that hardly move any more, by seed.
 
     >>> event = GradientsGated(step=3, task_id=2, part="1.weight", mean=(0.6, 0.5), shut=(0.02, 0.01))
     >>> event.shut
