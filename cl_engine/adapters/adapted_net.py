@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +10,7 @@ from torch import Tensor
 from cl_engine.adapters.adapter import Adapter
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
-from cl_engine.core.tree import Tree, tree_map
+from cl_engine.core.tree import Tree
 from cl_engine.masks.norms import TaskNorms
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
@@ -124,10 +122,6 @@ class AdaptedNet:
             return self.adapter.of(state[self.bank], task_id)
         return self.adapter.start(self.seeds, state["backbone"])
 
-    def _applied(self, backbone: Params, own: Mapping[str, Tensor], seed: int) -> Params:
-        one = partial(_of_seed, seed)
-        return self.adapter.applied(tree_map(one, backbone), tree_map(one, dict(own)))
-
-
-def _of_seed(seed: int, leaf: Tensor) -> Tensor:
-    return leaf[seed].clone()
+    def _applied(self, backbone: Params, own: Params, seed: int) -> Params:
+        one: Params = {name: leaf[seed].clone() for name, leaf in own.items()}  # see `Adapter.of`
+        return self.adapter.applied({name: leaf[seed] for name, leaf in backbone.items()}, one)
