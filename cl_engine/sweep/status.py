@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from cl_engine.analysis.names import one_line
-from cl_engine.core.text import duration, number, size
+from cl_engine.core.text import clean, duration, number, size
 from cl_engine.metrics.catalogue import METRICS
 from cl_engine.options import checked
 from cl_engine.sweep.backend import JobProgress, Outcome
-from cl_engine.sweep.config import SweepOptions
-from cl_engine.sweep.folder import PLAN, Entry, LogSummary, SweepFolder
+from cl_engine.sweep.config import CHOSEN_ON, Rows, SweepOptions
+from cl_engine.sweep.folder import PLAN, Entry, SweepFolder
+from cl_engine.sweep.log_summary import LogSummary, rows_of
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Status:
         entries, looks: the runs, and what their logs say, by name; ``finished`` those that are.
         groups: the group of each run.
         running, failed, dropped: those that run; the errors of those given up; the experiences after which a run was
-            dropped.
+            dropped, and in ``dropped_by`` by which rows.
         needs: what was measured of each kind of run.
     """
 
@@ -53,12 +54,14 @@ class Status:
         self.running: dict[str, Running] = {}
         self.failed: dict[str, str] = {}
         self.dropped: dict[str, int] = {}
+        self.dropped_by: dict[str, str] = {}
         self.needs: dict[str, dict[str, Any]] = {}
         self.times: dict[str, list[float]] = {}
         self.began = time.monotonic()
         self.most = 1
         self.finished: set[str] = set()
         self._done: list[str] | None = None  # found anew only when something has changed
+        self._rows: tuple[Rows | None] | None = None
         self._varied: list[str] | None = None
 
     @classmethod
@@ -82,11 +85,12 @@ class Status:
                 tally.started(entry.name)
             elif last.get("outcome") == "dropped" and isinstance(last.get("after"), int):
                 tally.dropped[entry.name] = last["after"]
+                tally.dropped_by[entry.name] = clean(str(last.get("chosen_on", "")))
         return tally
 
     def enter(self, entry: Entry, group: str, look: LogSummary) -> None:
         """Take in a run."""
-        self._done = self._varied = None
+        self._done = self._varied = self._rows = None
         self.entries[entry.name], self.groups[entry.name], self.looks[entry.name] = entry, group, look
         if look.status == "finished":
             self.finished.add(entry.name)
@@ -104,7 +108,7 @@ class Status:
 
     def ended(self, outcome: Outcome, look: LogSummary) -> None:
         """Take in what became of a run, and what its log says now."""
-        self._done = None
+        self._done = self._rows = None
         self.running.pop(outcome.name, None)
         self.looks[outcome.name] = look
         if look.status == "finished":
@@ -120,7 +124,19 @@ class Status:
         return self._done
 
     def _place(self, name: str) -> float:
-        return _worse(self.looks[name].score, self.options.better * self.looks[name].way)
+        return _worse(self.score(name), self.options.better * self.looks[name].way)
+
+    @property
+    def rows(self) -> Rows | None:
+        """The rows that the order of the runs goes by; None: the objective is of none."""
+        if self._rows is None:
+            own = [name for name in self.entries if name in self.finished and not self.entries[name].reference]
+            self._rows = (rows_of((self.looks[name] for name in own), self.options),)
+        return self._rows[0]
+
+    def score(self, name: str) -> float:
+        """Return the objective of a run on the rows that choices go by; NaN: not measured."""
+        return self.looks[name].on(self.rows)
 
     @property
     def varied(self) -> list[str]:
@@ -153,7 +169,7 @@ class Status:
     def best(self) -> str | None:
         """The best run so far that is not a reference, by the objective."""
         own = (name for name in self.done if not self.entries[name].reference)
-        return next((name for name in own if math.isfinite(self.looks[name].score)), None)
+        return next((name for name in own if math.isfinite(self.score(name))), None)
 
     @property
     def left(self) -> float:
@@ -190,23 +206,38 @@ class Status:
                     f"tasks are measured by several things, so there is no {self.options.objective} over them and no best run: "
                     "`compare` tells of each"
                 )
-            return f"no run has measured {self.options.objective}, so none is the best" if untold else ""
-        best = f"best {self.options.objective} {self.shown(self.looks[self.best].score)}"
-        return f"{best}{self.chosen}: {self.label(self.best)}"
+            on = f" on {self.options.objective_on} rows" if self.options.objective_on else ""
+            return f"no run has measured {self.options.objective}{on}, so none is the best" if untold else ""
+        best = f"best {self.options.objective} {self.shown(self.score(self.best))}"
+        tested = f"; {self.shown(self.looks[self.best].score)} on test rows" if self.rows == "validation" else ""
+        said = f" ({self.chosen_on}{tested})" if self.rows else ""
+        return f"{best}{said}: {self.label(self.best)}"
 
     @property
-    def chosen(self) -> str:
-        """What goes behind a number that was chosen: by which rows; empty where by none."""
-        return f" ({self.options.chosen_on})" if self.options.chosen_on else ""
+    def chosen_on(self) -> str:
+        """The rows that choices go by, in words; empty where by none."""
+        return CHOSEN_ON[self.rows]
 
     @property
     def warning(self) -> str:
-        """A sentence on what the order of runs means, where they were chosen on test rows; else empty."""
-        if not self.options.chosen_on or len(self.entries) < 2:
+        """A sentence on what the order of runs means, where they are ordered by scores; else empty."""
+        if not self.rows or len(self.entries) < 2:
             return ""
+        ordered = f"These runs are ordered by {METRICS[self.options.objective].title}, {self.chosen_on}: "
+        if self.rows == "validation":
+            return (
+                f"{ordered}test rows took no part in the choice, so that the score of the best one on them is a result"
+            )
+        why = ""
+        if self.options.objective_on is None:
+            why = (
+                " (fwt is measured on no others)"
+                if self.options.objective == "fwt"
+                else "; not all of them have scores on validation rows (stream.validation sets some aside)"
+            )
         return (
-            f"These runs are ordered by {METRICS[self.options.objective].title}, {self.options.chosen_on}: that of the best "
-            "one is no result, for it was picked by the rows that it is measured on; run what was chosen on other seeds"
+            f"{ordered}that of the best "
+            f"one is no result, for it was picked by the rows that it is measured on; run what was chosen on other seeds{why}"
         )
 
     def shown(self, score: float) -> str:
@@ -220,7 +251,8 @@ class Status:
         what = self.label(name)
         counted = f"{len(self.finished)}/{len(self.entries)}"
         if outcome.said == "finished":
-            score = f"{self.options.objective} {self.shown(self.looks[name].score)}"
+            on = " on validation rows" if self.rows == "validation" else ""
+            score = f"{self.options.objective} {self.shown(self.score(name))}{on}"
             return f"{counted} {what}: {score}, {duration(outcome.seconds)}"
         if outcome.said in ("failed", "died", "refused", "lost"):
             next_ = "given up" if name in self.failed else "tried again"
