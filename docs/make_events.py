@@ -71,7 +71,8 @@ def page() -> str:
 def _engine() -> Iterator[tuple[str, ...]]:
     named = [kind for kind in vars(events).values() if inspect.isclass(kind) and issubclass(kind, Event)]
     for kind in named:
-        if not issubclass(kind, StrategyEvent) and kind not in (Event, TaskTested):
+        own = kind.__module__ == events.__name__
+        if kind not in (Event, StrategyEvent, TaskTested) and (own or not issubclass(kind, StrategyEvent)):
             yield f"`{kind.__name__}`", _first(kind), _fields(kind), LOGGED.get(kind.__name__, "–")
 
 
