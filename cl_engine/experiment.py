@@ -22,24 +22,27 @@ from cl_engine.engine.lookahead import look_ahead
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
-from cl_engine.nn.net import Net, Params
+from cl_engine.loggers.recorder import Recorder
 from cl_engine.runs import determinism, importing, plugins, process_memory
 from cl_engine.runs.data_root import DataRoot, default_data_root
 from cl_engine.runs.devices import resolved_device
-from cl_engine.runs.own_code import code_of, fingerprint
+from cl_engine.runs.own_code import code_of
 from cl_engine.runs.resolved_options import resolved_options
 from cl_engine.runs.resource_errors import explained
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario
+from cl_engine.runs.scenario_net import built_net, code_of_net, library_net
 from cl_engine.runs.signals import Stopped, asked_to_stop, stopping_at_once
 from cl_engine.runs.upkeep import upkeep_of
 from cl_engine.strategy import Strategy
 from cl_engine.training.fit_job import Curve
+from cl_engine.training.library_weights import of_library
 from cl_engine.training.optimizers import Train
-from cl_engine.training.pretraining import Backbone, BackboneOptions, backbone_of, scaling
+from cl_engine.training.pretraining import Backbone, BackboneOptions, backbone_of
 from cl_engine.training.workers import processes
 
 Listener = Callable[[Event], None]
+Begin = Callable[[RunFolder, Stream, Strategy, Callable[..., Recorder]], None]
 
 
 @dataclass(frozen=True)
@@ -126,16 +129,21 @@ class Experiment:
         """Return what nets start from; pre-trains it where the scenario asks for that and it is not in the cache."""
         if "backbone" not in self.resolved:
             return Backbone()
-        options, load = BackboneOptions(**self.resolved["backbone"]), _sources(data_root).load
-        code = self._code_of_net() if options.source is not None else {}
-        return backbone_of(options, stream, partial(self._net, stream), self.resolved["net"], load, code)
+        options, sources = BackboneOptions(**self.resolved["backbone"]), _sources(data_root)
+        net = self.resolved["net"]
+        code = code_of_net(net) if options.source is not None else {}
+        factory = library_net(net, options)
+        library = None if factory is None else partial(of_library, net=net, factory=factory, root=sources.root)
+        build = partial(built_net, net, options, stream)
+        return backbone_of(options, stream, build, net, sources.load, code, library)
 
     @torch_defaults()
     @importing.beside_its_scenario
     def build_strategy(self, stream: Stream, backbone: Backbone | None = None) -> Strategy:
         """Build the strategy with the net that fits the stream, starting from ``backbone`` (left out: as it is found)."""
         backbone = self.backbone(stream) if backbone is None else backbone
-        net = self._net(stream, stream.outputs, backbone.params)
+        options = BackboneOptions(**self.resolved["backbone"]) if "backbone" in self.resolved else None
+        net = built_net(self.resolved["net"], options, stream, stream.outputs, backbone.params)
         kind: Any = plugins.load("strategies", self.strategy)
         train = Train(**self.resolved["train"]).shown(stream.augmentation)
         built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
@@ -151,32 +159,7 @@ class Experiment:
         warnings.warn("Experiment.learner is now build_strategy", DeprecationWarning, stacklevel=2)
         return self.build_strategy(stream, backbone)
 
-    def _net(self, stream: Stream, outputs: int, pretrained: Params | None = None) -> Net:
-        """Return the net that fits the stream, of so many outputs, at each place where one of its targets asks for that."""
-        options, shape, vocabulary = dict(self.resolved["net"]), stream.input_shape, stream.vocabulary
-        name, places = options.pop("name"), any(target.places for target in stream.targets)
-        build = plugins.net_builder(name, options, shape, outputs, places=places, vocabulary=vocabulary)
-        backbone = BackboneOptions(**self.resolved["backbone"]) if "backbone" in self.resolved else None
-        how: Any = {**scaling(backbone, stream), "pretrained": pretrained, "vocabulary": vocabulary}
-        net = Net(build, shape, device=stream.device, **how)
-        net.check_outputs(outputs)
-        if places and not net.places:
-            raise UsageError(
-                f"net.name: '{name}' answers once a row, and tasks of this stream ask for answers at places: use unet, deeplab, "
-                "or a net that ends in a 1×1 convolution"
-            )
-        return net
-
-    def _code_of_net(self) -> dict[str, list[str]]:
-        """Return what stands for the code of the net, as far as it is not the engine's own."""
-        name = self.resolved["net"]["name"]
-        with importing.noting() as modules:
-            for value in self.resolved["net"].values():  # a net may be built of another one that is named
-                if value == name or (isinstance(value, str) and ":" in value):
-                    plugins.net(value)
-        return fingerprint(code_of(modules.values()))
-
-    def _digests(self, sources: DataRoot, stream: Stream, backbone: Backbone) -> dict[str, Digest]:
+    def digests(self, sources: DataRoot, stream: Stream, backbone: Backbone) -> dict[str, Digest]:
         """Return what tells the data and weights that are learned from apart from others, by where they are from."""
         found = {f"source '{name}'": told for name, told in sources.digests.items()} or stream.digests()
         if "digest" in backbone.about:
@@ -206,6 +189,7 @@ class Experiment:
         command: str = "",
         deterministic: bool = False,
         accept_changes: bool = False,
+        begin: Begin | None = None,
     ) -> Path:
         """Run the experiment, or go on with it where it stopped; return the folder with its log.
 
@@ -217,6 +201,7 @@ class Experiment:
             command: what was typed, for the log.
             deterministic: let torch use deterministic algorithms alone, which a GPU does not do by itself.
             accept_changes: go on with a run whose data, weights or code are others now; the log says from where on.
+            begin: called where there is no log yet, to put one there with a checkpoint (`cl_engine.extension`).
 
         Raises:
             UsageError: before the first step, if the run cannot be done.
@@ -238,9 +223,19 @@ class Experiment:
                 sources = _sources(data_root)
                 stream = self.stream(resolved_device(device), sources)
                 backbone = self.backbone(stream, sources)
-                folder.material.take_data(self._digests(sources, stream, backbone), accept_changes)
+                folder.material.take_data(self.digests(sources, stream, backbone), accept_changes)
                 strategy, agenda = self.build_strategy(stream, backbone), self.agenda
             folder.material.take_code(code_of(modules.values()), accept_changes)
+            count = len(self.seeds)
+            split = strategy.net.side_by_side(count) or processes(count, stream.device) > 1
+            again = determinism.guarantees(str(stream.device), deterministic, split or (strategy.rounded and count > 1))
+            texts = {"scenario": self.text, "command": command, "determinism": again}
+            if backbone.about:
+                texts["backbone"] = json.dumps(backbone.about)
+            about = {"strategy": self.strategy, "scenario": self.scenario}
+            record = partial(folder.recorder, stream, self.seeds, attributes=about, texts=texts)
+            if begin is not None and not folder.may_go_on:
+                begin(folder, stream, strategy, record)
             resume = folder.resume(stream.device)
             events: Any = simulate(
                 stream,
@@ -254,14 +249,7 @@ class Experiment:
                 spot_checks=agenda.spot_checks,
                 mark=folder.mark,
             )
-            count = len(self.seeds)
-            split = strategy.net.side_by_side(count) or processes(count, stream.device) > 1
-            again = determinism.guarantees(str(stream.device), deterministic, split or (strategy.rounded and count > 1))
-            texts = {"scenario": self.text, "command": command, "determinism": again}
-            if backbone.about:
-                texts["backbone"] = json.dumps(backbone.about)
-            about = {"strategy": self.strategy, "scenario": self.scenario}
-            recorder = folder.recorder(stream, self.seeds, resume, about, texts)
+            recorder = record(resume=resume)
             watchers: list[Listener] = [recorder, *listeners(stream)]
             begun = resume is not None
             try:

@@ -19,7 +19,7 @@ from cl_engine.data.stream import Experience, Setting, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event
 from cl_engine.nn.net import Net
-from cl_engine.nn.shared_net import SharedNet, check_shared_head
+from cl_engine.nn.shared_net import check_heads
 from cl_engine.nn.target import Target
 from cl_engine.nn.task_module import TaskModule, module_of
 from cl_engine.options import Configured
@@ -68,9 +68,8 @@ class Strategy(Configured, MovedMethods, ABC):
         needs_labels: whether every experience must come with labels.
         partly_labelled: whether rows without labels (`Experience.unlabelled`) may come beside those with labels.
         needs_validation: whether every experience must come with validation rows.
-        per_seed: whether each seed may be given rows of its own (`Data.of_seeds`), as fits take them; what reads rows otherwise
-            must ask for them there.
-        takes_arrivals: whether `learn` learns rows in pieces so (`FitJob.arrival`); or is called with each as an experience.
+        per_seed: whether each seed may have rows of its own (`Data.of_seeds`); who reads rows beside fits asks for them there.
+        takes_arrivals: whether `learn` takes rows in pieces itself (`FitJob.arrival`); else each piece is an experience to it.
         needs_boundaries: whether it must be told which task arrives, or at least when it changes.
         trains: whether `learn` takes steps; without, the options of training mean nothing to it.
         validates: whether a fit can be tested on the experience's validation rows, as ``train.patience`` asks.
@@ -111,8 +110,7 @@ class Strategy(Configured, MovedMethods, ABC):
             )
         self.net, self.seeds, self.setting, self.train = net, list(seeds), setting, train or Train()
         self.train.augmentation.check(net.input_shape)
-        if self.train.reset_head != "never":
-            check_shared_head(self.name(), getattr(type(self), "shared", None), setting)
+        check_heads(type(self), self.name(), setting, self.train)
         self.curve = Curve()
         self.registry: Sources | None = None  # finds the plug-ins that options name
         self.upkeep: Upkeep | None = None  # what keeps the net able to learn, in every fit
@@ -120,12 +118,11 @@ class Strategy(Configured, MovedMethods, ABC):
         self.diagnostics: Diagnostics | None = None  # of the net that the first fit of an experience begins with
         self.n_tasks: int | None = None
         self.target: Target = Classes.of(classes=net.outputs)
-        self._classes = self.target
+        self._classes, self._fits = self.target, 0
         self.targets: Callable[[int], Target] | None = None
         self.journal: FitProgress | None = None  # of the experience being learned, where the engine keeps one
         self.observer: FitObserver | None = None  # of every fit, where something follows them batch by batch
         self.state: State = {}
-        self._fits = 0
         self.fits_asked = FitsAsked()
 
     @classmethod
@@ -187,6 +184,11 @@ class Strategy(Configured, MovedMethods, ABC):
     def growing(self) -> bool:
         """Whether, by the strategy's nature, a task costs more with every task before it."""
         return self.cost == "growing"
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether what is learned of a task depends, by an option or by nature, on how many tasks or which come after it."""
+        return False
 
     def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor | None:
         """Return logits ``[S, N, C]`` on a task met before, while ``params`` are being fitted; None: it cannot be said.
@@ -255,8 +257,7 @@ class Strategy(Configured, MovedMethods, ABC):
             raise no_validation(self.name())
         self.target = (experience.target or self.target_of(experience.task_id)).smoothed(self.train.label_smoothing)
         if self.train.reset_head != "never":
-            shared: SharedNet = self.shared  # type: ignore[attr-defined]
-            shared.reset_head(self.train.reset_head, experience.key)
+            self.shared.reset_head(self.train.reset_head, experience.key)  # type: ignore[attr-defined]
         if not experience.pieces or self.takes_arrivals:
             yield from heeded(self, experience)
         else:

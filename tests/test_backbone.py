@@ -146,7 +146,7 @@ def test_a_stopped_run_does_not_go_on_from_other_weights(tiny: Tiny, tmp_path: P
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        ({"backbone.seed": 1}, "name one of source, file and torchvision; found none"),
+        ({"backbone.seed": 1}, "name one of source, file, torchvision and library; found none"),
         ({"backbone.source": "digits", "backbone.file": "x"}, "found source, file"),
         ({"backbone.file": "x", "backbone.classes": [1]}, "go with backbone.source only"),
         ({"backbone.torchvision": "IMAGENET1K_V1"}, "needs net.name = 'torchvision.models:…', found 'mlp'"),

@@ -1,36 +1,29 @@
-"""Choosing without cheating: scores on validation rows, what choices go by, and what is said of it."""
+"""Choosing without cheating: by which rows sweeps and comparisons choose, and what is said of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner, Result
 
+from cl_engine.analysis.comparison.choice import best_settings
+from cl_engine.analysis.comparison.compare import comparisons
+from cl_engine.analysis.discovery import find_runs
 from cl_engine.cli import main
-from cl_engine.data.stream import Data, Experience, Stream
-from cl_engine.engine import loop
-from cl_engine.engine.agenda import plan
-from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
-from cl_engine.events import Evaluated, Event, ScoresReused, ValidationScored
 from cl_engine.experiment import Experiment
 from cl_engine.results import open_run
+from cl_engine.results.of_seeds import of_seeds
+from cl_engine.results.run import Run
 from cl_engine.sweep.config import SweepOptions
 from cl_engine.sweep.folder import Entry, SweepFolder
 from cl_engine.sweep.halving import goals
 from cl_engine.sweep.log_summary import LogSummary, rows_of
 from cl_engine.sweep.status import Status
 from cl_engine.sweep.sweep import Sweep
-from cl_engine.testing import small
 from tests.conftest import TINY
-
-Tiny = Callable[..., Experiment]
-ASIDE = {"stream.validation": 0.5}
 
 
 def call(*arguments: Any) -> Result:
@@ -39,174 +32,6 @@ def call(*arguments: Any) -> Result:
 
 def sweep(**changes: Any) -> SweepOptions:
     return SweepOptions(**{"scenarios": [str(TINY)], "strategies": ["finetune", "replay"], **changes})
-
-
-def walked(experiment: Experiment, **options: Any) -> list[Event]:
-    stream = experiment.stream()
-    return list(simulate(stream, experiment.build_strategy(stream), plan(stream, experiment.agenda), **options))
-
-
-def validated(events: list[Event]) -> list[ValidationScored]:
-    return [event for event in events if isinstance(event, ValidationScored)]
-
-
-@pytest.fixture(scope="module")
-def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run of two seeds whose stream sets rows aside."""
-    folder = tmp_path_factory.mktemp("choosing") / "run"
-    return Experiment.of(TINY, "finetune", (0, 1), **ASIDE).run(folder, device="cpu")
-
-
-def test_the_log_has_the_scores_on_validation_rows_beside_those_on_test_rows(logged: Path):
-    run = open_run(logged)
-    experiment = Experiment.of(TINY, "finetune", (0, 1), **ASIDE)
-    stream = experiment.stream()
-    found = run.validation
-    assert found is not None
-    assert found["score"].shape == run.results["score"].shape
-    steps = run.results["evaluation_step"].values
-    rows = len(stream.validation_rows(0))
-    assert rows == 3 * 10
-    for row, step in enumerate(steps):
-        tested = np.flatnonzero(found["n_total"].values[row, :, 0])
-        assert tested.tolist() == list(range(step + 1))  # tasks met alone, none by the untrained net
-        assert (found["n_total"].values[row, tested] == rows).all()
-    assert run.final is not None
-    assert run.validated("acc") == pytest.approx(found["score"].values[-1].mean(axis=0))
-    after = np.array([found["score"].values[list(steps).index(task), task] for task in (0, 1)])
-    assert run.validated("bwt") == pytest.approx((found["score"].values[-1, :2] - after).mean(axis=0), abs=1e-6)
-    assert run.validated("fwt") is None
-
-
-def test_scores_on_validation_rows_are_those_that_the_strategy_answers_right(tiny: Tiny):
-    experiment = tiny("finetune", **ASIDE)
-    stream = experiment.stream()
-    strategy = experiment.build_strategy(stream)
-    events = list(simulate(stream, strategy, plan(stream, experiment.agenda), validation=True))
-    rows = stream.validation_rows(2)
-    right = (strategy.predict(rows.x, 2).argmax(dim=2) == rows.y).sum(dim=1)
-    assert validated(events)[-1].sums[2, :, 0].tolist() == right.tolist()
-
-
-def test_what_is_learned_and_tested_is_the_same_with_and_without_them(tiny: Tiny):
-    def told(events: list[Event]) -> list[Event]:
-        return [event for event in events if isinstance(event, Evaluated)]
-
-    experiment = tiny("replay", **ASIDE)
-    with_them, without = walked(experiment, validation=True), walked(experiment)
-    assert told(with_them) == told(without)
-    assert not validated(without)
-    assert len(validated(with_them)) == 3
-
-
-def test_a_score_that_must_hold_is_not_measured_again(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
-    experiment = tiny("independent", **ASIDE)
-    asked = []
-    stream = experiment.stream()
-    strategy = experiment.build_strategy(stream)
-    predict = strategy.predict
-
-    def counted(x: torch.Tensor, task_id: int | None) -> torch.Tensor:
-        asked.append(len(x))
-        return predict(x, task_id)
-
-    monkeypatch.setattr(strategy, "predict", counted)
-    events = list(simulate(stream, strategy, plan(stream, experiment.agenda), validation=True))
-    rows = len(stream.validation_rows(0))
-    assert rows != len(stream.test(0))
-    assert asked.count(rows) == 3  # of 1 + 2 + 3 scores
-    assert [len(event.task_ids) for event in validated(events)] == [1, 2, 3]
-    assert any(isinstance(event, ScoresReused) for event in events)
-
-
-def test_a_stream_without_validation_rows_and_an_agenda_without_them_have_no_such_scores(tmp_path: Path):
-    plain = Experiment.of(TINY, "finetune", **{"stream.n": 1}).run(tmp_path / "plain", device="cpu")
-    off = Experiment.of(TINY, "finetune", **{"stream.n": 1, "agenda.validation": False}, **ASIDE)
-    assert open_run(plain).validation is None
-    assert open_run(off.run(tmp_path / "off", device="cpu")).validation is None
-    assert open_run(plain).validated() is None
-
-
-def test_the_agenda_s_new_option_leaves_experiments_what_they_were():
-    assert '"validation"' not in Experiment.of(TINY, "finetune").json.partition('"agenda"')[2].partition("}")[0]
-    off = Experiment.of(TINY, "finetune", **{"agenda.validation": False})
-    assert off.hash != Experiment.of(TINY, "finetune").hash
-
-
-def test_a_run_that_goes_on_has_the_same_scores_as_one_that_was_not_stopped(
-    logged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    class Enough(Exception):
-        pass
-
-    def stopping(event: Event) -> None:
-        if event.step == 2:
-            raise Enough
-
-    experiment = Experiment.of(TINY, "finetune", (0, 1), **ASIDE)
-    with pytest.raises(Enough):
-        experiment.run(tmp_path / "run", device="cpu", listeners=lambda stream: [stopping])
-    experiment.run(tmp_path / "run", device="cpu")
-    one, other = open_run(logged).validation, open_run(tmp_path / "run").validation
-    assert one is not None and other is not None
-    assert one.drop_vars("evaluation").equals(other.drop_vars("evaluation"))
-
-
-def test_a_checkpoint_of_before_there_were_such_scores_is_gone_on_from(tiny: Tiny, tmp_path: Path):
-    experiment = tiny("finetune", **ASIDE)
-
-    def walk(**how: Any) -> Any:
-        stream = experiment.stream()
-        return simulate(stream, experiment.build_strategy(stream), plan(stream, experiment.agenda), **how)
-
-    old = walk(save_to=tmp_path / "state")
-    for event in old:
-        if isinstance(event, loop.events.Saved) and event.step == 1:
-            break
-    resume = loop.Store(tmp_path / "state").load()
-    assert "validation" not in resume
-    last = validated(list(walk(resume=resume, validation=True)))[-1]
-    assert np.isfinite(last.acc).all()
-    assert np.isnan(last.bwt).all()  # what tasks were right after they were learned is not known
-
-
-class Late(Stream):
-    """A stream of one's own whose experiences bring validation rows."""
-
-    n_tasks, n_steps, input_shape, outputs, mean, std = 2, 4, (3,), 2, (0.0,), (1.0,)
-    device = torch.device("cpu")
-
-    def __init__(self, **options: Any) -> None:
-        self.configure(options, "stream")
-
-    def task_id(self, step: int) -> int:
-        self.check_step(step)
-        return step % 2
-
-    def __getitem__(self, step: int) -> Experience:
-        rows = Data(torch.full((4, 3), float(step)), torch.tensor([0, 1, 0, 1]))
-        return Experience(step=step, task_id=self.task_id(step), train=rows, validation=rows, classes=2)
-
-    def test(self, task_id: int) -> Data:
-        return Data(torch.zeros(2, 3), torch.tensor([0, 1]))
-
-
-def test_validation_rows_of_a_task_are_those_of_its_first_experience_with_the_labels_that_there_are():
-    assert Late().validation_rows(1).x[0, 0] == 1
-    assert len(Late(unlabelled=[1]).validation_rows(1)) == 0
-    assert len(Late(unlabelled=[1]).validation_rows(0)) == 4
-    assert 0 < len(Late(unlabelled_share=0.5).validation_rows(0)) < 4
-    with pytest.raises(IndexError, match="task 2"):
-        Late().validation_rows(2)
-
-
-@pytest.mark.parametrize("changes", [{}, {"unlabelled": [1]}, {"per_seed": True}, {"pieces": 5}])
-def test_every_way_that_rows_arrive_in_has_them(changes: dict[str, Any]):
-    how = {f"stream.{key}": value for key, value in changes.items()}
-    stream = Experiment.of(small.scenario(), "finetune", (0, 1), **ASIDE, **how).stream()
-    one, again = stream.validation_rows(1), stream.validation_rows(1)
-    assert len(one) == (0 if changes.get("unlabelled") else len(stream[stream.n_steps - 1].validation))
-    assert one.x.equal(again.x)
 
 
 def look(test: float, validation: float | None = None, learned: int = 3) -> LogSummary:
@@ -292,3 +117,60 @@ def test_a_sweep_chooses_on_validation_rows_and_says_so_in_table_report_and_fold
     again = call(*typed, "--out", tmp_path / "out", "--objective-on", "test", "--no-report")
     assert " (chosen on test rows): " in again.stdout
     assert SweepFolder(tmp_path / "out").plan["chosen_on"] == "chosen on test rows"
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with two settings of a strategy, one of them spread over two runs, and one of another strategy."""
+    folder = tmp_path_factory.mktemp("settings")
+    for name, strategy, seeds, lr in (
+        ("slow-0", "finetune", (0,), 1e-5),
+        ("slow-1", "finetune", (1,), 1e-5),
+        ("fast", "finetune", (0, 1), 1e-2),
+        ("replay", "replay", (0, 1), 1e-2),
+    ):
+        how = {"stream.validation": 0.5, "stream.n": 2, "train.lr": lr, "agenda.evaluate_ahead": 0}
+        Experiment.of(TINY, strategy, seeds, **how).run(folder / name, device="cpu")
+    return folder
+
+
+def test_the_best_setting_of_each_strategy_is_picked_on_validation_rows_and_told(settings: Path):
+    (found,) = comparisons(find_runs([settings])[0], best_by="validation")
+    assert sorted(found.methods) == ["finetune", "replay"]
+    fast = open_run(settings / "fast")
+    validated = fast.validated("acc")
+    assert validated is not None
+    told = f"finetune (lr=0.01) is the best of 2 settings by ACC on validation rows ({validated.mean():.3f})"
+    assert any(told in remark for remark in found.remarks)
+    assert not any("replay" in remark and "best of" in remark for remark in found.remarks)
+    compared = next(group for group in found.groups if group.strategy == "finetune")
+    assert fast.final is not None
+    assert compared.values["acc"] == pytest.approx(fast.final["acc"].values)  # on test rows
+    said = call("compare", settings, "--best-by", "validation").stdout
+    assert "is the best of 2 settings" in " ".join(said.split())
+
+
+def test_a_pick_goes_by_validation_rows_even_where_test_rows_say_otherwise(
+    settings: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real = Run.validated
+
+    def turned(run: Run, score: str = "acc") -> Any:
+        found = real(run, score)
+        return None if found is None else 1 - found
+
+    monkeypatch.setattr(Run, "validated", turned)
+    _, said = best_settings(of_seeds(find_runs([settings])[0]))
+    assert any("finetune (lr=1e-05) is the best of 2 settings" in sentence for sentence in said)
+    _, said = best_settings(of_seeds(find_runs([settings])[0]), rows="test")
+    assert any("finetune (lr=0.01) is the best of 2 settings by ACC on test rows" in sentence for sentence in said)
+    assert said[-1].startswith("settings were chosen on test rows")
+
+
+def test_a_pick_without_scores_on_validation_rows_is_refused(tmp_path: Path):
+    for lr in (1e-5, 1e-2):
+        Experiment.of(TINY, "finetune", **{"stream.n": 1, "train.lr": lr}).run(tmp_path / str(lr), device="cpu")
+    result = call("compare", tmp_path, "--best-by", "validation")
+    assert result.exit_code == 2
+    assert "has no acc on validation rows (stream.validation sets some aside" in result.stderr
+    assert call("compare", tmp_path, "--best-by", "test").exit_code == 0

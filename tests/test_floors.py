@@ -31,7 +31,7 @@ FLOORS = [
     ["analysis"],
     ["export", "experiment"],
     ["estimate", "interop", "testing", "learners"],
-    ["sweep"],
+    ["extension", "sweep"],
     ["cli"],
     ["__main__"],
 ]

@@ -10,36 +10,46 @@ from cl_engine.cli import arguments
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--predictions", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture of answers there."
 )
 @click.option("--task", type=int, help="The task that they are about; left out: the one learned last.")
 @click.option("--data-root", type=arguments.FOLDER, help="Where its data are.")
 @click.option("--code", is_flag=True, help="Print the code that is not the engine's own, as the run was made with it.")
-def show(run: Path, predictions: Path | None, task: int | None, data_root: Path | None, code: bool) -> None:
-    """Print the matrix of scores and what follows from it of a RUN: its folder or its log.h5.
+def show(
+    runs: tuple[Path, ...], predictions: Path | None, task: int | None, data_root: Path | None, code: bool
+) -> None:
+    """Print the matrix of scores and what follows from it of RUNS: folders, or log.h5 in them.
+
+    Runs that differ in seeds alone are shown as one.
 
     With --predictions FILE.png it draws answers beside the truth instead, of some test rows of a task; with --code it prints
     the source text of every plug-in of one's own, as it was when the run was made.
     """
-    if code:
-        print_code(run)
+    if predictions is None and not code:
+        print_log(*runs)
         return
-    if predictions is None:
-        print_log(run)
+    if len(runs) > 1:
+        raise click.UsageError(f"{'--code' if code else '--predictions'} is about one run: name one")
+    if code or predictions is None:
+        print_code(runs[0])
         return
     from cl_engine.cli.predictions import draw_predictions
 
-    draw_predictions(run, task, predictions, data_root)
+    draw_predictions(runs[0], task, predictions, data_root)
 
 
-def print_log(path: Path) -> None:
-    """Print the matrix of scores of a run and what follows from it, from its log alone."""
+def print_log(*paths: Path) -> None:
+    """Print the matrix of scores of runs and what follows from it, from their logs alone; those of other seeds as one."""
     from cl_engine.analysis.report.terminal import print_run
+    from cl_engine.results.of_seeds import of_seeds
     from cl_engine.results.run import open_run
 
-    print_run(open_run(path))
+    for number, run in enumerate(of_seeds([open_run(path) for path in paths])):
+        if number:
+            click.echo()
+        print_run(run)
 
 
 def print_code(path: Path) -> None:

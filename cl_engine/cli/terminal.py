@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from cl_engine.analysis.names import one_line
 from cl_engine.core.text import sentence
 from cl_engine.data.stream import Stream
 from cl_engine.errors import RunFailed, UsageError
-from cl_engine.experiment import Experiment
+from cl_engine.experiment import Begin, Experiment
 from cl_engine.loggers.console import Console
 from cl_engine.options import described
 from cl_engine.results.log_file import LOG_NAME
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
+from cl_engine.runs.guests import GUESTS
 from cl_engine.runs.process_memory import collect_garbage_as_usual
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario, scenario_names
@@ -39,9 +41,14 @@ NOT_SHOWN = {
     "der",
     "er_ace",
     "ewc",
+    "gdumb",
+    "icarl",
+    "lwf",
+    "mas",
     "nearest_mean",
     "policy",
     "ranpac",
+    "si",
     "single_tasking",
     "slda",
     "taxonomy",
@@ -58,8 +65,12 @@ def run_in_terminal(
     command: str,
     deterministic: bool = False,
     accept_changes: bool = False,
+    begin: Begin | None = None,
 ) -> Path:
-    """Run with progress on the terminal; say what is resumed, removed or already done. Returns the run's folder."""
+    """Run with progress on the terminal; say what is resumed, removed or already done. Returns the run's folder.
+
+    ``begin`` puts there what a run that has no log yet goes on from (`cl_engine.experiment.Experiment.run`).
+    """
     path = out or experiment.folder
     if fresh:
         for file in RunFolder.cleared(path):
@@ -82,6 +93,7 @@ def run_in_terminal(
                 command=command,
                 deterministic=deterministic,
                 accept_changes=accept_changes,
+                begin=begin,
             )
     finally:
         for console in consoles:
@@ -140,7 +152,7 @@ def run_demo(out: Path, fresh: bool, command: str) -> None:
 def listing(kind: str, options: bool) -> list[str]:
     """Return the lines of `list`: a name and a sentence each, and the options below if asked for."""
     lines: list[str] = []
-    guests = {name: about for name, (_, about) in plugins.GUESTS.get(kind, {}).items()}  # type: ignore[call-overload]
+    guests = {name: about for name, (_, about) in GUESTS.get(kind, {}).items()}
     for name in scenario_names() if kind == "scenarios" else sorted({*plugins.names(kind), *guests}):  # type: ignore[arg-type]
         model: Any = None
         try:
@@ -148,8 +160,9 @@ def listing(kind: str, options: bool) -> list[str]:
                 about = Scenario.load(name).text.partition("\n")[0].lstrip("# ")
             else:
                 about = guests.get(name) or plugins.summary(kind, name)  # type: ignore[arg-type]
-                found = (plugins.net(name) if kind == "nets" else plugins.load(kind, name)) if options else None  # type: ignore[arg-type]
-                model = getattr(found, "Options", None)  # a plain module has none
+                wanted = options and not (kind == "nets" and name in guests)  # whose options are those of each net
+                load = plugins.net if kind == "nets" else partial(plugins.load, kind)  # type: ignore[arg-type]
+                model = getattr(load(name), "Options", None) if wanted else None  # a plain module has none
         except Exception as error:  # one that is broken, in whatever way, is in nobody's
             about = sentence(str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}")
         lines.append(f"  {name:<24} {about}")

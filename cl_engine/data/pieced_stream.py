@@ -58,7 +58,8 @@ class PiecedStream(StreamOver):
         rows = len(found.train) if not self._stretch else self._stretch * self.pieces
         train = _between(found.train, part * rows, (part + 1) * rows)
         key = found.key if not self._stretch else rng.derive(found.key, "stretch", part)
-        return dataclasses.replace(found, step=step, train=train, rng_key=key)
+        more = (part + 1) * rows < len(found.train)
+        return dataclasses.replace(found, step=step, train=train, rng_key=key, continues=more)
 
     def train_rows(self, step: int) -> int | None:
         own, part = self._place(step)
@@ -114,6 +115,7 @@ def pieces_of(experience: Experience) -> Iterator[Experience]:
             train=rows,
             rng_key=rng.derive(experience.key, "arrival", number),
             pieces=0,
+            continues=experience.continues or number + 1 < count,
         )
 
 

@@ -50,6 +50,7 @@ class Experience:
             stream's own order, so that what a task brings about does not depend on the order; None: the step.
         pieces: how many rows arrive at a time, in the order of ``train``; 0: all at once.
         unlabelled: further rows, whose labels are withheld though ``train`` has some; None: there are none.
+        continues: whether the next experience brings more rows of what began here (`stream.stretch`).
     """
 
     step: int
@@ -62,6 +63,7 @@ class Experience:
     target: Target | None = None
     pieces: int = 0
     unlabelled: Data | None = None
+    continues: bool = False
 
     @property
     def key(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,16 @@ class SavedStrategy:
     stopped: frozenset[int]
 
 
-def experiment_of(run: Run) -> Experiment:
-    """Return the experiment that a log is of."""
+def experiment_of(
+    run: Run, seeds: Sequence[int] | None = None, settings: Mapping[str, Any] | None = None
+) -> Experiment:
+    """Return the experiment that a log is of, with other seeds and settings where they are given."""
     said = run.experiment
     tables = {**said["options"], "strategy": {said["strategy"]: said["options"]["strategy"]}}
     own = (Path(told["file"]).parent for told in (code_in(run) or {}).values() if "package" not in told)
     beside = str(next(own, ""))  # plug-ins are looked for where they were found
-    return Experiment.of(Scenario.of(said["scenario"], tables, folder=beside), said["strategy"], tuple(said["seeds"]))
+    scenario = Scenario.of(said["scenario"], tables, run.environment.get("scenario", ""), folder=beside)
+    return Experiment.of(scenario, said["strategy"], tuple(said["seeds"] if seeds is None else seeds), **settings or {})
 
 
 @torch_defaults()

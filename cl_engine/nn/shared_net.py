@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import torch
@@ -32,6 +32,7 @@ class Learner(Protocol):
     setting: Any
     state: State
     target: Target
+    train: Any
 
 
 class SharedNet:
@@ -43,7 +44,7 @@ class SharedNet:
     >>> class Mine(SimpleNamespace):
     ...     shared = SharedNet()
     >>> build = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
-    >>> mine = Mine(net=Net(build, (1, 2, 2)), seeds=[0, 1], setting="task")
+    >>> mine = Mine(net=Net(build, (1, 2, 2)), seeds=[0, 1], setting="task", train=SimpleNamespace(task_heads="alike"))
     >>> mine.state = mine.shared.start()
     >>> mine.shared.keep(0, mine.shared.params(0))
     >>> len(mine.state["heads"]), mine.shared.params(0)["head.weight"].shape
@@ -76,8 +77,10 @@ class SharedNet:
         """Return the net's weights with the head of this task; the untrained head for a task not yet met."""
         params: Params = self._learner.state["net"]
         heads: Bank | None = self._learner.state.get("heads")
-        if heads is None or task_id is None or task_id >= len(heads):
+        if heads is None or task_id is None:
             return params
+        if task_id >= len(heads):
+            return {**params, **head_of(self._untrained([task_id], params)[:, 0])}
         return {**params, **head_of(heads[task_id])}
 
     def keep(self, task_id: int, params: Tree) -> None:
@@ -114,8 +117,17 @@ class SharedNet:
             return {"net": net}
         heads: Bank = learner.state["heads"]
         held = tasks[:0] if fresh else tasks[tasks < len(heads)]
-        untrained = row_of(net).unsqueeze(1).expand(-1, len(tasks) - len(held), -1, -1)
+        untrained = self._untrained(tasks[len(held) :].tolist(), net)
         return {"net": net, "heads": torch.cat([heads.rows.index_select(1, held), untrained], dim=1)}
+
+    def _untrained(self, tasks: Sequence[int], params: Params) -> Tensor:
+        """Return the heads that these tasks begin with ``[S, T, O, width + 1]``: that among ``params``, or one drawn for each."""
+        learner = self._learner
+        if learner.train.task_heads == "alike" or not tasks:
+            return row_of(params).unsqueeze(1).expand(-1, len(tasks), -1, -1)
+        seeds = [[rng.derive(seed, "head of a task", task) for seed in learner.seeds] for task in tasks]
+        drawn = [learner.net.init(own) for own in seeds]
+        return torch.stack([row_of(each) for each in drawn], dim=1)
 
     def keep_tasks(self, tasks: Tensor, trained: Tree) -> None:
         """Keep what was fitted from `of_tasks`."""
@@ -152,16 +164,25 @@ class SharedNet:
         return logits
 
 
-def check_shared_head(strategy: str, shared: object, setting: str) -> None:
-    """Refuse ``train.reset_head`` where a strategy has no head that all tasks share; ``shared`` is the net that they share.
+def check_heads(owner: type, name: str, setting: str, train: Any) -> None:
+    """Refuse options of training about heads that a kind of strategy does not have, or not in this setting.
 
     Raises:
-        UsageError: saying why there is none.
+        UsageError: naming the option.
     """
-    if not isinstance(shared, SharedNet):
-        raise UsageError(f"train.reset_head: the strategy '{strategy}' has no head that all tasks share; leave it out")
-    if setting == "task":
-        raise UsageError(
-            "train.reset_head: where the task is told, each has a head of its own, which begins anew; leave it out, or use "
-            "stream.setting = 'domain' or 'class'"
-        )
+    shares = isinstance(getattr(owner, "shared", None), SharedNet)
+    if train.reset_head != "never":
+        if not shares:
+            raise UsageError(f"train.reset_head: the strategy '{name}' has no head that all tasks share; leave it out")
+        if setting == "task":
+            raise UsageError(
+                "train.reset_head: where the task is told, each has a head of its own, which begins anew; leave it out, or use "
+                "stream.setting = 'domain' or 'class'"
+            )
+    if train.task_heads != "alike":
+        if not shares:
+            raise UsageError(f"train.task_heads: the strategy '{name}' has no net that all tasks share; leave it out")
+        if setting != "task":
+            raise UsageError(
+                "train.task_heads: where the task is not told, tasks have no heads of their own; leave it out"
+            )

@@ -99,7 +99,8 @@ class ManyRuns(BackendArray):
     Args:
         places: the array in each run.
         shape: that of the largest run, with all seeds of all runs.
-        columns: for each run the place of each of its seeds, where the last axis is that of seeds; else None.
+        columns: for each run the place of each of its seeds, where an axis is that of seeds; else None.
+        axis: which axis of a run that is.
     """
 
     def __init__(
@@ -108,8 +109,10 @@ class ManyRuns(BackendArray):
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         columns: Sequence[Sequence[int]] | None,
+        axis: int = -1,
     ) -> None:
         self.places, self.shape, self.dtype, self.columns = places, (len(places), *shape), dtype, columns
+        self.axis = axis
 
     def __getitem__(self, key: Any) -> Any:
         return explicit_indexing_adapter(key, self.shape, IndexingSupport.OUTER, self._read)
@@ -119,10 +122,10 @@ class ManyRuns(BackendArray):
         runs, inner = np.atleast_1d(wanted[0]), [np.atleast_1d(at) for at in wanted[1:]]
         block = np.full((len(runs), *map(len, inner)), self.places[0].fill if self.places else 0, self.dtype)
         for k, run in enumerate(runs):
-            self._fill(block[k], int(run), inner)
+            self.fill(block[k], int(run), inner)
         return block[tuple(slice(None) if np.ndim(at) else 0 for at in wanted)]
 
-    def _fill(self, block: Array, run: int, inner: Sequence[Array]) -> None:
+    def fill(self, block: Array, run: int, inner: Sequence[Array]) -> None:
         """Put what the run has into its part of a block."""
         place = self.places[run]
         own = [
@@ -130,15 +133,46 @@ class ManyRuns(BackendArray):
         ]  # for each position in the block's frame, that in the run; −1: none
         own = [np.where(at < n, at, -1) for at, n in zip(own, place.shape, strict=True)]
         if self.columns is not None:
-            own[-1] = np.full(self.shape[-1], -1)
-            own[-1][list(self.columns[run])] = np.arange(len(self.columns[run]))
+            own[self.axis] = np.full(self.shape[1:][self.axis], -1)
+            own[self.axis][list(self.columns[run])] = np.arange(len(self.columns[run]))
         there = [at[wanted] for at, wanted in zip(own, inner, strict=True)]
         held = [np.flatnonzero(at >= 0) for at in there]
         if all(map(len, held)):
             block[np.ix_(*held)] = place.read([at[at >= 0] for at in there])
 
 
-def lazily(source: OneRun | ManyRuns) -> LazilyIndexedArray:
+class OfSeeds(BackendArray):
+    """An array of runs that have some seeds each, as one with the seeds of all; once read as a whole, it is kept.
+
+    >>> places = [Place(Path(name), name, "accuracy", (3, 3, 1), np.nan) for name in ("a.h5", "b.h5")]
+    >>> OfSeeds(ManyRuns(places, (3, 3, 2), np.dtype("f4"), [[0], [1]])).shape
+    (3, 3, 2)
+    """
+
+    def __init__(self, runs: ManyRuns) -> None:
+        self.runs, self.shape, self.dtype = runs, runs.shape[1:], runs.dtype
+        self.held: Array | None = None
+
+    def __getitem__(self, key: Any) -> Any:
+        return explicit_indexing_adapter(key, self.shape, IndexingSupport.OUTER, self._read)
+
+    def _read(self, index: tuple[Any, ...]) -> Array:
+        wanted = positions(index, self.shape)
+        block = self.held
+        if block is None:
+            inner = [np.atleast_1d(at) for at in wanted]
+            block = np.full(tuple(map(len, inner)), self.runs.places[0].fill, self.dtype)
+            for run in range(len(self.runs.places)):
+                self.runs.fill(block, run, inner)
+            if block.shape == self.shape and all(np.array_equal(at, np.arange(len(at))) for at in inner):
+                self.held = block
+            return block[tuple(slice(None) if np.ndim(at) else 0 for at in wanted)]
+        for axis in reversed(range(len(wanted))):
+            block = block[(slice(None),) * axis + (index[axis],)]
+        return block
+
+
+def lazily(source: OneRun | ManyRuns | OfSeeds) -> LazilyIndexedArray:
     """Return the array as xarray takes it: indexing it reads nothing until values are asked for."""
     return LazilyIndexedArray(source)
 

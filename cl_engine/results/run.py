@@ -80,6 +80,11 @@ class Run:
         self.parts: list[Run] | None = None  # one for each of several measures, once they are asked for
 
     @property
+    def logs(self) -> list[Path]:
+        """The logs that it is read from: one, unless seeds are spread over several."""
+        return [self.path]
+
+    @property
     def strategy(self) -> str:
         return self.attributes["strategy"]
 

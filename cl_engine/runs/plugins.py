@@ -20,12 +20,14 @@ from torch import nn
 from cl_engine.data.label_function import LabelFunction
 from cl_engine.data.source import Source
 from cl_engine.data.stream import Stream
-from cl_engine.errors import UsageError, a_name, is_out_of_memory, unknown
+from cl_engine.errors import UsageError, a_name, is_out_of_memory
 from cl_engine.nn.architecture import Architecture
 from cl_engine.nn.initialisation import initialised
 from cl_engine.nn.target import Target
 from cl_engine.options import named_with_options
+from cl_engine.runs.guests import GUESTS
 from cl_engine.runs.importing import attribute, imported, note, reason
+from cl_engine.runs.twin_names import unknown
 from cl_engine.strategy import Strategy
 from cl_engine.training.upkeep import Upkeep
 
@@ -39,16 +41,6 @@ BASES: dict[Kind, type] = {
     "targets": Target,
     "labels": LabelFunction,
     "upkeep": Upkeep,
-}
-# names that stand for another library's own, each with the function that is given what follows the colon
-GUESTS: dict[Kind, dict[str, tuple[str, str]]] = {
-    "strategies": {
-        "avalanche": (
-            "cl_engine.interop.avalanche_adapter:named",
-            "any of Avalanche's: avalanche:EWC, avalanche:Replay, …",
-        )
-    },
-    "streams": {"avalanche": ("cl_engine.interop.benchmark_stream:named", "any benchmark of Avalanche: SplitMNIST, …")},
 }
 SINGULAR: dict[Kind, str] = {
     "strategies": "strategy",
@@ -187,6 +179,9 @@ def net(name: str) -> Any:
     Raises:
         UsageError: if there is none, or it cannot be imported.
     """
+    guest, _, rest = name.partition(":")
+    if guest in GUESTS["nets"]:
+        return _welcomed("nets", guest, rest)
     if ":" in name:
         return attribute("the net", name)
     if name in _entries("nets"):

@@ -91,6 +91,11 @@ class RunFolder:
         """The status in the log that was found, or ``new``."""
         return self._found.status if self._found else "new"
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether there are a log and a checkpoint to go on from."""
+        return (self.path / LOG_NAME).exists() and self.checkpoint.exists()
+
     @cached_property
     def _found(self) -> Run | None:
         """The log as it was when the folder was taken: nobody else writes to it."""
@@ -131,7 +136,7 @@ class RunFolder:
         Raises:
             UsageError: if there is none that is whole.
         """
-        if not (self.path / LOG_NAME).exists() or not self.checkpoint.exists():
+        if not self.may_go_on:
             return None
         with self._named_if_damaged():
             read_whole(self.path / LOG_NAME)
@@ -174,17 +179,18 @@ class RunFolder:
         resume: dict[str, Any] | None,
         attributes: Mapping[str, str],
         texts: Mapping[str, str],
+        **more: str,
     ) -> Recorder:
         """Return the recorder of this run, begun anew or taken up at the checkpoint.
 
-        ``attributes`` and ``texts`` say what is run; where it runs is added to them.
+        ``attributes``, ``texts`` and ``more`` of these say what is run; where it runs is added to them.
         """
         recorder = Recorder(self.path, list(seeds), stream)
         if resume is not None:
             recorder.resume(resume["step"], self.material.go_on(resume["step"] + 1))
         else:
             known = {"experiment": self.experiment, **self.material.texts}
-            surroundings = {**known, **texts, **_environment(stream)}
+            surroundings = {**known, **texts, **more, **_environment(stream)}
             recorder.begin({**attributes, "run_id": uuid.uuid4().hex}, surroundings)
         return recorder
 

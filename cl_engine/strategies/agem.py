@@ -10,12 +10,13 @@ from torch import Tensor
 
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree, leaves_with_path, unflatten
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Experience, Stream
 from cl_engine.events import Event
 from cl_engine.nn.shared_net import SharedNet
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import Rows
-from cl_engine.training.rehearsing import Rehearsal, RowMemory
+from cl_engine.training.rehearsing import Rehearsal
+from cl_engine.training.row_memory import RowMemory
 
 
 class Agem(Strategy):
@@ -42,6 +43,9 @@ class Agem(Strategy):
 
     def start(self) -> State:
         return {**self.shared.start(), **Rehearsal.start()}
+
+    def check_stream(self, stream: Stream) -> None:
+        Rehearsal(self, self.memory).check_stream(stream)
 
     def learn(self, experience: Experience) -> Learning:
         yield from Rehearsal(self, self.memory).learn(experience, self._fit)

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Experience, Stream
 from cl_engine.events import Event
 from cl_engine.nn.shared_net import SharedNet
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import Rows
-from cl_engine.training.rehearsing import Rehearsal, RowMemory
+from cl_engine.training.rehearsing import Rehearsal
+from cl_engine.training.row_memory import RowMemory
 
 
 class Der(Strategy):
@@ -46,6 +47,9 @@ class Der(Strategy):
 
     def start(self) -> State:
         return {**self.shared.start(), **Rehearsal.start()}
+
+    def check_stream(self, stream: Stream) -> None:
+        Rehearsal(self, self.memory).check_stream(stream)
 
     def learn(self, experience: Experience) -> Learning:
         self._task = experience.task_id

@@ -19,7 +19,8 @@ from cl_engine.nn.target import Target, of_rows
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.targets.classes import other_than_classes
 from cl_engine.training.fit_job import Rows
-from cl_engine.training.rehearsing import Rehearsal, RowMemory
+from cl_engine.training.rehearsing import Rehearsal
+from cl_engine.training.row_memory import RowMemory
 
 ABSENT = -1e9  # logit of a class that is not among those told apart
 
@@ -54,6 +55,7 @@ class ErAce(Strategy):
             raise UsageError(f"er_ace tells classes apart, and a task asks for {odd.name()}: use replay")
 
     def check_stream(self, stream: Stream) -> None:
+        Rehearsal(self, self.memory).check_stream(stream)
         if self.train.label_smoothing:
             raise UsageError(
                 "train.label_smoothing: er_ace tells new rows apart among the classes of their batch alone, and labels would be "

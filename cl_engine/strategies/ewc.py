@@ -17,6 +17,13 @@ from cl_engine.nn.target import of_rows
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.targets.classes import Classes
+from cl_engine.training.consolidation import (
+    consolidated,
+    importance_of_rows,
+    keep_begun,
+    of_all_seeds,
+    when_begun,
+)
 
 
 class Ewc(Strategy):
@@ -25,7 +32,8 @@ class Ewc(Strategy):
     To the loss is added λ/2 Σ F (θ − θ*)², F the diagonal of the Fisher information. With ``anchor = "each"`` there is a term for
     each task, around the weights after it; their sum is a quadratic function, so that two numbers a weight stand for any number
     of tasks, exactly. With ``"last"`` there is one, around the weights after the last task, with the sum of what came before
-    times ``decay`` (Schwarz et al. 2018, online EWC). Heads that belong to one task are left alone.
+    times ``decay`` (Schwarz et al. 2018, online EWC). Heads that belong to one task are left alone. A task whose rows arrive a
+    few at a time adds its term when all have come, by the rows of its last stretch.
 
     >>> from cl_engine.experiment import Experiment
     >>> Experiment.of("permuted_digits", "ewc", strength=10.0).resolved["strategy"]["anchor"]
@@ -35,6 +43,7 @@ class Ewc(Strategy):
     shared = SharedNet()
     rowwise = True
     per_seed = True
+    takes_arrivals = True
 
     strength: float = option(100.0, "λ: how strongly weights are drawn back", ge=0)
     anchor: Literal["each", "last"] = option("each", "what to: the weights after each task, or after the last")
@@ -44,17 +53,23 @@ class Ewc(Strategy):
         "classes that gradients are taken for: drawn from what the net answers, or the labels (empirical Fisher)",
     )
     fisher_rows: int = option(200, "rows of a task that it is estimated from", ge=1)
+    fisher_batch: int = option(
+        1, "rows whose mean gradient is squared; more than 1 is another estimate, found in other code", ge=1, before=1
+    )
 
     def start(self) -> State:
         return self.shared.start()
 
     def learn(self, experience: Experience) -> Learning:
         params = self.shared.params(experience.task_id)
-        frozen = None if "importance" not in self.state or not self.strength else self._quadratic(params)
+        begun = when_begun(self.state, params, self._consolidated(params)) if self.anchor == "last" else {}
+        frozen = None if "importance" not in self.state or not self.strength else self._quadratic(begun)
         loss = self.loss if frozen is None else self._held_back
         trained = yield from self.fit(params, loss, experience, frozen=frozen)
         self.shared.keep(experience.task_id, trained)
-        if self.strength:
+        if self.anchor == "last" and self.strength:
+            keep_begun(self.state, begun, experience.continues)
+        if self.strength and not experience.continues:
             self._remember(trained, experience)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
@@ -84,8 +99,7 @@ class Ewc(Strategy):
     def _remember(self, params: Tree, experience: Experience) -> None:
         """Add a task's term to those of the tasks before."""
         held = self._consolidated(params)
-        of_seeds = [self._information(params, held, experience, place) for place in range(len(self.seeds))]
-        new = {name: torch.stack([one[name] for one in of_seeds]) for name in held}
+        new = of_all_seeds([self._information(params, held, experience, place) for place in range(len(self.seeds))])
         terms: dict[str, Any] = {"importance": new}
         if self.anchor == "each":
             terms["pull"] = {name: own * params[name] for name, own in new.items()}
@@ -102,23 +116,19 @@ class Ewc(Strategy):
                 self.state[part] = before + own
 
     def _consolidated(self, params: Tree) -> list[str]:
-        """Return the weights that are held back: all that are trained, but for a head that is one task's."""
-        own = "heads" in self.state
-        return [name for name in params if not self.net.is_held(name) and not (own and name.startswith("head."))]
+        return consolidated(self.net, params, "heads" in self.state)
 
     def _information(self, params: Tree, held: list[str], experience: Experience, place: int) -> Params:
         """Return the diagonal of the Fisher information of one seed: the mean over rows of squared gradients."""
         seed, (x, y) = self.seeds[place], experience.train.of(place)
         draw = rng.tensors(seed, "fisher", experience.key)
-        own = {name: leaf[place].detach().clone().requires_grad_(name in held) for name, leaf in params.items()}
-        found = {name: torch.zeros_like(own[name]) for name in held}
         rows = torch.randperm(len(y), generator=draw)[: self.fisher_rows].to(y.device)
-        for row in rows.split(1):
-            outputs = self.net.one(own, x[row].to(self.net.device), training=False)
-            loss = self.target.mean_loss(outputs, self._classes_of(outputs.detach(), y[row], draw))
-            for name, slope in zip(held, torch.autograd.grad(loss, [own[name] for name in held]), strict=True):
-                found[name] += slope.square() / len(rows)
-        return {name: leaf.detach() for name, leaf in found.items()}
+
+        def loss(outputs: Tensor, of: Tensor) -> Tensor:
+            return self.target.mean_loss(outputs, self._classes_of(outputs.detach(), y[of], draw))
+
+        own = {name: leaf[place] for name, leaf in params.items()}
+        return importance_of_rows(self.net, own, held, x, rows.split(self.fisher_batch), loss, torch.square)
 
     def _classes_of(self, outputs: Tensor, y: Tensor, draw: torch.Generator) -> Tensor:
         """Return labels that gradients are taken for; those there are where the task asks for something else than classes."""

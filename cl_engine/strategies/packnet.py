@@ -173,6 +173,10 @@ class Packnet(Strategy):
         """How many owners of weights come before the first task: a kept backbone, or nobody."""
         return int(self.state.get("backbones", bool(self.net.pretrained) and self.backbone == "kept"))
 
+    @property
+    def looks_ahead(self) -> bool:
+        return self.prune == "equal"
+
     def _owner(self, task_id: int) -> int:
         """Return the number under which a task owns weights, from 1; a kept backbone is the first."""
         return task_id + 1 + self._before

@@ -76,6 +76,10 @@ class Policy(Strategy):
         # of each task how many nets it reads, and the row of its readout among those of as many, or of its net (0)
         return {"first": first, "nets": nets, "ways": Bank.empty(1, (2,), torch.int64, device)}
 
+    @property
+    def looks_ahead(self) -> bool:
+        return self.control == "random"
+
     def check_stream(self, stream: Stream) -> None:
         self._routes = self._drawn(self._named(stream), stream)
 

@@ -13,15 +13,16 @@ from cl_engine.data.stream import Experience, Stream
 from cl_engine.events import Event
 from cl_engine.nn.shared_net import SharedNet
 from cl_engine.strategy import Learning, Strategy
-from cl_engine.training.rehearsing import Rehearsal, RowMemory
+from cl_engine.training.rehearsing import Rehearsal
+from cl_engine.training.row_memory import RowMemory
 from cl_engine.training.sampled_fit import Sampling, sampled_fit
 
 
 class Replay(Strategy):
     """Experience replay: every batch is joined by as many rows from a memory of past tasks (Chaudhry et al., 2019).
 
-    The memory has a fixed size and is filled by reservoir sampling, or class by class in equal shares. Each seed keeps
-    rows of its own choice. Where tasks ask for different things, memory and rehearsed rows are divided evenly among these.
+    The memory has a fixed size and is filled by reservoir sampling, or class by class in equal shares (``selection``). Each seed
+    keeps rows of its own choice. Where tasks ask for different things, memory and rehearsed rows are divided evenly among these.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "replay", **{"samples": 200})
@@ -44,6 +45,7 @@ class Replay(Strategy):
         return {**self.shared.start(), **Rehearsal.start()}
 
     def check_stream(self, stream: Stream) -> None:
+        Rehearsal(self, self.memory).check_stream(stream)
         self._references = self.practice.references(stream)
 
     def learn(self, experience: Experience) -> Learning:

@@ -97,6 +97,10 @@ class Taxonomy(Strategy):
                 yield from self._probe_sets(target, nets, experience)
             yield from self._compare(nets, experience)
 
+    @property
+    def looks_ahead(self) -> bool:
+        return True  # after the last task, sets of all are probed
+
     def check_stream(self, stream: Stream) -> None:
         if stream.n_tasks is not None and self.order > stream.n_tasks:
             raise UsageError(

@@ -49,6 +49,11 @@ class Entry:
     reference: bool = False
     trial: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def setting(self) -> str:
+        """What runs have in common that differ in seeds alone, as text."""
+        return json.dumps([self.scenario, self.strategy, self.changes, self.reference], sort_keys=True)
+
 
 class SweepFolder:
     """A sweep's folder, held by one driver: ``with SweepFolder(path) as folder``; reading needs no holding.

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,14 +118,36 @@ class Status:
 
     @property
     def done(self) -> list[str]:
-        """The runs that are finished, the best first; references among them."""
+        """The runs that are finished, those of the best setting first; references among them."""
         if self._done is None:
             found = [name for name in self.entries if name in self.finished]  # those alike stay in order
-            self._done = sorted(found, key=self._place)
+            means = {setting: self._mean(names, self.rows) for setting, names in self._settings(found).items()}
+            first = {setting: place for place, setting in enumerate(means)}
+            self._done = sorted(
+                found,
+                key=lambda name: (
+                    self._place(name, means[self.entries[name].setting]),
+                    first[self.entries[name].setting],
+                    self._place(name, self.score(name)),
+                ),
+            )
         return self._done
 
-    def _place(self, name: str) -> float:
-        return _worse(self.score(name), self.options.better * self.looks[name].way)
+    def _place(self, name: str, score: float) -> float:
+        return _worse(score, self.options.better * self.looks[name].way)
+
+    def _settings(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Return runs by their setting: those of one have seeds of the same method each."""
+        found: dict[str, list[str]] = {}
+        for name in names:
+            found.setdefault(self.entries[name].setting, []).append(name)
+        return found
+
+    def _mean(self, names: Sequence[str], rows: Rows | None) -> float:
+        """Return the objective, on these rows, of runs that differ in seeds alone: the mean over their seeds."""
+        counts = [len(self.entries[name].seeds) for name in names]
+        scores = [self.looks[name].on(rows) for name in names]
+        return sum(count * score for count, score in zip(counts, scores, strict=True)) / max(1, sum(counts))
 
     @property
     def rows(self) -> Rows | None:
@@ -153,11 +176,11 @@ class Status:
                 self._varied.append("seeds")
         return self._varied
 
-    def label(self, name: str) -> str:
-        """Return what a run is called for people: scenario, strategy, and in what it differs from others."""
+    def label(self, name: str, seeds: bool = True) -> str:
+        """Return what a run is called for people: scenario, strategy, and in what it differs from others, be it in seeds."""
         entry = self.entries[name]
         own = [f"{key} = {value}" for key, value in entry.changes.items() if key in self.varied]
-        own += [f"seed {', '.join(map(str, entry.seeds))}"] if "seeds" in self.varied else []
+        own += [f"seed {', '.join(map(str, entry.seeds))}"] if seeds and "seeds" in self.varied else []
         return one_line(", ".join([entry.scenario, entry.strategy, *own, *(["reference"] if entry.reference else [])]))
 
     @property
@@ -166,10 +189,10 @@ class Status:
         return len(self.entries) - len({*self.finished, *self.running, *self.failed, *self.dropped})
 
     @property
-    def best(self) -> str | None:
-        """The best run so far that is not a reference, by the objective."""
-        own = (name for name in self.done if not self.entries[name].reference)
-        return next((name for name in own if math.isfinite(self.score(name))), None)
+    def best(self) -> list[str]:
+        """The runs of the best setting so far that is no reference, by the mean over seeds; several where seeds are spread."""
+        own = self._settings(name for name in self.done if not self.entries[name].reference)
+        return next((names for names in own.values() if math.isfinite(self._mean(names, self.rows))), [])
 
     @property
     def left(self) -> float:
@@ -199,7 +222,8 @@ class Status:
 
     def shown_best(self) -> str:
         """Return the best run so far with its objective, in words; empty before there is one."""
-        if self.best is None:
+        best = self.best
+        if not best:
             untold = any(not self.entries[name].reference for name in self.finished)
             if any(self.looks[name].several for name in self.finished):
                 return (
@@ -208,10 +232,13 @@ class Status:
                 )
             on = f" on {self.options.objective_on} rows" if self.options.objective_on else ""
             return f"no run has measured {self.options.objective}{on}, so none is the best" if untold else ""
-        best = f"best {self.options.objective} {self.shown(self.score(self.best))}"
-        tested = f"; {self.shown(self.looks[self.best].score)} on test rows" if self.rows == "validation" else ""
-        said = f" ({self.chosen_on}{tested})" if self.rows else ""
-        return f"{best}{said}: {self.label(self.best)}"
+        tested = f"; {self.shown(self._mean(best, 'test'))} on test rows" if self.rows == "validation" else ""
+        chosen = f" ({self.chosen_on}{tested})" if self.rows else ""
+        said = f"best {self.options.objective} {self.shown(self._mean(best, self.rows))}{chosen}: "
+        if len(best) == 1:
+            return said + self.label(best[0])
+        seeds = sum(len(self.entries[name].seeds) for name in best)
+        return f"{said}{self.label(best[0], seeds=False)}, mean over {seeds} seeds"
 
     @property
     def chosen_on(self) -> str:

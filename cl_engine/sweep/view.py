@@ -122,7 +122,7 @@ def _picture(tally: Status) -> Group:
     parts = [head, running]
     if len(tally.running) > SHOWN_RUNNING:
         parts.append(Text(f"  and {len(tally.running) - SHOWN_RUNNING} more", style="dim"))  # type: ignore[arg-type]
-    if tally.best is not None:
+    if tally.best:
         parts.append(Text("  " + tally.shown_best(), style="green"))  # type: ignore[arg-type]
     return Group(*parts)
 

@@ -109,6 +109,21 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract, Devices
                 ),
             )
 
+    def test_what_is_learned_depends_on_how_many_tasks_there_are_only_if_the_strategy_says_so(self) -> None:
+        setting = next((setting for setting in SETTINGS[:2] if setting in self.kind().settings), None)
+        if setting is None:
+            pytest.skip(f"the strategy '{self.strategy}' has a head for the classes of all tasks")
+        own: dict[str, Any] = {"stream.setting": setting, "train.epochs": 1}
+        short, longer = (after_each_task(self.experiment((0,), **own, **{"stream.n": n})) for n in (2, 3))
+        for (_, before), (_, after) in zip(short, longer, strict=False):
+            if after.looks_ahead:
+                pytest.skip(f"the strategy '{self.strategy}' says that it looks ahead")
+            changed = different(contents(before.state), contents(after.state))
+            assert not changed, (
+                f"the state is another one where more tasks are to come ({', '.join(changed)}): let it not depend on that, or "
+                "say so by the property looks_ahead"
+            )
+
     def test_a_kill_after_any_event_and_a_resume_give_the_same_log(self, setting: str, tmp_path: Path) -> None:
         experiment = self.experiment(**{"stream.setting": setting, "agenda.save_every": 2})
         left = LeftOnDisk(tmp_path / "whole", tmp_path)

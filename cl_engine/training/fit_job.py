@@ -146,7 +146,8 @@ class FitJob:
         plateau: how the learning rate follows the validation rows, for each seed by itself; None: it does not.
         clip: greatest norm of a seed's gradients of all that is trained, together; None: any.
         candidates: number of fits that this one stands for; its seeds are those of each, one after the other.
-        project: called on ``params`` after every step, to bring them back in place to where they are allowed.
+        project: called on ``params`` after every step, to bring them back in place to where they are allowed, or to note what
+            the step was in leaves that no gradient reaches; gradients of the step are still there.
         each_epoch: ``each_epoch(epoch, params, frozen)`` of one seed, called without gradients before every epoch, returns
             those leaves of ``params`` that then change: numbers that the loss reads and no gradient reaches.
         resample: given a number to draw from, returns the inputs ``[N, …]`` as random transformations show them this time,

@@ -115,6 +115,11 @@ class Train(BaseModel):
         "what a head that all tasks share begins every experience with: with what it has (never), zeros, or new weights",
         before="never",
     )
+    task_heads: Literal["alike", "drawn"] = option(
+        "alike",
+        "what the head of a new task begins with, where the task is told: the same weights for every task, or new ones for each",
+        before="alike",
+    )
     not_finite: Literal["stop_run", "stop_seed"] = option(
         "stop_run", "what a loss that is NaN or infinite stops: the run, or its seed, while the others go on"
     )

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cl_engine.core.files import kept_in, replace, user_cache
-from cl_engine.data.digest import checksum
 from cl_engine.data.images import to_shape
 from cl_engine.data.source import Arrays
 from cl_engine.data.stream import Stream
@@ -35,16 +33,13 @@ from cl_engine.options import STRICT, option
 from cl_engine.targets.classes import Classes
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import FitJob
+from cl_engine.training.library_weights import IMAGENET, LIBRARIES, LibraryNet, of_torchvision
 from cl_engine.training.optimizer_steps import check_training
 from cl_engine.training.optimizers import Train
 from cl_engine.training.rates import follows_validation
 from cl_engine.training.transforms import transforms_of
 
 LOG = logging.getLogger("cl_engine")
-IMAGENET: dict[str, tuple[float, ...]] = {
-    "mean": (123.675, 116.28, 103.53),
-    "std": (58.395, 57.12, 57.375),
-}  # of torchvision's weights, times 255
 VERSION = 1  # of what pre-training does: another number, other files
 
 
@@ -63,6 +58,11 @@ class BackboneOptions(BaseModel):
     file: str | None = option(None, "a safetensors file of weights, named as in the net's state_dict")
     torchvision: str | None = option(
         None, "weights of torchvision for net.name = 'torchvision.models:…': IMAGENET1K_V1"
+    )
+    library: str | None = option(
+        None,
+        "weights of the library that net.name = 'timm:…' or 'transformers:…' names: 'default', its own name of others, or a file",
+        before=None,
     )
     train: Train = option(Train(), "how to pre-train; what is left out is taken from [train]")
 
@@ -85,10 +85,10 @@ def checked_backbone(options: BackboneOptions, net: str) -> None:
     Raises:
         UsageError: if not exactly one origin is named, or it does not fit the net.
     """
-    named = [key for key in ("source", "file", "torchvision") if getattr(options, key) is not None]
+    named = [key for key in ("source", "file", "torchvision", "library") if getattr(options, key) is not None]
     if len(named) != 1:
         found = ", ".join(named) or "none"
-        raise UsageError(f"backbone: name one of source, file and torchvision; found {found}")
+        raise UsageError(f"backbone: name one of source, file, torchvision and library; found {found}")
     check_training(options.train)
     if options.source is not None and follows_validation(options.train):
         raise UsageError(
@@ -99,6 +99,9 @@ def checked_backbone(options: BackboneOptions, net: str) -> None:
         raise UsageError("backbone: classes and samples_per_class go with backbone.source only")
     if options.torchvision is not None and not net.startswith("torchvision.models:"):
         raise UsageError(f"backbone.torchvision needs net.name = 'torchvision.models:…', found '{net}'")
+    if options.library is not None and net.partition(":")[0] not in LIBRARIES:
+        wanted = " or ".join(f"'{name}:…'" for name in LIBRARIES)
+        raise UsageError(f"backbone.library needs net.name = {wanted}, found '{net}'")
 
 
 def backbone_of(
@@ -108,6 +111,7 @@ def backbone_of(
     net: Mapping[str, Any],
     load: Callable[[str], Arrays],
     code: Mapping[str, Any] | None = None,
+    library: Callable[[str], tuple[Params, dict[str, Any]]] | None = None,
 ) -> Backbone:
     """Return the backbone that options ask for; trains it if that has not been done before.
 
@@ -118,6 +122,7 @@ def backbone_of(
         net: name and options of the net.
         load: returns the arrays of a source.
         code: what stands for the net's code, where that is not the engine's own: other code, another backbone.
+        library: returns weights of the library that the net is of, and what the log says of them.
 
     Raises:
         UsageError: if a file, its tensors, or classes of the source are not there.
@@ -125,7 +130,9 @@ def backbone_of(
     if options.source is not None:
         return _pretrained(options, stream, build, net, load(options.source), code or {})
     if options.torchvision is not None:
-        return _of_torchvision(options.torchvision, str(net["name"]))
+        return Backbone(*of_torchvision(options.torchvision, str(net["name"])))
+    if options.library is not None and library is not None:
+        return Backbone(*library(options.library))
     path = Path(str(options.file))
     try:
         path = path.expanduser()
@@ -137,11 +144,25 @@ def backbone_of(
     return Backbone(params, {"origin": f"file {path}", "digest": content})
 
 
-def scaling(options: BackboneOptions | None, stream: Stream) -> dict[str, tuple[float, ...]]:
-    """Return how inputs are scaled: as the stream says, or as those were that torchvision's weights were trained with."""
-    if options is not None and options.torchvision is not None:
-        return {**IMAGENET, "pad_value": stream.pad_value}
-    return {"mean": stream.mean, "std": stream.std, "pad_value": stream.pad_value}
+def scaling(
+    options: BackboneOptions | None, stream: Stream, net: Mapping[str, Any], factory: object
+) -> dict[str, tuple[float, ...]]:
+    """Return how inputs are scaled: as the stream says, or as those were that the weights of a library were trained with.
+
+    Args:
+        options: the table ``[backbone]``, if there is one.
+        stream: where inputs are from.
+        net: name and options of the net.
+        factory: what builds the net.
+    """
+    found = {"mean": stream.mean, "std": stream.std, "pad_value": stream.pad_value}
+    if options is None:
+        return found
+    if options.torchvision is not None:
+        return {**found, **IMAGENET}
+    if options.library is not None and isinstance(factory, LibraryNet):
+        return {**found, **factory.scaling(stream.input_shape, {key: net[key] for key in net if key != "name"})}
+    return found
 
 
 def cache() -> Path:
@@ -264,33 +285,3 @@ def _trained(net: Net, options: BackboneOptions, x: Tensor, y: Tensor) -> Params
                 event.loss[0],
                 event.seconds,
             )
-
-
-def _of_torchvision(weights: str, name: str) -> Backbone:
-    from torchvision.models import get_model_weights
-
-    model = name.partition(":")[2]
-    try:
-        known = get_model_weights(model)
-    except ValueError:
-        raise UsageError(f"backbone.torchvision: torchvision has no pre-trained '{model}'") from None
-    if weights not in known.__members__:
-        raise UsageError(
-            f"backbone.torchvision: '{model}' has no weights '{weights}'; there are: {', '.join(known.__members__)}"
-        )
-    chosen = known[weights]
-    try:
-        found: dict[str, Tensor] = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:
-        raise UsageError(
-            f"backbone.torchvision: {chosen.url} could not be downloaded to {torch.hub.get_dir()}/checkpoints ({error}); "
-            "put the file there yourself"
-        ) from None
-    # densenet's files name parts as torchvision once did
-    old = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-    metrics = chosen.meta.get("_metrics", {}).get("ImageNet-1K", {})
-    about: dict[str, Any] = {"origin": f"torchvision {model} {weights}", "url": chosen.url}
-    about["digest"] = checksum(tensor.numpy() for _, tensor in sorted(found.items()))
-    if "acc@1" in metrics:
-        about["accuracy"] = round(metrics["acc@1"] / 100, 5)
-    return Backbone({old.sub(r"\1\2", key): tensor for key, tensor in found.items()}, about)

@@ -16,6 +16,7 @@ from torch import Tensor
 from cl_engine.core.state import State
 from cl_engine.data.stream import Data
 from cl_engine.nn.target import Target
+from cl_engine.training.selection import in_equal_shares
 
 Index = np.ndarray
 
@@ -122,14 +123,7 @@ def balanced(groups: Index, room: int, draw: np.random.Generator) -> Index:
 
     ``groups [N]`` is the group (a class of a task) of each row held or new. Within a group the choice is uniform.
     """
-    order = draw.permutation(len(groups))
-    members = [order[groups[order] == group] for group in np.unique(groups)]
-    kept: list[Index] = []
-    # the smallest groups first, so that what they leave free goes to the others
-    for position, rows in enumerate(sorted(members, key=len)):
-        share = (room - sum(map(len, kept))) // (len(members) - position)
-        kept.append(rows[:share])
-    return np.sort(np.concatenate(kept))
+    return np.sort(in_equal_shares(groups, draw.permutation(len(groups)), room))
 
 
 def shares_of(y: Tensor, t: Tensor) -> np.ndarray:

@@ -173,11 +173,11 @@ class SeedGroup(GroupValidation, ABC):
                 step()
         if self.upkeep is not None:
             self.upkeep.after_step()
-        for weight in self.weights.values():
-            weight.grad = None
         if job.project is not None:
             with torch.no_grad():
                 job.project(self.params)
+        for weight in self.weights.values():
+            weight.grad = None
         if self.averages is not None:
             self.averages.update()
         self.total += losses.detach() * taken

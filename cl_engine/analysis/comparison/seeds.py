@@ -12,7 +12,7 @@ from cl_engine.analysis.scores.statistics import FEW, smallest_p
 ALPHA = 0.05
 
 
-def of_seeds(groups: Sequence[RunGroup], pairs: pd.DataFrame) -> list[str]:
+def said_of_seeds(groups: Sequence[RunGroup], pairs: pd.DataFrame) -> list[str]:
     """Say where seeds are too few for an interval or a test."""
     said = []
     few = sorted({len(case.seeds) for case in groups if 1 < len(case.seeds) < FEW})

@@ -141,7 +141,7 @@ def _as_tree(comparison: Comparison) -> dict[str, Any]:
                 **row,
                 "seeds": list(case.seeds),
                 "values": {name: values.tolist() for name, values in case.values.items()},
-                "logs": [str(run.path) for run in case.runs],
+                "logs": [str(log) for run in case.runs for log in run.logs],
                 "run_ids": [run.attributes.get("run_id", "") for run in case.runs],
             }
             for case, row in zip(comparison.groups, comparison.table.to_dict("records"), strict=True)

@@ -30,6 +30,7 @@ from cl_engine.analysis.plots.style import FORMATS, SIZES, rendered, sized
 from cl_engine.analysis.scores.references import delta_m
 from cl_engine.core.files import put
 from cl_engine.errors import unknown
+from cl_engine.results.of_seeds import of_seeds
 from cl_engine.results.run import Run
 
 LOG = logging.getLogger("cl_engine")
@@ -186,7 +187,7 @@ def save_pictures(
         raise unknown("size of pictures", size, SIZES)
     written = []
     with sized(size):
-        for name, picture in _named(runs):
+        for name, picture in _named(of_seeds(runs)):
             path = folder / f"{name}.{kind}"
             try:
                 drawn = picture.draw()

@@ -26,6 +26,7 @@ from cl_engine.core.text import clean, size
 from cl_engine.errors import UsageError
 from cl_engine.results.code import code_in
 from cl_engine.results.of_measure import of_each_measure, taken_apart
+from cl_engine.results.of_seeds import of_seeds
 from cl_engine.results.run import Run
 
 PICTURED = 20  # runs that have pictures of their own; all are in tables, texts and the pictures of runs together
@@ -44,7 +45,7 @@ def write_report(runs: Sequence[Run], output: Path, refused: Sequence[str] = (),
     """
     if not runs:
         raise UsageError("a report needs at least one run")
-    text = _Page(runs).written([*said, *(f"Not in this page: {one_line(sentence)}" for sentence in refused)])
+    text = _Page(of_seeds(runs)).written([*said, *(f"Not in this page: {one_line(sentence)}" for sentence in refused)])
     put(output, text.encode())  # the hash of the script is of these very bytes
     return output
 
@@ -219,7 +220,7 @@ def _rank(summary: Summary) -> float:
 
 def _environment(run: Run) -> dict[str, str]:
     """Return where and how the run was made, every text that holds several facts taken apart."""
-    found = {"log": str(run.path), **run.attributes}
+    found = {"log": ", ".join(map(str, run.logs)), **run.attributes}
     for key, text in run.environment.items():
         if key in ("experiment", "scenario", "code", "changes") or not text:
             continue

@@ -19,6 +19,7 @@ from cl_engine.core.text import duration, number, size, with_interval
 from cl_engine.errors import UsageError
 from cl_engine.metrics.catalogue import METRICS
 from cl_engine.results.of_measure import by_measure, of_each_measure
+from cl_engine.results.of_seeds import of_seeds
 from cl_engine.results.run import Run
 
 APART = "not counted, as it follows from the seeds or serves diagnostics alone"
@@ -95,6 +96,7 @@ def print_comparison(runs: Sequence[Run]) -> None:
     """
     if not runs:
         raise UsageError("a comparison needs at least one run")
+    runs = of_seeds(runs)
     out, groups = _console(), of_each_measure(runs)
     for group in groups.values():
         _print_group(out, group, sum(len(run.measures) > 1 for run in runs) > 1)

@@ -241,19 +241,16 @@ def recomputed(run: Run, rows: int = 64) -> dict[str, Array]:
 
 def _rows_of_scores(run: Run, at_once: int) -> Iterator[tuple[int, Array]]:
     """Yield the experience of each evaluation and its scores ``[T, S]``, of a few evaluations read at a time."""
-    from cl_engine.results.log_file import array, opened, subgroup
-
     order = run.results["evaluation_step"].values.tolist()
-    with opened(run.path) as file:
-        results = subgroup(file, "results")
-        for start in range(0, len(order), at_once):
-            span = slice(start, start + at_once)
-            if "n_total" in results:
-                right, total = (array(results, name, span) for name in ("n_correct", "n_total"))
-                values = np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0)
-            else:
-                values = array(results, "score", span).astype(float)
-            yield from zip(order[span], values, strict=True)
+    for start in range(0, len(order), at_once):
+        span = slice(start, start + at_once)
+        found = run.results.isel(evaluation=span)
+        if "n_total" in found:
+            right, total = (found[name].values for name in ("n_correct", "n_total"))
+            values = np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0)
+        else:
+            values = found["score"].values.astype(float)
+        yield from zip(order[span], values, strict=True)
 
 
 def _curves(run: Run) -> pd.DataFrame:
