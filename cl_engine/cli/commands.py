@@ -55,7 +55,7 @@ def _options(function: Any) -> Any:
 
 _SET_HELP = (
     "Change a value of the scenario (train.lr=0.1, stream.n=10) or, without a dot, an option of the strategy "
-    "(pull=0.5). May be given several times."
+    "(pull=0.5), else of [train] (lr=0.1). May be given several times."
 )
 
 
@@ -280,6 +280,10 @@ main.add_command(save)
 
 def _experiment(scenario: str, strategy: str, seeds: tuple[int, ...], settings: tuple[str, ...]) -> Experiment:
     from cl_engine.experiment import Experiment
-    from cl_engine.runs.scenario import parsed
+    from cl_engine.runs import importing
+    from cl_engine.runs.scenario import Scenario
 
-    return Experiment.of(scenario, strategy, seeds, **dict(parsed(setting) for setting in settings))
+    found = Scenario.load(scenario)
+    with importing.looking_beside(found.folder):
+        options = arguments.settings(settings, strategy)
+    return Experiment.of(found, strategy, seeds, **options)

@@ -117,6 +117,8 @@ class Driver:
                         running -= 1
                         if what.said == "measured":
                             needs[kinds[what.name]] = what.about
+                        elif what.said == "refused":
+                            self.tally.refused[kinds[what.name]] = what.error
         if waiting:
             write(self.folder.path / NEEDS, json.dumps(needs, indent=1).encode())
         self.tally.needs = needs

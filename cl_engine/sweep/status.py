@@ -44,7 +44,7 @@ class Status:
         groups: the group of each run.
         running, failed, dropped: those that run; the errors of those given up; the experiences after which a run was
             dropped, and in ``dropped_by`` by which rows.
-        needs: what was measured of each kind of run.
+        needs, refused: what was measured of each kind of run, or why that cannot be run.
     """
 
     def __init__(self, options: SweepOptions) -> None:
@@ -57,6 +57,7 @@ class Status:
         self.dropped: dict[str, int] = {}
         self.dropped_by: dict[str, str] = {}
         self.needs: dict[str, dict[str, Any]] = {}
+        self.refused: dict[str, str] = {}
         self.times: dict[str, list[float]] = {}
         self.began = time.monotonic()
         self.most = 1

@@ -86,7 +86,11 @@ class Sweep:
             return self._driven(lambda driver: driver.drive())
 
     def check(self) -> Slots:
-        """Measure what one run of each kind would take, and print it; nothing is run. Returns what runs at a time."""
+        """Measure what one run of each kind would take, and print it; nothing is run. Returns what runs at a time.
+
+        Raises:
+            UsageError: naming the kinds that cannot be run, and why.
+        """
         with self.folder:
             tally = self._driven(lambda driver: driver.tally, measuring=True)
         limit = slots(self.options.resources, self.device, tally.needs)
@@ -95,6 +99,8 @@ class Sweep:
         if not self.adaptive:
             counts = Counter(each.kind for each in self.runs)
         print_needs(counts, tally.needs, self.options.resources.threads, limit.count, limit.why)
+        if tally.refused:
+            raise UsageError("; ".join(f"{kind} cannot be run: {why}" for kind, why in tally.refused.items()))
         return limit
 
     def _check_objective(self) -> None:
