@@ -10,7 +10,7 @@ import click
 from cl_engine.cli import arguments
 from cl_engine.cli.extend import extend
 from cl_engine.cli.group import Commands
-from cl_engine.cli.learners import save
+from cl_engine.cli.learners import save, zoo
 from cl_engine.cli.shown import print_log, show
 from cl_engine.cli.sweep import saying_how_to_go_on, status, sweep
 from cl_engine.cli.taxonomy import taxonomy
@@ -276,6 +276,7 @@ main.add_command(sweep)
 main.add_command(status)
 main.add_command(taxonomy)
 main.add_command(save)
+main.add_command(zoo)
 
 
 def _experiment(scenario: str, strategy: str, seeds: tuple[int, ...], settings: tuple[str, ...]) -> Experiment:

@@ -47,8 +47,8 @@ class Extension:
     >>> from cl_engine.testing import small
     >>> folder = Experiment.of(small.scenario(), "finetune").run(Path("run"), device="cpu")
     >>> extension = Extension.of(Path("run"), {}, seeds=(0, 1))
-    >>> extension.after.seeds, [step.folder.name for step in extension.steps()][:1]
-    ((0, 1), ['new_seeds'])
+    >>> extension.after.seeds, next(iter(extension.steps())).folder.name
+    ((0, 1), 'new_seeds')
 
     Attributes:
         run: the run that is extended.

@@ -1,4 +1,4 @@
-"""Weights that other libraries have trained: torchvision's, and those of nets that know where theirs are."""
+"""Weights trained elsewhere: by torchvision, by libraries whose nets know where theirs are, in other runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch import Tensor
 from cl_engine.data.digest import checksum
 from cl_engine.errors import UsageError
 from cl_engine.nn.net import Params
+from cl_engine.options import named_with_options
+from cl_engine.results.zoo import open_zoo
 
 IMAGENET: dict[str, tuple[float, ...]] = {
     "mean": (123.675, 116.28, 103.53),
@@ -91,3 +93,19 @@ def of_torchvision(weights: str, name: str) -> tuple[dict[str, Tensor], dict[str
     if "acc@1" in metrics:
         about["accuracy"] = round(metrics["acc@1"] / 100, 5)
     return {old.sub(r"\1\2", key): tensor for key, tensor in found.items()}, about
+
+
+def of_zoo(named: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return a net of a zoo, named as in ``zoo.h5?row=3``, and what the log says of it.
+
+    Raises:
+        UsageError: if no row is named, there is none, or the file is no zoo.
+    """
+    file, options = named_with_options(named, "backbone.file")
+    row = options.get("row")
+    if set(options) != {"row"} or isinstance(row, bool) or not isinstance(row, int):
+        raise UsageError(f"backbone.file: '{named}' is a zoo of many nets: say which, as in {file}?row=3")
+    found = open_zoo(Path(file).expanduser()).state_dict(row)
+    digest = checksum(found[name] for name in sorted(found))
+    tensors = {name: torch.from_numpy(tensor) for name, tensor in found.items()}
+    return tensors, {"origin": f"zoo {file}, row {row}", "digest": digest}

@@ -29,11 +29,11 @@ from cl_engine.events import EpochEnded
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
 from cl_engine.nn.target import of_rows
-from cl_engine.options import STRICT, option
+from cl_engine.options import STRICT, named_with_options, option
 from cl_engine.targets.classes import Classes
 from cl_engine.training.fit import fit
 from cl_engine.training.fit_job import FitJob
-from cl_engine.training.library_weights import IMAGENET, LIBRARIES, LibraryNet, of_torchvision
+from cl_engine.training.library_weights import IMAGENET, LIBRARIES, LibraryNet, of_torchvision, of_zoo
 from cl_engine.training.optimizer_steps import check_training
 from cl_engine.training.optimizers import Train
 from cl_engine.training.rates import follows_validation
@@ -55,7 +55,9 @@ class BackboneOptions(BaseModel):
     classes: list[int] | None = option(None, "only on these classes of the source; left out: all")
     samples_per_class: int | None = option(None, "most training rows of a class to use; left out: all", ge=1)
     seed: int = option(0, "seed of the pre-training; all seeds of a run start from the same backbone", ge=0)
-    file: str | None = option(None, "a safetensors file of weights, named as in the net's state_dict")
+    file: str | None = option(
+        None, "a safetensors file of weights, named as in the net's state_dict, or a net of a zoo: zoo.h5?row=3"
+    )
     torchvision: str | None = option(
         None, "weights of torchvision for net.name = 'torchvision.models:…': IMAGENET1K_V1"
     )
@@ -133,6 +135,8 @@ def backbone_of(
         return Backbone(*of_torchvision(options.torchvision, str(net["name"])))
     if options.library is not None and library is not None:
         return Backbone(*library(options.library))
+    if named_with_options(str(options.file), "backbone.file")[0].endswith(".h5"):
+        return Backbone(*of_zoo(str(options.file)))
     path = Path(str(options.file))
     try:
         path = path.expanduser()

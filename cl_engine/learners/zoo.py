@@ -1,0 +1,127 @@
+"""The nets of runs packed into a zoo: those of every task and seed, with their scores."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cl_engine.core.files import replace
+from cl_engine.errors import UsageError
+from cl_engine.learners.learner import Learner, load
+from cl_engine.results.run import Run
+from cl_engine.results.zoo import COLUMNS, FORMAT, VERSION, Zoo, open_zoo
+
+LOG = logging.getLogger("cl_engine")
+ALL = -1  # the task of a net that answers all, as it is not told which
+
+
+def pack(runs: Iterable[str | Path | Run], file: Path, data_root: str | Path | None = None) -> Zoo:
+    """Write the nets of runs, finished or stopped, into a file, and return it opened; it is whole, or as it was before.
+
+    Where the task is told, each task has a net; elsewhere all have one. A run whose rows decide what answers them is left out,
+    which a warning says.
+
+    Raises:
+        UsageError: if a run cannot be loaded, there is no net in any, or the file cannot be written.
+    """
+    part = file.with_name(f"{file.stem}.part{file.suffix}")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(part, "w") as made:
+            made.attrs.update({"format": FORMAT, "format_version": VERSION})
+            packing = _Packing(made)
+            for run in runs:
+                packing.add(load(run, data_root))
+            packing.finish()
+        replace(part, file)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    return open_zoo(file)
+
+
+class _Packing:
+    """A zoo that is being written."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file, self._nets = file, file.create_group("nets")
+        self._groups: dict[str, h5py.Group] = {}
+        self._runs: list[str] = []
+        self._rows = 0
+
+    def add(self, learner: Learner) -> None:
+        """Add the nets of a run."""
+        run, before = learner.run, self._rows
+        told: Sequence[int | None] = learner.tasks if learner.setting == "task" else (None,)
+        for task in told:
+            for seed in learner.seeds:
+                try:
+                    tensors = {name: tensor.numpy() for name, tensor in learner.state_dict(task, seed).items()}
+                except UsageError as error:
+                    LOG.warning("%s is left out: %s", run.path, error)
+                    return
+                facts = {"run": len(self._runs), "task": ALL if task is None else task, "seed": seed}
+                self._put(run.experiment["options"]["net"], tensors, {**facts, **_scores(learner, task, seed)})
+        if self._rows > before:
+            about = {"path": str(run.path), "run_id": run.attributes.get("run_id", "")}
+            about |= {"strategy": run.strategy, "scenario": run.scenario, "experiment": run.environment["experiment"]}
+            self._runs.append(json.dumps(about))
+
+    def finish(self) -> None:
+        """Write what is known at the end.
+
+        Raises:
+            UsageError: if there is no net.
+        """
+        if not self._rows:
+            raise UsageError("there is no net in these runs that could be packed")
+        self._file["runs"] = np.array(self._runs, dtype=h5py.string_dtype())
+
+    def _put(self, net: dict[str, Any], tensors: dict[str, np.ndarray], facts: dict[str, float]) -> None:
+        said = [[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in tensors.items()]
+        numbers = np.concatenate([tensor.reshape(-1).astype(np.float32) for tensor in tensors.values()])
+        group = self._group(json.dumps(net, sort_keys=True), json.dumps(said), len(numbers))
+        for name, value in {**facts, "row": self._rows, "weights": numbers}.items():
+            data = group[name]
+            data.resize(len(data) + 1, axis=0)
+            data[-1] = value
+        self._rows += 1
+
+    def _group(self, net: str, tensors: str, numbers: int) -> h5py.Group:
+        key = net + tensors
+        if key not in self._groups:
+            group = self._nets.create_group(str(len(self._groups)))
+            group.attrs.update({"net": net, "tensors": tensors})
+            for name in COLUMNS:
+                kind = "f8" if name.startswith("score") else "i8"
+                group.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(1024,))
+            group.create_dataset(
+                "weights", (0, numbers), "f4", maxshape=(None, numbers), chunks=(1, numbers), shuffle=True
+            )
+            self._groups[key] = group
+        return self._groups[key]
+
+
+def _scores(learner: Learner, task: int | None, seed: int) -> dict[str, float]:
+    """Return the score at the end, and that right after learning; of all tasks where none is told, means over them."""
+    tasks = list(learner.tasks) if task is None else [task]
+    results = learner.run.results
+    scores = results["score"].sel(task=tasks, seed=seed).values  # evaluation × task
+    learned = results["experience_task"].values.tolist()
+    steps = results["evaluation_step"].values.tolist()
+    found: dict[str, list[float]] = {"score": [], "score_learned": []}
+    for place, own in enumerate(tasks):
+        measured = scores[np.isfinite(scores[:, place]), place]
+        found["score"].append(measured[-1] if len(measured) else np.nan)
+        last = max(step for step, each in enumerate(learned) if each == own)
+        found["score_learned"].append(scores[steps.index(last), place] if last in steps else np.nan)
+    return {name: float(np.mean(values)) for name, values in found.items()}
