@@ -72,7 +72,7 @@ def _need(experiment: Experiment, device: str, data_root: Path | None) -> Need:
         torch.cuda.reset_peak_memory_stats(stream.device)
     backbone = experiment.backbone(stream, data_root)
     strategy = experiment.build_strategy(stream, backbone)
-    cost = measured(stream, strategy, tried=1)
+    cost = measured(stream, strategy, tried=1, validation=experiment.agenda.validation)
     cost = replace(cost, of_targets=_by_targets(experiment, stream, backbone, data_root))
     gpu = torch.cuda.max_memory_reserved(stream.device) if is_gpu(stream.device) else 0
     if stream.n_steps is None:
@@ -92,7 +92,7 @@ def _lines(experiment: Experiment, device: str, data_root: Path | None) -> list[
     stream = experiment.stream(resolved_device(device), data_root)
     backbone = experiment.backbone(stream, data_root)
     strategy = experiment.build_strategy(stream, backbone)
-    cost = measured(stream, strategy)
+    cost = measured(stream, strategy, validation=experiment.agenda.validation)
     cost = replace(cost, of_targets=_by_targets(experiment, stream, backbone, data_root))
     endless = stream.n_steps is None
     items = list(plan(stream, experiment.agenda)) if not endless else []
@@ -145,8 +145,10 @@ def _by_targets(
     return {target.key: found.get(target.key, mean) for target in stream.targets}  # the last of many are guessed
 
 
-def measured(stream: Stream, strategy: Strategy, tried: int = TRIED, patience: float | None = None) -> Cost:
-    """Learn the first experiences, for a few seconds at most, and test the first.
+def measured(
+    stream: Stream, strategy: Strategy, tried: int = TRIED, patience: float | None = None, validation: bool = False
+) -> Cost:
+    """Learn the first experiences, for a few seconds at most, and test the first, with ``validation`` on those rows too.
 
     What comes before the end of the first step (imports, reading, setting up) is no part of what an experience takes, and of
     one that is not learned to its end the later half of what was seen tells: a busy machine takes its time to get going.
@@ -158,7 +160,7 @@ def measured(stream: Stream, strategy: Strategy, tried: int = TRIED, patience: f
     marks: list[Mark] = []  # of the first experience
     steps = range(1, tried if stream.n_steps is None else min(tried, stream.n_steps))
     items: list[Item] = [Learn(0), Evaluate(0, [stream.task_id(0)]), *map(Learn, steps)]
-    for event in simulate(stream, strategy, items):
+    for event in simulate(stream, strategy, items, validation=validation):
         elapsed = time.perf_counter() - began
         if isinstance(event, Progress | EpochEnded) and not learned:
             done = event.done if isinstance(event, Progress) else (event.epoch + 1) / event.epochs

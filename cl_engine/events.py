@@ -12,17 +12,16 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from cl_engine.core.event import NOT_MEASURED as NOT_MEASURED
 from cl_engine.core.event import Event as Event
+from cl_engine.core.event import ScoresReused as ScoresReused
 from cl_engine.core.event import Seconds as Seconds
 from cl_engine.core.event import StrategyEvent as StrategyEvent
 from cl_engine.core.event import TaskTested as TaskTested
 from cl_engine.core.event import Transferred as Transferred
 from cl_engine.core.event import UnitsDiagnosed as UnitsDiagnosed
+from cl_engine.core.event import ValidationScored as ValidationScored
 from cl_engine.core.event import counts as counts
-from cl_engine.core.event import equal_facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,33 +185,11 @@ class Evaluated(TaskTested):
     evaluation: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ScoresReused(Event):
-    """Tasks whose answers cannot have changed and are not tested again: cells of a row of R as they were in the last tests.
-
-    There may be thousands of them after every task, so that they are arrays: ``task_ids [n]``, ``score [n, S]`` and
-    ``sums [n, S, K]``, K the greatest number of sums of any of the tasks.
-
-    >>> sums = np.array([[[45.0, 50.0]]])
-    >>> event = ScoresReused(step=3, evaluation=4, task_ids=np.array([0]), score=np.array([[0.9]]), sums=sums)
-    >>> event.score
-    array([[0.9]])
-    """
-
-    evaluation: int
-    task_ids: np.ndarray
-    score: np.ndarray
-    sums: np.ndarray
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ScoresReused) and equal_facts(self, other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored(Event):
     """A row of R is complete; the scores of the run so far (NaN where not defined or not measured).
+
+    ``seconds`` are those of all that was scored for it, validation rows among them.
 
     >>> event = Scored(step=3, evaluation=4, acc=(0.9, 0.8), bwt=(0.9, 0.8), fwt=(0.9, 0.8), forgetting=(0.9, 0.8), seconds=0.1)
     >>> event.forgetting

@@ -17,10 +17,11 @@ import h5py
 
 import cl_engine
 from cl_engine import events
-from cl_engine.events import Event, StrategyEvent
+from cl_engine.events import Event, StrategyEvent, TaskTested
 from cl_engine.loggers import columns as columns_of_tables
 from cl_engine.loggers import recorder
-from cl_engine.loggers.layout import create_results
+from cl_engine.loggers.layout import create_results, create_validation
+from cl_engine.loggers.tables import VALIDATION
 
 PAGE = Path(__file__).parent / "events.md"
 PACKAGE = Path(cl_engine.__file__).parent
@@ -33,6 +34,7 @@ LOGGED = {
     "TaskLearned": "`experiences`, `results/memory`, `results/seconds`",
     "Evaluated": "`results/score`, `sums`, or `accuracy`, `n_correct`, `n_total`",
     "ScoresReused": "`results/score`, `sums`, or `accuracy`, `n_correct`, `n_total`",
+    "ValidationScored": "`results/validation`",
     "Scored": "`results/acc`, `bwt`, `fwt`, `forgetting`, `seconds`",
     "Saved": "`results/seconds`",
 }
@@ -67,8 +69,10 @@ def page() -> str:
 
 
 def _engine() -> Iterator[tuple[str, ...]]:
-    for kind in _events_in(events):
-        if kind not in (Event, StrategyEvent):
+    named = [kind for kind in vars(events).values() if inspect.isclass(kind) and issubclass(kind, Event)]
+    for kind in named:
+        own = kind.__module__ == events.__name__
+        if kind not in (Event, StrategyEvent, TaskTested) and (own or not issubclass(kind, StrategyEvent)):
             yield f"`{kind.__name__}`", _first(kind), _fields(kind), LOGGED.get(kind.__name__, "–")
 
 
@@ -89,7 +93,7 @@ def _of_strategies() -> Iterator[tuple[str, ...]]:
 
 def _events_in(module: Any) -> list[type[Event]]:
     own = [kind for kind in vars(module).values() if inspect.isclass(kind) and kind.__module__ == module.__name__]
-    return [kind for kind in own if issubclass(kind, Event) and (module is events or issubclass(kind, StrategyEvent))]
+    return [kind for kind in own if issubclass(kind, StrategyEvent)]
 
 
 def _arrays() -> Iterator[tuple[str, ...]]:
@@ -98,7 +102,10 @@ def _arrays() -> Iterator[tuple[str, ...]]:
         stream: Any = SimpleNamespace(n_tasks=None, only_accuracy=classes_alone, most_sums=2)
         with h5py.File("columns", "w", driver="core", backing_store=False) as file:
             create_results(file.create_group("results"), [0], recorder.PHASES, stream)
-            for name, data in file["results"].items():
+            create_validation(file["results"], stream)
+            within = file[f"results/{VALIDATION}"]
+            arrays = {name: data for name, data in file["results"].items() if name != VALIDATION}
+            for name, data in (arrays | {f"{VALIDATION}/{name}": within[name] for name in within}).items():
                 axes = [dim[0].name.rpartition("/")[2] for dim in data.dims if len(dim)]
                 kind = "str" if h5py.check_string_dtype(data.dtype) else data.dtype.str.lstrip("<|>")
                 said = (data.attrs["units"], data.attrs["long_name"])

@@ -32,7 +32,7 @@ def test_strategies_of_the_demo_run_side_by_side_and_one_that_fails_holds_up_no_
     trouble = f'[strategy."{TROUBLED}"]\ntrace = "{tmp_path / "trace"}"\ntrouble = "failed"\ntimes = 3\n'
     scenario.write_text(f"{TINY.read_text()}\n{trouble}")
     monkeypatch.setattr(terminal, "DEMO", str(scenario))
-    monkeypatch.setattr(plugins, "names", lambda kind: ["ewc", "finetune", TROUBLED])
+    monkeypatch.setattr(plugins, "own", lambda kind: ["ewc", "finetune", TROUBLED])
     monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
 
     failed = demo(out)

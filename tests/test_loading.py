@@ -66,6 +66,8 @@ CALLS = {
         "moved.py": "modules of this package, by names of ours",
         "registry.py": "the exporters of this package, by its own names",
         "needed.py": "packages that exporters need, by names of ours",
+        "run.py": "the room that takes out what was learned, by a name of ours: logs are read without torch",
+        "library_nets.py": "timm and transformers, by names of ours",
     },
     "spec.loader.exec_module": {"importing.py": "file.py:object, which is code as module:object is"},
 }

@@ -24,9 +24,10 @@ from cl_engine.sweep.axes import Range, assigned, axes_of, covering, grid, rando
 from cl_engine.sweep.capacity import share_of_gpu, slots
 from cl_engine.sweep.combinations import check_keys, expanded, own, restored, told
 from cl_engine.sweep.config import HalvingOptions, ResourceOptions, SweepOptions, requested
-from cl_engine.sweep.folder import Entry, LogSummary, SweepFolder
+from cl_engine.sweep.folder import Entry, SweepFolder
 from cl_engine.sweep.halving import goals
 from cl_engine.sweep.local import Local
+from cl_engine.sweep.log_summary import LogSummary
 from cl_engine.sweep.search import points
 from cl_engine.sweep.status import Status
 from cl_engine.sweep.sweep import Sweep
@@ -250,12 +251,13 @@ SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 def test_halving_ends_with_the_best_runs_at_the_end_and_every_other_one_dropped(
     scores: list[float], tasks: int, factor: int, length: int, better: int
 ):
-    options = HalvingOptions(tasks=tasks, factor=factor)
+    objective = "acc" if better > 0 else "forgetting"
+    options = sweep(objective=objective, halving=HalvingOptions(tasks=tasks, factor=factor))
     names = [f"run{k}" for k in range(len(scores))]
     looks = {name: LogSummary() for name in names}
     learned = 0
     while True:
-        found = goals(names, looks, set(), options, better)
+        found = goals(names, looks, set(), options)
         assert found.keys() == set(names)
         todo = [
             n for n in names if found[n].dropped_at is None and not found[n].waits and looks[n].status != "finished"
@@ -278,25 +280,25 @@ def test_halving_ends_with_the_best_runs_at_the_end_and_every_other_one_dropped(
 
 
 def test_halving_waits_for_all_of_a_group_but_not_for_those_given_up():
-    options = HalvingOptions(tasks=2, factor=2)
+    options = sweep(halving={"tasks": 2, "factor": 2})
     looks = {
         "a": LogSummary("stopped", 2, 0.0, ((2, 0.5),)),
         "b": LogSummary("stopped", 2, 0.0, ((2, 0.7),)),
         "c": LogSummary(),
     }
-    assert goals(list(looks), looks, set(), options, 1)["a"].waits
-    found = goals(list(looks), looks, {"c"}, options, 1)
+    assert goals(list(looks), looks, set(), options)["a"].waits
+    found = goals(list(looks), looks, {"c"}, options)
     assert found["a"].dropped_at == 2
     assert (found["b"].until, found["b"].waits, found["b"].dropped_at) == (None, False, None)
     assert "c" not in found
 
 
 def test_halving_does_not_choose_by_a_score_that_nobody_measured():
-    options, unmeasured = HalvingOptions(tasks=2, factor=2), LogSummary("stopped", 2, 0.0, ((2, math.nan),))
+    options, unmeasured = sweep(halving={"tasks": 2, "factor": 2}), LogSummary("stopped", 2, 0.0, ((2, math.nan),))
     with pytest.raises(UsageError, match=r"after 2 experience.* none of 2 runs has measured the objective"):
-        goals(["a", "b"], {"a": unmeasured, "b": unmeasured}, set(), options, 1)
+        goals(["a", "b"], {"a": unmeasured, "b": unmeasured}, set(), options)
     measured = LogSummary("stopped", 2, 0.0, ((2, 0.1),))
-    assert goals(["a", "b"], {"a": unmeasured, "b": measured}, set(), options, 1)["a"].dropped_at == 2
+    assert goals(["a", "b"], {"a": unmeasured, "b": measured}, set(), options)["a"].dropped_at == 2
 
 
 def test_a_sweep_whose_score_nobody_measured_says_so_and_names_no_best():
@@ -415,21 +417,6 @@ def test_a_process_that_sees_one_gpu_is_not_told_the_number_that_it_has_among_al
 def test_threads_of_a_process_are_set_for_every_library_that_has_some():
     place = Local(1, 3)
     assert {place.slots[0].environment[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} == {"3"}
-
-
-def test_what_was_chosen_on_test_rows_is_called_so_and_what_costs_least_is_not():
-    assert sweep().chosen_on == sweep(objective="forgetting").chosen_on == "chosen on test rows"
-    assert sweep(objective="memory").chosen_on == sweep(objective="seconds").chosen_on == ""
-    tally = Status(sweep())
-    for name, score in (("one", 0.7), ("other", 0.9)):
-        entry = Entry(name, name, "tiny", "finetune", [0], {"train.lr": score})
-        tally.enter(entry, name, LogSummary("finished", 3, 1.0, ((3, score),)))
-    assert tally.shown_best() == "best acc 0.900 (chosen on test rows): tiny, finetune, train.lr = 0.9"
-    assert tally.warning.startswith(
-        "These runs are ordered by ACC, chosen on test rows: that of the best one is no result"
-    )
-    tally.options = sweep(objective="memory")
-    assert "test rows" not in tally.shown_best() + tally.warning
 
 
 def test_an_experiment_reaches_a_worker_whole_also_what_is_newer_than_experiments_on_disk():

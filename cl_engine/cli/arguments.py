@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,29 @@ def seeds(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
             raise click.BadParameter(f"there must be at least one seed, and at most {MOST_SEEDS}; found {value}")
         numbers = list(range(numbers[0]))
     return tuple(numbers)
+
+
+def settings(texts: Sequence[str], strategy: str) -> dict[str, Any]:
+    """Return the options that ``--set`` gives a run, by the keys that `Experiment.of` takes; the rule is that of sweeps.
+
+    Raises:
+        UsageError: for what is not written as ``KEY=VALUE``, several values or a range, and a key that there is not.
+    """
+    from cl_engine.errors import UsageError
+    from cl_engine.sweep.axes import assigned
+    from cl_engine.sweep.combinations import own
+
+    found = {}
+    for text in texts:
+        key, values = assigned(text)
+        if not isinstance(values, list) or len(values) > 1:
+            what = f"these are {len(values)}" if isinstance(values, list) else "this is a range"
+            raise UsageError(
+                f"--set {text}: a run takes one value of each option, and {what}; `sweep` tries several, and a value with "
+                "commas of its own stands in brackets or quotes"
+            )
+        found[key] = values[0]
+    return own(found, strategy, [strategy])
 
 
 def command(without: str | tuple[str, ...] = ()) -> str:

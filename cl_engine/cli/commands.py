@@ -55,7 +55,7 @@ def _options(function: Any) -> Any:
 
 _SET_HELP = (
     "Change a value of the scenario (train.lr=0.1, stream.n=10) or, without a dot, an option of the strategy "
-    "(pull=0.5). May be given several times."
+    "(pull=0.5), else of [train] (lr=0.1). May be given several times."
 )
 
 
@@ -185,6 +185,11 @@ def watch(run: Path, interval: float, once: bool) -> None:
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--by", default="acc", help="acc, bwt, fwt, forgetting, memory, seconds, …: what decides.  [acc]")
 @click.option(
+    "--best-by",
+    type=click.Choice(["validation", "test"]),
+    help="Compare the best setting of each strategy alone, picked by its scores on these rows.  [all settings]",
+)
+@click.option(
     "--format",
     "kind",
     type=click.Choice(["terminal", "csv", "latex", "markdown", "json"]),
@@ -193,7 +198,9 @@ def watch(run: Path, interval: float, once: bool) -> None:
 )
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file for it.  [the terminal]")
 @click.option("--pictures", type=arguments.FOLDER, help="A folder for its pictures (SVG, PNG, PDF).")
-def compare(runs: tuple[str, ...], by: str, kind: str, output: Path | None, pictures: Path | None) -> None:
+def compare(
+    runs: tuple[str, ...], by: str, best_by: str | None, kind: str, output: Path | None, pictures: Path | None
+) -> None:
     """Compare RUNS: intervals over seeds, paired tests, ranks over streams, fronts against memory and time.
 
     RUNS are folders of runs, folders that hold many, or patterns in quotes.
@@ -201,11 +208,12 @@ def compare(runs: tuple[str, ...], by: str, kind: str, output: Path | None, pict
     \b
     Examples:
       python run.py compare results/permuted_digits-*
+      python run.py compare results/sweep-permuted_digits --best-by validation
       python run.py compare results/reference --by forgetting --format latex -o table.tex --pictures figures
     """
     from cl_engine.analysis.comparison.command import compare_in_terminal
 
-    compare_in_terminal(runs, by, kind, output, pictures)
+    compare_in_terminal(runs, by, kind, output, pictures, best_by)
 
 
 @main.command()
@@ -273,6 +281,10 @@ main.add_command(zoo)
 
 def _experiment(scenario: str, strategy: str, seeds: tuple[int, ...], settings: tuple[str, ...]) -> Experiment:
     from cl_engine.experiment import Experiment
-    from cl_engine.runs.scenario import parsed
+    from cl_engine.runs import importing
+    from cl_engine.runs.scenario import Scenario
 
-    return Experiment.of(scenario, strategy, seeds, **dict(parsed(setting) for setting in settings))
+    found = Scenario.load(scenario)
+    with importing.looking_beside(found.folder):
+        options = arguments.settings(settings, strategy)
+    return Experiment.of(found, strategy, seeds, **options)

@@ -43,9 +43,8 @@ def extend(
     from cl_engine.cli.terminal import run_in_terminal
     from cl_engine.extension.extend import Extension
     from cl_engine.results.run import open_run
-    from cl_engine.runs.scenario import parsed
 
-    extension = Extension.of(run, dict(parsed(setting) for setting in settings), seeds, out, data_root)
+    extension = Extension.of(run, arguments.settings(settings, open_run(run).strategy), seeds, out, data_root)
     if check:
         for word, text in extension.checked(device):
             click.echo(f"{word:<12} {text}")

@@ -32,6 +32,11 @@ _TRIALS = "Points that random and optuna try, for each scenario, strategy and or
 @click.option("--search", type=click.Choice(["grid", "random", "optuna"]), help="Which combinations.  [grid]")
 @click.option("--trials", type=int, help=_TRIALS)
 @click.option("--objective", help="acc, bwt, fwt, forgetting, memory or seconds.  [acc]")
+@click.option(
+    "--objective-on",
+    type=click.Choice(["validation", "test"]),
+    help="Rows that choices go by.  [validation, where the stream sets some aside]",
+)
 @click.option("--with-reference/--without-reference", "reference", default=None, help="Also run `independent` once.")
 @click.option(
     "--halving", metavar="TASKS[:FACTOR]", help="After TASKS experiences one run in FACTOR goes on, and so forth."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -124,9 +124,61 @@ class Transferred(StrategyEvent):
     __hash__ = None  # type: ignore[assignment]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoresReused(Event):
+    """Tasks whose answers cannot have changed and are not tested again: cells of a row of R as they were in the last tests.
+
+    There may be thousands of them after every task, so that they are arrays: ``task_ids [n]``, ``score [n, S]`` and
+    ``sums [n, S, K]``, K the greatest number of sums of any of the tasks.
+
+    >>> sums = np.array([[[45.0, 50.0]]])
+    >>> event = ScoresReused(step=3, evaluation=4, task_ids=np.array([0]), score=np.array([[0.9]]), sums=sums)
+    >>> event.score
+    array([[0.9]])
+    """
+
+    evaluation: int
+    task_ids: np.ndarray
+    score: np.ndarray
+    sums: np.ndarray
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ScoresReused) and equal_facts(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ValidationScored(Event):
+    """A row of R as the validation rows have it, of the tasks met that were tested: what choices go by.
+
+    Arrays as in `ScoresReused`: ``task_ids [n]``, ``score [n, S]``, ``sums [n, S, K]``; and the scores of the run so far, as in
+    `Scored`, but for forward transfer, as tasks not yet met have no part in it.
+
+    >>> sums = np.array([[[45.0, 50.0]]])
+    >>> how = {"task_ids": np.array([0]), "score": np.array([[0.9]]), "sums": sums, "seconds": 0.1}
+    >>> ValidationScored(step=3, evaluation=4, acc=(0.9,), bwt=(0.0,), forgetting=(0.0,), **how).acc
+    (0.9,)
+    """
+
+    evaluation: int
+    task_ids: np.ndarray
+    score: np.ndarray
+    sums: np.ndarray
+    acc: tuple[float, ...]
+    bwt: tuple[float, ...]
+    forgetting: tuple[float, ...]
+    seconds: Seconds = field(compare=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ValidationScored) and equal_facts(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def equal_facts(one: Event, other: Event) -> bool:
     """Return whether two events of a kind, some of whose facts are arrays, tell the same."""
-    pairs = [(getattr(one, fact.name), getattr(other, fact.name)) for fact in fields(one)]
+    pairs = [(getattr(one, fact.name), getattr(other, fact.name)) for fact in fields(one) if fact.compare]
     return all(
         np.array_equal(mine, own, equal_nan=True) if isinstance(mine, np.ndarray) else mine == own
         for mine, own in pairs

@@ -136,6 +136,11 @@ class SeededStream(Stream):
     def test(self, task_id: int) -> Data:
         return self.shown(self.kind_of(task_id), self.rows_tested(task_id))
 
+    def validation_rows(self, task_id: int) -> Data:
+        if self.withheld(task_id):
+            return super().validation_rows(task_id)
+        return self.shown(self.kind_of(task_id), self.rows_learned(task_id)[1])  # the training rows need not be made
+
     def shown(self, kind: int, rows: ChosenRows) -> Data:
         """Return rows as a task shows them."""
         x = rows.held.index_select(0, rows.index)

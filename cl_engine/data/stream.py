@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -189,6 +190,22 @@ class Stream(Configured):
     @abstractmethod
     def test(self, task_id: int) -> Data:
         """Return the test rows of a task, in any order: a strategy is given them `Data.shuffled`."""
+
+    def validation_rows(self, task_id: int) -> Data:
+        """Return the validation rows of a task, those of its first experience; none where none are set aside.
+
+        Those alone whose labels are not withheld: who chooses has no others.
+
+        Raises:
+            IndexError: if no experience is of that task.
+        """
+        steps = count() if self.n_steps is None else range(self.n_steps)
+        first = next((step for step in steps if self.task_id(step) == task_id), None)
+        if first is None:
+            raise IndexError(f"task {task_id} is none of this stream's")
+        found = self.arrival(first)
+        none = torch.arange(0, device=found.validation.y.device)
+        return found.validation if found.labelled else found.validation.at(none)
 
     @property
     def asks_classes(self) -> bool:

@@ -29,6 +29,9 @@ class StreamOver(Stream):
     def test(self, task_id: int) -> Data:
         return self.stream.test(task_id)
 
+    def validation_rows(self, task_id: int) -> Data:
+        return self.stream.validation_rows(task_id)
+
     @property
     def asks_classes(self) -> bool:
         return self.stream.asks_classes

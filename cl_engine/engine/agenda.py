@@ -76,6 +76,12 @@ class AgendaOptions(BaseModel):
     evaluate_ahead: int = option(
         0, "test this many tasks not yet met as well (1 or more for forward transfer)", ge=0, le=10**4
     )
+    validation: bool = option(
+        True,
+        "wherever tasks are tested, score those met on their validation rows too, where the stream sets some aside: what "
+        "settings are chosen by",
+        before=True,  # runs that were begun without go on with them, as the same experiments
+    )
     spot_checks: float | None = option(
         None,
         "share of the scores taken over as unchanged that are measured again, to be sure; left out: one in a hundred, and "
@@ -119,6 +125,7 @@ class AgendaOptions(BaseModel):
             "online": self.online_batches if self.online else None,
             "diagnostics": Diagnostics(self.diagnose_rows, self.dormant),
             "diagnose_every": self.diagnose_every,
+            "validation": self.validation,
         }
 
 

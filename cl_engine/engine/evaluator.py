@@ -59,8 +59,16 @@ class Evaluator:
     [np.float64(50.0)]
     """
 
-    def __init__(self, stream: Stream, strategy: Strategy, spot_checks: float | None = None) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        strategy: Strategy,
+        spot_checks: float | None = None,
+        rows: Callable[[int], Data] | None = None,
+    ) -> None:
+        """Test a strategy on a stream's test rows, or on the ``rows`` of a task that a function returns."""
         self.stream, self.strategy, self.spot_checks = stream, strategy, spot_checks
+        self.rows = rows or stream.test
         if not stream.asks_classes:
             strategy.targets = stream.target
         self._untrained: Strategy | None = None
@@ -77,7 +85,7 @@ class Evaluator:
         if task_id in self._tests:
             self._tests.move_to_end(task_id)
             return self._tests[task_id]
-        test = self.stream.test(task_id).shuffled(self.stream.seed)
+        test = self.rows(task_id).shuffled(self.stream.seed)
         if task_id in self._asked:
             self._tests[task_id] = test
             self._cached += _bytes(test)

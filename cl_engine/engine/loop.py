@@ -5,29 +5,29 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Iterable, Iterator
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cl_engine import events
 from cl_engine.checkpoints.store import Store
 from cl_engine.core import gpu
 from cl_engine.core.state import Memory, check_state
 from cl_engine.core.torch_defaults import under_torch_defaults
-from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.engine.agenda import Evaluate, Item, Learn
 from cl_engine.engine.boundaries import without_boundaries
 from cl_engine.engine.checkpointer import Checkpointer
 from cl_engine.engine.evaluator import Evaluator, TestResult
+from cl_engine.engine.midway import Midway
 from cl_engine.engine.stopped_seeds import without_seeds
+from cl_engine.engine.validation import Validation
 from cl_engine.errors import RunFailed
-from cl_engine.events import CurvePoint, EarlierTaskTested, Event, GuessScored, NotFinite, ScoresReused
+from cl_engine.events import Event, GuessScored, NotFinite, ScoresReused
 from cl_engine.metrics.running import Ledger
 from cl_engine.nn.flops import Flops
 from cl_engine.strategy import Strategy
@@ -51,6 +51,7 @@ def simulate(
     diagnostics: Diagnostics | None = None,
     diagnose_every: int = 0,
     spot_checks: float | None = 0.0,
+    validation: bool = False,
     mark: str = "",
 ) -> Iterator[Event]:
     """Walk the agenda and yield what happens. To stop a run, stop reading.
@@ -67,6 +68,7 @@ def simulate(
         online: whether batches are scored by the forward pass that trains on them, and how often that is told: see `FitJob`.
         diagnostics: what nets are looked at for before they are trained; ``diagnose_every``: in every k-th experience; 0: never.
         spot_checks: share of the scores held to be unchanged that are measured again all the same; None: see `Evaluator`.
+        validation: whether tasks are scored on their validation rows too, where they have any.
         mark: says in the checkpoint which experiment it is of.
 
     Raises:
@@ -76,7 +78,8 @@ def simulate(
     strategy.online = online
     checkpointer = Checkpointer(save_to, save_share, save_every_epochs)
     evaluator = Evaluator(stream, strategy, spot_checks)
-    simulation = _Simulation(stream, strategy, checkpointer, curve or Curve(), evaluator, mark)
+    validated = Validation(stream, strategy) if validation else None
+    simulation = _Simulation(stream, strategy, checkpointer, curve or Curve(), evaluator, mark, validated)
     simulation.diagnostics, simulation.diagnose_every = diagnostics or Diagnostics(), diagnose_every
     return simulation.events(agenda, resume)
 
@@ -92,10 +95,12 @@ class _Simulation:
         curve: Curve,
         evaluator: Evaluator,
         mark: str,
+        validation: Validation | None,
     ) -> None:
         self.stream, self.strategy, self.mark = stream, strategy, mark
         self.checkpointer, self.evaluator = checkpointer, evaluator
         strategy.curve, strategy.n_tasks = curve, stream.n_tasks
+        self.midway, self.validation = Midway(strategy, evaluator), validation
         self.ledger = Ledger(len(strategy.seeds))
         self.diagnostics, self.diagnose_every = Diagnostics(), 0
         self.cursor = 0
@@ -111,6 +116,8 @@ class _Simulation:
             self.strategy.state = resume["strategy"]
             self.ledger = Ledger.restored(resume["ledger"])
             self.cursor, step = resume["cursor"], resume["step"]
+            if self.validation is not None:
+                self.validation.resumed(resume.get("validation"), self.ledger)
             self.checkpointer.resumed(resume)
         n_steps, n_tasks = self.stream.n_steps, self.stream.n_tasks
         yield events.StreamStarted(step=step, cursor=self.cursor, n_steps=n_steps, n_tasks=n_tasks)
@@ -141,7 +148,7 @@ class _Simulation:
         began = time.perf_counter() - (journal.seconds if journal else 0.0)
         for event in self._learning(experience):
             if isinstance(event, TrainingProbe):
-                for fact in self._tested(event, task):
+                for fact in self.midway.tested(event, task, self.ledger):
                     if event.record is not None:
                         event.record.note(fact)
                     yield fact
@@ -156,6 +163,8 @@ class _Simulation:
                 yield event
         self.checkpointer.has_state = False
         self.ledger.learned(item.step, task)
+        if self.validation is not None:
+            self.validation.ledger.learned(item.step, task)
         check_state(self.strategy.state, len(self.strategy.seeds), self.strategy.name())
         memory, apart = self._memory.by_part(self.strategy.state)
         gpu.finish(self.stream.device)
@@ -213,54 +222,6 @@ class _Simulation:
         flops: int = counted.total
         return flops / len(self.strategy.seeds)
 
-    def _tested(self, event: TrainingProbe, task: int) -> Iterator[CurvePoint | EarlierTaskTested]:
-        yield self._curve_point(event, task)
-        yield from self._earlier(event, task)
-
-    def _curve_point(self, event: TrainingProbe, task: int) -> CurvePoint:
-        began = time.perf_counter()
-        score, sums = self._scored(task, self.evaluator.sums(task, event.predict))
-        return CurvePoint(
-            step=event.step,
-            task_id=task,
-            batch=event.batch,
-            epoch=event.epoch,
-            score=score,
-            sums=sums,
-            seconds=time.perf_counter() - began,
-        )
-
-    def _scored(self, task: int, sums: np.ndarray) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
-        """Return score and sums of a task by seed, as events tell them."""
-        return tuple(self.strategy.target_of(task).score(sums).tolist()), tuple(map(tuple, sums.tolist()))
-
-    def _earlier(self, event: TrainingProbe, task: int) -> Iterator[EarlierTaskTested]:
-        """Test the first tasks met with the weights as they are now, where the strategy can say what they answer."""
-        wanted = range(min(self.strategy.curve.tasks, len(self.ledger.first_learned)))
-        met = [other for other in wanted if other != task and self.ledger.first_learned[other] >= 0]
-        params = event.params() if met else {}
-        for other in met:
-            began = time.perf_counter()
-            told = self.evaluator.told(other)
-            if self.strategy.predict_midway(params, self.evaluator.test(other).x[:1], told) is None:
-                return
-            predict = partial(self._answered_midway, params, told)
-            score, sums = self._scored(other, self.evaluator.sums(other, predict))
-            yield EarlierTaskTested(
-                step=event.step,
-                task_id=other,
-                batch=event.batch,
-                epoch=event.epoch,
-                score=score,
-                sums=sums,
-                seconds=time.perf_counter() - began,
-            )
-
-    def _answered_midway(self, params: Tree, told: int | None, x: Tensor) -> Tensor:
-        found = self.strategy.predict_midway(params, x, told)
-        assert found is not None  # it was asked for one row before
-        return found
-
     def _evaluate(self, item: Evaluate) -> Iterator[Event]:
         began = time.perf_counter()
         row = self.ledger.row(item.step)
@@ -276,6 +237,9 @@ class _Simulation:
             yield from [held] if answered.reused else events.cells(held)
         measure_of = None if self.stream.only_accuracy else lambda task: self.strategy.target_of(task).measure
         scores = {name: tuple(values.tolist()) for name, values in self.ledger.scores(measure_of).items()}
+        if self.validation is not None and item.step >= 0:
+            met = [task for task in item.task_ids if self.ledger.met(task)]
+            yield from self.validation.scored(met, item.step, row, self.ledger.stopped)
         yield events.Scored(step=item.step, evaluation=row, seconds=time.perf_counter() - began, **scores)
 
     def _answers(self, item: Evaluate) -> Iterator[TestResult]:
@@ -295,4 +259,6 @@ class _Simulation:
             "step": step,
             "experiment": self.mark,
         }
+        if self.validation is not None and self.validation.any:
+            state["validation"] = self.validation.ledger.state()
         yield self.checkpointer.whole(state, self.cursor, saving)

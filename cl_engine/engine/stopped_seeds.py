@@ -15,6 +15,7 @@ from cl_engine.events import (
     StrategyEvent,
     TaskTested,
     Transferred,
+    ValidationScored,
 )
 
 
@@ -25,8 +26,8 @@ def without_seeds(event: Event, stopped: Collection[int]) -> Event:
     if isinstance(event, TaskTested):
         sums = tuple((math.nan,) * len(own) if k in stopped else own for k, own in enumerate(event.sums))
         return replace(event, score=_nothing(event.score, stopped), sums=sums)
-    if isinstance(event, ScoresReused):
-        score, more = event.score.copy(), event.sums.copy()
+    if isinstance(event, ScoresReused | ValidationScored):
+        score, more = event.score.copy(), event.sums.astype(float)
         score[:, list(stopped)] = more[:, list(stopped)] = math.nan
         return replace(event, score=score, sums=more)
     if isinstance(event, Transferred):

@@ -11,13 +11,14 @@ from cl_engine.data.stream import Stream
 from cl_engine.metrics.running import Ledger
 
 
-def ledger_of(results: h5py.Group, stream: Stream, state: dict[str, Any]) -> Ledger:
+def ledger_of(results: h5py.Group, stream: Stream, state: dict[str, Any], validation: bool = False) -> Ledger:
     """Return the ledger that has walked along the rows that a log holds, after all experiences that it holds.
 
     Args:
         results: the group ``results`` of the log.
         stream: what was learned.
         state: the ledger's state in the checkpoint, whose notes of tests that still hold, and of stopped seeds, stay.
+        validation: whether it is the ledger of the scores on validation rows.
     """
     ledger, after = Ledger(len(results["seed"])), Ledger.restored(state)
     measure_of = None if stream.only_accuracy else lambda task: stream.target(task).measure
@@ -26,8 +27,10 @@ def ledger_of(results: h5py.Group, stream: Stream, state: dict[str, Any]) -> Led
         while learned <= step:
             ledger.learned(learned, tasks[learned])
             learned += 1
+        tested, scores = _scores(results["validation"] if validation else results, number, stream)
+        if validation and not len(tested):
+            continue  # no row of theirs
         ledger.row(step)
-        tested, scores = _scores(results, number, stream)
         if len(tested):
             ledger.put(tested, scores)
         ledger.scores(measure_of)
@@ -49,4 +52,4 @@ def _scores(results: h5py.Group, number: int, stream: Stream) -> tuple[np.ndarra
     scores = [
         stream.target(task).score(sums[task][:, : len(stream.target(task).sum_names)]) for task in tested.tolist()
     ]
-    return tested, np.array(scores).reshape(len(tested), -1)
+    return tested, np.array(scores).reshape(len(tested), sums.shape[1])

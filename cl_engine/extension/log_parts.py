@@ -9,7 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cl_engine.loggers.tables import APART, CELLS, COUNTS, OF_TASKS, Table, grow
+from cl_engine.data.stream import Stream
+from cl_engine.loggers.layout import create_validation
+from cl_engine.loggers.tables import APART, CELLS, COUNTS, OF_TASKS, VALIDATED, VALIDATION, Table, grow
 from cl_engine.metrics.catalogue import SCORES
 from cl_engine.results.joined_rows import Columns, NotAlike, joined_outcomes, joined_rows, of_all
 from cl_engine.results.log_file import array
@@ -40,7 +42,12 @@ class Part:
 
 
 def fill(
-    log: h5py.File, tables: dict[str, Table], parts: Sequence[Part], seeds: Sequence[int], evaluations: int
+    log: h5py.File,
+    tables: dict[str, Table],
+    parts: Sequence[Part],
+    seeds: Sequence[int],
+    evaluations: int,
+    stream: Stream,
 ) -> None:
     """Fill a log that was just begun, for the seeds of all parts, with what the parts hold.
 
@@ -50,6 +57,7 @@ def fill(
         parts: what is taken; each as far as all of it is to be.
         seeds: those of the log, in its order.
         evaluations: how many rows of R are taken.
+        stream: what is learned.
 
     Raises:
         NotAlike: naming what the parts do not tell alike, though they differ in seeds alone.
@@ -69,18 +77,26 @@ def fill(
     for name in OF_TASKS:
         if name == "task_guess":
             results[name][: len(first[name])] = of_all([part.results[name][:] for part in parts], counts)
-    for name in SCORES:
-        found = np.full((evaluations, len(seeds)), np.nan)
-        for part, at in zip(parts, places, strict=True):
-            found[:, at] = part.results[name][:evaluations]
-        results[name][:] = found
-    _fill_cells(results, parts, places)
+    _fill_matrix(results, [part.results for part in parts], places, SCORES)
+    validated = [VALIDATION in part.results for part in parts]
+    if any(validated):
+        if not all(validated):
+            raise NotAlike("scores on validation rows are not there for all seeds")
+        create_validation(results, stream)
+        _fill_matrix(results[VALIDATION], [part.results[VALIDATION] for part in parts], places, VALIDATED)
     _fill_costs(results, parts, counts)
     _fill_tables(log, tables, parts, seeds)
 
 
-def _fill_cells(results: h5py.Group, parts: Sequence[Part], places: Sequence[Sequence[int]]) -> None:
-    """Write R and the sums it is a function of, some rows at a time."""
+def _fill_matrix(
+    results: h5py.Group, parts: Sequence[h5py.Group], places: Sequence[Sequence[int]], scores: Sequence[str]
+) -> None:
+    """Write the scores that follow from R, then R and the sums it is a function of, some rows at a time."""
+    for name in scores:
+        found = np.full(results[name].shape, np.nan)
+        for part, at in zip(parts, places, strict=True):
+            found[:, at] = part[name][: len(found)]
+        results[name][:] = found
     counted = "n_correct" in results
     for name in COUNTS if counted else CELLS:
         target = results[name]
@@ -88,7 +104,7 @@ def _fill_cells(results: h5py.Group, parts: Sequence[Part], places: Sequence[Seq
             rows = slice(start, min(start + ROWS_AT_ONCE, len(target)))
             block = np.full((rows.stop - start, *target.shape[1:]), target.fillvalue, target.dtype)
             for part, at in zip(parts, places, strict=True):
-                cells = _cells(part.results, name, rows)
+                cells = _cells(part, name, rows)
                 if name == "sums":
                     block[:, : cells.shape[1], at, : cells.shape[3]] = cells
                 else:

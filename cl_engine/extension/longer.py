@@ -134,11 +134,14 @@ class Longer:
             with h5py.File(recorder.working, "r+", libver=("v110", "v110")) as log:
                 rows = int(np.count_nonzero(taken["results/evaluation_step"][:] <= last))
                 part = Part(taken, self.before.seeds)
-                fill(log, recorder.tables, [part], self.after.seeds, rows - (agreed.again is not None))
+                fill(log, recorder.tables, [part], self.after.seeds, rows - (agreed.again is not None), stream)
                 numbers = log["events/event"]
                 recorder.next_event = int(numbers[-1]) + 1 if len(numbers) else 0
                 if agreed.again is not None:
                     state["ledger"] = ledger_of(log["results"], stream, state["ledger"]).state()
+                    if "validation" in state:
+                        known = state["validation"]
+                        state["validation"] = ledger_of(log["results"], stream, known, validation=True).state()
             self._made_up(folder, stream, strategy, recorder, state, agreed)
             recorder.publish("stopped")
         finally:

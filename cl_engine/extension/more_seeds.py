@@ -69,6 +69,9 @@ class MoreSeeds:
                     "experiment": folder.mark,
                 }
                 whole.pop("midway", None)
+                if all("validation" in s for s in states):
+                    known = [s["validation"] for s in states]
+                    whole["validation"] = joined_ledgers(known, seeds, strategy.seeds)
                 self._log(folder, stream, record, seeds, whole)
             except NotAlike as error:
                 places = " and ".join(str(run.path.parent) for run in self.runs)
@@ -99,7 +102,7 @@ class MoreSeeds:
                 parts = [Part(file, tuple(own)) for file, own in zip(files, seeds, strict=True)]
                 with h5py.File(recorder.working, "r+", libver=("v110", "v110")) as log:
                     rows = len(files[0]["results/evaluation"])
-                    fill(log, recorder.tables, parts, recorder.seeds, rows)
+                    fill(log, recorder.tables, parts, recorder.seeds, rows, stream)
             recorder.publish("stopped")
         finally:
             recorder.close()

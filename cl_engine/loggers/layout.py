@@ -9,7 +9,7 @@ import numpy as np
 
 from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
-from cl_engine.loggers.tables import APART, describe, grow, scale, string, variable
+from cl_engine.loggers.tables import APART, VALIDATED, VALIDATION, describe, grow, scale, string, variable
 from cl_engine.metrics.catalogue import METRICS, SCORES
 
 
@@ -31,18 +31,9 @@ def create_results(group: h5py.Group, seeds: Sequence[int], phases: Sequence[str
     )
     step.attrs["flag_untrained"] = np.int32(-1)
     variable(group, "experience_task", "i4", "1", "task of the experience", (experience,), (1024,))
-    wide = min(tasks or 256, 1024)
-    chunk = (max(1, min(64, 8192 // (wide * len(seeds)))), wide, len(seeds))
-    axes = (evaluation, task, seed)
-    if stream.only_accuracy:
-        variable(group, "n_correct", "i4", "1", "test rows answered correctly", axes, chunk)
-        variable(group, "n_total", "i4", "1", "test rows; 0: not measured", axes, chunk)
-        variable(group, "accuracy", "f4", "1", "R: accuracy on the task; NaN: not measured", axes, chunk)
-    else:
-        variable(group, "score", "f4", "1", "R: score on the task, by task_measure; NaN: not measured", axes, chunk)
-        place = scale(group, "sum", "i4", "sum over test rows that scores are functions of", stream.most_sums)
-        of_sums = (max(1, 4096 // (len(seeds) * len(place))), 1, len(seeds), len(place))
-        variable(group, "sums", "f8", "1", "sums over the test rows; NaN: not measured", (*axes, place), of_sums)
+    if not stream.only_accuracy:
+        scale(group, "sum", "i4", "sum over test rows that scores are functions of", stream.most_sums)
+    _create_cells(group, (evaluation, task, seed), stream, "R", "test rows")
     create_of_tasks(group)
     for name in SCORES:
         variable(group, name, "f8", "1", METRICS[name].meaning, (evaluation, seed), (1024, len(seeds)))
@@ -50,6 +41,35 @@ def create_results(group: h5py.Group, seeds: Sequence[int], phases: Sequence[str
     create_memory(group, APART, "bytes that do not count: they follow from the seeds, or serve diagnostics alone")
     variable(group, "seconds", "f8", "s", "time spent, all seeds together", (experience, phase), (1024, len(phases)))
     grow(group, "task", tasks or 0)
+
+
+def create_validation(results: h5py.Group, stream: Stream) -> None:
+    """Create the group of scores on validation rows, of the same axes as the results that it stands in."""
+    group = results.create_group(VALIDATION)
+    axes = tuple(results[name] for name in ("evaluation", "task", "seed"))
+    _create_cells(group, axes, stream, "R on validation rows", "validation rows")
+    seeds = len(results["seed"])
+    for name in VALIDATED:
+        meaning = f"{METRICS[name].meaning}, on validation rows"
+        variable(group, name, "f8", "1", meaning, (axes[0], axes[2]), (1024, seeds))
+    if "score" not in group:
+        group["score"] = group["accuracy"]
+
+
+def _create_cells(group: h5py.Group, axes: tuple[h5py.Dataset, ...], stream: Stream, matrix: str, rows: str) -> None:
+    """Create the arrays with a cell for each evaluation, task and seed: scores, and the sums that they are functions of."""
+    seeds, wide = len(axes[2]), min(stream.n_tasks or 256, 1024)
+    chunk = (max(1, min(64, 8192 // (wide * seeds))), wide, seeds)
+    if stream.only_accuracy:
+        variable(group, "n_correct", "i4", "1", f"{rows} answered correctly", axes, chunk)
+        variable(group, "n_total", "i4", "1", f"{rows}; 0: not measured", axes, chunk)
+        variable(group, "accuracy", "f4", "1", f"{matrix}: accuracy on the task; NaN: not measured", axes, chunk)
+    else:
+        meaning = f"{matrix}: score on the task, by task_measure; NaN: not measured"
+        variable(group, "score", "f4", "1", meaning, axes, chunk)
+        place = axes[0].parent["sum"]
+        of_sums = (max(1, 4096 // (seeds * len(place))), 1, seeds, len(place))
+        variable(group, "sums", "f8", "1", f"sums over the {rows}; NaN: not measured", (*axes, place), of_sums)
 
 
 def create_of_tasks(group: h5py.Group) -> None:

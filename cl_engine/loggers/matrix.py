@@ -115,10 +115,10 @@ class Matrix:
         for start in range(held, max(ends), ROWS_AT_ONCE):
             first, last = np.searchsorted(numbers, (start, start + ROWS_AT_ONCE))
             if first < last:
-                self._write_rows(group, cells[first:last])
+                self.write_rows(group, cells[first:last])
         for stretch in np.split(cells[:new], np.flatnonzero((np.diff(cells[:new, :2], axis=0) != [0, 1]).any(1)) + 1):
             if len(stretch):
-                self._write_rows(group, stretch)
+                self.write_rows(group, stretch)
         for task, score in self._guesses:
             grow(group, "task", max(len(group["task"]), task + 1))
             group["task_guess"][task] = score
@@ -182,7 +182,7 @@ class Matrix:
         """Return scores ``[n, S]`` and sums ``[n, S, K]`` of cells, as views."""
         return cells[:, 2 : 2 + self.seeds], cells[:, 2 + self.seeds :].reshape(len(cells), self.seeds, self.sums)
 
-    def _write_rows(self, group: h5py.Group, cells: np.ndarray) -> None:
+    def write_rows(self, group: h5py.Group, cells: np.ndarray) -> None:
         """Write the smallest block of R that holds these cells; nothing else of it may be in the file."""
         where = cells[:, :2].astype(np.int64)
         low, high = where.min(axis=0), where.max(axis=0) + 1

@@ -23,9 +23,10 @@ from cl_engine.loggers.journal import Block, Journal
 from cl_engine.loggers.layout import create_memory, create_of_tasks, create_results, set_texts
 from cl_engine.loggers.matrix import Matrix, together
 from cl_engine.loggers.tables import APART, grow
+from cl_engine.loggers.validation_matrix import ValidationMatrix
 from cl_engine.results.log_file import FORMAT, LOG_NAME, MEMORY_RULE
 
-FORMAT_VERSION = "2.1"
+FORMAT_VERSION = "2.2"
 WORKING, JOURNAL = ".log.working.h5", ".log.journal"
 FLUSHED = 4 * 2**20  # most bytes of rows and cells kept in memory
 PUBLISHED = 0.002  # share of the time that may go into publishing …
@@ -58,6 +59,7 @@ class Recorder:
         self.seeds, self.stream = seeds, stream
         self.tables = all_tables()
         self.matrix, self.counted = Matrix(len(seeds), stream.most_sums), stream.only_accuracy
+        self.validation = ValidationMatrix(self.matrix)
         self.journal = Journal(folder / JOURNAL)
         self.journaled: list[Block] = []  # and not yet in the working file
         self.published, self.publishing = -math.inf, 0.0  # when it was last, and how long it took
@@ -167,6 +169,8 @@ class Recorder:
                 self.matrix.learned(event)
                 if self.saving_midway:
                     self.matrix.seconds(event.step, "save", self.saving_midway)
+            case events.ValidationScored():
+                self.validation.scored(event)
             case events.Scored():
                 self.matrix.scored(event)
             case events.Saving():
@@ -260,6 +264,7 @@ class Recorder:
         self._need_room()
         for lists, cells in (*self.journaled, self._new()):
             self.matrix.take_up(lists, cells)
+            self.validation.take_up(lists)
             for name, rows in lists["tables"].items():
                 table = self.tables[name]
                 older = name in OF_TESTS and len(rows[0]) < len(table.columns)
@@ -270,17 +275,19 @@ class Recorder:
             for table in self.tables.values():
                 table.flush(file)
             self.matrix.flush(file["results"], self.stream)
+            self.validation.flush(file["results"], self.stream)
             file.attrs["status"], file.attrs["updated"] = status, self.updated
         self.rows, self.torn = 0, False
 
     def _new(self) -> Block:
         """Return what has come since it was asked for last."""
         lists, cells = self.matrix.taken()
+        lists |= self.validation.taken()
         return {**lists, "tables": {name: table.taken() for name, table in self.tables.items() if table.rows}}, cells
 
     def _kept(self) -> int:
         """Return the bytes that what the working file does not have yet takes."""
-        return OF_A_ROW * self.rows + self.matrix.bytes
+        return OF_A_ROW * self.rows + self.matrix.bytes + self.validation.bytes
 
     def _need_room(self) -> None:
         need_room(self.path.parent, ROOM + self._kept())

@@ -6,7 +6,7 @@ integers, floats and UTF-8 strings, compressed with gzip alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ SMALL = {"compression": "gzip", "compression_opts": 4, "shuffle": True}  # a chu
 NUMBERS = {**SMALL, "fletcher32": True}
 COUNTS = ("n_correct", "n_total", "accuracy")  # the cells where all measures are accuracy
 CELLS = ("score", "sums")  # where they are not
+VALIDATION = "validation"  # the group within the results
+VALIDATED = ("acc", "bwt", "forgetting")  # the scores in it
 APART = "memory_apart"
 OF_TASKS = ("task_name", "task_measure", "task_unit", "task_direction", "task_target", "task_guess", "task_free")
 
@@ -36,6 +38,13 @@ def over(cells: Sequence[str]) -> dict[str, dict[str, int]]:
 
 
 OVER = {True: over(COUNTS), False: over(CELLS)}  # by whether all measures are accuracy
+OVER_VALIDATION = {
+    counted: {
+        "evaluation": {f"{VALIDATION}/{name}": 0 for name in (*cells, *VALIDATED)},
+        "task": {f"{VALIDATION}/{name}": 1 for name in cells},
+    }
+    for counted, cells in ((True, COUNTS), (False, CELLS))
+}
 
 
 @dataclass(frozen=True)
@@ -151,7 +160,7 @@ def describe(dataset: h5py.Dataset, unit: str, meaning: str) -> h5py.Dataset:
     return dataset
 
 
-def grow(group: h5py.Group, dimension: str, length: int, over: Mapping[str, int] | None = None) -> None:
+def grow(group: h5py.Group, dimension: str, length: int, over: dict[str, int] | None = None) -> None:
     """Give a dimension of a group this length, in its coordinate and in all arrays over it; it may shrink.
 
     ``over`` names the arrays and which of their axes it is, as asking the file takes longer than all else; left out: those
@@ -164,7 +173,12 @@ def grow(group: h5py.Group, dimension: str, length: int, over: Mapping[str, int]
     axis.resize(length, axis=0)
     if length > held and axis.dtype.kind == "i":
         axis[held:] = np.arange(held, length)
-    for name, position in (OVER["n_correct" in group][dimension] if over is None else over).items():
+    if over is None:
+        counted = "n_correct" in group
+        over = OVER[counted][dimension]
+        if VALIDATION in group:
+            over = over | OVER_VALIDATION[counted].get(dimension, {})
+    for name, position in over.items():
         group[name].resize(length, axis=position)
 
 

@@ -64,6 +64,8 @@ def held_of(log: h5py.File) -> Held:
     cells = COUNTS if "n_correct" in results or "score" not in results else SUMS
     for name in (*DIMENSIONS, *AXES, *cells, *(set(results) - set(DIMENSIONS) - set(AXES) - set(cells))):
         data = member(results, name)
+        if isinstance(data, h5py.Group):  # scores on validation rows are read when they are asked for
+            continue
         axes = (name,) if name in DIMENSIONS else KNOWN.get(name) or tuple(_axis(dim) for dim in data.dims)
         if len(axes) != data.ndim:
             raise UsageError(f"{log.filename} is damaged: results/{name} has {data.ndim} axes, not {len(axes)}")

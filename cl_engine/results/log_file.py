@@ -110,10 +110,15 @@ def read_whole(path: Path) -> None:
     with opened(path) as file:
         attributes_of(file)
         audit(file)
-        for name in file:
-            group = subgroup(file, name)
-            for member_name in group:
-                array(group, member_name)
+        waiting = [subgroup(file, name) for name in file]
+        while waiting:
+            group = waiting.pop()
+            for name in group:
+                found = member(group, name)
+                if isinstance(found, h5py.Group):
+                    waiting.append(found)
+                else:
+                    array(group, name)
 
 
 def logs_in(*places: str | Path | Sequence[str | Path]) -> list[Path]:

@@ -11,6 +11,7 @@ import numpy as np
 from cl_engine.core.measure import Measure
 from cl_engine.metrics.running import walked
 from cl_engine.results.run import Run
+from cl_engine.results.validation import VALIDATED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +60,17 @@ class RunOfMeasure(Run):
         behind = self._renumbered(tasks, len(self._own))  # as tasks that were learned and never tested
         found = found.assign(experience_task=("experience", behind))
         return found.assign({name: (("evaluation", "seed"), values) for name, values in scores.items()})
+
+    @cached_property
+    def validation(self) -> xr.Dataset | None:
+        found = self.whole.validation
+        if found is None:
+            return None
+        found = found.isel(task=self._own)
+        tasks = self._renumbered(self.whole.results["experience_task"].values, -1)
+        rows = zip(found["evaluation_step"].values.tolist(), found["score"].values, strict=True)
+        scores = walked(found.sizes["seed"], tasks, rows, lambda task: self.measure)
+        return found.assign({name: (("evaluation", "seed"), scores[name]) for name in VALIDATED})
 
     def table(self, name: str) -> pd.DataFrame:
         table = self.whole.table(name)

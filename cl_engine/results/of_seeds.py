@@ -89,6 +89,16 @@ class RunOfSeeds(Run):
         found.setdefault("score", found.get("accuracy"))
         return xr.Dataset(found)
 
+    @cached_property
+    def validation(self) -> xr.Dataset | None:
+        import xarray as xr
+
+        parts = [run.validation for run in self.of if run.validation is not None]
+        if len(parts) < len(self.of):
+            return None
+        whole: xr.Dataset = xr.concat(parts, "seed", data_vars="minimal", coords="minimal", compat="override")
+        return whole.sel(seed=self._order)
+
     def table(self, name: str) -> pd.DataFrame:
         import pandas as pd
 

@@ -125,6 +125,19 @@ class Run:
             raise UsageError(f"{self.path} is damaged: {error}") from None
 
     @cached_property
+    def validation(self) -> xr.Dataset | None:
+        """The scores on validation rows, over the axes of `results`: ``score``, its counts or sums, and what follows from it.
+
+        None where the log has none: the stream sets no rows aside, or ``agenda.validation`` is off.
+
+        Raises:
+            UsageError: if its arrays do not fit those of the results.
+        """
+        from cl_engine.results.validation import validation_of
+
+        return validation_of(self.path, self.results)
+
+    @cached_property
     def task_measures(self) -> list[Measure]:
         """What each task is measured by, in the order of tasks."""
         said = (self.results[f"task_{part}"].values.tolist() for part in ("measure", "unit", "direction"))
@@ -247,6 +260,13 @@ class Run:
         """The scores of the last evaluation that tested all tasks met; None if there is none yet."""
         measured = np.flatnonzero(self.tests_of_all)
         return self.results.isel(evaluation=int(measured[-1])) if len(measured) else None
+
+    def validated(self, score: str = "acc") -> np.ndarray | None:
+        """Return a score on validation rows at the last test of all tasks met ``[S]``; None where it was not measured."""
+        if self.validation is None or self.final is None or score not in self.validation:
+            return None
+        values = np.asarray(self.validation[score].values[int(self.final["evaluation"])])
+        return values if np.isfinite(values).any() else None
 
     @property
     def tested(self) -> bool:

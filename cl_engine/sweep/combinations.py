@@ -13,7 +13,7 @@ from typing import Any
 
 from cl_engine.errors import UsageError, unknown
 from cl_engine.experiment import Experiment
-from cl_engine.runs import plugins
+from cl_engine.runs import importing, plugins
 from cl_engine.runs.scenario import TABLES, Scenario
 from cl_engine.sweep.axes import Axes, Point
 from cl_engine.sweep.config import SweepOptions
@@ -78,7 +78,8 @@ class Cell:
 
     def combination(self, point: Point, strategies: Iterable[str]) -> Combination:
         """Return the experiment at a point; what does not concern this cell's strategy is left out of it."""
-        changes = own(point, self.strategy, strategies)
+        with importing.looking_beside(self.scenario.folder):
+            changes = own(point, self.strategy, strategies)
         if self.order is not None:
             changes["stream.task_order"] = self.order
         return Combination(Experiment.of(self.scenario, self.strategy, self.seeds, **changes), changes)

@@ -15,8 +15,9 @@ from cl_engine.options import STRICT, checked, option
 
 Objective = Literal["acc", "bwt", "fwt", "forgetting", "memory", "seconds"]
 MOST_SEEDS = 10_000
-# what is said wherever a choice is named: its number is the best of many on rows that it was chosen by, and so too high
-CHOSEN_ON_TEST_ROWS = "chosen on test rows"
+Rows = Literal["validation", "test"]
+# what is said wherever a choice is named: the best of many on test rows is too high, by what chance gives
+CHOSEN_ON = {"validation": "chosen on validation rows", "test": "chosen on test rows", None: ""}
 
 
 class HalvingOptions(BaseModel):
@@ -75,6 +76,9 @@ class SweepOptions(BaseModel):
     )
     search_seed: int = option(0, "seed of what is drawn", ge=0)
     objective: Objective = option("acc", "what halving, optuna and `best so far` go by; a mean over seeds, at the end")
+    objective_on: Rows | None = option(
+        None, "rows that the objective is measured on: validation or test; left out: validation where there are any"
+    )
     reference: bool = option(False, "also run `independent` once for each stream and net, for transfer")
     retries: int = option(2, "how often a run that failed is tried again", ge=0)
     halving: HalvingOptions | None = None
@@ -96,9 +100,9 @@ class SweepOptions(BaseModel):
         return [(seed,) for seed in seeds] if self.spread else [seeds]
 
     @property
-    def chosen_on(self) -> str:
-        """The rows that choices go by, in words; empty where the objective is no accuracy, and so of no rows."""
-        return "" if METRICS[self.objective].unit else CHOSEN_ON_TEST_ROWS
+    def of_rows(self) -> bool:
+        """Whether the objective is a score, and so of rows; memory and seconds are of none."""
+        return not METRICS[self.objective].unit
 
     @property
     def better(self) -> int:

@@ -20,9 +20,10 @@ from cl_engine.runs.signals import Stopped, asked_to_stop
 from cl_engine.sweep.axes import Axes
 from cl_engine.sweep.backend import Backend, Job, JobProgress, Outcome
 from cl_engine.sweep.combinations import Combination, references, told
-from cl_engine.sweep.config import SweepOptions
-from cl_engine.sweep.folder import NEEDS, OUTPUT, Entry, LogSummary, SweepFolder
+from cl_engine.sweep.config import CHOSEN_ON, SweepOptions
+from cl_engine.sweep.folder import NEEDS, OUTPUT, Entry, SweepFolder
 from cl_engine.sweep.halving import Goal, goals
+from cl_engine.sweep.log_summary import LogSummary, rows_of
 from cl_engine.sweep.search import Adaptive
 from cl_engine.sweep.status import Status
 
@@ -81,7 +82,7 @@ class Driver:
         for entry in known:
             look = self.folder.look(entry.name, self.options.objective)
             if look.status == "finished":
-                scores[entry.name] = look.way * look.score
+                scores[entry.name] = look.way * look.on(rows_of([look], self.options))
             elif self.folder.given_up(entry.name, self.options.retries) is not None:
                 scores[entry.name] = math.nan
         self.adaptive = Adaptive(self.options, axes, known, scores)
@@ -116,6 +117,8 @@ class Driver:
                         running -= 1
                         if what.said == "measured":
                             needs[kinds[what.name]] = what.about
+                        elif what.said == "refused":
+                            self.tally.refused[kinds[what.name]] = what.error
         if waiting:
             write(self.folder.path / NEEDS, json.dumps(needs, indent=1).encode())
         self.tally.needs = needs
@@ -139,6 +142,7 @@ class Driver:
                     self._start(*self.ready.popleft())
                 self.watch(self.tally, "")
                 if not self.tally.running and not self.ready:
+                    self._keep()  # by which rows choices went is known from the logs alone
                     return self.tally
                 for what in self.backend.wait(TICK):
                     self._take(what)
@@ -176,7 +180,7 @@ class Driver:
 
     def _keep(self) -> None:
         self.identity = self.folder.keep(
-            self.options.model_dump(), self.tally.entries.values(), self.command, self.options.chosen_on
+            self.options.model_dump(), self.tally.entries.values(), self.command, self.tally.chosen_on
         )
 
     def _propose(self) -> None:
@@ -204,16 +208,15 @@ class Driver:
         if self.options.halving is None or len(names) == 1:
             decided = {name: Goal() for name in names}
         else:
-            how = self.options.halving, self.options.better
-            decided = goals(names, {name: tally.looks[name] for name in names}, set(tally.failed), *how)
+            decided = goals(names, {name: tally.looks[name] for name in names}, set(tally.failed), self.options)
         for name, goal in decided.items():
             if tally.looks[name].status == "finished" or name in (*tally.failed, *tally.running):
                 continue
             if goal.dropped_at is not None:
                 if name not in tally.dropped:
                     with self._apart(name):
-                        self.folder.note(name, "dropped", after=goal.dropped_at, chosen_on=self.options.chosen_on)
-                tally.dropped[name] = goal.dropped_at
+                        self.folder.note(name, "dropped", after=goal.dropped_at, chosen_on=CHOSEN_ON[goal.rows])
+                tally.dropped[name], tally.dropped_by[name] = goal.dropped_at, CHOSEN_ON[goal.rows]
             elif not goal.waits and name not in self.queued:
                 tally.dropped.pop(name, None)
                 self.ready.append((name, goal.until))
@@ -291,6 +294,7 @@ class Driver:
         if self.adaptive is None:
             return
         if (look := self.tally.looks[name]).status == "finished":
-            self.adaptive.tell(self.tally.entries[name].hash, look.way * look.score)
+            rows = rows_of([look], self.options)
+            self.adaptive.tell(self.tally.entries[name].hash, look.way * look.on(rows), CHOSEN_ON[rows])
         elif name in self.tally.failed:
             self.adaptive.tell(self.tally.entries[name].hash, math.nan)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 import uuid
@@ -14,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import h5py
-import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,7 +20,8 @@ from cl_engine.core.files import hold, refuse_links, unmake, write
 from cl_engine.core.text import clean
 from cl_engine.errors import UsageError
 from cl_engine.results.audit import audit
-from cl_engine.results.log_file import LOG_NAME, array, attributes_of, fault, opened, subgroup
+from cl_engine.results.log_file import LOG_NAME, attributes_of, fault, opened, subgroup
+from cl_engine.sweep.log_summary import LogSummary, summary_of
 
 FORMAT = "cl-engine-sweep/1"
 PLAN, ATTEMPTS, OUTPUT, NEEDS = "sweep.json", "attempts.jsonl", "output.txt", "needs.json"
@@ -51,36 +49,10 @@ class Entry:
     reference: bool = False
     trial: dict[str, Any] = field(default_factory=dict)
 
-
-@dataclass(frozen=True)
-class LogSummary:
-    """A look into a run's log: its status (``new`` without one), experiences learned, seconds, and the objective.
-
-    ``scores`` are the objective after each evaluation that tested all tasks met, as (experiences learned, value);
-    ``fault`` is what is wrong with a log that is ``damaged``. ``way`` is −1 where the objective is a score of which less is
-    better; ``several`` says that tasks are measured by several things, so that there is no score over them.
-
-    >>> LogSummary("finished", learned=3, scores=((2, 0.7), (3, 0.8))).score
-    0.8
-    """
-
-    status: str = "new"
-    learned: int = 0
-    seconds: float = 0.0
-    scores: tuple[tuple[int, float], ...] = ()
-    fault: str = ""
-    way: int = 1
-    several: bool = False
-
     @property
-    def score(self) -> float:
-        """The objective at the last such evaluation; NaN without one."""
-        return self.scores[-1][1] if self.scores else math.nan
-
-    def at(self, learned: int) -> float:
-        """Return the objective at the last such evaluation up to ``learned`` experiences; NaN without one."""
-        found = [value for count, value in self.scores if count <= learned]
-        return found[-1] if found else math.nan
+    def setting(self) -> str:
+        """What runs have in common that differ in seeds alone, as text."""
+        return json.dumps([self.scenario, self.strategy, self.changes, self.reference], sort_keys=True)
 
 
 class SweepFolder:
@@ -247,27 +219,6 @@ class SweepFolder:
             with opened(log) as file:
                 status = attributes_of(file)["status"]
                 audit(file)
-                return _looked(subgroup(file, "results"), status, objective)
+                return summary_of(subgroup(file, "results"), status, objective)
         except Exception as error:  # a file of somebody else's may be odd in any way
             return LogSummary("damaged", fault=fault(log, error))
-
-
-def _looked(results: h5py.Group, status: str, objective: str) -> LogSummary:
-    seconds = np.nan_to_num(array(results, "seconds"))
-    steps, acc = array(results, "evaluation_step"), array(results, "acc")
-    measures, ways = {"accuracy"}, np.ones(1)  # before format 2.0
-    if "task_measure" in results and len(results["task"]):
-        measures, ways = set(array(results, "task_measure")), array(results, "task_direction")
-    several = len(measures) > 1
-    full = np.flatnonzero((np.isfinite(acc).all(axis=1) | several) & (steps >= 0))
-    if objective == "memory":
-        values = array(results, "memory").sum(axis=1)[steps[full]]
-    elif objective == "seconds":
-        values = seconds.sum(axis=1).cumsum()[steps[full]]
-    elif several:
-        return LogSummary(status, len(seconds), float(seconds.sum()), several=True)
-    else:
-        values = array(results, objective)[full].mean(axis=1)
-    scores = tuple((int(step) + 1, float(value)) for step, value in zip(steps[full], values, strict=True))
-    way = -1 if objective == "acc" and (ways < 0).all() else 1
-    return LogSummary(status, len(seconds), float(seconds.sum()), scores, way=way, several=several)

@@ -71,12 +71,14 @@ class Adaptive:
         self.asked.setdefault(combination.hash, []).append((number, trial))
         return combination, {"cell": number, "params": [trial.params]}
 
-    def tell(self, hash: str, score: float) -> None:
-        """Take in what the objective of a finished run is; NaN: it failed."""
+    def tell(self, hash: str, score: float, chosen_on: str = "") -> None:
+        """Take in what the objective of a finished run is, and by which rows; NaN: it failed."""
         failed = math.isnan(score)
         state = self.optuna.trial.TrialState.FAIL if failed else None
         for number, trial in self.asked.pop(hash, []):
             self.studies[number].tell(trial, None if failed else score, state=state)
+            if not failed:
+                self.studies[number].set_user_attr("chosen_on", chosen_on)
 
     def _study(self, number: int, known: list[Entry], scores: Mapping[str, float]) -> None:
         """Begin the study of a cell with the trials that were asked for before."""
@@ -91,7 +93,6 @@ class Adaptive:
             sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         direction = "maximize" if self.options.better > 0 else "minimize"
         study = optuna.create_study(sampler=sampler, direction=direction)
-        study.set_user_attr("chosen_on", self.options.chosen_on)
         self.studies.append(study)
         for entry in earlier:
             for params in entry.trial["params"]:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from cl_engine.analysis.names import one_line
-from cl_engine.core.text import duration, number, size
+from cl_engine.core.text import clean, duration, number, size
 from cl_engine.metrics.catalogue import METRICS
 from cl_engine.options import checked
 from cl_engine.sweep.backend import JobProgress, Outcome
-from cl_engine.sweep.config import SweepOptions
-from cl_engine.sweep.folder import PLAN, Entry, LogSummary, SweepFolder
+from cl_engine.sweep.config import CHOSEN_ON, Rows, SweepOptions
+from cl_engine.sweep.folder import PLAN, Entry, SweepFolder
+from cl_engine.sweep.log_summary import LogSummary, rows_of
 
 
 @dataclass
@@ -42,8 +43,8 @@ class Status:
         entries, looks: the runs, and what their logs say, by name; ``finished`` those that are.
         groups: the group of each run.
         running, failed, dropped: those that run; the errors of those given up; the experiences after which a run was
-            dropped.
-        needs: what was measured of each kind of run.
+            dropped, and in ``dropped_by`` by which rows.
+        needs, refused: what was measured of each kind of run, or why that cannot be run.
     """
 
     def __init__(self, options: SweepOptions) -> None:
@@ -54,12 +55,15 @@ class Status:
         self.running: dict[str, Running] = {}
         self.failed: dict[str, str] = {}
         self.dropped: dict[str, int] = {}
+        self.dropped_by: dict[str, str] = {}
         self.needs: dict[str, dict[str, Any]] = {}
+        self.refused: dict[str, str] = {}
         self.times: dict[str, list[float]] = {}
         self.began = time.monotonic()
         self.most = 1
         self.finished: set[str] = set()
         self._done: list[str] | None = None  # found anew only when something has changed
+        self._rows: tuple[Rows | None] | None = None
         self._varied: list[str] | None = None
 
     @classmethod
@@ -83,11 +87,12 @@ class Status:
                 tally.started(entry.name)
             elif last.get("outcome") == "dropped" and isinstance(last.get("after"), int):
                 tally.dropped[entry.name] = last["after"]
+                tally.dropped_by[entry.name] = clean(str(last.get("chosen_on", "")))
         return tally
 
     def enter(self, entry: Entry, group: str, look: LogSummary) -> None:
         """Take in a run."""
-        self._done = self._varied = None
+        self._done = self._varied = self._rows = None
         self.entries[entry.name], self.groups[entry.name], self.looks[entry.name] = entry, group, look
         if look.status == "finished":
             self.finished.add(entry.name)
@@ -105,7 +110,7 @@ class Status:
 
     def ended(self, outcome: Outcome, look: LogSummary) -> None:
         """Take in what became of a run, and what its log says now."""
-        self._done = None
+        self._done = self._rows = None
         self.running.pop(outcome.name, None)
         self.looks[outcome.name] = look
         if look.status == "finished":
@@ -117,14 +122,14 @@ class Status:
         """The runs that are finished, those of the best setting first; references among them."""
         if self._done is None:
             found = [name for name in self.entries if name in self.finished]  # those alike stay in order
-            means = {setting: self._mean(names) for setting, names in self._settings(found).items()}
+            means = {setting: self._mean(names, self.rows) for setting, names in self._settings(found).items()}
             first = {setting: place for place, setting in enumerate(means)}
             self._done = sorted(
                 found,
                 key=lambda name: (
-                    self._place(name, means[self._setting(name)]),
-                    first[self._setting(name)],
-                    self._place(name, self.looks[name].score),
+                    self._place(name, means[self.entries[name].setting]),
+                    first[self.entries[name].setting],
+                    self._place(name, self.score(name)),
                 ),
             )
         return self._done
@@ -132,23 +137,30 @@ class Status:
     def _place(self, name: str, score: float) -> float:
         return _worse(score, self.options.better * self.looks[name].way)
 
-    def _setting(self, name: str) -> str:
-        """Return what runs have in common that differ in seeds alone, as text."""
-        entry = self.entries[name]
-        return json.dumps([entry.scenario, entry.strategy, entry.changes, entry.reference], sort_keys=True)
-
     def _settings(self, names: Iterable[str]) -> dict[str, list[str]]:
         """Return runs by their setting: those of one have seeds of the same method each."""
         found: dict[str, list[str]] = {}
         for name in names:
-            found.setdefault(self._setting(name), []).append(name)
+            found.setdefault(self.entries[name].setting, []).append(name)
         return found
 
-    def _mean(self, names: Sequence[str]) -> float:
-        """Return the objective of runs that differ in seeds alone: the mean over their seeds."""
+    def _mean(self, names: Sequence[str], rows: Rows | None) -> float:
+        """Return the objective, on these rows, of runs that differ in seeds alone: the mean over their seeds."""
         counts = [len(self.entries[name].seeds) for name in names]
-        scores = [self.looks[name].score for name in names]
+        scores = [self.looks[name].on(rows) for name in names]
         return sum(count * score for count, score in zip(counts, scores, strict=True)) / max(1, sum(counts))
+
+    @property
+    def rows(self) -> Rows | None:
+        """The rows that the order of the runs goes by; None: the objective is of none."""
+        if self._rows is None:
+            own = [name for name in self.entries if name in self.finished and not self.entries[name].reference]
+            self._rows = (rows_of((self.looks[name] for name in own), self.options),)
+        return self._rows[0]
+
+    def score(self, name: str) -> float:
+        """Return the objective of a run on the rows that choices go by; NaN: not measured."""
+        return self.looks[name].on(self.rows)
 
     @property
     def varied(self) -> list[str]:
@@ -181,7 +193,7 @@ class Status:
     def best(self) -> list[str]:
         """The runs of the best setting so far that is no reference, by the mean over seeds; several where seeds are spread."""
         own = self._settings(name for name in self.done if not self.entries[name].reference)
-        return next((names for names in own.values() if math.isfinite(self._mean(names))), [])
+        return next((names for names in own.values() if math.isfinite(self._mean(names, self.rows))), [])
 
     @property
     def left(self) -> float:
@@ -219,26 +231,41 @@ class Status:
                     f"tasks are measured by several things, so there is no {self.options.objective} over them and no best run: "
                     "`compare` tells of each"
                 )
-            return f"no run has measured {self.options.objective}, so none is the best" if untold else ""
-        said = f"best {self.options.objective} {self.shown(self._mean(best))}{self.chosen}: "
+            on = f" on {self.options.objective_on} rows" if self.options.objective_on else ""
+            return f"no run has measured {self.options.objective}{on}, so none is the best" if untold else ""
+        tested = f"; {self.shown(self._mean(best, 'test'))} on test rows" if self.rows == "validation" else ""
+        chosen = f" ({self.chosen_on}{tested})" if self.rows else ""
+        said = f"best {self.options.objective} {self.shown(self._mean(best, self.rows))}{chosen}: "
         if len(best) == 1:
             return said + self.label(best[0])
         seeds = sum(len(self.entries[name].seeds) for name in best)
         return f"{said}{self.label(best[0], seeds=False)}, mean over {seeds} seeds"
 
     @property
-    def chosen(self) -> str:
-        """What goes behind a number that was chosen: by which rows; empty where by none."""
-        return f" ({self.options.chosen_on})" if self.options.chosen_on else ""
+    def chosen_on(self) -> str:
+        """The rows that choices go by, in words; empty where by none."""
+        return CHOSEN_ON[self.rows]
 
     @property
     def warning(self) -> str:
-        """A sentence on what the order of runs means, where they were chosen on test rows; else empty."""
-        if not self.options.chosen_on or len(self.entries) < 2:
+        """A sentence on what the order of runs means, where they are ordered by scores; else empty."""
+        if not self.rows or len(self.entries) < 2:
             return ""
+        ordered = f"These runs are ordered by {METRICS[self.options.objective].title}, {self.chosen_on}: "
+        if self.rows == "validation":
+            return (
+                f"{ordered}test rows took no part in the choice, so that the score of the best one on them is a result"
+            )
+        why = ""
+        if self.options.objective_on is None:
+            why = (
+                " (fwt is measured on no others)"
+                if self.options.objective == "fwt"
+                else "; not all of them have scores on validation rows (stream.validation sets some aside)"
+            )
         return (
-            f"These runs are ordered by {METRICS[self.options.objective].title}, {self.options.chosen_on}: that of the best "
-            "one is no result, for it was picked by the rows that it is measured on; run what was chosen on other seeds"
+            f"{ordered}that of the best "
+            f"one is no result, for it was picked by the rows that it is measured on; run what was chosen on other seeds{why}"
         )
 
     def shown(self, score: float) -> str:
@@ -252,7 +279,8 @@ class Status:
         what = self.label(name)
         counted = f"{len(self.finished)}/{len(self.entries)}"
         if outcome.said == "finished":
-            score = f"{self.options.objective} {self.shown(self.looks[name].score)}"
+            on = " on validation rows" if self.rows == "validation" else ""
+            score = f"{self.options.objective} {self.shown(self.score(name))}{on}"
             return f"{counted} {what}: {score}, {duration(outcome.seconds)}"
         if outcome.said in ("failed", "died", "refused", "lost"):
             next_ = "given up" if name in self.failed else "tried again"

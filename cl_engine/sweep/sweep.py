@@ -86,7 +86,11 @@ class Sweep:
             return self._driven(lambda driver: driver.drive())
 
     def check(self) -> Slots:
-        """Measure what one run of each kind would take, and print it; nothing is run. Returns what runs at a time."""
+        """Measure what one run of each kind would take, and print it; nothing is run. Returns what runs at a time.
+
+        Raises:
+            UsageError: naming the kinds that cannot be run, and why.
+        """
         with self.folder:
             tally = self._driven(lambda driver: driver.tally, measuring=True)
         limit = slots(self.options.resources, self.device, tally.needs)
@@ -95,12 +99,37 @@ class Sweep:
         if not self.adaptive:
             counts = Counter(each.kind for each in self.runs)
         print_needs(counts, tally.needs, self.options.resources.threads, limit.count, limit.why)
+        if tally.refused:
+            raise UsageError("; ".join(f"{kind} cannot be run: {why}" for kind, why in tally.refused.items()))
         return limit
 
     def _check_objective(self) -> None:
-        """Refuse to choose by a score that the agenda does not measure."""
+        """Refuse to choose by a score that is not measured, or not on the same rows in every trial of a study."""
+        objective, rows = self.options.objective, self.options.objective_on
+        if rows is not None and not self.options.of_rows:
+            raise UsageError(
+                f"objective_on: {rows} was asked for, and {objective} is measured on no rows: leave it out"
+            )
+        if rows == "validation" and objective == "fwt":
+            raise UsageError(
+                "objective_on: fwt is measured on test rows alone, as it asks for tasks not yet met; choose another objective, "
+                "or objective_on = 'test'"
+            )
+        odd = next((key for key in ("stream.validation", "agenda.validation") if key in self.axes), None)
+        if self.adaptive and odd and self.options.of_rows and rows != "test":
+            raise UsageError(
+                f"set.{odd}: with it trials would be scored on other rows than those before, and optuna compares them all: "
+                "fix it, or choose on test rows (objective_on = 'test')"
+            )
         for run in self.runs:
-            if self.options.objective == "fwt" and not run.experiment.agenda.evaluate_ahead:
+            stream, agenda = run.experiment.resolved["stream"], run.experiment.agenda
+            if rows == "validation" and (stream.get("validation") == 0 or not agenda.validation):
+                which = "stream.validation is 0" if agenda.validation else "agenda.validation is false"
+                raise UsageError(
+                    f"objective_on: choices are to go by validation rows, and {which} in {run.kind}: set rows aside "
+                    "(stream.validation = 0.1), or choose on test rows"
+                )
+            if objective == "fwt" and not run.experiment.agenda.evaluate_ahead:
                 raise UsageError(
                     f"objective: fwt is measured only where tasks are tested before they are learned, and "
                     f"agenda.evaluate_ahead is 0 in {run.kind}: set it to 1, or choose another objective"

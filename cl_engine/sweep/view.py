@@ -138,16 +138,17 @@ def _print_runs(tally: Status, out: Console) -> None:
     entries = tally.entries
     varied = tally.varied[-SHOWN_COLUMNS:]
     several = len({entry.scenario for entry in entries.values()}) > 1
-    table = _table(
-        *(["scenario"] if several else []), "strategy", *varied, tally.options.objective, "learned", "time", "status"
-    )
+    objective, validated = tally.options.objective, tally.rows == "validation"
+    scores = [f"{objective}, validation", f"{objective}, test"] if validated else [objective]
+    table = _table(*(["scenario"] if several else []), "strategy", *varied, *scores, "learned", "time", "status")
     rest = [name for name in entries if tally.looks[name].status != "finished"]
     names = [*tally.done, *rest]
     for name in names[:SHOWN_ROWS]:
         entry, look = entries[name], tally.looks[name]
         cells = [*([entry.scenario] if several else []), entry.strategy]
         cells += [_value(entry, key) for key in varied]
-        cells += [tally.shown(look.score), str(look.learned), duration(look.seconds), _status(tally, name)]
+        cells += [tally.shown(look.on(rows)) for rows in (("validation", "test") if validated else (tally.rows,))]
+        cells += [str(look.learned), duration(look.seconds), _status(tally, name)]
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     out.print(table)
     if len(names) > SHOWN_ROWS:
@@ -166,7 +167,8 @@ def _status(tally: Status, name: str) -> str:
     if name in tally.failed:
         return "failed"
     if name in tally.dropped:
-        return f"dropped after {tally.dropped[name]}{tally.chosen}"
+        by = tally.dropped_by.get(name, "")
+        return f"dropped after {tally.dropped[name]}{f' ({by})' if by else ''}"
     status = tally.looks[name].status
     words = {"new": "waiting", "running": "interrupted"}
     reference = " (reference)" if tally.entries[name].reference and status == "finished" else ""

@@ -87,12 +87,24 @@ def heeded(learner: Any, experience: Experience) -> Generator[Event, None, None]
                 f"the strategy '{strategy}': `learn` returned {_said(learned)} and has no `yield` in it: let it run fits as in "
                 "`params = yield from self.fit(…)`, or write `yield from ()` where it has none"
             )
-        for event in learned:
+        thrown: Exception | None = None
+        told: Any = learned
+        while True:
+            try:
+                event = next(told) if thrown is None else told.throw(thrown)  # as `yield from` hands it on
+            except StopIteration:
+                break
+            thrown = None
             if waiting and not isinstance(event, Event):
                 raise _forgotten(strategy)
             if not isinstance(event, Event):
                 raise UsageError(f"the strategy '{strategy}': `learn` yields {_said(event)}; events alone are allowed")
-            yield event
+            try:
+                yield event
+            except Exception as error:
+                if not isinstance(learned, Generator):
+                    raise
+                thrown = error
     except Exception as error:
         if waiting and not isinstance(error, UsageError):  # what came of the fit was taken for what it returns
             raise _forgotten(strategy) from error

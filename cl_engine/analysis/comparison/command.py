@@ -33,8 +33,17 @@ MEASURED_WITH = {
 }
 
 
-def compare_in_terminal(places: Sequence[str], by: str, kind: str, output: Path | None, pictures: Path | None) -> None:
+def compare_in_terminal(
+    places: Sequence[str],
+    by: str,
+    kind: str,
+    output: Path | None,
+    pictures: Path | None,
+    best_by: str | None = None,
+) -> None:
     """Compare the runs in places; print the table, or write it to a file; write pictures to a folder.
+
+    With ``best_by`` those of the best setting of each strategy alone, picked by the scores on validation or test rows.
 
     A log that cannot be read is named on standard error, and left out.
 
@@ -45,7 +54,7 @@ def compare_in_terminal(places: Sequence[str], by: str, kind: str, output: Path 
     for name, run in zip(names_of(runs), runs, strict=True):
         for remark in code_remarks(run):
             click.echo(f"{name}: {remark}", err=True)
-    found = comparisons(runs, by)
+    found = comparisons(runs, by, best_by)
     if not any(np.isfinite(group.values[by]).any() for comparison in found for group in comparison.groups):
         need = next((option for names, option in MEASURED_WITH.items() if by in names), "")
         hint = f"; it is measured in runs with {need}" if need else ""

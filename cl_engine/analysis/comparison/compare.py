@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cl_engine.analysis.comparison.affinity import said_of_affinity
+from cl_engine.analysis.comparison.choice import best_settings
 from cl_engine.analysis.comparison.seeds import ALPHA, needed, said_of_seeds
 from cl_engine.analysis.scores.groups import RunGroup, groups_of
 from cl_engine.analysis.scores.measures import OF_WHOLE_RUNS, SeedMetric, measure, of_scores
@@ -84,22 +85,31 @@ class Comparison:
         return list(dict.fromkeys(case.method for case in self.groups))
 
 
-def comparisons(runs: Sequence[Run], by: str = "acc") -> list[Comparison]:
+def comparisons(runs: Sequence[Run], by: str = "acc", best_by: str | None = None) -> list[Comparison]:
     """Compare runs by a measure, those of each thing that tasks are measured by on their own: only like is held against like.
 
     By Δm and by costs, which are of whole runs, there is one comparison. The remarks of the first tell what the forward
     transfer of the runs has to do with the affinities that one of them measured, if one did.
 
+    With ``best_by``, ``validation`` or ``test``, the best setting of each strategy is picked by the scores on those rows, and
+    compared with those of the others alone (`cl_engine.analysis.comparison.choice.best_settings`); remarks tell the picks.
+
     Raises:
-        UsageError: as `compared`.
+        UsageError: as `compared`, and if there are no scores to pick by.
     """
     runs = of_seeds(runs)
-    if by in OF_WHOLE_RUNS or not runs:
-        found = [compared(runs, by)]
-    else:
-        found = [compared(parts, by) for parts in of_each_measure(runs).values()]
+    whole = by in OF_WHOLE_RUNS or not runs
+    found = [_of_best(parts, by, best_by) for parts in ([runs] if whole else of_each_measure(runs).values())]
     found[0] = replace(found[0], remarks=(*found[0].remarks, *said_of_affinity(runs)))
     return found
+
+
+def _of_best(runs: Sequence[Run], by: str, best_by: str | None) -> Comparison:
+    if best_by is None:
+        return compared(runs, by)
+    picked, said = best_settings(runs, by, best_by)
+    found = compared(picked, by)
+    return replace(found, remarks=(*said, *found.remarks))
 
 
 def compared(runs: Sequence[Run], by: str = "acc") -> Comparison:

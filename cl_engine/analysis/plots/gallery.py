@@ -22,6 +22,7 @@ from cl_engine.analysis.plots import (
     one_run,
     plasticity,
     practice,
+    settings,
     side_tasks,
     strategy_events,
     taxonomy,
@@ -109,6 +110,11 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
             Picture("accuracy-memory", front, lambda: across_runs.accuracy_against_memory(placed)),
             Picture("accuracy-time", front, lambda: across_runs.accuracy_against_time(placed)),
         ]
+    for name in settings.searched(tested):
+        drawn += [
+            Picture(f"search-{_safe(name)}", SEARCH, partial(settings.parallel_coordinates, tested, name)),
+            Picture(f"options-{_safe(name)}", OPTIONS, partial(settings.two_options, tested, name)),
+        ]
     return [*drawn, Picture("seconds", "Where the time went.", lambda: across_runs.seconds_of_runs(tested))]
 
 
@@ -168,6 +174,8 @@ def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
     ]
 
 
+SEARCH = "A line is a setting. Where the best lines meet, the option matters; where they spread, it does not."
+OPTIONS = "Bright is good. At an edge, the best may lie beyond it."
 TIMELINE = "Above, seconds of each experience; below, what the strategy told of, and when."
 
 
