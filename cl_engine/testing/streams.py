@@ -175,6 +175,13 @@ class StreamContract:
             rows = torch.cat([other.train.x, other.validation.x]).flatten(1)
             assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, one.train.x.flatten(1).tolist()))
 
+    def test_validation_rows_of_a_task_are_those_of_its_first_experience(self) -> None:
+        stream = self.make(validation=0.25) if "validation" in self.kind().Options.model_fields else self.make()
+        for step in range(2):
+            task, own = stream.task_id(step), stream.validation_rows(stream.task_id(step))
+            if task not in map(stream.task_id, range(step)):
+                assert same(own, stream[step].validation)
+
     def test_how_many_rows_there_are_to_learn_from_is_told_truly_or_not_at_all(self) -> None:
         stream = self.make()
         for step in range(TASKS):
