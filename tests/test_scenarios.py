@@ -125,7 +125,7 @@ def test_a_strategys_table_may_change_its_net_or_name_another():
         ("finetune", {"pull": 1}, "no option named 'strategy.finetune.pull'; there are: none"),
         ("replay", {"sample": 1}, r"no option named 'strategy.replay.sample' \(did you mean 'strategy.replay.samples'"),
         ("replay", {"samples": 0}, r"strategy.replay.samples: input should be greater than or equal to 1, found 0"),
-        ("replay", {"selection": "best"}, "strategy.replay.selection: .*'reservoir' or 'balanced', found \"best\""),
+        ("replay", {"selection": "best"}, "strategy.replay.selection: .*'reservoir', .* or 'herding', found \"best\""),
         ("finetune", {"train.epoch": 1}, r"no option named 'train.epoch' \(did you mean 'train.epochs'"),
         ("finetune", {"train.epochs": "two"}, 'train.epochs: input should be a valid integer, found "two"'),
         ("finetune", {"train.epochs": 1.5}, "train.epochs: .*integer"),
