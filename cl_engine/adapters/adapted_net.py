@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,9 @@ from cl_engine.adapters.adapter import Adapter
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
+from cl_engine.data.stream import Experience
+from cl_engine.events import Event
+from cl_engine.masks import guard
 from cl_engine.masks.norms import TaskNorms
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
@@ -60,6 +65,32 @@ class AdaptedNet:
             "heads": empty_heads(self.net, count),
             **self.norms.start(count),
         }
+
+    def learn(
+        self, learner: Any, experience: Experience, *, trains_first: bool, lr: float | None
+    ) -> Generator[Event, None, None]:
+        """Learn a task: its row and head over the frozen net, or, with the first task that ``trains_first``, the net itself.
+
+        Args:
+            learner: the strategy, whose state this is.
+            experience: what is learned.
+            trains_first: whether the first task trains the net.
+            lr: learning rate of the adapter; None: that of the head.
+        """
+        task, state = experience.task_id, learner.state
+        if trains_first and not len(state["heads"]):
+            self.keep_first(state, task, (yield from learner.fit(state["backbone"], learner.loss, experience)))
+            return
+        rates = learner.train if lr is None else learner.train.model_copy(update={"lr": lr})
+        with guard.frozen(state["backbone"], f"{learner.name()}: the backbone"):
+            learned = yield from learner.fit(
+                self.parts(state, task),
+                learner.loss,
+                experience,
+                frozen=state["backbone"],
+                overrides={self.part: rates, "norm": rates},
+            )
+        self.keep(state, task, learned)
 
     def parts(self, state: State, task_id: int) -> Tree:
         """Return what a fit of a task starts from: its own, or for one not yet met what changes nothing and the net's head."""

@@ -12,7 +12,6 @@ from cl_engine.adapters.low_rank import LowRank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
-from cl_engine.masks import guard
 from cl_engine.masks.norms import MEANING, NormPolicy
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
@@ -47,21 +46,7 @@ class Lora(Strategy):
         return self._adapted.start()
 
     def learn(self, experience: Experience) -> Learning:
-        task, state = experience.task_id, self.state
-        if self.backbone == "first_task" and not len(state["heads"]):
-            trained = yield from self.fit(state["backbone"], self.loss, experience)
-            self._adapted.keep_first(state, task, trained)
-            return
-        rates = self.train if self.adapter_lr is None else self.train.model_copy(update={"lr": self.adapter_lr})
-        with guard.frozen(state["backbone"], "lora: the backbone"):
-            learned = yield from self.fit(
-                self._adapted.parts(state, task),
-                self.loss,
-                experience,
-                frozen=state["backbone"],
-                overrides={"adapter": rates, "norm": rates},
-            )
-        self._adapted.keep(state, task, learned)
+        yield from self._adapted.learn(self, experience, trains_first=self.backbone == "first_task", lr=self.adapter_lr)
 
     def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
         return self.net.one(params, x) if frozen is None else self._adapted.logits(params, frozen, x)

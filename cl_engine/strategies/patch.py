@@ -12,7 +12,6 @@ from cl_engine.adapters.patches import Kind, PatchParts
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
-from cl_engine.masks import guard
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 
@@ -50,21 +49,7 @@ class Patch(Strategy):
         return self._adapted.start()
 
     def learn(self, experience: Experience) -> Learning:
-        task, state = experience.task_id, self.state
-        if self.backbone == "first_task" and not len(state["heads"]):
-            trained = yield from self.fit(state["backbone"], self.loss, experience)
-            self._adapted.keep_first(state, task, trained)
-            return
-        rates = self.train if self.patch_lr is None else self.train.model_copy(update={"lr": self.patch_lr})
-        with guard.frozen(state["backbone"], "patch: the backbone"):
-            learned = yield from self.fit(
-                self._adapted.parts(state, task),
-                self.loss,
-                experience,
-                frozen=state["backbone"],
-                overrides={"patch": rates, "norm": rates},
-            )
-        self._adapted.keep(state, task, learned)
+        yield from self._adapted.learn(self, experience, trains_first=self.backbone == "first_task", lr=self.patch_lr)
 
     def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
         return self.net.one(params, x) if frozen is None else self._adapted.logits(params, frozen, x)
