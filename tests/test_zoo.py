@@ -9,12 +9,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
-from cl_engine.learners import load
+from cl_engine.learners import Learner, load
 from cl_engine.learners.zoo import pack
 from cl_engine.results import open_run, open_zoo
 from cl_engine.results.zoo import Zoo
@@ -118,3 +119,19 @@ def test_the_command_packs_runs_and_leaves_out_what_has_no_net_of_a_task(
     assert none.exit_code == 2
     assert "there is no net in these runs" in none.stderr
     assert not (folder / "none.h5").exists()
+
+
+def test_a_run_of_which_some_tasks_have_no_net_keeps_its_number(
+    packed: Zoo, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = Learner.state_dict
+
+    def but_task_1(self: Learner, task: int | None = None, seed: int | None = None) -> dict[str, torch.Tensor]:
+        if self.run.strategy == "independent" and task == 1:
+            raise UsageError("rows decide")
+        return whole(self, task, seed)
+
+    monkeypatch.setattr(Learner, "state_dict", but_task_1)
+    found = pack([folder / "run0", folder / "run1"], folder / "part.h5")
+    assert found.table[["run", "task"]].values.tolist() == [[0, 0], [0, 0], [1, 0], [1, 1]]
+    assert [run["strategy"] for run in found.runs] == ["independent", "piggyback"]

@@ -12,9 +12,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cl_engine.analysis.scores.references import last_scores
 from cl_engine.core.files import replace
 from cl_engine.errors import UsageError
 from cl_engine.learners.learner import Learner, load
+from cl_engine.metrics import matrix_scores
 from cl_engine.results.run import Run
 from cl_engine.results.zoo import COLUMNS, FORMAT, VERSION, Zoo, open_zoo
 
@@ -60,17 +62,23 @@ class _Packing:
 
     def add(self, learner: Learner) -> None:
         """Add the nets of a run."""
-        run, before = learner.run, self._rows
+        run, before, reasons = learner.run, self._rows, set[str]()
+        scores = _scores(run)
         told: Sequence[int | None] = learner.tasks if learner.setting == "task" else (None,)
         for task in told:
             for seed in learner.seeds:
                 try:
                     tensors = {name: tensor.numpy() for name, tensor in learner.state_dict(task, seed).items()}
-                except UsageError as error:
-                    LOG.warning("%s is left out: %s", run.path, error)
-                    return
-                facts = {"run": len(self._runs), "task": ALL if task is None else task, "seed": seed}
-                self._put(run.experiment["options"]["net"], tensors, {**facts, **_scores(learner, task, seed)})
+                except UsageError as error:  # of some tasks it may be: those before them stay, and are of this run
+                    if str(error) not in reasons:
+                        LOG.warning("%s is left out: %s", run.path, error)
+                    reasons.add(str(error))
+                    continue
+                facts: dict[str, float] = {"run": len(self._runs), "task": ALL if task is None else task, "seed": seed}
+                answered = list(learner.tasks) if task is None else [task]
+                place = learner.place_of(seed)
+                facts |= {name: float(values[answered, place].mean()) for name, values in scores.items()}
+                self._put(run.experiment["options"]["net"], tensors, facts)
         if self._rows > before:
             about = {"path": str(run.path), "run_id": run.attributes.get("run_id", "")}
             about |= {"strategy": run.strategy, "scenario": run.scenario, "experiment": run.environment["experiment"]}
@@ -111,17 +119,7 @@ class _Packing:
         return self._groups[key]
 
 
-def _scores(learner: Learner, task: int | None, seed: int) -> dict[str, float]:
-    """Return the score at the end, and that right after learning; of all tasks where none is told, means over them."""
-    tasks = list(learner.tasks) if task is None else [task]
-    results = learner.run.results
-    scores = results["score"].sel(task=tasks, seed=seed).values  # evaluation × task
-    learned = results["experience_task"].values.tolist()
-    steps = results["evaluation_step"].values.tolist()
-    found: dict[str, list[float]] = {"score": [], "score_learned": []}
-    for place, own in enumerate(tasks):
-        measured = scores[np.isfinite(scores[:, place]), place]
-        found["score"].append(measured[-1] if len(measured) else np.nan)
-        last = max(step for step, each in enumerate(learned) if each == own)
-        found["score_learned"].append(scores[steps.index(last), place] if last in steps else np.nan)
-    return {name: float(np.mean(values)) for name, values in found.items()}
+def _scores(run: Run) -> dict[str, np.ndarray]:
+    """Return the score of each task in the last test of it, and that right after it was learned first; ``[T, S]`` each."""
+    steps = run.results["evaluation_step"].values
+    return {"score": last_scores(run), "score_learned": matrix_scores.diagonal(run.scores, steps, run.learned)}

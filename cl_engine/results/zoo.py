@@ -76,7 +76,8 @@ class Zoo:
         nets: the nets that have the same tensors, together.
         runs: of each run its path, run_id, strategy, scenario and experiment (JSON).
         table: a row a net: ``row`` (its number in the zoo), ``net`` (place in `nets`), ``place`` (there), ``run``, ``task`` (−1:
-            all, where the task is not told), ``seed``, ``score`` at the end and ``score_learned`` right after learning.
+            all, where the task is not told), ``seed``, ``score`` at the end and ``score_learned`` right after it was learned
+            first.
     """
 
     def __init__(self, path: Path) -> None:
