@@ -33,10 +33,21 @@ def save(file: Path, module: TaskModule, x: Tensor, about: Mapping[str, str]) ->
         UsageError: if the ending is none of these, a package is missing, or the module cannot be written so.
     """
     check_ending(file)
+    with written_whole(file) as part:
+        WRITERS[file.suffix](part, module, x, about)
+
+
+@contextmanager
+def written_whole(file: Path) -> Iterator[Path]:
+    """Give a path beside a file to write to, which takes the file's name at the end: the file is whole, or as it was before.
+
+    Raises:
+        UsageError: if it cannot be written.
+    """
     part = file.with_name(f"{file.stem}.part{file.suffix}")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        WRITERS[file.suffix](part, module, x, about)
+        yield part
         replace(part, file)
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror or error}") from None

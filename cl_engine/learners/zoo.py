@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import h5py
 import numpy as np
 
 from cl_engine.analysis.scores.references import last_scores
-from cl_engine.core.files import replace
 from cl_engine.errors import UsageError
 from cl_engine.learners.learner import Learner, load
+from cl_engine.learners.saving import written_whole
 from cl_engine.metrics import matrix_scores
 from cl_engine.results.run import Run
 from cl_engine.results.zoo import COLUMNS, FORMAT, VERSION, Zoo, open_zoo
@@ -33,21 +32,12 @@ def pack(runs: Iterable[str | Path | Run], file: Path, data_root: str | Path | N
     Raises:
         UsageError: if a run cannot be loaded, there is no net in any, or the file cannot be written.
     """
-    part = file.with_name(f"{file.stem}.part{file.suffix}")
-    try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(part, "w") as made:
-            made.attrs.update({"format": FORMAT, "format_version": VERSION})
-            packing = _Packing(made)
-            for run in runs:
-                packing.add(load(run, data_root))
-            packing.finish()
-        replace(part, file)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with written_whole(file) as part, h5py.File(part, "w") as made:
+        made.attrs.update({"format": FORMAT, "format_version": VERSION})
+        packing = _Packing(made)
+        for run in runs:
+            packing.add(load(run, data_root))
+        packing.finish()
     return open_zoo(file)
 
 
