@@ -44,6 +44,7 @@ ANALYSIS = [
     ["similarity"],
     ["taxonomy"],
     ["plots"],
+    ["charts"],
     ["comparison"],
     ["report", "live"],
 ]

@@ -80,6 +80,11 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
             lambda: across_runs.learning_curves(tested),
         ),
         Picture(
+            "loss",
+            "The mean over the rows of an experience in its last epoch. Rising: later tasks are harder to fit.",
+            lambda: plasticity.training_loss(tested),
+        ),
+        Picture(
             "online",
             f"Falling{turned}: the net learns less and less of new tasks.",
             lambda: across_runs.online_over_stream(tested),
@@ -112,8 +117,8 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
         ]
     for name in settings.searched(tested):
         drawn += [
-            Picture(f"search-{_safe(name)}", SEARCH, partial(settings.parallel_coordinates, tested, name)),
-            Picture(f"options-{_safe(name)}", OPTIONS, partial(settings.two_options, tested, name)),
+            Picture(f"search-{safe(name)}", SEARCH, partial(settings.parallel_coordinates, tested, name)),
+            Picture(f"options-{safe(name)}", OPTIONS, partial(settings.two_options, tested, name)),
         ]
     return [*drawn, Picture("seconds", "Where the time went.", lambda: across_runs.seconds_of_runs(tested))]
 
@@ -214,13 +219,14 @@ def _named(runs: Sequence[Run]) -> Iterator[tuple[str, Picture]]:
     scenarios = list(dict.fromkeys(run.scenario for run in runs))
     for number, scenario in enumerate(scenarios):
         group = [run for run in runs if run.scenario == scenario]
-        before = f"{number:02d}-{_safe(scenario)}-" if len(scenarios) > 1 else ""
+        before = f"{number:02d}-{safe(scenario)}-" if len(scenarios) > 1 else ""
         for picture in of_all(group):
             yield f"{before}{picture.name}", picture
         for k, (run, name) in enumerate(zip(group, names_of(group), strict=True)):
             for picture in of_run(run, group):
-                yield f"{before}{k:02d}-{_safe(name)}-{picture.name}", picture
+                yield f"{before}{k:02d}-{safe(name)}-{picture.name}", picture
 
 
-def _safe(name: str) -> str:
+def safe(name: str) -> str:
+    """Return a name as a part of a file's name."""
     return re.sub(r"[^A-Za-z0-9_]+", "-", name)[:60].strip("-") or "run"

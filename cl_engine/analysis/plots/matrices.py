@@ -25,12 +25,12 @@ def matrix(run: Run) -> Figure:
     rows of which most are tests of a task or two, those that tested all tasks met are shown, and it says so. Of more
     than 160 tasks the means of neighbours are shown, and it says that too.
     """
-    shown = _rows_to_show(run)
+    shown = rows_to_show(run)
     values = run.results["score"].isel(evaluation=shown).mean("seed").values
     several = len(run.measures) > 1
     fig, axes = figure(side(values.shape[1]) + 1.5, _height(len(values)) + several)
     if several:
-        share = _shares(run, values)
+        share = shares(run, values)
         said = [heat_map(fig, axes, share, 0, 1, "score, on the scale of its measure", cells=values)]
     else:
         measure = run.measures[0]
@@ -58,11 +58,28 @@ def transfer_matrix(run: Run) -> Figure | None:
 
     The differences behind BWT and FWT (Lopez-Paz & Ranzato 2017), cell by cell.
     """
+    found = changes_of(run)
+    if found is None:
+        return None
+    changes, steps, most = found
+    alone = run.measures == [ACCURACY]
+    fig, axes = figure(side(changes.shape[1]) + 1.7, _height(len(changes)))
+    unit = "change (percentage points)" if alone else "change (% of worst to best)"
+    said = [heat_map(fig, axes, changes, -most, most, unit, "PuOr", "+.0f")]
+    if left_out := sorted(set(run.results["evaluation_step"].values) - {*_tests(run)[1]}):
+        said.insert(0, f"left out, not of all tasks met: {_named(left_out)}")
+    _label(run, axes, steps, "learning experience", said)
+    titled(fig, axes, run.strategy, f"who helped whom, {seeds([run])}")
+    return fig
+
+
+def changes_of(run: Run) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """Return what `transfer_matrix` draws: changes ``[N, T]``, the experiences learned ``[N]``, the end of the scale; or None."""
     values, steps = _tests(run)
     if len(steps) < 2:
         return None
     alone = run.measures == [ACCURACY]
-    changes = 100 * np.diff(values if alone else _shares(run, values), axis=0)
+    changes = 100 * np.diff(values if alone else shares(run, values), axis=0)
     tasks = run.results["experience_task"].values
     for row, (before, after) in enumerate(pairwise(steps)):
         learned = tasks[max(0, before + 1) : after + 1]
@@ -70,14 +87,7 @@ def transfer_matrix(run: Run) -> Figure | None:
     if not np.isfinite(changes).any():
         return None
     most = max(1.0, float(np.nanquantile(np.abs(changes), 0.99)))  # the few beyond it have the colour of the end
-    fig, axes = figure(side(changes.shape[1]) + 1.7, _height(len(changes)))
-    unit = "change (percentage points)" if alone else "change (% of worst to best)"
-    said = [heat_map(fig, axes, changes, -most, most, unit, "PuOr", "+.0f")]
-    if left_out := sorted(set(run.results["evaluation_step"].values) - set(steps)):
-        said.insert(0, f"left out, not of all tasks met: {_named(left_out)}")
-    _label(run, axes, steps[1:], "learning experience", said)
-    titled(fig, axes, run.strategy, f"who helped whom, {seeds([run])}")
-    return fig
+    return changes, steps[1:], most
 
 
 def _label(run: Run, axes: Any, steps: np.ndarray, what: str, said: list[str]) -> None:
@@ -91,7 +101,7 @@ def _label(run: Run, axes: Any, steps: np.ndarray, what: str, said: list[str]) -
     axes.set(xlabel="\n".join(["on task", *(f"({text})" for text in said if text)]), ylabel=what)
 
 
-def _shares(run: Run, values: np.ndarray) -> np.ndarray:
+def shares(run: Run, values: np.ndarray) -> np.ndarray:
     """Return scores ``[N, T]`` as shares of the way from the worst to the best among them, measure by measure."""
     found = np.full(values.shape, np.nan)
     for measure in run.measures:
@@ -126,7 +136,7 @@ def _named(steps: list[int], most: int = 6) -> str:
     return f"test{'s' if len(steps) > 1 else ''} after {', '.join(map(str, steps))}"
 
 
-def _rows_to_show(run: Run) -> np.ndarray:
+def rows_to_show(run: Run) -> np.ndarray:
     """Return the rows of R that make a picture: all, or of many the untrained one and those that tested all tasks met."""
     full = run.tests_of_all | (run.results["evaluation_step"].values < 0)
     some = len(full) > MANY_ROWS and full.sum() >= 3

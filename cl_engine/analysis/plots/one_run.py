@@ -73,7 +73,9 @@ def _over_stream(axes: Axes, run: Run) -> None:
     for task, shade in zip(picked, shades(len(picked)), strict=True):
         since = (steps >= learned[task]) & np.isfinite(values[:, task])
         style: dict[str, Any] = {"marker": "o", "markersize": 2.5} if since.sum() <= 40 else {"alpha": 0.7}
-        axes.plot(steps[since] + 1, values[since, task], color=shade, linewidth=1.2, label=_name(run, task), **style)
+        axes.plot(
+            steps[since] + 1, values[since, task], color=shade, linewidth=1.2, label=task_name(run, task), **style
+        )
 
 
 def _keyed(shown: Panels) -> None:
@@ -107,13 +109,10 @@ def task_curves(run: Run) -> Figure | None:
 
 def _learning(axes: Axes, run: Run, unit: str) -> bool:
     """Draw how each task is learned, and return whether there is anything to draw."""
-    table = run.table("curves")
-    table = table[table["score"].notna()]
-    # a task that comes again is learned again: what is shown is the first time
-    table = table[table["step"] == table.groupby("task")["step"].transform("min")]
+    table = first_learned(run)
     if table.empty:
         return False
-    wide = _by_task(table, unit)
+    wide = by_task(table, unit)
     tasks = wide.columns.to_numpy()
     if len(tasks) > MANY:
         low, middle, high = wide.quantile([0.1, 0.5, 0.9], axis=1).to_numpy()
@@ -122,7 +121,9 @@ def _learning(axes: Axes, run: Run, unit: str) -> bool:
     picked = _picked(tasks)
     for task, shade in zip(picked, shades(len(picked)), strict=True):
         curve = wide[task].dropna()
-        axes.plot(curve.index, curve, color=shade, marker="o", markersize=2.5, linewidth=1.2, label=_name(run, task))
+        axes.plot(
+            curve.index, curve, color=shade, marker="o", markersize=2.5, linewidth=1.2, label=task_name(run, task)
+        )
     whole_numbers(axes)
     return True
 
@@ -139,7 +140,7 @@ def memory_over_stream(run: Run, beside: Sequence[Run] = ()) -> Figure | None:
     held = found["memory"].values
     if not held.size:
         return None
-    whole = _kept_whole(run, beside)
+    whole = kept_whole(run, beside)
     unit, name = byte_unit(float(held.sum(axis=1).max(initial=1)))
     fig, axes = figure()
     x = np.arange(1, len(held) + 1)
@@ -203,13 +204,22 @@ def timeline(run: Run) -> Figure | None:
     return fig
 
 
-def _by_task(table: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Return scores, mean over seeds, with points as rows and tasks as columns, the earliest test of each point."""
+def first_learned(run: Run) -> pd.DataFrame:
+    """Return the rows of ``curves`` of each task's first experience: one that comes again is learned again."""
+    table = run.table("curves")
+    table = table[table["score"].notna()]
+    return table[table["step"] == table.groupby("task")["step"].transform("min")]
+
+
+def by_task(table: pd.DataFrame, unit: str, columns: str = "task") -> pd.DataFrame:
+    """Return scores with points as rows and tasks (or seeds) as columns, the mean over the other."""
+    # of each point the earliest test
     first = table.sort_values("batch").drop_duplicates(["task", unit, "seed"], keep="first")
-    return first.pivot_table(index=unit, columns="task", values="score", aggfunc="mean").sort_index()
+    return first.pivot_table(index=unit, columns=columns, values="score", aggfunc="mean").sort_index()
 
 
-def _kept_whole(run: Run, beside: Sequence[Run]) -> np.ndarray | None:
+def kept_whole(run: Run, beside: Sequence[Run]) -> np.ndarray | None:
+    """Return the bytes after each experience of keeping a net a task: of ``independent``, or what the strategy told; or None."""
     other = reference(run, beside, "independent")
     if other is not None and other is not run:
         return np.asarray(other.results["memory"].sum("part").values)
@@ -230,7 +240,8 @@ def _picked(tasks: np.ndarray) -> np.ndarray:
     return tasks if len(tasks) <= MANY else tasks[thinned(len(tasks), SOME)]
 
 
-def _name(run: Run, task: int) -> str:
+def task_name(run: Run, task: int) -> str:
+    """Return number and name of a task, shortened for a legend."""
     numbers, names = run.results["task"].values, run.results["task_name"].values
     # one that was learned and never tested has no name
     return plain(f"{numbers[task]} {names[task]}" if task < len(names) else str(task), 24)

@@ -12,6 +12,7 @@ from cl_engine.analysis.plots.axes import line, seeds
 from cl_engine.analysis.plots.panels import Panels
 from cl_engine.analysis.plots.style import figure, legend, styled, titled, whole_numbers
 from cl_engine.analysis.scores.diagnostics import diagnostics_of
+from cl_engine.analysis.scores.losses import training_losses
 from cl_engine.analysis.scores.retention import retained
 from cl_engine.results.run import Run
 
@@ -40,6 +41,23 @@ def retention(runs: Sequence[Run]) -> Figure | None:
     )
     shown.legend()
     return shown.fig if drawn else None
+
+
+@styled
+def training_loss(runs: Sequence[Run]) -> Figure | None:
+    """Return the training loss of each experience in its last epoch, with its 95 % confidence band; None if it was not logged."""
+    fig, axes = figure()
+    for number, (run, name) in enumerate(zip(runs[:LINES], names_of(runs)[:LINES], strict=True)):
+        found = training_losses(run)
+        if found is not None:
+            line(axes, *found, number, name)
+    if not axes.lines:
+        return None
+    axes.set(xlabel="experience", ylabel="training loss, last epoch")
+    whole_numbers(axes)
+    legend(fig, axes)
+    titled(fig, axes, "", f"Training loss, {seeds(runs)}")
+    return fig
 
 
 @styled

@@ -118,7 +118,7 @@ def parallel_coordinates(runs: Sequence[Run], strategy: str) -> Figure | None:
     axes.set(xlim=(-0.1, last + 0.45), ylim=(-0.06, 1.06), yticks=[])
     longest = max(8, 60 // (last + 1))
     axes.set_xticks(
-        range(last + 1), [*(plain(_short(key, found.options), longest) for key in found.options), found.called]
+        range(last + 1), [*(plain(short(key, found.options), longest) for key in found.options), found.called]
     )
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -153,15 +153,20 @@ def two_options(runs: Sequence[Run], strategy: str) -> Figure | None:
     heat_map(fig, axes, cells, *ends, found.called, "viridis" if found.higher else "viridis_r", cells=cells)
     numbered(axes, "x", [plain(value or "–", 10) for value in columns], MOST_VALUES)
     numbered(axes, "y", [plain(value or "–", 16) for value in rows], MOST_VALUES)
-    axes.set(xlabel=plain(_short(across, found.options)), ylabel=plain(_short(down, found.options)))
+    axes.set(xlabel=plain(short(across, found.options)), ylabel=plain(short(down, found.options)))
     others = "" if len(found.options) == 2 else ", best over the rest"
-    both = f"{plain(_short(across, found.options), 16)} and {plain(_short(down, found.options), 16)}"
+    both = f"{plain(short(across, found.options), 16)} and {plain(short(down, found.options), 16)}"
     titled(fig, axes, strategy, f"{both}{others}, {found.seeds}")
     return fig
 
 
-def _axis(axes: Axes, place: int, values: Sequence[str]) -> list[float]:
-    """Return where the values of an option are on its axis, from 0 to 1, and write some of them beside it."""
+def placed(values: Sequence[str]) -> list[float]:
+    """Return where each of the values of an option is on its axis, from 0 to 1."""
+    at = _places(values)
+    return [at[value] for value in values]
+
+
+def _places(values: Sequence[str]) -> dict[str, float]:
     different = _sorted(values)
     numbers = _numbers(different)
     if len(different) == 1:
@@ -175,6 +180,12 @@ def _axis(axes: Axes, place: int, values: Sequence[str]) -> list[float]:
             value: (level - levels[0]) / ((levels[-1] - levels[0]) or 1.0)
             for value, level in zip(different, levels, strict=True)
         }
+    return at
+
+
+def _axis(axes: Axes, place: int, values: Sequence[str]) -> list[float]:
+    """Return where the values of an option are on its axis, from 0 to 1, and write some of them beside it."""
+    at, different = _places(values), _sorted(values)
     marks = different if len(different) <= MARKED else [different[0], different[-1]]
     _ticks(axes, place, [(at[value], plain(value or "–", 10)) for value in marks])
     return [at[value] for value in values]
@@ -210,7 +221,7 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
     return found if all(map(math.isfinite, found)) else None
 
 
-def _short(key: str, keys: dict[str, list[str]]) -> str:
+def short(key: str, keys: dict[str, list[str]]) -> str:
     """Return the last part of a dotted name, or the whole where another option ends alike."""
     last = key.rpartition(".")[2]
     return key if sum(other.rpartition(".")[2] == last for other in keys) > 1 else last

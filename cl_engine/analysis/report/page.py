@@ -9,13 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
+from cl_engine.analysis.charts.own import of_run as charts_of_run
+from cl_engine.analysis.charts.together import of_all as charts_of_all
 from cl_engine.analysis.names import dotted, names_of, one_line
-from cl_engine.analysis.plots.gallery import Picture, of_all, of_run
+from cl_engine.analysis.plots.gallery import of_all, of_run
 from cl_engine.analysis.plots.style import plain
 from cl_engine.analysis.report.comparison_section import section
 from cl_engine.analysis.report.document import drawn, page
+from cl_engine.analysis.report.figures import Figures, told_of
 from cl_engine.analysis.report.remarks import counted, remarks, unfinished
 from cl_engine.analysis.report.tables import DEFINITIONS, options_apart, overview, score_tables
 from cl_engine.analysis.scores.run_scores import Summary
@@ -54,8 +55,8 @@ class _Page:
     """A page while it is made: the runs by scenario, the best first, and the letters that its pictures share."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        self.letters: dict[str, str] = {}
         self.faults: list[str] = []  # sentences on what could not be shown
+        self.figures = Figures(self.faults)
         self.groups: dict[str, tuple[list[str], list[Summary]]] = {}
         self.parts: dict[str, dict[Measure, list[tuple[str, Summary]]]] = {}  # by what tasks are measured by
         for scenario in sorted({run.scenario for run in runs}):
@@ -107,10 +108,16 @@ class _Page:
         scenarios = [
             self._scenario(k, name, *group, several) for k, (name, group) in enumerate(self.groups.items(), start=1)
         ]
-        compared_pictures = [self._drawn(*each, salt="compared") for each in compared.pictures] if compared else []
+        compared_pictures = (
+            [drawn(*each, "compared", self.figures.letters) for each in compared.pictures] if compared else []
+        )
         return page(
             "report.html",
-            self.letters,
+            self.figures.letters,
+            runs=[
+                {"id": f"scenario-{k}", "runs": told_of(names, [summary.run for summary in summaries])}
+                for k, (names, summaries) in enumerate(self.groups.values(), start=1)
+            ],
             title=self._title(),
             subtitle=self._subtitle(),
             state=self._state(told),
@@ -168,7 +175,7 @@ class _Page:
             "tables": score_tables(list(zip(names, summaries, strict=True)), self.parts[scenario]),
             "apart": options_apart(names, summaries),
             "remarks": remarks(names, summaries),
-            "pictures": self._shown(of_all(runs), f"s{number}"),
+            "pictures": self.figures.shown(of_all(runs), charts_of_all(names, runs), f"s{number}"),
             "runs": [
                 self._run(f"run-{number}-{k}", name, summary, runs)
                 for k, (name, summary) in enumerate(zip(names, summaries, strict=True), start=1)
@@ -177,7 +184,8 @@ class _Page:
 
     def _run(self, place: str, name: str, summary: Summary, beside: Sequence[Run]) -> dict[str, Any]:
         run = summary.run
-        pictures = self._shown(of_run(run, beside), place) if id(run) in self.pictured else []
+        pictured = id(run) in self.pictured
+        pictures = self.figures.shown(of_run(run, beside), charts_of_run(run, beside), place) if pictured else []
         return {
             "id": place,
             "name": name,
@@ -194,22 +202,6 @@ class _Page:
             "environment": _environment(run),
             "scenario": clean(run.environment.get("scenario", "")),
         }
-
-    def _shown(self, pictures: Sequence[Picture], salt: str) -> list[dict[str, Any]]:
-        shown = []
-        for picture in pictures:
-            try:
-                fig = picture.draw()
-                if fig is not None:
-                    shown.append(self._drawn(picture.name, picture.aid, fig, salt))
-            except Exception as error:  # of whatever kind: the page goes on without it
-                self.faults.append(
-                    f"The picture {salt}-{picture.name} could not be drawn: {type(error).__name__}: {error}"
-                )
-        return shown
-
-    def _drawn(self, name: str, aid: str, fig: Figure, salt: str) -> dict[str, Any]:
-        return drawn(name, aid, fig, salt, self.letters)
 
 
 def _rank(summary: Summary) -> float:

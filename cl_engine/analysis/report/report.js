@@ -1,5 +1,5 @@
 "use strict";
-// Everything can be read without this: it lets tables be sorted and pictures be enlarged.
+// Everything can be read without scripts: this one lets tables be sorted and pictures be enlarged.
 
 // A click on a head sorts by its column: numbers the largest first, names from A to Z; another click turns it around.
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -38,18 +38,22 @@ function keyOf(cell) {
 // A picture fills the window until Escape, the button, or a click beside it.
 const dialog = document.getElementById("large");
 const place = dialog.querySelector("div");
+let back = () => {};
+function enlarged(element, label, closed = () => {}) {
+  back = closed;
+  place.replaceChildren(element);
+  dialog.setAttribute("aria-label", label);
+  dialog.showModal();
+}
 for (const figure of document.querySelectorAll("figure")) {
   const drawn = figure.querySelector(".drawn");
+  if (!drawn) continue;
   const button = document.createElement("button");
   button.type = "button";
   button.className = "enlarge";
   button.textContent = "Enlarge";
   button.setAttribute("aria-label", "Enlarge " + drawn.getAttribute("aria-label"));
-  const open = () => {
-    place.replaceChildren(drawn.cloneNode(true));
-    dialog.setAttribute("aria-label", drawn.getAttribute("aria-label"));
-    dialog.showModal();
-  };
+  const open = () => enlarged(drawn.cloneNode(true), drawn.getAttribute("aria-label"));
   button.addEventListener("click", open);
   drawn.addEventListener("click", open);
   figure.classList.add("enlargeable");
@@ -59,7 +63,10 @@ document.getElementById("close").addEventListener("click", () => dialog.close())
 dialog.addEventListener("click", (event) => {
   if (event.target === dialog) dialog.close();
 });
-dialog.addEventListener("close", () => place.replaceChildren());
+dialog.addEventListener("close", () => {
+  back(); // a figure goes back to its place
+  place.replaceChildren();
+});
 
 // A link into something folded unfolds it; on paper everything is unfolded.
 const unfold = () => {

@@ -1,0 +1,1 @@
+"""Figures that a reader can work in: their numbers, and Vega-Lite specifications of how they are drawn."""
