@@ -106,8 +106,8 @@ def test_all_figures_can_be_drawn_wide_and_light_narrow_and_dark(browser: Browse
 def test_a_hover_tells_the_values_of_the_nearest_point(shown: Browser):
     settled(shown)
     found = shown.get(
-        f"(() => {{ const f = {FIGURE}; const row = f.shown.main.find(r => r.run === 'independent'); "
-        "const [x, y] = pixelsOf(f, row); const box = f.canvas.getBoundingClientRect(); return [box.left + x, box.top + y, row.mean]; })()"
+        f"(() => {{ const f = {FIGURE}; const row = f.shown.main.find(r => r.run === 'independent'); const p = pixelsOf(f, row);"
+        "const b = f.canvas.getBoundingClientRect(); return [b.left + p[0], b.top + p[1], row.mean]; })()"
     )
     shown.call("Input.dispatchMouseEvent", type="mouseMoved", x=found[0], y=found[1])
     shown.until(f"!document.querySelector('{ACCURACY} .tip').hidden")

@@ -167,7 +167,7 @@ def test_on_paper_nothing_is_cut_off_and_all_that_was_folded_is_there(browser: B
 
 def test_hostile_names_are_text_and_run_nothing(browser: Browser, page: Path):
     browser.open(page, 1400)
-    assert browser.get("[...document.scripts].filter(each => !each.type && !window.vegaEmbed).length") <= 1
+    assert page.read_text().count("<script>") == 1  # the other elements hold data
     assert browser.get("document.querySelectorAll('main b').length") == 0
     text = browser.get("document.body.textContent")
     assert "alert(1)" in text

@@ -200,7 +200,7 @@ def test_a_name_the_font_cannot_write_is_no_warning(runs: dict[str, Run], tmp_pa
 @given(st.integers(1, 500), st.integers(1, 500), st.integers(0, 10**6))
 def test_averaged_cells_keep_every_number_in_their_block(rows: int, columns: int, seed: int):
     values = np.random.default_rng(seed).random((rows, columns))
-    shown, by_row, by_column = axes._averaged(values)
+    shown, by_row, by_column = axes.averaged(values)
     assert max(shown.shape) <= axes.MOST_CELLS
     row, column = np.random.default_rng(seed + 1).integers(0, shown.shape)
     block = values[row * by_row : (row + 1) * by_row, column * by_column : (column + 1) * by_column]
@@ -210,7 +210,7 @@ def test_averaged_cells_keep_every_number_in_their_block(rows: int, columns: int
 def test_a_block_without_a_number_stays_empty():
     values = np.full((400, 400), np.nan)
     values[0, 0] = 0.5
-    shown, _, _ = axes._averaged(values)
+    shown, _, _ = axes.averaged(values)
     assert shown[0, 0] == 0.5
     assert np.isnan(shown).sum() == shown.size - 1
 

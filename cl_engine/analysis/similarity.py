@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from cl_engine.analysis.scores.statistics import holm
 from cl_engine.errors import UsageError
@@ -73,6 +72,8 @@ def mantel(
     Raises:
         UsageError: if a matrix is not square, of another size, holds NaN, or is constant, or there are fewer than 4 tasks.
     """
+    from scipy import stats  # takes as long to import as a small report to write
+
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     n = len(a)
     if a.shape != (n, n) or b.shape != (n, n):

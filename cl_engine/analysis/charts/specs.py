@@ -1,8 +1,8 @@
 """Vega-Lite specifications of figures, one function a kind; the page gives them their data, colours, sizes and axes' ends.
 
 A text that begins with ``@`` is put in by the page's script: ``@names``, ``@colours`` and ``@dashes`` of the legend, ``@runs``
-that are shown, ``@ink`` and ``@blank`` of the page, ``@title`` and ``@scale`` of y, ``@columns`` of small maps and their ``@side``,
-and the ``@legend`` of a file. No text of a log stands in a specification but titles.
+that are shown, ``@ink`` and ``@blank`` of the page, ``@title`` and ``@scale`` of y, ``@columns`` of small maps and their
+``@side``, and the ``@legend`` of a file. No text of a log stands in a specification but titles.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def heat_map(
     sentence, to be said on an axis.
     """
     rows, columns = values.shape
-    shown, by_row, by_column = _averaged(values)
+    shown, by_row, by_column = averaged(values)
     many = rows * columns > WRITTEN
     shades = (colormaps[colours].resampled(LEVELS) if many else colormaps[colours]).with_extremes(bad=(0, 0, 0, 0))
     axes.grid(False)
@@ -144,9 +144,9 @@ def ink_on(cell: tuple[float, float, float, float]) -> str:
     return ON_LIGHT_CELL if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else ON_DARK_CELL
 
 
-def _averaged(values: np.ndarray) -> tuple[np.ndarray, int, int]:
+def averaged(values: np.ndarray, most: int = MOST_CELLS) -> tuple[np.ndarray, int, int]:
     """Return means of blocks, NaN where a block has no number, and the rows and columns of a block."""
-    by_row, by_column = (-(-count // MOST_CELLS) for count in values.shape)
+    by_row, by_column = (-(-count // most) for count in values.shape)
     if by_row == by_column == 1:
         return values, 1, 1
     rows, columns = (-(-count // by) for count, by in zip(values.shape, (by_row, by_column), strict=True))

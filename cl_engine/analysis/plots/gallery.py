@@ -25,7 +25,6 @@ from cl_engine.analysis.plots import (
     settings,
     side_tasks,
     strategy_events,
-    taxonomy,
 )
 from cl_engine.analysis.plots.style import FORMATS, SIZES, rendered, sized
 from cl_engine.analysis.scores.references import delta_m
@@ -107,6 +106,11 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
                 "What one seed would have to save, after each experience.",
                 lambda: across_runs.memory_of_runs(tested),
             ),
+            Picture(
+                "matrices",
+                "Rows are tests, columns tasks, bright is good: a column that pales is a task that is lost.",
+                lambda: matrices.matrices(tested),
+            ),
         ]
     worth = [delta_m(run, tested) if len(measures) > 1 else run.final["acc"].values for run in tested]  # type: ignore[index]
     placed = [run for run, of_run in zip(tested, worth, strict=True) if np.isfinite(of_run).all()]
@@ -152,7 +156,7 @@ def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
             "Of detections: up and to the right is better. A line ends where no more boxes are found at any confidence.",
             detection.precision_recall,
         ),
-        ("affinities", "Down a column: whose net serves the task. `run.py taxonomy` says more.", taxonomy.affinities),
+        ("affinities", "Down a column: whose net serves the task. `run.py taxonomy` says more.", _affinities),
     ]
     return [
         Picture(
@@ -225,6 +229,12 @@ def _named(runs: Sequence[Run]) -> Iterator[tuple[str, Picture]]:
         for k, (run, name) in enumerate(zip(group, names_of(group), strict=True)):
             for picture in of_run(run, group):
                 yield f"{before}{k:02d}-{safe(name)}-{picture.name}", picture
+
+
+def _affinities(run: Run) -> Figure | None:
+    from cl_engine.analysis.plots import taxonomy  # few runs have probed transfers, and all would wait for its solvers
+
+    return taxonomy.affinities(run)
 
 
 def safe(name: str) -> str:

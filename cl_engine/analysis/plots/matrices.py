@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from cl_engine.analysis.plots.axes import heat_map, numbered, seeds, side
+from cl_engine.analysis.names import names_of
+from cl_engine.analysis.plots.axes import averaged, heat_map, numbered, seeds, side
 from cl_engine.analysis.plots.panels import ACCURACY, spread
-from cl_engine.analysis.plots.style import figure, styled, titled
+from cl_engine.analysis.plots.style import BLANK, figure, plain, styled, titled
 from cl_engine.results.run import Run
 
+MOST_BESIDE, SMALL = 20, 50  # matrices side by side, and cells along a side of each
 MANY_ROWS = 60  # with more rows than this, those that tested only a task or two are left out of the matrix
 
 
@@ -42,6 +47,41 @@ def matrix(run: Run) -> Figure:
         said.insert(0, f"{len(shown)} of {run.results.sizes['evaluation']} rows: tests of all tasks met")
     _label(run, axes, run.results["evaluation_step"].values[shown], "after experience", said)
     titled(fig, axes, run.strategy, f"{'scores' if several else run.measures[0].title}, {seeds([run])}")
+    return fig
+
+
+@styled
+def matrices(runs: Sequence[Run]) -> Figure | None:
+    """Return R of several runs side by side on one scale, the mean over seeds; None where they are of different measures.
+
+    Of more than 20 runs the first are shown, of more than 50 tasks the means of neighbours.
+    """
+    measures = {measure for run in runs for measure in run.measures}
+    if len(measures) > 1:
+        return None
+    (measure,) = measures
+    names = names_of(runs)[:MOST_BESIDE]
+    values = [run.results["score"].isel(evaluation=rows_to_show(run)).mean("seed").values for run in runs[:MOST_BESIDE]]
+    known = np.array([end for each in values for end in (np.nanmin(each), np.nanmax(each))])
+    columns = min(5, len(values))
+    rows = -(-len(values) // columns)
+    fig, grid = figure(6.4, 1.3 * rows + 0.7, rows, columns)
+    colours = colormaps["viridis" if measure.higher else "viridis_r"].with_extremes(bad=(0, 0, 0, 0))
+    for axes, name, each in zip(np.ravel(grid), names, values, strict=False):
+        shown = averaged(each, SMALL)[0]
+        scale = Normalize(*spread(measure, known))
+        image = axes.imshow(np.ma.masked_invalid(shown), cmap=colours, norm=scale, aspect="auto", interpolation="none")
+        axes.set_title(plain(name, 90 // columns), fontsize="small")
+        axes.set_facecolor(BLANK)
+    for axes in np.ravel(grid):
+        axes.set(xticks=[], yticks=[])
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+    for blank in np.ravel(grid)[len(values) :]:
+        blank.set_axis_off()
+    bar = fig.colorbar(image, ax=grid, fraction=0.05, pad=0.02, label=measure.title)
+    bar.outline.set_visible(False)
+    titled(fig, None, "", f"Tests (downward) on tasks (across), mean of {seeds(runs)}")
     return fig
 
 

@@ -14,8 +14,6 @@ from cl_engine.analysis.report.document import drawn
 from cl_engine.results.run import Run
 
 Made = Mapping[str, Callable[[], Chart | None]]
-# figures that have no picture of their own: of each run there is one
-ALONE = {"matrices": "Rows are tests, columns tasks, bright is good: a column that pales is a task that is lost."}
 
 
 class Figures:
@@ -33,19 +31,29 @@ class Figures:
         self.letters: dict[str, str] = {}
         self.faults = faults
 
-    def shown(self, pictures: Sequence[Picture], charts: Made, place: str) -> list[dict[str, Any]]:
-        """Return pictures and figures as the templates show them, those with a name together; what cannot be drawn is a fault."""
+    def shown(self, pictures: Sequence[Picture], charts: Made, place: str, paper: bool = True) -> list[dict[str, Any]]:
+        """Return pictures and figures as the templates show them, those with a name together; what cannot be drawn is a fault.
+
+        Without ``paper`` what is there as a figure has no picture.
+        """
         found = []
         for picture in pictures:
-            figure = self._tried(place, picture.name, partial(self._picture, picture, place))
+            chart = self._tried(place, picture.name, charts.get(picture.name, lambda: None))
+            figure: dict[str, Any] | None = {"name": picture.name, "aid": picture.aid, "svg": ""}
+            if paper or chart is None:
+                figure = self._tried(place, picture.name, partial(self._picture, picture, place))
             if figure is not None:
-                chart = self._tried(place, picture.name, charts.get(picture.name, lambda: None))
                 found.append({**figure, "chart": None if chart is None else packed(chart.data)})
-        for name, aid in ALONE.items():
-            chart = self._tried(place, name, charts[name]) if name in charts else None
-            if chart is not None:
-                found.append({"name": name, "aid": aid, "svg": "", "chart": packed(chart.data)})
         return found
+
+    def aside(self) -> Figures:
+        """Return others of the same page, whose letters and faults `join` adds to these."""
+        return Figures([])
+
+    def join(self, other: Figures) -> None:
+        """Add the letters and faults of others."""
+        self.letters.update(other.letters)
+        self.faults += other.faults
 
     def _picture(self, picture: Picture, place: str) -> dict[str, Any] | None:
         fig = picture.draw()

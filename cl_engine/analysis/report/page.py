@@ -18,6 +18,7 @@ from cl_engine.analysis.report.comparison_section import section
 from cl_engine.analysis.report.document import drawn, page
 from cl_engine.analysis.report.figures import Figures, told_of
 from cl_engine.analysis.report.remarks import counted, remarks, unfinished
+from cl_engine.analysis.report.side_by_side import each
 from cl_engine.analysis.report.tables import DEFINITIONS, options_apart, overview, score_tables
 from cl_engine.analysis.scores.run_scores import Summary
 from cl_engine.analysis.scores.run_scores import summaries as summaries_of
@@ -32,6 +33,7 @@ from cl_engine.results.run import Run
 
 PICTURED = 20  # runs that have pictures of their own; all are in tables, texts and the pictures of runs together
 LONGEST = 160  # letters of a name; a longer one is shortened in the middle
+ON_PAPER = 6  # runs up to which figures of single runs are there as pictures too, for paper and without scripts
 OPEN = 3  # runs whose own pictures are shown at once; of more they unfold at a click
 
 
@@ -152,6 +154,11 @@ class _Page:
                 f"{counted(left_out, 'run')} of {len(self.runs)} have no pictures of their own here, to keep the page small: "
                 f"`run.py report RUN -o FILE` draws them for up to {PICTURED} runs"
             )
+        if len(self.pictured) > ON_PAPER:
+            said.append(
+                f"On paper, and where scripts are not run, figures of single runs are left out, as this page is about more than "
+                f"{ON_PAPER} runs: `run.py report RUN -o FILE` draws them"
+            )
         return said
 
     def _chosen(self) -> list[Run]:
@@ -176,22 +183,33 @@ class _Page:
             "apart": options_apart(names, summaries),
             "remarks": remarks(names, summaries),
             "pictures": self.figures.shown(of_all(runs), charts_of_all(names, runs), f"s{number}"),
-            "runs": [
-                self._run(f"run-{number}-{k}", name, summary, runs)
-                for k, (name, summary) in enumerate(zip(names, summaries, strict=True), start=1)
-            ],
+            "runs": self._runs(number, names, summaries),
         }
 
-    def _run(self, place: str, name: str, summary: Summary, beside: Sequence[Run]) -> dict[str, Any]:
+    def _runs(self, number: int, names: Sequence[str], summaries: Sequence[Summary]) -> list[dict[str, Any]]:
+        beside = [summary.run for summary in summaries]
+
+        def made(k: int) -> tuple[dict[str, Any], Figures]:
+            figures = self.figures.aside()
+            return self._run(f"run-{number}-{k + 1}", names[k], summaries[k], beside, figures), figures
+
+        found = each(len(names), made)
+        for _, figures in found:
+            self.figures.join(figures)
+        return [run for run, _ in found]
+
+    def _run(self, place: str, name: str, summary: Summary, beside: Sequence[Run], figures: Figures) -> dict[str, Any]:
         run = summary.run
         pictured = id(run) in self.pictured
-        pictures = self.figures.shown(of_run(run, beside), charts_of_run(run, beside), place) if pictured else []
+        pictures = of_run(run, beside) if pictured else []
+        paper = len(self.pictured) <= ON_PAPER
+        shown = figures.shown(pictures, charts_of_run(run, beside) if pictured else {}, place, paper)
         return {
             "id": place,
             "name": name,
             "status": run.status,
             "open": len(self.runs) <= OPEN,
-            "pictures": pictures,
+            "pictures": shown,
             "parts": {one_line(part): size(held) for part, held in summary.memory_parts.items()},
             "apart": {one_line(part): size(held) for part, held in (summary.memory_apart or {}).items()},
             "options": {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from cl_engine.analysis.scores.online import online_scores
 from cl_engine.analysis.scores.references import delta_m, diagonal_beside
@@ -105,7 +105,7 @@ class Summary:
 def interval(values: Array, axis: int = -1) -> Array:
     """Return half the width of the 95 % t interval of the mean along an axis; NaN with fewer than two values."""
     n = values.shape[axis]
-    factor = stats.t.ppf(0.975, n - 1) / np.sqrt(n) if n > 1 else np.nan
+    factor = stdtrit(n - 1, 0.975) / np.sqrt(n) if n > 1 else np.nan
     return np.asarray(factor * sample_deviation(values, axis))
 
 

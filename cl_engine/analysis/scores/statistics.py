@@ -8,7 +8,6 @@ from functools import lru_cache
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
 
 from cl_engine.core.text import number
 
@@ -70,6 +69,8 @@ def signed_rank(differences: Array) -> float:
     Differences of zero are left out, as Wilcoxon does; p is 1 if no other is there, NaN if one is NaN. With ties among
     more than 13 differences, or more than 50 of them, it is the normal approximation.
     """
+    from scipy import stats  # takes as long to import as a small report to write
+
     found = np.round(np.asarray(differences, dtype=float), 12)  # differences of equal counts are equal
     if not len(found) or not np.isfinite(found).all():
         return float("nan")
@@ -133,6 +134,8 @@ def ranked(names: Sequence[str], values: Array, higher: bool = True, alpha: floa
         higher: whether more is better.
         alpha: below this a corrected p is significant.
     """
+    from scipy import stats  # takes as long to import as a small report to write
+
     values = np.asarray(values, dtype=float)
     values = np.round(values[np.isfinite(values).all(axis=1)], 12)
     n, k = values.shape
@@ -159,6 +162,8 @@ def ranked(names: Sequence[str], values: Array, higher: bool = True, alpha: floa
 
 def critical_difference(methods: int, streams: int, alpha: float = 0.05) -> float:
     """Return Nemenyi's critical difference of average ranks, q_α √(k(k+1)/6N) (Demšar 2006, eq. 6)."""
+    from scipy import stats  # takes as long to import as a small report to write
+
     if methods < 2 or streams < 1:
         return float("nan")
     q = stats.studentized_range.ppf(1 - alpha, methods, np.inf) / np.sqrt(2)
