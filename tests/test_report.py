@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from cl_engine.analysis.discovery import find_runs
+from cl_engine.analysis.discovery import find_runs, without_references
 from cl_engine.analysis.plots import strategy_events
 from cl_engine.analysis.report import page as report
 from cl_engine.analysis.report.page import write_report
@@ -123,6 +123,21 @@ def test_a_folder_stands_for_all_runs_below_it_each_once(runs: dict[str, Run], t
     found, refused = find_runs([tmp_path, tmp_path / "one", tmp_path / "one" / "log.h5"])
     assert [run.path.parent.name for run in found] == ["two", "one"]
     assert refused == []
+
+
+def test_reference_runs_are_left_out_unless_they_are_named(runs: dict[str, Run], tmp_path: Path):
+    for place in ("mine", "reference/joint", "deeper/reference/one"):
+        copied(runs["joint"], tmp_path / place)
+
+    def kept(*places: Path) -> tuple[set[str], int]:
+        left, said = without_references(places, find_runs(places)[0])
+        return {str(run.path.parent.relative_to(tmp_path)) for run in left}, len(said)
+
+    assert kept(tmp_path) == ({"mine"}, 2)
+    assert kept(tmp_path, tmp_path / "reference") == ({"mine", "reference/joint"}, 1)
+    assert kept(tmp_path / "reference" / "joint") == ({"reference/joint"}, 0)
+    assert kept(tmp_path / "reference") == ({"reference/joint"}, 0)
+    assert kept(tmp_path / "deeper") == ({"deeper/reference/one"}, 0)  # there are no others
 
 
 def test_logs_that_cannot_be_read_are_named_and_the_others_shown(runs: dict[str, Run], tmp_path: Path):

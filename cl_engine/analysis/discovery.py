@@ -10,6 +10,8 @@ from cl_engine.errors import UsageError
 from cl_engine.results.log_file import fault, searched
 from cl_engine.results.run import Run, open_run
 
+REFERENCES = "reference"  # a folder of runs that come with the program
+
 
 def find_runs(places: Sequence[str | Path]) -> tuple[list[Run], list[str]]:
     """Open every log that is meant by places: a log, a run's folder, a folder with runs below it, or a pattern.
@@ -29,6 +31,38 @@ def find_runs(places: Sequence[str | Path]) -> tuple[list[Run], list[str]]:
     if not runs:
         raise UsageError(refused[0] if len(refused) == 1 else f"none of {len(refused)} logs can be read; {refused[0]}")
     return runs, refused
+
+
+def without_references(places: Sequence[str | Path], runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Leave out runs in a folder ``reference`` below a folder that was asked for, unless that folder itself was.
+
+    Such are the runs that come with the program, to be held against. Returns the others, and a sentence for each such folder;
+    all runs and no sentence where there are no others.
+    """
+    left_out: dict[Path, int] = {}
+    kept = []
+    asked = [Path(place).resolve() for place in places]
+    for run in runs:
+        folder = next((found for place in asked if (found := _reference(place, run.path.resolve())) is not None), None)
+        if folder is None or any(folder == place or folder in place.parents for place in asked):
+            kept.append(run)
+        else:
+            left_out[folder] = left_out.get(folder, 0) + 1
+    if not kept:
+        return list(runs), []
+    said = [
+        f"left out: {count} run{'s' if count > 1 else ''} in {folder}, which is to be named where it is to be there"
+        for folder, count in left_out.items()
+    ]
+    return kept, said
+
+
+def _reference(place: Path, log: Path) -> Path | None:
+    """Return the folder of reference runs between a place and a log below it; None if there is none."""
+    if not log.is_relative_to(place):
+        return None
+    between = log.relative_to(place).parts[:-2]
+    return place.joinpath(*between[: between.index(REFERENCES) + 1]) if REFERENCES in between else None
 
 
 def checked(run: Run) -> Run:

@@ -141,6 +141,7 @@ def report(runs: tuple[str, ...], output: Path, pictures: Path | None, kind: str
     """Write one self-contained HTML page about RUNS, from their logs alone.
 
     RUNS are folders of runs, folders that hold many, or patterns in quotes. Logs that cannot be read are named.
+    Runs in a folder `reference` below one of RUNS are left out unless it is named.
 
     \b
     Examples:
@@ -148,11 +149,15 @@ def report(runs: tuple[str, ...], output: Path, pictures: Path | None, kind: str
       python run.py report results -o all.html --pictures figures --format pdf --size column
     """
     from cl_engine.analysis.comparison.command import readable
+    from cl_engine.analysis.discovery import without_references
     from cl_engine.analysis.plots.gallery import save_pictures
     from cl_engine.analysis.report.page import write_report
 
     opened, refused = readable(runs)
-    click.echo(f"report: {write_report(opened, output, refused)}")
+    opened, left_out = without_references(runs, opened)
+    for sentence in left_out:
+        click.echo(sentence, err=True)
+    click.echo(f"report: {write_report(opened, output, refused, left_out)}")
     if pictures is not None:
         for path in save_pictures(opened, pictures, kind, size, dark):
             click.echo(f"picture: {path}")

@@ -32,8 +32,8 @@ DASHES = ((), (7, 3), (2, 2), (9, 3, 2, 3), (4, 2, 1, 2, 1, 2))
 SHADES = (("#FFFFFF", 0.0), ("#000000", 0.35), ("#FFFFFF", 0.4))
 # a strategy's place says its colour and its line; those that are often seen together come first. Append only: a look stays.
 PLACES = (
-    *("finetune", "piggyback", "replay", "skill_recall", "ewc", "lwf", "joint", "independent", "si", "packnet"),
-    *("hypernet", "mas", "icarl", "head_only", "hat", "compose", "der", "er_ace", "agem", "gdumb", "supsup", "wsn"),
+    *("replay", "ewc", "independent", "joint", "packnet", "hat", "lwf", "finetune", "piggyback", "skill_recall"),
+    *("hypernet", "mas", "icarl", "si", "compose", "head_only", "der", "er_ace", "agem", "gdumb", "supsup", "wsn"),
     *("weight_sharing", "mntdp", "lora", "nearest_mean", "slda", "ranpac", "mntdp_s", "experts", "patch"),
     *("conditioned", "spg", "hypernet_field", "cognitive_loop", "taxonomy", "policy", "auxiliary", "single_tasking"),
     *("adapt", "align"),
