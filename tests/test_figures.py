@@ -155,7 +155,7 @@ def test_pointing_at_the_legend_makes_the_others_pale(shown: Browser):
     ("text", "left"),
     [
         ("ewc", {"ewc"}),
-        ("ewc, si", {"ewc", "si"}),
+        ("ewc, si, -finetune", {"ewc", "si"}),
         ("-independent -finetune -mas", {"ewc", "si", "lwf"}),
         ("nothing", set()),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -48,7 +47,7 @@ def settings_of(runs: Named, strategy: str) -> Chart | None:
     tick_x, tick_y, text = zip(*ticks, strict=True)
     return Chart(
         f"{strategy}: {len(order)} settings",
-        settings(json.dumps(names)),
+        settings(names),
         {
             "main": {"setting": setting, "series": series, "wide": wide, "x": x, "mean": mean, "told": told_},
             "ticks": {"x": tick_x, "mean": np.array(tick_y, dtype=float), "text": text},

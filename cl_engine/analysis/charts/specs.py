@@ -215,13 +215,18 @@ def map_of_cells(
     return {**whole, "layer": [cell, {"data": {"name": "ticks"}, **written}], "view": {"fill": "@blank"}}
 
 
-def settings(names: str) -> Spec:
+def settings(names: Sequence[str]) -> Spec:
     """Return settings of a search as lines across an axis an option: fields ``x``, ``mean``, ``setting``; ticks with ``text``.
 
-    ``names`` are the options as an expression of Vega that has one for each place.
+    ``names`` are the options, in the order of their places.
     """
     across = _axis("x", "", whole_numbers=True)
-    across["axis"] = {"labelExpr": f"{names}[datum.value]", "grid": True, "title": None, "labelLimit": 110}
+    across["axis"] = {
+        "labelExpr": f"{json.dumps(list(names))}[datum.value]",
+        "values": [*range(len(names))],
+        "title": None,
+        "labelLimit": 110,
+    }
     height = {**_axis("mean", "", end="y"), "axis": None}
     return {
         "params": [*ENDS, LIT],

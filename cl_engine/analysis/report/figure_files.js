@@ -68,13 +68,14 @@ for (const figure of document.querySelectorAll("figure")) {
   figure.querySelector("button.enlarge")?.before(files);
 }
 
-// Words that all must be there; one after a minus must not; a comma stands for “or”.
+// Words that all must be there; a comma stands for “or”; a word after a minus must be nowhere, whatever else holds.
 function asked(text) {
-  const ways = text.toLowerCase().split(",").map((way) => way.split(/\s+/).filter(Boolean)).filter((way) => way.length);
-  if (!ways.length) return () => true;
+  const ways = text.toLowerCase().split(",").map((way) => way.split(/\s+/).filter(Boolean));
+  const not = ways.flat().filter((word) => word.startsWith("-") && word.length > 1).map((word) => word.slice(1));
+  const wanted = ways.map((way) => way.filter((word) => !word.startsWith("-"))).filter((way) => way.length);
   return (words) => {
     const found = words.toLowerCase();
-    return ways.some((way) => way.every((word) => (word.startsWith("-") && word.length > 1 ? !found.includes(word.slice(1)) : found.includes(word))));
+    return !not.some((word) => found.includes(word)) && (!wanted.length || wanted.some((way) => way.every((word) => found.includes(word))));
   };
 }
 

@@ -106,7 +106,7 @@ class Figure {
     const looks = this.names.map((name) => (this.own ? null : runs?.get(name)));
     const shade = (colour) => (scheme ? LIKE[colour] ?? colour : colour);
     const width = this.width || 600;
-    const columns = Math.max(1, Math.min(new Set(this.shown.main.map((row) => row.run)).size, Math.floor((width - 30) / 165)));
+    const columns = Math.max(1, Math.min(new Set(this.shown.main.map((row) => row.run)).size, Math.floor((width - 30) / (width < 560 ? 140 : 165))));
     const put = {
       "@names": this.names,
       "@runs": [...(runs?.keys() ?? [])].filter((run) => isShown(this.group, run)),
@@ -116,7 +116,7 @@ class Figure {
       "@blank": paper.blank,
       "@title": this.data.panels[this.panel]?.[1] ?? "",
       "@columns": columns,
-      "@side": Math.floor((width - 50) / columns - 18),
+      "@side": Math.floor((width - 90) / columns - 18),
       "@legend": legend,
       "@scale": isLogarithmic(this, "y") ? "log" : "linear",
     };
