@@ -129,15 +129,18 @@ class AdaptedNet:
             **self.norms.of(state, task_id, backbone),
             **head_for(state["heads"], task_id, backbone),
         }
-        # seed by seed: products of all seeds at once may be rounded in another way
-        each = [self._applied(backbone, own, seed) for seed in range(len(self.seeds))]
-        changed = {name: torch.stack([one[name] for one in each]) for name in each[0]}
-        whole = {**backbone, **changed, **rest}
+        whole = {**backbone, **self.changed(backbone, own), **rest}
 
         def answer(tree: Tree, rows: Tensor) -> Tensor:
             return self.net.one(tree["net"], rows, False, hooks=self.adapter.hooks(tree.get("own", {})))
 
         return self.net.over_seeds(answer, {"net": whole, **({"own": own} if own else {})}, x)
+
+    def changed(self, backbone: Params, own: Params) -> Params:
+        """Return the weights ``{name: [S, …]}`` of the net that an adapter's numbers make others."""
+        # seed by seed: products of all seeds at once may be rounded in another way
+        each = [self._applied(backbone, own, seed) for seed in range(len(backbone[HEAD_BIAS]))]
+        return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
     def fingerprint(self, state: State, task_id: int, *, first_trains_all: bool = False) -> int:
         """Return a number that says which answers a task gets; ``first_trains_all``: the first task trains the net itself."""
