@@ -96,7 +96,7 @@ def table(folder: Path) -> None:
         for name, found in runs.items():
             family, strategy, _ = ROWS[name]
             got = summarised(found, [runs["independent"]])
-            memory = found.results["memory"].values.astype(float)
+            memory = found.results["memory"].values.astype(float).sum(axis=1)  # of all parts, by experience
             half = len(memory) // 2
             further = (memory[-1] - memory[half - 1]) / (len(memory) - half)
             transfer = "" if strategy == "independent" else said(got.transfer)
