@@ -68,6 +68,11 @@ class SkillOptions(OptionGroup):
 class Skills(ABC):
     """What skills are made of: named tensors, how they are learned, and the net they give.
 
+    >>> from torch import nn
+    >>> net = Net(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (1, 2, 2))
+    >>> skills_of(net, [0], SkillOptions()).bytes_of_net  # 15 numbers
+    60
+
     Attributes:
         net: the net.
         seeds: the seeds.
