@@ -14,6 +14,7 @@ import pytest
 from cl_engine.analysis.discovery import find_runs, without_references
 from cl_engine.analysis.plots import strategy_events
 from cl_engine.analysis.report import page as report
+from cl_engine.analysis.report import side_by_side
 from cl_engine.analysis.report.page import write_report
 from cl_engine.analysis.report.remarks import remarks
 from cl_engine.analysis.scores.run_scores import summarised
@@ -203,6 +204,31 @@ def test_of_many_runs_some_have_pictures_of_their_own_and_the_page_says_so(
     text = write_report(list(runs.values()), tmp_path / "report.html").read_text()
     assert "1 run of 3 have no pictures of their own" in text.replace("\n", " ")
     assert text.count('aria-label="matrix of') == 2
+
+
+def test_a_page_about_many_runs_has_figures_of_single_ones_without_pictures_and_says_so(
+    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(report, "ON_PAPER", 1)
+    found = write_report([runs["finetune"], runs["joint"]], tmp_path / "report.html")
+    assert "figures of single runs are left out" in text_of(found)
+    single = found.read_text().split("<article")[1]
+    assert re.findall(r'data-name="(\w+)" class="script-only"', single) >= ["matrix"]
+    assert 'class="drawn" role="img" aria-label="timeline' in single  # what is no figure
+
+
+def test_pages_are_the_same_bytes_however_many_processes_make_them(
+    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    chosen = [runs["finetune"], runs["joint"]]
+    texts = []
+    for fewest in (1, 9):
+        monkeypatch.setattr(side_by_side, "FEWEST", fewest)
+        monkeypatch.setattr(
+            side_by_side.threading, "active_count", lambda: 1
+        )  # pytest has threads that do nothing here
+        texts.append(write_report(chosen, tmp_path / f"{fewest}.html").read_bytes())
+    assert texts[0] == texts[1]
 
 
 def test_the_report_shows_what_strategies_tell_of_their_inside(tiny: Callable[..., Experiment], tmp_path: Path):

@@ -150,16 +150,22 @@ function scaled(figure, by, at = { x: 0.5, y: 0.5 }) {
   zoomed(figure, ends);
 }
 
+// The upper left of the plot: where it begins in the drawing, and the drawing's own padding.
+function cornerOf(view) {
+  const { left, top } = view.padding();
+  return view.origin().map((at, k) => at + [left, top][k]);
+}
+
 // Where a pointer is: in pixels of the figure, and as shares of the plot's width and height from its lower left.
 function placeOf(figure, event) {
   const box = figure.canvas.getBoundingClientRect();
-  const [left, top] = figure.view.origin();
+  const [left, top] = cornerOf(figure.view);
   const [x, y] = [event.clientX - box.left, event.clientY - box.top];
   return { x, y, across: (x - left) / figure.view.width(), up: 1 - (y - top) / figure.view.height() };
 }
 
 function pixelsOf(figure, row) {
-  const [left, top] = figure.view.origin();
+  const [left, top] = cornerOf(figure.view);
   const y = row[figure.data.near[1]] ?? row[figure.data.near[2]];
   return typeof y === "number" && typeof row.x === "number" ? [left + figure.view.scale("x")(row.x), top + figure.view.scale("y")(y)] : null;
 }
