@@ -3,9 +3,9 @@
     PYTHONPATH=. nice python benchmarks/frozen_cifar.py FOLDER | tee benchmarks/output/frozen_cifar.txt
 
 A LeNet learns classes 0 to 4 (ten passes; the same net for all seeds); then come classes 5 and 6, 7 and 8, and 9, all 5,000
-images of each, five passes in batches of 64, Adam at 1e-3 (adapters at 3e-3). Settings `class` (no task is told) and `task`. Seeds 0
-to 2; ± is half a 95 % t interval; kB are what a seed holds at the end, the frozen net included. Options are defaults but where it
-says so, none was chosen by these results. What is there in FOLDER is kept.
+images of each, five passes in batches of 64, Adam at 1e-3 (adapters at 3e-3). Settings `class` (no task is told) and `task`.
+Seeds 0 to 2; ± is half a 95 % t interval; kB are what a seed holds at the end, the frozen net included. Options are defaults but
+where it says so, none was chosen by these results. What is there in FOLDER is kept.
 """
 
 from __future__ import annotations
