@@ -236,10 +236,11 @@ def export(runs: tuple[str, ...], kind: str, output: Path) -> None:
 @_options
 def check(device: str, data_root: Path | None, **named: Any) -> None:
     """Refuse what would fail; print agenda, sizes, and an estimate of time and disk. Trains for a few seconds."""
+    from cl_engine.core.narrow import labelled
     from cl_engine.estimate import check_experiment
 
-    for label, value in check_experiment(_experiment(**named), device, data_root):
-        click.echo(f"{label:<22} {value}")
+    for line in labelled(check_experiment(_experiment(**named), device, data_root)):
+        click.echo(line)
 
 
 KINDS = ("strategies", "streams", "sources", "labels", "targets", "nets", "upkeep", "scenarios")

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from cl_engine.analysis.names import one_line
+from cl_engine.core.narrow import folded, labelled
 from cl_engine.core.text import sentence
 from cl_engine.data.stream import Stream
 from cl_engine.errors import RunFailed, UsageError
@@ -168,9 +169,9 @@ def listing(kind: str, options: bool) -> list[str]:
                 model = getattr(load(name), "Options", None) if wanted else None  # a plain module has none
         except Exception as error:  # one that is broken, in whatever way, is in nobody's
             about = sentence(str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}")
-        lines.append(f"  {name:<24} {about}")
+        lines += labelled([(f"  {name}", about)], width=26)
         for option, type_, default, meaning in described(model) if model else []:
-            lines.append(f"      {option} = {default}  ({type_})  {meaning}")
+            lines += folded(f"      {option} = {default}  ({type_})  {meaning}", indent=10)
     return lines
 
 
