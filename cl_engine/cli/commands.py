@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Everything that needs torch is imported inside the commands, so that --help answers at once.
 
-EPILOG = "Start with:  python run.py demo   Then:  python run.py list   and   python run.py run --help"
+EPILOG = "\b\nStart with:  python run.py demo\nThen:        python run.py list\nand:         python run.py run --help"
 
 
 def _options(function: Any) -> Any:

@@ -66,8 +66,9 @@ def labelled(rows: Sequence[tuple[str, str]], width: int = 22) -> list[str]:
     """
     lines: list[str] = []
     for label, text in rows:
-        row, beside = f"{label:<{width}} {text}", _room() - width > NARROWEST and len(label) <= width
-        if not sys.stdout.isatty() or len(row) <= _room():
+        row, room = f"{label:<{width}} {text}", terminal_width()
+        beside = room is not None and room - width > NARROWEST and len(label) <= width
+        if room is None or len(row) <= room:
             lines.append(row)
         elif beside:
             lines += folded(row, width + 1)
@@ -78,20 +79,22 @@ def labelled(rows: Sequence[tuple[str, str]], width: int = 22) -> list[str]:
 
 def folded(line: str, indent: int) -> list[str]:
     """Return a line as several where the terminal is narrower; the second and all that follow begin with ``indent`` blanks."""
-    if not sys.stdout.isatty() or len(line) <= _room():
+    room = terminal_width()
+    if room is None or len(line) <= room:
         return [line]
     begin = line[: len(line) - len(line.lstrip())]
     head, rest = line[:indent], line[indent:]
     if len(head) == indent and head.endswith(" ") and head.strip():  # what stands beside a label keeps its blanks
-        first, *others = textwrap.wrap(rest, _room() - indent, break_on_hyphens=False) or [""]
+        first, *others = textwrap.wrap(rest, room - indent, break_on_hyphens=False) or [""]
         return [head + first, *(" " * indent + each for each in others)]
     return textwrap.wrap(
-        line.strip(), _room(), initial_indent=begin, subsequent_indent=" " * indent, break_on_hyphens=False
+        line.strip(), room, initial_indent=begin, subsequent_indent=" " * indent, break_on_hyphens=False
     )
 
 
-def _room() -> int:
-    return max(NARROWEST, shutil.get_terminal_size().columns)
+def terminal_width() -> int | None:
+    """Return the width of the terminal in cells; None where the output is none."""
+    return max(NARROWEST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
 
 
 def _needed(column: Column) -> int:

@@ -66,15 +66,17 @@ class View:
 def print_status(tally: Status, out: Console | None = None) -> None:
     """Print how a sweep stands: counts, its runs, the best first, and what is wrong with those that failed or are damaged."""
     out = out or _console()
-    out.print(Text(_line(tally), style="bold"), soft_wrap=True)
+    out.print(Text(_line(tally), style="bold"), soft_wrap=not out.is_terminal)
     if tally.entries:
         _print_runs(tally, out)
     if tally.done and tally.warning:
-        out.print(Text(tally.warning, style="yellow"), soft_wrap=True)
+        out.print(Text(tally.warning, style="yellow"), soft_wrap=not out.is_terminal)
     damaged = {name: look.fault for name, look in tally.looks.items() if look.fault and name not in tally.failed}
     for word, faults in (("failed", tally.failed), ("damaged", damaged)):
         for name, error in list(faults.items())[:SHOWN_FAILED]:
-            out.print(Text(f"{word:<8} {tally.label(name)}: {one_line(error)}", style="red"), soft_wrap=True)
+            out.print(
+                Text(f"{word:<8} {tally.label(name)}: {one_line(error)}", style="red"), soft_wrap=not out.is_terminal
+            )
         if len(faults) > SHOWN_FAILED:
             out.print(Text(f"         and {len(faults) - SHOWN_FAILED} more", style="red"))
 
