@@ -21,7 +21,11 @@ UNWRITABLE = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
 
 class Help(click.HelpFormatter):
-    """Writes help, with the program's name as it was called."""
+    """Writes help, with the program's name as it was called.
+
+    >>> Help(width=40).getvalue()
+    ''
+    """
 
     def getvalue(self) -> str:
         """Return what was written."""
@@ -29,7 +33,11 @@ class Help(click.HelpFormatter):
 
 
 class Called(click.Context):
-    """A context whose help names the program as it was called."""
+    """A context whose help names the program as it was called.
+
+    >>> Called(click.Command("list")).make_formatter().__class__.__name__
+    'Help'
+    """
 
     formatter_class = Help
 
