@@ -171,7 +171,7 @@ def test_a_picture_that_cannot_be_drawn_is_named_and_the_others_are_there(
     monkeypatch.setattr(one_run, "tasks_over_stream", fails)
     text = write_report([run], tmp_path / "report.html").read_text()
     assert "The picture run-1-1-tasks could not be drawn: ZeroDivisionError: nothing is there" in text
-    assert text.count("<figure>") > 3
+    assert text.count("<figure") > 3
     assert len(save_pictures([run], tmp_path / "after")) == before - 1
     assert "could not be drawn: ZeroDivisionError" in caplog.text
 
