@@ -147,6 +147,8 @@ def check_own(name: str, arguments: list[str]) -> None:
     assert command is not None, f"run.py has no command {name}"
     run = "results/reference/permuted_digits-replay"
     given = [run if RUN.search(word) and name not in ("run", "sweep", "check") else word for word in arguments]
+    if "--help" in given:
+        return
     context = command.make_context(name, given)
     values = context.params
     if name in ("run", "check"):
