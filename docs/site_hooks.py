@@ -45,11 +45,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             for name, picture in pictures.items():
                 files.append(File.generated(config, name, content=picture))
         files.append(File.generated(config, page, content=text))
-    if not config.repo_url:
-        for page in [file for file in files if file.is_documentation_page()]:
-            for target in links_out(page.content_string, page.src_uri):
-                if files.get_file_from_path(copy_of(target)) is None and (ROOT / target).is_file():
-                    files.append(File.generated(config, copy_of(target), abs_src_path=str(ROOT / target)))
+    for page in [file for file in files if file.is_documentation_page()]:
+        for target in links_out(page.content_string, page.src_uri):
+            copied = is_copied(target, config.repo_url) and files.get_file_from_path(copy_of(target)) is None
+            if copied and (ROOT / target).is_file():
+                files.append(File.generated(config, copy_of(target), abs_src_path=str(ROOT / target)))
     return files
 
 
@@ -68,7 +68,7 @@ def followed(markdown: str, page: str, repository: str | None) -> str:
             return relpath(PAGE_OF[target], here)
         if target.startswith("docs/") and (ROOT / target).is_file():
             return relpath(target.removeprefix("docs/"), here)
-        if repository:
+        if repository and not is_copied(target, repository):
             return f"{repository.rstrip('/')}/{'blob' if (ROOT / target).is_file() else 'tree'}/main/{target}"
         if (ROOT / target).is_file():
             return relpath(copy_of(target), here)
@@ -93,6 +93,11 @@ def place(link: str, page: str) -> str:
     """Return the place in the repository of what a page links to."""
     source = PurePosixPath(ELSEWHERE.get(page, f"docs/{page}"))
     return normpath(str(source.parent / link))
+
+
+def is_copied(file: str, repository: str | None) -> bool:
+    """Return whether the site has a copy of a file: of one that a forge does not show as what it is, or all without a forge."""
+    return not repository or file.endswith((".png", ".svg", ".html"))
 
 
 def copy_of(file: str) -> str:

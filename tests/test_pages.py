@@ -44,7 +44,9 @@ WITH_TOML = [page for page in PAGES if page not in HOW_TO and blocks(page, "toml
 WITH_SHELL = [page for page in PAGES if page not in HOW_TO and blocks(page, "sh")]
 RUN = re.compile(r"(RUN|SWEEP|RUN…|…)$|results/")  # what stands for a run's folder
 OF_SWEEPS = inspect.signature(sweep_command.callback).parameters.keys() - {"given"}  # typed beside its options
-NOT_OURS = {*"ray export srun rsync chmod mkdir head scenarios bash [ ( umask ruff mypy python3 . tee".split()}  # noqa: SIM905
+MODULES = ("build", "http.server", "mkdocs", "pytest", "venv")
+SHELL = (".", "[", "(", "eval", "export", "source", "umask", "scenarios")
+PROGRAMS = ("bash", "chmod", "head", "mkdir", "mypy", "python3", "ray", "rsync", "ruff", "srun", "tee")
 NAMES = {page: named(page) for page in PAGES}
 
 
@@ -109,23 +111,23 @@ def check_command(words: list[str]) -> None:
     """Refuse a command that names what is not there: a command, an option, a scenario, a strategy, a file."""
     shown = " ".join(words)
     match words:
-        case ["python", "run.py", name, *arguments]:
+        case ["python", "run.py", name, *arguments] | ["cl-engine", name, *arguments]:
             check_own(name, arguments)
         case ["python", "-m", module, *_]:
-            assert (ROOT / Path(*module.split("."))).with_suffix(".py").exists() or module == "venv", shown
+            assert (ROOT / Path(*module.split("."))).with_suffix(".py").exists() or module in MODULES, shown
         case ["python" | ".venv/bin/python", file, *_] if file.endswith(".py"):
             assert (ROOT / file).exists() or Path(file).exists(), shown
         case ["make", target, *_]:
             assert f"\n{target}:" in (ROOT / "Makefile").read_text(), shown
         case ["pytest", *files]:
             assert all((ROOT / file).exists() for file in files if file.endswith(".py")), shown
-        case ["pip", "install", "-e", what]:
+        case ["pip", "install", "-e", what] if what != ".":
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
             assert set(re.findall(r"\w+", what)) <= extras.keys(), shown
-        case ["pip", "install", "torch", *_]:
-            pass  # another build of it, from elsewhere
+        case ["pip", "install", "." | "torch", *_]:
+            pass  # the program alone; another build of torch, from elsewhere
         case [program, *_]:
-            known = program.rstrip("=") in NOT_OURS or "=" in program
+            known = program.rstrip("=") in (*SHELL, *PROGRAMS) or "=" in program
             assert known, f"{shown}: nobody looks at this command; say in tests/test_pages.py how it is checked"
 
 

@@ -57,6 +57,8 @@ def test_links_out_of_the_pages_lead_to_the_repository_or_to_a_copy(hooks: Modul
     assert "(https://forge.example/cl-engine/blob/main/benchmarks/output/masks.txt)" in published
     assert published.endswith("[why](design.md#fit), [R](analysis.md), `[no](link)`")
     assert "(files/benchmarks/output/masks.txt)" in hooks.followed(text, "masks.md", None)
+    picture = "![ranks](../results/reference/pictures/front-time.png)"
+    assert "(files/results/" in hooks.followed(picture, "gallery.md", "https://forge.example/cl-engine/")
     assert hooks.links_out(text, "masks.md") == {"benchmarks/output/masks.txt"}
 
 
