@@ -74,6 +74,8 @@ def test_a_how_to_page_can_be_followed_to_the_letter(page: Path, folder: Path, m
     for block in blocks(page):
         if block.language == "python" and not block.file:
             run_python(block, names)
+        elif block.language == "toml" and not block.file:
+            check_tables(block)
         elif block.language == "sh":
             check_syntax(block)
             for words in commands(block.text) if not block.text.startswith("#!") else ():
@@ -161,21 +163,26 @@ def check_own(name: str, arguments: list[str]) -> None:
 @pytest.mark.parametrize("page", WITH_TOML, ids=NAMES.get)
 def test_tables_of_a_page_are_what_a_scenario_or_a_sweep_takes(page: Path, folder: Path):
     for block in blocks(page, "toml"):
-        tables = tomllib.loads(block.text.replace(", …", ""))
-        if "scenarios" in tables or "strategies" in tables:
-            (folder / "mine.toml").write_text(TINY.read_text())
-            (folder / "sweep.toml").write_text(block.text)
-            assert requested(["sweep.toml"], {}).strategies == tables["strategies"]
-            continue
-        assert set(tables) <= set(TABLES)
-        tiny = tomllib.loads(TINY.read_text())
-        whole = {**tiny, **tables}
-        for table in ("stream", "net"):  # a part of a table is read as part of that of the tests
-            if table in tables and "name" not in tables[table]:
-                whole[table] = {**tiny[table], **tables[table]}
-        whole["strategy"] = tables.get("strategy", {})
-        for strategy in tables.get("strategy", {}) or ["finetune"]:
-            Experiment.of(Scenario.of("page", whole), strategy)
+        check_tables(block)
+
+
+def check_tables(block: Block) -> None:
+    """Refuse tables that a scenario, or a sweep, would not take; a part of a table is read as part of that of the tests."""
+    tables = tomllib.loads(block.text)
+    if {"scenarios", "strategies"} & tables.keys():
+        Path("mine.toml").write_text(TINY.read_text())
+        Path("sweep.toml").write_text(block.text)
+        assert requested(["sweep.toml"], {}).strategies == tables["strategies"]
+        return
+    assert set(tables) <= set(TABLES)
+    tiny = tomllib.loads(TINY.read_text())
+    whole = {**tiny, **tables}
+    for table in ("stream", "net"):
+        if "name" not in tables.get(table, {"name": ""}):
+            whole[table] = {**tiny[table], **tables[table]}
+    whole["strategy"] = tables.get("strategy", {})
+    for strategy in whole["strategy"] or ["finetune"]:
+        Experiment.of(Scenario.of("page", whole), strategy)
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=NAMES.get)
@@ -245,3 +252,5 @@ GIVEN = {
 def test_no_language_of_a_block_is_left_out():
     unknown = {block.language for page in PAGES for block in blocks(page)} - {"python", "sh", "toml", ""}
     assert not unknown, f"nobody runs blocks of {unknown}: say in tests/test_pages.py what is done with them"
+    plain = [block for page in PAGES for block in blocks(page) if not block.language]
+    assert not [block.text for block in plain if re.match(r"(PYTHONPATH=\S+ )?python ", block.text)], "say ```sh"
