@@ -1,6 +1,7 @@
 # Two commands: `make demo` and `make test`. Each sets everything up in .venv first. `make bench` times the engine: leave the
 # machine alone meanwhile, and give BENCH="saving per_task" for some of its benchmarks only. `make gpu` says in six minutes what
-# only a GPU can say. `make docs` builds the site of the pages in docs/ into build/site; a warning is an error.
+# only a GPU can say. `make docs` builds the site of the pages in docs/ into build/site; a warning is an error. Without a
+# GPU, CPU=1 sets up with PyTorch's build for CPUs.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -35,6 +36,7 @@ gpu:  # with what is there: nothing is fetched
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
+	$(if $(CPU),$(BIN)/pip install --quiet torch torchvision --index-url https://download.pytorch.org/whl/cpu)
 	$(BIN)/pip install --quiet -e ".[dev]"
 	touch $@
 
