@@ -23,9 +23,11 @@ from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.loggers.recorder import Recorder
+from cl_engine.results.run import Run, open_run
 from cl_engine.runs import determinism, importing, plugins, process_memory
 from cl_engine.runs.data_root import DataRoot, default_data_root
 from cl_engine.runs.devices import resolved_device
+from cl_engine.runs.metrics import metrics_of, of_answers, told, with_metrics_of_scores
 from cl_engine.runs.own_code import code_of
 from cl_engine.runs.resolved_options import resolved_options
 from cl_engine.runs.resource_errors import explained
@@ -225,11 +227,14 @@ class Experiment:
                 backbone = self.backbone(stream, sources)
                 folder.material.take_data(self.digests(sources, stream, backbone), accept_changes)
                 strategy, agenda = self.build_strategy(stream, backbone), self.agenda
+                metrics = metrics_of(agenda.metrics, stream)
             folder.material.take_code(code_of(modules.values()), accept_changes)
             count = len(self.seeds)
             split = strategy.net.side_by_side(count) or processes(count, stream.device) > 1
             again = determinism.guarantees(str(stream.device), deterministic, split or (strategy.rounded and count > 1))
             texts = {"scenario": self.text, "command": command, "determinism": again}
+            if metrics:
+                texts["metrics"] = told(metrics)
             if backbone.about:
                 texts["backbone"] = json.dumps(backbone.about)
             about = {"strategy": self.strategy, "scenario": self.scenario}
@@ -247,6 +252,7 @@ class Experiment:
                 save_every_epochs=agenda.save_every_epochs,
                 **agenda.watched,
                 spot_checks=agenda.spot_checks,
+                metrics=of_answers(metrics),
                 mark=folder.mark,
             )
             recorder = record(resume=resume)
@@ -254,7 +260,7 @@ class Experiment:
             begun = resume is not None
             try:
                 with asked_to_stop() as asked:
-                    for event in events:
+                    for event in with_metrics_of_scores(events, metrics, lambda: _written(recorder)):
                         for listener in watchers:
                             listener(event)
                         if isinstance(event, TaskLearned):
@@ -275,6 +281,12 @@ class Experiment:
                 events.close()  # a strategy that is left in the middle puts back at once what it had changed
                 recorder.close()
         return folder.path
+
+
+def _written(recorder: Recorder) -> Run:
+    """Return the run as far as it has got."""
+    recorder.publish("running")
+    return open_run(recorder.path)
 
 
 def _sources(data_root: Path | DataRoot | None) -> DataRoot:

@@ -242,7 +242,7 @@ def check(device: str, data_root: Path | None, **named: Any) -> None:
         click.echo(f"{label:<22} {value}")
 
 
-KINDS = ("strategies", "streams", "sources", "labels", "targets", "nets", "upkeep", "scenarios")
+KINDS = ("strategies", "streams", "sources", "labels", "targets", "nets", "upkeep", "metrics", "scenarios")
 
 
 @main.command(name="list")

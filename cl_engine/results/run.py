@@ -16,6 +16,7 @@ from cl_engine.errors import UsageError
 from cl_engine.results.audit import audit
 from cl_engine.results.held import CELLS, NEWER, Held, held_of
 from cl_engine.results.log_file import LOG_NAME, array, attributes_of, opened, searched, subgroup
+from cl_engine.results.logged_metrics import LoggedMetric, metrics_in, sums_of, values_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,10 +31,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "online": ("step", "task", "fit", "epoch", "batch", "seed", "rows", "score"),
     "events": ("event", "step", "kind", "name", "seed", "value"),
     "diagnostics": ("step", "task", "layer", "units", "weights", "seed", "dead", "effective_rank", "weight_mean"),
+    "metrics": ("step", "evaluation", "task", "metric", "seed", "value"),
+    "metric_sums": ("step", "evaluation", "task", "metric", "seed", "place", "value"),
     "transfers": ("step", "task", "sources", "kind", "labels", "seed", "score", "rows"),
     "outcomes": ("step", "loss", "error"),
 }
-NAMES = ("kind", "name", "sources", "layer")  # the columns of texts
+NAMES = ("kind", "name", "sources", "layer", "metric")  # the columns of texts
 
 
 def open_run(path: str | Path) -> Run:
@@ -234,6 +237,27 @@ class Run:
         """
         # by name, as all that computes stands on floors above this one, which reads logs without torch
         return importlib.import_module("cl_engine.learners").load(self, data_root, device)
+
+    @cached_property
+    def metrics(self) -> dict[str, LoggedMetric]:
+        """The metrics that the agenda asked for (``agenda.metrics``), by name; empty in logs that have none."""
+        return metrics_in(self)
+
+    def metric(self, name: str) -> np.ndarray:
+        """Return a metric of the agenda as R is: ``[E, T, S]`` of answers, NaN where there was no test; ``[S]`` of scores.
+
+        Raises:
+            UsageError: if the log has no such metric.
+        """
+        return values_of(self, name)
+
+    def metric_sums(self, name: str, evaluation: int | None = None) -> dict[int, np.ndarray]:
+        """Return the sums ``[S, K]`` that a metric is a function of, by task, in one evaluation; left out: the last that has any.
+
+        Raises:
+            UsageError: if the log has no such metric.
+        """
+        return sums_of(self, name, evaluation)
 
     @cached_property
     def learned(self) -> np.ndarray:

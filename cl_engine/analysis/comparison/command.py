@@ -17,7 +17,6 @@ from cl_engine.analysis.comparison.tables import written
 from cl_engine.analysis.discovery import find_runs
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.plots.style import FORMATS, rendered
-from cl_engine.analysis.scores.measures import measure
 from cl_engine.core.files import put
 from cl_engine.errors import UsageError
 from cl_engine.results.run import Run
@@ -58,7 +57,7 @@ def compare_in_terminal(
     if not any(np.isfinite(group.values[by]).any() for comparison in found for group in comparison.groups):
         need = next((option for names, option in MEASURED_WITH.items() if by in names), "")
         hint = f"; it is measured in runs with {need}" if need else ""
-        raise UsageError(f"--by {by}: none of these runs has measured {measure(by).title}{hint}")
+        raise UsageError(f"--by {by}: none of these runs has measured {found[0].by.title}{hint}")
     text = written(found, kind)
     if output is None:
         click.echo(text, nl=False)
