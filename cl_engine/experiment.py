@@ -22,8 +22,8 @@ from cl_engine.engine.lookahead import look_ahead
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
+from cl_engine.loggers import notebook
 from cl_engine.loggers.recorder import Recorder
-from cl_engine.results.run import Run, open_run
 from cl_engine.runs import determinism, importing, plugins, process_memory
 from cl_engine.runs.data_root import DataRoot, default_data_root
 from cl_engine.runs.devices import resolved_device
@@ -192,6 +192,7 @@ class Experiment:
         deterministic: bool = False,
         accept_changes: bool = False,
         begin: Begin | None = None,
+        progress: bool | None = None,
     ) -> Path:
         """Run the experiment, or go on with it where it stopped; return the folder with its log.
 
@@ -203,6 +204,7 @@ class Experiment:
             command: what was typed, for the log.
             deterministic: let torch use deterministic algorithms alone, which a GPU does not do by itself.
             accept_changes: go on with a run whose data, weights or code are others now; the log says from where on.
+            progress: whether it shows how far it is; None: on a terminal and in a notebook alone.
             begin: called where there is no log yet, to put one there with a checkpoint (`cl_engine.extension`).
 
         Raises:
@@ -256,11 +258,12 @@ class Experiment:
                 mark=folder.mark,
             )
             recorder = record(resume=resume)
-            watchers: list[Listener] = [recorder, *listeners(stream)]
+            bar = notebook.progress(f"{self.scenario} {self.strategy}", stream, progress)
+            watchers: list[Listener] = [recorder, *listeners(stream), *([bar] if bar else [])]
             begun = resume is not None
             try:
                 with asked_to_stop() as asked:
-                    for event in with_metrics_of_scores(events, metrics, lambda: _written(recorder)):
+                    for event in with_metrics_of_scores(events, metrics, recorder):
                         for listener in watchers:
                             listener(event)
                         if isinstance(event, TaskLearned):
@@ -280,13 +283,9 @@ class Experiment:
             finally:
                 events.close()  # a strategy that is left in the middle puts back at once what it had changed
                 recorder.close()
+                if bar:
+                    bar.close()
         return folder.path
-
-
-def _written(recorder: Recorder) -> Run:
-    """Return the run as far as it has got."""
-    recorder.publish("running")
-    return open_run(recorder.path)
 
 
 def _sources(data_root: Path | DataRoot | None) -> DataRoot:

@@ -47,6 +47,7 @@ ANALYSIS = [
     ["taxonomy"],
     ["plots"],
     ["comparison"],
+    ["paper"],
     ["report", "live"],
 ]
 # no plug-in imports another

@@ -19,7 +19,7 @@ from cl_engine.analysis.scores.run_scores import recomputed, summarised
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.results import lazy_arrays, log_file
-from cl_engine.results.dataset import grid
+from cl_engine.results.dataset import _differing, grid
 from cl_engine.results.run import open_run, open_runs
 from cl_engine.runs.scenario import Scenario
 from tests.conftest import TINY, old_log, published_always
@@ -166,7 +166,7 @@ def test_many_logs_are_one_dataset_labelled_by_what_differs(folder: Path):
     runs = open_runs(folder)
     assert runs.sizes["run"] == 5
     assert runs["seed"].values.tolist() == [0, 1, 2]
-    assert set(runs["stream.n"].values) == {"2", "3"}
+    assert sorted(runs["stream.n"].values) == [2, 2, 3, 3, 3] and runs["stream.n"].dtype.kind == "i"
     assert "train.lr" not in runs.coords
     one = open_run(folder / "finetune-3")
     at = [Path(path).parent.name for path in runs["path"].values].index("finetune-3")
@@ -190,21 +190,33 @@ def test_matrices_of_many_logs_are_filled_up_with_not_measured(folder: Path):
     np.testing.assert_array_equal(two.values, runs["accuracy"].values[[0, 2], -1, :, 1])
 
 
+def test_options_are_numbers_truths_or_texts_as_they_are():
+    found = _differing(
+        [
+            {"lr": "0.1", "n": "2", "flag": "true", "kind": "a", "beta": "null", "hidden": "[1]"},
+            {"lr": "1e-3", "n": "3", "flag": "false", "kind": "1", "beta": "0.5", "hidden": "[2]"},
+        ]
+    )
+    assert found["lr"].tolist() == [0.1, 0.001] and found["n"].tolist() == [2, 3] and found["n"].dtype.kind == "i"
+    assert found["flag"].tolist() == [True, False] and found["kind"].tolist() == ["a", "1"]
+    assert np.isnan(found["beta"][0]) and found["beta"][1] == 0.5 and found["hidden"].tolist() == ["[1]", "[2]"]
+
+
 def test_runs_become_a_grid_with_gaps_and_parts_put_together(folder: Path):
     cube = grid(open_runs(f"{folder}/*/log.h5"))
     assert dict(cube.sizes) == {"scenario": 1, "strategy": 2, "stream.n": 2, "seed": 3}
     cell = cube["acc"].sel(scenario="tiny", strategy="finetune")
     parts = [open_run(folder / name).final for name in ("finetune-3", "finetune-3-more")]
     together = np.concatenate([part["acc"].values for part in parts if part is not None])
-    np.testing.assert_array_equal(cell.sel({"stream.n": "3"}).values, together)
+    np.testing.assert_array_equal(cell.sel({"stream.n": 3}).values, together)
     with pytest.raises(UsageError, match=r"no coordinate 'colour'; there are: .*strategy"):
         grid(open_runs(folder), over=("colour",))
 
 
 def test_a_combination_that_was_not_run_is_nan(folder: Path):
     cube = grid(open_runs(folder / "finetune-2", folder / "head_only-2", folder / "head_only-3"))
-    assert np.isnan(cube["acc"].sel(strategy="finetune", **{"stream.n": "3"})).all()
-    assert str(cube["status"].sel(strategy="finetune", **{"stream.n": "3"}).values[0]) == ""
+    assert np.isnan(cube["acc"].sel(strategy="finetune", **{"stream.n": 3})).all()
+    assert str(cube["status"].sel(strategy="finetune", **{"stream.n": 3}).values[0]) == ""
 
 
 def test_a_log_that_cannot_be_read_is_named_or_refused(folder: Path, tmp_path: Path):

@@ -99,6 +99,7 @@ def run_in_terminal(
                 deterministic=deterministic,
                 accept_changes=accept_changes,
                 begin=begin,
+                progress=False,  # the console is among the listeners
             )
     finally:
         for console in consoles:

@@ -13,30 +13,17 @@ import numpy as np
 
 from cl_engine.core.measure import Measure
 from cl_engine.errors import UsageError
+from cl_engine.metrics.matrix_scores import forward_transfer_by_task
 from cl_engine.results.audit import audit
+from cl_engine.results.card import card
 from cl_engine.results.held import CELLS, NEWER, Held, held_of
 from cl_engine.results.log_file import LOG_NAME, array, attributes_of, opened, searched, subgroup
 from cl_engine.results.logged_metrics import LoggedMetric, metrics_in, sums_of, values_of
+from cl_engine.results.table_columns import COLUMNS, NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-
-# what readers of a table count on; newer columns are asked for
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "epochs": ("step", "task", "fit", "epoch", "seed", "loss", "seconds"),
-    "experiences": ("step", "task", "rows", "memory", "seconds"),
-    "curves": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
-    "stability": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
-    "online": ("step", "task", "fit", "epoch", "batch", "seed", "rows", "score"),
-    "events": ("event", "step", "kind", "name", "seed", "value"),
-    "diagnostics": ("step", "task", "layer", "units", "weights", "seed", "dead", "effective_rank", "weight_mean"),
-    "metrics": ("step", "evaluation", "task", "metric", "seed", "value"),
-    "metric_sums": ("step", "evaluation", "task", "metric", "seed", "place", "value"),
-    "transfers": ("step", "task", "sources", "kind", "labels", "seed", "score", "rows"),
-    "outcomes": ("step", "loss", "error"),
-}
-NAMES = ("kind", "name", "sources", "layer", "metric")  # the columns of texts
 
 
 def open_run(path: str | Path) -> Run:
@@ -278,6 +265,20 @@ class Run:
         met = (first >= 0) & (first <= steps)
         tested = np.isfinite(found["score"].values).any(axis=2)
         return np.asarray((tested | ~met).all(axis=1) & met.any(axis=1))
+
+    @cached_property
+    def forward_transfer(self) -> np.ndarray:
+        """Forward transfer by task ``[T, S]``: its score just before it was learned less the untrained one, more is better.
+
+        NaN for the first task, and without ``agenda.evaluate_ahead``. The mean over tasks is FWT.
+        """
+        steps = self.results["evaluation_step"].values
+        ways = np.array([1 if measure.higher else -1 for measure in self.task_measures])[:, None]
+        return np.asarray(ways * forward_transfer_by_task(self.scores, steps, self.learned))
+
+    def _repr_html_(self) -> str:
+        """Return a small table of what the run is and has come to, for notebooks."""
+        return card(self)
 
     @property
     def final(self) -> xr.Dataset | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,12 @@ import numpy as np
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, MetricScored, StreamEnded
+from cl_engine.loggers.recorder import Recorder
 from cl_engine.metrics.catalogue import METRICS
 from cl_engine.metrics.plugin import MatrixMetric, PluginMetric
 from cl_engine.nn.answer_metric import AnswerMetric
 from cl_engine.options import named_with_options
-from cl_engine.results.run import Run
+from cl_engine.results.run import Run, open_run
 from cl_engine.runs import plugins
 
 LOG = logging.getLogger("cl_engine")
@@ -65,16 +66,17 @@ def of_answers(metrics: Mapping[str, PluginMetric]) -> dict[str, AnswerMetric]:
 
 
 def with_metrics_of_scores(
-    events: Iterator[Event], metrics: Mapping[str, PluginMetric], written: Callable[[], Run]
+    events: Iterator[Event], metrics: Mapping[str, PluginMetric], recorder: Recorder
 ) -> Iterator[Event]:
-    """Yield events, and before the last of them what metrics of R come to, from the run as it is ``written`` then.
+    """Yield events, and before the last of them what metrics of R come to, from the log as it then is.
 
     One that fails is told of, and is NaN: it can be had from the log again, and what was learned is not lost to it.
     """
     own = {name: metric for name, metric in metrics.items() if isinstance(metric, MatrixMetric)}
     for event in events:
         if isinstance(event, StreamEnded) and own:
-            run = written()
+            recorder.publish("running")
+            run = open_run(recorder.path)
             row = run.results.sizes["evaluation"] - 1
             for name, metric in own.items():
                 value = tuple(values_of_scores(metric, name, run).tolist())

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from cl_engine.analysis.code import code_remarks
 from cl_engine.analysis.comparison.compare import Comparison, comparisons
+from cl_engine.analysis.comparison.labels import Labels, relabelled
 from cl_engine.analysis.comparison.plots import critical_difference, pareto
 from cl_engine.analysis.comparison.tables import written
 from cl_engine.analysis.discovery import find_runs
@@ -39,8 +40,11 @@ def compare_in_terminal(
     output: Path | None,
     pictures: Path | None,
     best_by: str | None = None,
+    labels: Labels | None = None,
 ) -> None:
     """Compare the runs in places; print the table, or write it to a file; write pictures to a folder.
+
+    ``labels`` are other names of methods and streams.
 
     With ``best_by`` those of the best setting of each strategy alone, picked by the scores on validation or test rows.
 
@@ -58,6 +62,7 @@ def compare_in_terminal(
         need = next((option for names, option in MEASURED_WITH.items() if by in names), "")
         hint = f"; it is measured in runs with {need}" if need else ""
         raise UsageError(f"--by {by}: none of these runs has measured {found[0].by.title}{hint}")
+    found = relabelled(found, labels) if labels else found
     text = written(found, kind)
     if output is None:
         click.echo(text, nl=False)

@@ -11,7 +11,18 @@ from matplotlib.figure import Figure
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.plots.axes import heat_map, line, numbered, seeds, side
 from cl_engine.analysis.plots.panels import Panels
-from cl_engine.analysis.plots.style import INK, PALE, colour, figure, legend, plain, styled, titled, whole_numbers
+from cl_engine.analysis.plots.style import (
+    INK,
+    PALE,
+    colour,
+    figure,
+    legend,
+    numbers_of,
+    plain,
+    styled,
+    titled,
+    whole_numbers,
+)
 from cl_engine.analysis.scores import own_metrics
 from cl_engine.metrics.sums import ratio
 from cl_engine.results.logged_metrics import LoggedMetric
@@ -36,7 +47,8 @@ def over_stream(runs: Sequence[Run], name: str) -> Figure | None:
     """Return a metric of answers over the experiences, its mean over the tasks met, a line a run; None if no run has it."""
     shown, about = Panels(runs), asked(runs)[name]
     drawn = False
-    for number, (run, called) in enumerate(list(zip(runs, names_of(runs), strict=True))[:LINES]):
+    named = list(zip(runs, names_of(runs), strict=True))[:LINES]
+    for number, (run, called) in zip(numbers_of([run.strategy for run, _ in named]), named, strict=True):
         for _, axes, part in shown.of_run(run) if name in run.metrics else ():
             values = own_metrics.over_stream(part, name)
             known = np.isfinite(values).any(axis=1)
