@@ -19,7 +19,7 @@ from cl_engine.analysis.scores.run_scores import recomputed, summarised
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.results import lazy_arrays, log_file
-from cl_engine.results.dataset import _differing, grid
+from cl_engine.results.dataset import grid
 from cl_engine.results.run import open_run, open_runs
 from cl_engine.runs.scenario import Scenario
 from tests.conftest import TINY, old_log, published_always
@@ -188,18 +188,6 @@ def test_matrices_of_many_logs_are_filled_up_with_not_measured(folder: Path):
         assert runs["n_total"].isel(run=at).values.sum() == own["n_total"].values.sum()
     two = runs["accuracy"].isel(run=[0, 2], evaluation=-1, seed=1)
     np.testing.assert_array_equal(two.values, runs["accuracy"].values[[0, 2], -1, :, 1])
-
-
-def test_options_are_numbers_truths_or_texts_as_they_are():
-    found = _differing(
-        [
-            {"lr": "0.1", "n": "2", "flag": "true", "kind": "a", "beta": "null", "hidden": "[1]"},
-            {"lr": "1e-3", "n": "3", "flag": "false", "kind": "1", "beta": "0.5", "hidden": "[2]"},
-        ]
-    )
-    assert found["lr"].tolist() == [0.1, 0.001] and found["n"].tolist() == [2, 3] and found["n"].dtype.kind == "i"
-    assert found["flag"].tolist() == [True, False] and found["kind"].tolist() == ["a", "1"]
-    assert np.isnan(found["beta"][0]) and found["beta"][1] == 0.5 and found["hidden"].tolist() == ["[1]", "[2]"]
 
 
 def test_runs_become_a_grid_with_gaps_and_parts_put_together(folder: Path):
