@@ -27,6 +27,8 @@ from cl_engine.cli import main
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.metrics.plugin import MatrixMetric
+from cl_engine.nn.answer_metric import AnswerMetric
+from cl_engine.nn.target import Target
 from cl_engine.results.of_seeds import of_seeds
 from cl_engine.results.run import Run, open_run
 from cl_engine.runs import importing, plugins
@@ -53,6 +55,41 @@ class Worst(MatrixMetric):
 class Broken(Worst):
     def values(self, R: np.ndarray, steps: np.ndarray, learned: np.ndarray) -> np.ndarray:
         raise ZeroDivisionError("no tasks")
+
+
+class Waits(AnswerMetric):
+    title = "waits"
+
+    def sums(self, outputs: torch.Tensor, y: torch.Tensor, target: Target) -> torch.Tensor:
+        return torch.tensor([outputs.max().item()])
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        return sums
+
+
+class NoValue(Waits):
+    def sums(self, outputs: torch.Tensor, y: torch.Tensor, target: Target) -> torch.Tensor:
+        return outputs.sum().double().reshape(1)
+
+
+class NoSums(Waits):
+    def sums(self, outputs: torch.Tensor, y: torch.Tensor, target: Target) -> torch.Tensor:
+        return outputs.sum()
+
+
+MISTAKES = {
+    "Waits": r"cannot be measured \(its `sums` run under torch.vmap\): RuntimeError: vmap: It looks like",
+    "NoValue": r"`value` returns shape \(2, 1\) for sums \(2, 1\); one number for each leading place",
+    "NoSums": r"`sums` returns float32 of shape \(\) for a seed",
+}
+
+
+@pytest.mark.parametrize("named", MISTAKES)
+def test_a_metric_that_does_not_work_is_refused_before_anything_is_learned(named: str, tmp_path: Path):
+    made = Experiment.of(TINY, "finetune", **{"agenda.metrics": [f"tests.test_agenda_metrics:{named}"]})
+    with pytest.raises(UsageError, match=MISTAKES[named]):
+        made.run(tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "log.h5").exists()
 
 
 class TestOwn(MetricContract):

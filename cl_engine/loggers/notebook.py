@@ -45,6 +45,7 @@ class NotebookBar:
 
     def stop(self) -> None:
         """Show how it ended."""
+        self.fields |= {"what": "", "left": ""}
         self._show(self.text())
 
     def text(self) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cl_engine.errors import UsageError, is_out_of_memory
 from cl_engine.metrics.plugin import PluginMetric
 from cl_engine.nn.target import Target
 from cl_engine.options import option
@@ -67,3 +68,30 @@ class AnswerMetric(PluginMetric):
         """Return the sums over rows of every seed ``[S, K]``, for outputs ``[S, N, O, …]`` and labels ``[N, …]``."""
         found: np.ndarray = torch.vmap(lambda own: self.sums(own, y, target))(outputs).cpu().numpy()
         return found
+
+
+def try_metric(metric: AnswerMetric, name: str, target: Target, y: Tensor) -> None:
+    """Refuse a metric that gives no sums or no value of some labels ``[N, …]`` and random outputs of two seeds.
+
+    Raises:
+        UsageError: naming the metric, and what it does instead.
+    """
+    maps = (3, 3) if target.places else ()
+    outputs = torch.randn(2, len(y), target.outputs, *maps, generator=torch.Generator().manual_seed(0))
+    try:
+        sums = metric.sums_by_seed(outputs, y, target)
+        value = np.asarray(metric.value(sums))
+    except Exception as error:  # one of somebody else's may fail in any way
+        if is_out_of_memory(error):
+            raise
+        said = f"{type(error).__name__}: {str(error).partition('. ')[0].rstrip('.')}"
+        raise UsageError(f"the metric '{name}' cannot be measured (its `sums` run under torch.vmap): {said}") from error
+    if sums.ndim != 2 or sums.dtype != np.float64:
+        raise UsageError(
+            f"the metric '{name}': `sums` returns {sums.dtype} of shape {sums.shape[1:]} for a seed; [K], float64, is allowed"
+        )
+    if value.shape != (2,):
+        raise UsageError(
+            f"the metric '{name}': `value` returns shape {value.shape} for sums {sums.shape}; one number for each leading place, "
+            "(2,), is allowed: let it read the last axis alone"
+        )

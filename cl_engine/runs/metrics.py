@@ -15,11 +15,12 @@ from cl_engine.events import Event, MetricScored, StreamEnded
 from cl_engine.loggers.recorder import Recorder
 from cl_engine.metrics.catalogue import METRICS
 from cl_engine.metrics.plugin import MatrixMetric, PluginMetric
-from cl_engine.nn.answer_metric import AnswerMetric
+from cl_engine.nn.answer_metric import AnswerMetric, try_metric
 from cl_engine.options import named_with_options
 from cl_engine.results.run import Run, open_run
 from cl_engine.runs import plugins
 
+LOOKED_AT, ROWS = 64, 4  # tasks among which one is looked for that asks for a target, and its test rows that are tried
 LOG = logging.getLogger("cl_engine")
 
 
@@ -45,7 +46,8 @@ def metrics_of(names: Sequence[str], stream: Stream | None = None) -> dict[str, 
     """Return the metrics that an agenda names, by these names.
 
     Raises:
-        UsageError: as `metric_of`, if one is named twice, or if a metric can be told of no task of the ``stream``.
+        UsageError: as `metric_of`, if one is named twice, or if a metric can be told of no task of the ``stream``, or gives no
+            number of some test rows.
     """
     found: dict[str, PluginMetric] = {}
     for name in names:
@@ -54,10 +56,21 @@ def metrics_of(names: Sequence[str], stream: Stream | None = None) -> dict[str, 
         found[name] = metric_of(name)
     for name, metric in found.items() if stream is not None else ():
         assert stream is not None
-        faults = [metric.fault(target) for target in stream.targets] if isinstance(metric, AnswerMetric) else [""]
-        if all(faults):
-            raise UsageError(f"agenda.metrics: '{name}' cannot be told of the tasks of this stream: {faults[0]}")
+        if isinstance(metric, AnswerMetric):
+            _check(metric, name, stream)
     return found
+
+
+def _check(metric: AnswerMetric, name: str, stream: Stream) -> None:
+    """Refuse a metric that can be told of no task of a stream, or that gives no number of some test rows of it."""
+    faults = [metric.fault(target) for target in stream.targets]
+    if all(faults):
+        raise UsageError(f"agenda.metrics: '{name}' cannot be told of the tasks of this stream: {faults[0]}")
+    keys = [stream.target(task).key for task in range(min(stream.n_tasks or 1, LOOKED_AT))]
+    for target, fault in zip(stream.targets, faults, strict=True):
+        if not fault and target.key in keys:
+            y = stream.test(keys.index(target.key)).y[:ROWS].cpu()
+            try_metric(metric, name, target, y)
 
 
 def of_answers(metrics: Mapping[str, PluginMetric]) -> dict[str, AnswerMetric]:

@@ -68,15 +68,23 @@ def _print_by_measure(out: Console, summaries: Sequence[Summary]) -> None:
     """Print the scores of each measure, mean over seeds: those of different measures are never averaged."""
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("mean over seeds", overflow="fold")
-    asked = summaries[0].run.metrics.values()
-    for name in ("tasks", *(METRICS[score].title for score in IN_SHORT), *(about.title for about in asked)):
+    asked = list(summaries[0].run.metrics.values())
+    for name in ("tasks", *(METRICS[score].title for score in IN_SHORT)):
         table.add_column(name, justify="right", no_wrap=True)
     for summary in summaries:
         measure = summary.run.measures[0]
         scores = (_interval(getattr(summary, name), METRICS[name].signed) for name in IN_SHORT)
-        own = (_interval(score, about.signed) for about, score in own_metrics.scores(summary.run))
-        table.add_row(_text(measure.title), str(summary.run.results.sizes["task"]), *scores, *own)
+        table.add_row(_text(measure.title), str(summary.run.results.sizes["task"]), *scores)
     out.print(table)
+    if asked:
+        table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("mean over seeds", overflow="fold")
+        for about in asked:
+            table.add_column(about.title, justify="right", overflow="fold")
+        for summary in summaries:
+            own = (_interval(score, about.signed) for about, score in own_metrics.scores(summary.run))
+            table.add_row(_text(summary.run.measures[0].title), *own)
+        out.print(table)
 
 
 def _sizes(parts: dict[str, int]) -> str:
