@@ -50,9 +50,9 @@ def test_in_a_notebook_a_bar_moves_in_its_place_and_is_left_whole(
 ):
     monkeypatch.setattr(notebook, "EVERY", 0.0)
     experiment.run(tmp_path / "run", device="cpu")
-    assert kernel[1] == '<progress max="3" value="0"></progress> tiny finetune'
+    assert kernel[0] == '<progress max="3" value="0"></progress> tiny finetune starting'
     assert kernel[-1].startswith('<progress max="3" value="3"></progress> tiny finetune 3/3') and "ACC 0." in kernel[-1]
-    places = [float(text.split('value="')[1].split('"')[0]) for text in kernel[1:]]
+    places = [float(text.split('value="')[1].split('"')[0]) for text in kernel]
     assert places == sorted(places)
 
 
@@ -61,7 +61,7 @@ def test_a_notebook_is_quiet_when_asked(experiment: Experiment, tmp_path: Path, 
     assert kernel == []
 
 
-def test_names_in_a_bar_are_no_markup():
-    bar = notebook.NotebookBar("<b>", None, lambda text: None)
-    bar.update(0, completed=1, what="learning <i>")
-    assert bar.text() == "<progress></progress> &lt;b&gt; learning &lt;i&gt;"
+def test_names_in_a_bar_are_no_markup(experiment: Experiment):
+    bar = notebook.Notebook("<b>", experiment.stream())
+    bar.what = "learning <i>"
+    assert bar.text() == '<progress max="3" value="0"></progress> &lt;b&gt; learning &lt;i&gt;'

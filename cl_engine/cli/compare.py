@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from cl_engine.cli import arguments
+from cl_engine.cli import completion as offers
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True)
+@click.argument("runs", nargs=-1, required=True, shell_complete=offers.runs)
 @click.option(
     "--by", default="acc", help="acc, bwt, forgetting, memory, … (`list metrics`), file.py:Class: what decides.  [acc]"
 )

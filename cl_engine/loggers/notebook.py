@@ -9,54 +9,15 @@ from typing import Any
 
 from rich.console import Console as Terminal
 
+from cl_engine import events
 from cl_engine.data.stream import Stream
 from cl_engine.loggers.console import Console
 
 EVERY = 0.2  # seconds between two looks at most, so that a notebook is not written to all the time
 
 
-class NotebookBar:
-    """A bar in the output of a cell, drawn anew in its place; needs no widgets.
-
-    >>> bar = NotebookBar("mine", 4, show=lambda text: None)
-    >>> bar.update(0, completed=1, score="ACC 0.9")
-    >>> bar.text()
-    '<progress max="4" value="1"></progress> mine ACC 0.9'
-    """
-
-    def __init__(self, label: str, total: int | None, show: Any) -> None:
-        self.label, self.total, self._show = label, total, show
-        self.done = 0.0
-        self.fields: dict[str, str] = {}
-        self.shown = -EVERY
-
-    def start(self) -> None:
-        """Show it."""
-        self._show(self.text())
-
-    def update(self, task: Any, completed: float, **fields: str) -> None:
-        """Say how much is done, and what else."""
-        self.done = completed
-        self.fields |= fields
-        now = time.monotonic()
-        if now >= self.shown + EVERY:
-            self.shown = now
-            self._show(self.text())
-
-    def stop(self) -> None:
-        """Show how it ended."""
-        self.fields |= {"what": "", "left": ""}
-        self._show(self.text())
-
-    def text(self) -> str:
-        """Return it as HTML."""
-        ends = f' max="{self.total}" value="{self.done:g}"' if self.total else ""
-        said = " ".join(part for part in (self.label, *self.fields.values()) if part)
-        return f"<progress{ends}></progress> {html.escape(said)}"
-
-
 class Notebook(Console):
-    """Progress in the output of a notebook's cell.
+    """Progress in the output of a notebook's cell, drawn anew in its place; needs no widgets.
 
     >>> issubclass(Notebook, Console)
     True
@@ -65,14 +26,40 @@ class Notebook(Console):
     def __init__(self, label: str, stream: Stream) -> None:
         super().__init__(label, stream)
         self.live = True
+        self.shown = -EVERY
 
-    def _made(self, total: int | None, done: int) -> Any:
-        from IPython.display import HTML, display
+    def __call__(self, event: events.Event) -> None:
+        """Take in an event, and show what is new."""
+        super().__call__(event)
+        now = time.monotonic()
+        if self.picture is not None and now >= self.shown + EVERY:
+            self.shown = now
+            self.picture.update(self._html())
 
-        held = display(HTML(""), display_id=True)
-        bar = NotebookBar(self.label, total, lambda text: held.update(HTML(text)))
-        bar.done = done
-        return bar
+    def close(self) -> None:
+        """Show how it ended."""
+        if self.picture is not None:
+            self.what = self.left = ""
+            self.picture.update(self._html())
+            self.picture = None
+
+    def _start(self, event: events.StreamStarted) -> None:
+        from IPython.display import display
+
+        self.done = event.step + 1
+        self.picture = display(self._html(), display_id=True)
+
+    def _html(self) -> Any:
+        from IPython.display import HTML
+
+        return HTML(self.text())
+
+    def text(self) -> str:
+        """Return it as HTML; no name is markup."""
+        total = self.stream.n_steps
+        ends = f' max="{total}" value="{self.done:g}"' if total else ""
+        said = " ".join(part for part in (self.label, self.counted, self.what, *self.score, self.left) if part)
+        return f"<progress{ends}></progress> {html.escape(said)}"
 
 
 def in_notebook() -> bool:
