@@ -21,6 +21,7 @@ from cl_engine.events import EpochEnded, Progress, Scored, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.runs.cost import Cost, Mark
 from cl_engine.runs.devices import resolved_device
+from cl_engine.runs.metrics import metrics_of
 from cl_engine.runs.resource_errors import explained
 from cl_engine.strategy import Strategy
 from cl_engine.training.optimizers import Train
@@ -72,6 +73,7 @@ def _need(experiment: Experiment, device: str, data_root: Path | None) -> Need:
         torch.cuda.reset_peak_memory_stats(stream.device)
     backbone = experiment.backbone(stream, data_root)
     strategy = experiment.build_strategy(stream, backbone)
+    metrics_of(experiment.agenda.metrics, stream)
     cost = measured(stream, strategy, tried=1, validation=experiment.agenda.validation)
     cost = replace(cost, of_targets=_by_targets(experiment, stream, backbone, data_root))
     gpu = torch.cuda.max_memory_reserved(stream.device) if is_gpu(stream.device) else 0
@@ -92,6 +94,7 @@ def _lines(experiment: Experiment, device: str, data_root: Path | None) -> list[
     stream = experiment.stream(resolved_device(device), data_root)
     backbone = experiment.backbone(stream, data_root)
     strategy = experiment.build_strategy(stream, backbone)
+    metrics_of(experiment.agenda.metrics, stream)
     cost = measured(stream, strategy, validation=experiment.agenda.validation)
     cost = replace(cost, of_targets=_by_targets(experiment, stream, backbone, data_root))
     endless = stream.n_steps is None

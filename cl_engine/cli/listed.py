@@ -9,7 +9,7 @@ import click
 from cl_engine.cli import arguments
 from cl_engine.cli import completion as offers
 
-KINDS = ("strategies", "streams", "sources", "labels", "targets", "nets", "upkeep", "scenarios")
+KINDS = ("strategies", "streams", "sources", "labels", "targets", "nets", "upkeep", "metrics", "scenarios")
 
 
 @click.command(name="list")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 from rich.console import Console as Terminal
 from rich.live import Live
@@ -38,7 +39,7 @@ class Console:
         self.began = time.perf_counter()
         self.each: float | None = None
         self.memory = 0
-        self.picture: Live | None = None
+        self.picture: Any = None  # a Live of rich, or what a notebook has for it
         self.done, self.counted, self.what, self.left = 0.0, "", "starting", ""
         self.score: list[str] = []
         self.met: set[int] = set()

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 LOG = logging.getLogger("cl_engine")
-Kind = Literal["strategies", "streams", "sources", "nets", "targets", "labels", "upkeep"]
+Kind = Literal["strategies", "streams", "sources", "nets", "targets", "labels", "upkeep", "metrics"]
+FOLDERS: dict[str, str] = {"metrics": "answer_metrics"}  # where the files of a kind are, if not in a room of its name
 
 
 def names(kind: Kind) -> list[str]:
@@ -26,7 +27,7 @@ def own(kind: Kind) -> list[str]:
 
 def files(kind: Kind) -> dict[str, Path]:
     """Return the files of the plug-ins that come with the engine, by name."""
-    folder = Path(__file__).parents[1] / kind
+    folder = Path(__file__).parents[1] / FOLDERS.get(kind, kind)
     return {path.stem: path for path in folder.glob("*.py") if not path.stem.startswith(("_", "."))}
 
 

@@ -18,6 +18,7 @@ from cl_engine.data.label_function import LabelFunction
 from cl_engine.data.source import Source
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError, a_name, is_out_of_memory
+from cl_engine.metrics.plugin import PluginMetric
 from cl_engine.nn.architecture import Architecture
 from cl_engine.nn.initialisation import initialised
 from cl_engine.nn.target import Target
@@ -39,6 +40,7 @@ BASES: dict[Kind, type] = {
     "targets": Target,
     "labels": LabelFunction,
     "upkeep": Upkeep,
+    "metrics": PluginMetric,
 }
 SINGULAR: dict[Kind, str] = {
     "strategies": "strategy",
@@ -48,6 +50,7 @@ SINGULAR: dict[Kind, str] = {
     "labels": "view",
     "targets": "target",
     "upkeep": "upkeep",
+    "metrics": "metric",
 }
 
 
@@ -92,7 +95,7 @@ def load(kind: Kind, name: str) -> type[Any]:
         return _checked(kind, name, named)
     _refuse_two(kind, name)
     if name in plugin_names.files(kind):
-        module = imported(what, f"cl_engine.{kind}.{name}", name)
+        module = imported(what, f"cl_engine.{plugin_names.FOLDERS.get(kind, kind)}.{name}", name)
         base = BASES[kind]
         there = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
         found = [cls for cls in there if issubclass(cls, base) and not cls.__name__.startswith("_")]

@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cl_engine.analysis.plots.palette import PAIRS, place_of
 from cl_engine.results.run import Run
 
-# each on a light and on a dark page: first those of Okabe & Ito (2008), then others that stay apart from them
-COLOURS = (
-    ("#0072B2", "#3B8EDB"),
-    ("#D55E00", "#E8731A"),
-    ("#009E73", "#1DB98A"),
-    ("#CC79A7", "#DE92BC"),
-    ("#E69F00", "#F0B030"),
-    ("#56B4E9", "#93D2F6"),
-    ("#6A3D9A", "#A982DC"),
-    ("#7F7F7F", "#A3A3A3"),
-    ("#8C564B", "#C08A7E"),
-    ("#8A8B00", "#C5C637"),
-    ("#0E8A94", "#35C3CF"),
-    ("#B2182B", "#F0596B"),
-    ("#33691E", "#8BC34A"),
-    ("#1B2A6B", "#7F93E6"),
-    ("#E7298A", "#FF6DB6"),
-    ("#A6761D", "#D8A94C"),
-)
 DASHES = ((), (7, 3), (2, 2), (9, 3, 2, 3), (4, 2, 1, 2, 1, 2))
 SHADES = (("#FFFFFF", 0.0), ("#000000", 0.35), ("#FFFFFF", 0.4))
-# a strategy's place says its colour and its line; those that are often seen together come first. Append only: a look stays.
-PLACES = (
-    *("replay", "ewc", "independent", "joint", "packnet", "hat", "lwf", "finetune", "piggyback", "skill_recall"),
-    *("hypernet", "mas", "icarl", "si", "compose", "head_only", "der", "er_ace", "agem", "gdumb", "supsup", "wsn"),
-    *("weight_sharing", "mntdp", "lora", "nearest_mean", "slda", "ranpac", "mntdp_s", "experts", "patch"),
-    *("conditioned", "spg", "hypernet_field", "cognitive_loop", "taxonomy", "policy", "auxiliary", "single_tasking"),
-    *("adapt", "align"),
-)
 
 
 @dataclass(frozen=True)
@@ -64,8 +37,8 @@ def look(strategy: str) -> Look:
     >>> look("finetune") == look("finetune") != look("replay")
     True
     """
-    place = PLACES.index(strategy) if strategy in PLACES else zlib.crc32(strategy.encode())
-    return Look(*COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)])
+    place = place_of(strategy)
+    return Look(*PAIRS[place % len(PAIRS)], DASHES[place // len(PAIRS) % len(DASHES)])
 
 
 def looks(runs: Sequence[Run]) -> list[Look]:
@@ -81,7 +54,7 @@ def looks(runs: Sequence[Run]) -> list[Look]:
         own, again = look(run.strategy), met[run.strategy]
         met[run.strategy] += 1
         if alone:
-            colours, again = COLOURS[again % len(COLOURS)], again // len(COLOURS)
+            colours, again = PAIRS[again % len(PAIRS)], again // len(PAIRS)
         else:
             colours = (own.light, own.dark)
         shade = SHADES[again // len(DASHES) % len(SHADES)] if alone else SHADES[again % len(SHADES)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cl_engine.analysis.names import one_line
+from cl_engine.analysis.plots.palette import PAIRS, place_of
 
-# Okabe & Ito (2008): told apart with any common colour vision, and in grey by their order of lightness
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A3D9A", "#7F7F7F")
+COLOURS = tuple(light for light, _ in PAIRS)
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 INK, PALE, GRID, PAPER, BLANK = "#222222", "#B8B8B8", "#E4E4E4", "#FFFFFF", "#EDEDED"
 ON_DARK_CELL, ON_LIGHT_CELL = "#FDFDFD", "#101010"  # numbers written on a colour of the data: the same in both schemes
@@ -31,14 +31,7 @@ DARK = {  # what each colour is on a dark page
     GRID: "#343B43",
     PAPER: "#1F2429",
     BLANK: "#2C333B",
-    "#0072B2": "#3B8EDB",
-    "#D55E00": "#E8731A",
-    "#009E73": "#1DB98A",
-    "#CC79A7": "#DE92BC",
-    "#E69F00": "#F0B030",
-    "#56B4E9": "#93D2F6",
-    "#6A3D9A": "#A982DC",
-    "#7F7F7F": "#A3A3A3",
+    **dict(PAIRS),
 }
 SETTINGS: Any = {  # matplotlib's own type for it is a list of all its settings
     "font.family": "DejaVu Sans",
@@ -116,8 +109,29 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+def numbers_of(strategies: Sequence[str]) -> list[int]:
+    """Return for each strategy the number of its colour and marker: the same in every picture, wherever it stands.
+
+    It is the strategy's place (`place_of`). One that stands several times, in other settings, gets further numbers, with colours
+    that nothing else in the picture has while there are any.
+    """
+    every = len(COLOURS) * len(MARKS)
+    firsts = [place_of(strategy) % every for strategy in strategies]
+    taken, places = set(firsts), list[int]()
+    for first in firsts:
+        if first not in places:
+            places.append(first)
+            continue
+        colours = {number % len(COLOURS) for number in taken}
+        free = [n for k in range(1, every) if (n := (first + k) % every) not in taken]
+        number = next((n for n in free if n % len(COLOURS) not in colours), free[0] if free else first)
+        taken.add(number)
+        places.append(number)
+    return places
+
+
 def mark(index: int) -> str:
-    """Return the marker of the n-th thing; where colours come again it is another one, so that 64 things differ."""
+    """Return the marker of the n-th thing; where colours come again it is another one, so that 128 things differ."""
     return MARKS[(index + index // len(COLOURS)) % len(MARKS)]
 
 

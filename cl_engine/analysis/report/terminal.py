@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cl_engine.analysis.code import code_remarks
 from cl_engine.analysis.names import names_of, one_line
+from cl_engine.analysis.scores import own_metrics
 from cl_engine.analysis.scores.references import delta_m, reference
 from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
 from cl_engine.core.measure import Measure
@@ -68,6 +69,7 @@ def _print_by_measure(out: Console, summaries: Sequence[Summary]) -> None:
     """Print the scores of each measure, mean over seeds: those of different measures are never averaged."""
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("mean over seeds", overflow="fold")
+    asked = list(summaries[0].run.metrics.values())
     for name in ("tasks", *(METRICS[score].title for score in IN_SHORT)):
         table.add_column(name, justify="right", no_wrap=True)
     for summary in summaries:
@@ -75,6 +77,15 @@ def _print_by_measure(out: Console, summaries: Sequence[Summary]) -> None:
         scores = (_interval(getattr(summary, name), METRICS[name].signed) for name in IN_SHORT)
         table.add_row(_text(measure.title), str(summary.run.results.sizes["task"]), *scores)
     out.print(fitted(table, out))
+    if asked:
+        table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("mean over seeds", overflow="fold")
+        for about in asked:
+            table.add_column(about.title, justify="right", overflow="fold")
+        for summary in summaries:
+            own = (_interval(score, about.signed) for about, score in own_metrics.scores(summary.run))
+            table.add_row(_text(summary.run.measures[0].title), *own)
+        out.print(fitted(table, out))
 
 
 def _sizes(parts: dict[str, int]) -> str:
@@ -222,6 +233,7 @@ def _print_scores(out: Console, summary: Summary) -> None:
         for name in (*IN_SHORT, "learning_accuracy", "online_accuracy", "curve_area")
         if np.isfinite(getattr(summary, name).values).any() or name in IN_SHORT
     }
+    shown |= {about.title: (score, about.signed) for about, score in own_metrics.scores(summary.run)}
     seeds = summary.run.results["seed"].values
     columns = [
         (f"seed {seed}", [number(score.values[k], signed=signed) for score, signed in shown.values()])
