@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from cl_engine.core.event import NOT_MEASURED as NOT_MEASURED
 from cl_engine.core.event import Event as Event
+from cl_engine.core.event import MetricScored as MetricScored
 from cl_engine.core.event import ScoresReused as ScoresReused
 from cl_engine.core.event import Seconds as Seconds
 from cl_engine.core.event import StrategyEvent as StrategyEvent

@@ -22,10 +22,12 @@ from cl_engine.engine.lookahead import look_ahead
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
+from cl_engine.loggers import notebook
 from cl_engine.loggers.recorder import Recorder
 from cl_engine.runs import determinism, importing, plugins, process_memory
 from cl_engine.runs.data_root import DataRoot, default_data_root
 from cl_engine.runs.devices import resolved_device
+from cl_engine.runs.metrics import metrics_of, of_answers, told, with_metrics_of_scores
 from cl_engine.runs.own_code import code_of
 from cl_engine.runs.resolved_options import resolved_options
 from cl_engine.runs.resource_errors import explained
@@ -190,6 +192,7 @@ class Experiment:
         deterministic: bool = False,
         accept_changes: bool = False,
         begin: Begin | None = None,
+        progress: bool | None = None,
     ) -> Path:
         """Run the experiment, or go on with it where it stopped; return the folder with its log.
 
@@ -201,6 +204,7 @@ class Experiment:
             command: what was typed, for the log.
             deterministic: let torch use deterministic algorithms alone, which a GPU does not do by itself.
             accept_changes: go on with a run whose data, weights or code are others now; the log says from where on.
+            progress: whether it shows how far it is; None: on a terminal and in a notebook alone.
             begin: called where there is no log yet, to put one there with a checkpoint (`cl_engine.extension`).
 
         Raises:
@@ -225,11 +229,14 @@ class Experiment:
                 backbone = self.backbone(stream, sources)
                 folder.material.take_data(self.digests(sources, stream, backbone), accept_changes)
                 strategy, agenda = self.build_strategy(stream, backbone), self.agenda
+                metrics = metrics_of(agenda.metrics, stream)
             folder.material.take_code(code_of(modules.values()), accept_changes)
             count = len(self.seeds)
             split = strategy.net.side_by_side(count) or processes(count, stream.device) > 1
             again = determinism.guarantees(str(stream.device), deterministic, split or (strategy.rounded and count > 1))
             texts = {"scenario": self.text, "command": command, "determinism": again}
+            if metrics:
+                texts["metrics"] = told(metrics)
             if backbone.about:
                 texts["backbone"] = json.dumps(backbone.about)
             about = {"strategy": self.strategy, "scenario": self.scenario}
@@ -247,14 +254,16 @@ class Experiment:
                 save_every_epochs=agenda.save_every_epochs,
                 **agenda.watched,
                 spot_checks=agenda.spot_checks,
+                metrics=of_answers(metrics),
                 mark=folder.mark,
             )
             recorder = record(resume=resume)
-            watchers: list[Listener] = [recorder, *listeners(stream)]
+            bar = notebook.progress(f"{self.scenario} {self.strategy}", stream, progress)
+            watchers: list[Listener] = [recorder, *listeners(stream), *([bar] if bar else [])]
             begun = resume is not None
             try:
                 with asked_to_stop() as asked:
-                    for event in events:
+                    for event in with_metrics_of_scores(events, metrics, recorder):
                         for listener in watchers:
                             listener(event)
                         if isinstance(event, TaskLearned):
@@ -274,6 +283,8 @@ class Experiment:
             finally:
                 events.close()  # a strategy that is left in the middle puts back at once what it had changed
                 recorder.close()
+                if bar:
+                    bar.close()
         return folder.path
 
 

@@ -35,6 +35,7 @@ LOGGED = {
     "Evaluated": "`results/score`, `sums`, or `accuracy`, `n_correct`, `n_total`",
     "ScoresReused": "`results/score`, `sums`, or `accuracy`, `n_correct`, `n_total`",
     "ValidationScored": "`results/validation`",
+    "MetricScored": "`metrics`, `metric_sums`",
     "Scored": "`results/acc`, `bwt`, `fwt`, `forgetting`, `seconds`",
     "Saved": "`results/seconds`",
 }
@@ -60,7 +61,18 @@ def page() -> str:
         *_table(("array", "over", "type", "unit", "meaning"), _arrays()),
         "\n## Tables\n",
     ]
-    names = ("experiences", "epochs", "online", "curves", "stability", "events", "transfers", "outcomes")
+    names = (
+        "experiences",
+        "epochs",
+        "online",
+        "curves",
+        "stability",
+        "events",
+        "metrics",
+        "metric_sums",
+        "transfers",
+        "outcomes",
+    )
     for name in names:
         columns = getattr(columns_of_tables, name.upper())
         rows = [(f"`{c.name}`", f"`{c.kind}`", c.unit, c.meaning) for c in columns]

@@ -29,7 +29,7 @@ def test_the_page_of_events_is_what_the_code_says():
 def test_the_examples_of_analysis_run_one_after_the_other(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "analysis.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/analysis.md", "exec"), names)

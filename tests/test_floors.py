@@ -18,9 +18,11 @@ FLOORS = [
     ["errors"],
     ["core", "options"],
     ["events"],
-    ["metrics", "checkpoints", "nn"],
+    ["metrics", "checkpoints"],
+    ["nn"],
     ["results"],
     ["targets", "scenes", "signals"],
+    ["answer_metrics"],
     ["data"],
     ["training", "loggers"],
     ["recall", "masks"],
@@ -45,9 +47,11 @@ ANALYSIS = [
     ["taxonomy"],
     ["plots"],
     ["comparison"],
+    ["paper"],
     ["report", "live"],
 ]
-PLUGINS = ("strategies", "streams", "sources", "nets", "targets", "labels", "upkeep")  # no plug-in imports another
+# no plug-in imports another
+PLUGINS = ("strategies", "streams", "sources", "nets", "targets", "labels", "upkeep", "answer_metrics")
 ONLY_HERE = {"avalanche": "interop", "optuna": "sweep", "ray": "sweep", "torchjd": "modules"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 

@@ -23,6 +23,7 @@ import numpy as np
 from torch import nn
 
 from cl_engine.data.label_function import LabelFunction
+from cl_engine.metrics.plugin import MatrixMetric
 from cl_engine.nn.target import Target
 from cl_engine.streams.permuted import Permuted
 from cl_engine.training.upkeep import Upkeep
@@ -48,6 +49,9 @@ class Ordered(Target): ...
 class Light(LabelFunction): ...
 
 
+class Worst(MatrixMetric): ...
+
+
 class Net(nn.Module):
     def __init__(self, num_classes, wide=8):
         super().__init__()
@@ -63,6 +67,7 @@ ALL = {
     "upkeep": "Decay",
     "targets": "Ordered",
     "labels": "Light",
+    "metrics": "Worst",
 }
 
 

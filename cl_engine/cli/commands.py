@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cl_engine.cli import arguments
+from cl_engine.cli.compare import compare
 from cl_engine.cli.extend import extend
 from cl_engine.cli.group import Commands
 from cl_engine.cli.learners import save, zoo
@@ -183,41 +184,6 @@ def watch(run: Path, interval: float, once: bool) -> None:
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True)
-@click.option("--by", default="acc", help="acc, bwt, fwt, forgetting, memory, seconds, …: what decides.  [acc]")
-@click.option(
-    "--best-by",
-    type=click.Choice(["validation", "test"]),
-    help="Compare the best setting of each strategy alone, picked by its scores on these rows.  [all settings]",
-)
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(["terminal", "csv", "latex", "markdown", "json"]),
-    default="terminal",
-    help="[terminal]",
-)
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file for it.  [the terminal]")
-@click.option("--pictures", type=arguments.FOLDER, help="A folder for its pictures (SVG, PNG, PDF).")
-def compare(
-    runs: tuple[str, ...], by: str, best_by: str | None, kind: str, output: Path | None, pictures: Path | None
-) -> None:
-    """Compare RUNS: intervals over seeds, paired tests, ranks over streams, fronts against memory and time.
-
-    RUNS are folders of runs, folders that hold many, or patterns in quotes.
-
-    \b
-    Examples:
-      python run.py compare results/permuted_digits-*
-      python run.py compare results/sweep-permuted_digits --best-by validation
-      python run.py compare results/reference --by forgetting --format latex -o table.tex --pictures figures
-    """
-    from cl_engine.analysis.comparison.command import compare_in_terminal
-
-    compare_in_terminal(runs, by, kind, output, pictures, best_by)
-
-
-@main.command()
-@click.argument("runs", nargs=-1, required=True)
 @click.option("--to", "kind", required=True, help="csv, parquet, netcdf, tensorboard, wandb-offline or l2logger.")
 @click.option("-o", "--output", required=True, type=arguments.FOLDER, help="A folder.")
 def export(runs: tuple[str, ...], kind: str, output: Path) -> None:
@@ -242,7 +208,7 @@ def check(device: str, data_root: Path | None, **named: Any) -> None:
         click.echo(f"{label:<22} {value}")
 
 
-KINDS = ("strategies", "streams", "sources", "labels", "targets", "nets", "upkeep", "scenarios")
+KINDS = ("strategies", "streams", "sources", "labels", "targets", "nets", "upkeep", "metrics", "scenarios")
 
 
 @main.command(name="list")
@@ -270,6 +236,7 @@ def fetch(source: str, data_root: Path | None) -> None:
     click.echo(f"{source} is under {root}")
 
 
+main.add_command(compare)
 main.add_command(extend)
 main.add_command(show)
 main.add_command(sweep)

@@ -12,11 +12,13 @@ from typing import Any
 import click
 
 from cl_engine.analysis.names import one_line
+from cl_engine.analysis.scores.measures import MEASURES
 from cl_engine.core.text import sentence
 from cl_engine.data.stream import Stream
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.experiment import Begin, Experiment
 from cl_engine.loggers.console import Console
+from cl_engine.metrics.catalogue import METRICS
 from cl_engine.options import described
 from cl_engine.results.log_file import LOG_NAME
 from cl_engine.results.run import open_run
@@ -97,6 +99,7 @@ def run_in_terminal(
                 deterministic=deterministic,
                 accept_changes=accept_changes,
                 begin=begin,
+                progress=False,  # the console is among the listeners
             )
     finally:
         for console in consoles:
@@ -171,6 +174,9 @@ def listing(kind: str, options: bool) -> list[str]:
         lines.append(f"  {name:<24} {about}")
         for option, type_, default, meaning in described(model) if model else []:
             lines.append(f"      {option} = {default}  ({type_})  {meaning}")
+    if kind == "metrics":
+        lines.append("  known of every run, for `compare --by`:")
+        lines += [f"  {name:<24} {METRICS[name].meaning or METRICS[name].title}" for name in sorted(MEASURES)]
     return lines
 
 

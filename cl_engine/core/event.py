@@ -176,6 +176,29 @@ class ValidationScored(Event):
     __hash__ = None  # type: ignore[assignment]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MetricScored(Event):
+    """A metric of the agenda (``agenda.metrics``) was measured on a task, by seed; ``task_id`` −1: it is of the whole run.
+
+    Told where a task was tested; where its score is taken over as unchanged, so is the metric: ``value`` is empty, or there is no
+    event. ``sums`` ``[S, K]`` are those that the value is a function of, where they are to be kept, else None.
+
+    >>> MetricScored(step=3, evaluation=4, task_id=2, metric="loss", value=(0.7,), sums=np.array([[35.0, 50.0]])).value
+    (0.7,)
+    """
+
+    evaluation: int
+    task_id: int
+    metric: str
+    value: tuple[float, ...]
+    sums: np.ndarray | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MetricScored) and equal_facts(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def equal_facts(one: Event, other: Event) -> bool:
     """Return whether two events of a kind, some of whose facts are arrays, tell the same."""
     pairs = [(getattr(one, fact.name), getattr(other, fact.name)) for fact in fields(one) if fact.compare]

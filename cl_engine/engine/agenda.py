@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from cl_engine.core import rng
 from cl_engine.data.stream import Stream
@@ -82,6 +82,12 @@ class AgendaOptions(BaseModel):
         "settings are chosen by",
         before=True,  # runs that were begun without go on with them, as the same experiments
     )
+    metrics: list[str] = option(
+        [],
+        "what is measured of answers beside the score, wherever tasks are tested (`list metrics`), and metrics of R of one's "
+        "own, at the end; with options, as ece?bins=10; a list, or names with spaces between them",
+        before=[],
+    )
     spot_checks: float | None = option(
         None,
         "share of the scores taken over as unchanged that are measured again, to be sure; left out: one in a hundred, and "
@@ -116,6 +122,11 @@ class AgendaOptions(BaseModel):
     dormant: float = option(
         0.1, "share of the mean magnitude of its layer's units below which a unit counts as dormant", ge=0, before=0.1
     )
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return value.replace(",", " ").split() if isinstance(value, str) else value
 
     @property
     def watched(self) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -15,8 +15,10 @@ from torch import Tensor
 from cl_engine.core import rng
 from cl_engine.core.gpu import is_gpu
 from cl_engine.data.stream import Data, Stream
+from cl_engine.engine.answer_metrics import Noted, Sums
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.metrics.running import ScoreCache
+from cl_engine.nn.answer_metric import AnswerMetric
 from cl_engine.strategy import Strategy
 
 LOG = logging.getLogger("cl_engine")
@@ -31,7 +33,8 @@ SPOT_CHECKS = 0.01  # share of the scores held to be unchanged
 class TestResult:
     """The result of testing tasks ``[n]``: scores ``[n, S]``, and the sums ``[n, S, K]`` that they are functions of.
 
-    ``reused``: as in the tests before, since the answers cannot have changed.
+    ``reused``: as in the tests before, since the answers cannot have changed. ``metrics``: of one task, the sums of the agenda's
+    metrics by name.
 
     >>> TestResult(np.array([0]), np.array([[0.9, 0.88]]), np.array([[[45, 50], [44, 50]]])).score
     array([[0.9 , 0.88]])
@@ -41,6 +44,7 @@ class TestResult:
     score: np.ndarray
     sums: np.ndarray
     reused: bool = False
+    metrics: Sums = field(default_factory=dict)
 
 
 class Evaluator:
@@ -69,6 +73,7 @@ class Evaluator:
         """Test a strategy on a stream's test rows, or on the ``rows`` of a task that a function returns."""
         self.stream, self.strategy, self.spot_checks = stream, strategy, spot_checks
         self.rows = rows or stream.test
+        self.metrics: Mapping[str, AnswerMetric] = {}  # measured with the answers of `untrained` and `trained`
         if not stream.asks_classes:
             strategy.targets = stream.target
         self._untrained: Strategy | None = None
@@ -144,15 +149,26 @@ class Evaluator:
             x = torch.cat([test.x for _, test in waiting]) if len(waiting) > 1 else waiting[0][1].x
             parts = self._answered(self.strategy, x, None).split([len(test) for _, test in waiting], dim=1)
             for (task_id, test), outputs in zip(waiting, parts, strict=True):
-                yield self._result(task_id, self.strategy.target_of(task_id).sums_by_seed(outputs, test.y))
+                noted = self._noting(task_id)
+                noted.add(outputs, test.y)
+                yield self._result(task_id, self.strategy.target_of(task_id).sums_by_seed(outputs, test.y), noted)
             waiting, rows = [], 0
 
+    def metric_sums(self, task: int) -> Sums:
+        """Return the sums of the metrics on a task whose score need not be measured again."""
+        return self._measured(self.strategy, task).metrics
+
+    def _noting(self, task: int) -> Noted:
+        return Noted(self.metrics, self.stream.target(task))
+
     def _measured(self, learner: Strategy, task: int) -> TestResult:
-        told = self.told(task)
+        told, noted = self.told(task), self._noting(task)
         if not self.stream.per_seed:
-            return self._result(task, self.sums(task, lambda x: self._answered(learner, x, told)))
+            sums = self.sums(task, lambda x: self._answered(learner, x, told), noted)
+            return self._result(task, sums, noted)
         each = [learner.of_seed(place) for place in range(len(learner.seeds))]
-        return self._result(task, self._sums_of_seeds(task, lambda place, x: self._answered(each[place], x, told)))
+        sums = self._sums_of_seeds(task, lambda place, x: self._answered(each[place], x, told), noted)
+        return self._result(task, sums, noted)
 
     @staticmethod
     def _answered(learner: Strategy, x: Tensor, told: int | None) -> Tensor:
@@ -168,27 +184,41 @@ class Evaluator:
             )
         return found
 
-    def _result(self, task: int, sums: np.ndarray) -> TestResult:
-        return TestResult(np.array([task]), self.strategy.target_of(task).score(sums)[None], sums[None])
+    def _result(self, task: int, sums: np.ndarray, noted: Noted) -> TestResult:
+        score = self.strategy.target_of(task).score(sums)[None]
+        return TestResult(np.array([task]), score, sums[None], metrics=noted.sums())
 
-    def sums(self, task: int, predict: Callable[[Tensor], Tensor]) -> np.ndarray:
+    def sums(self, task: int, predict: Callable[[Tensor], Tensor], noted: Noted | None = None) -> np.ndarray:
         """Return the sums ``[S, K]`` over a task's test rows, for the outputs that ``predict`` gives for inputs.
 
         Answers at places are many numbers a row, and are asked for and summed up some rows at a time.
+        ``noted`` takes them in too.
         """
         test, target = self.test(task), self.strategy.target_of(task)
         if test.of_seeds is not None:  # each seed's answers to the rows of all seeds, of which it has one's own
-            return self._sums_of_seeds(task, lambda place, x: predict(x)[place : place + 1])
-        if not target.places or self.stream.setting != "task":
-            return target.sums_by_seed(predict(test.x), test.y)
-        parts = zip(test.x.split(ROWS_OF_PLACES), test.y.split(ROWS_OF_PLACES), strict=True)
-        found: np.ndarray = np.sum([target.sums_by_seed(predict(x), y) for x, y in parts], axis=0)
-        return found
+            return self._sums_of_seeds(task, lambda place, x: predict(x)[place : place + 1], noted)
+        at_once = ROWS_OF_PLACES if target.places and self.stream.setting == "task" else max(1, len(test))
+        found = []
+        for x, y in zip(test.x.split(at_once), test.y.split(at_once), strict=True):
+            outputs = predict(x)
+            found.append(target.sums_by_seed(outputs, y))
+            if noted is not None:
+                noted.add(outputs, y)
+        total: np.ndarray = np.sum(found, axis=0)
+        return total
 
-    def _sums_of_seeds(self, task: int, predict: Callable[[int, Tensor], Tensor]) -> np.ndarray:
+    def _sums_of_seeds(
+        self, task: int, predict: Callable[[int, Tensor], Tensor], noted: Noted | None = None
+    ) -> np.ndarray:
         """Return the sums ``[S, K]`` over test rows that each seed has of its own, given how the one at a place answers."""
         target, each = self.strategy.target_of(task), map(self.test(task).of, range(len(self.strategy.seeds)))
-        return np.concatenate([target.sums_by_seed(predict(place, x), y) for place, (x, y) in enumerate(each)])
+        found = []
+        for place, (x, y) in enumerate(each):
+            outputs = predict(place, x)
+            found.append(target.sums_by_seed(outputs, y))
+            if noted is not None:
+                noted.add_seed(outputs, y)
+        return np.concatenate(found)
 
     def _forget(self, tasks: set[int]) -> None:
         """Drop the rows of tasks that are not tested as their scores hold, which they mostly do for good."""

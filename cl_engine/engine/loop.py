@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from cl_engine.core.state import Memory, check_state
 from cl_engine.core.torch_defaults import under_torch_defaults
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.engine.agenda import Evaluate, Item, Learn
+from cl_engine.engine.answer_metrics import scored
 from cl_engine.engine.boundaries import without_boundaries
 from cl_engine.engine.checkpointer import Checkpointer
 from cl_engine.engine.evaluator import Evaluator, TestResult
@@ -29,6 +30,7 @@ from cl_engine.engine.validation import Validation
 from cl_engine.errors import RunFailed
 from cl_engine.events import Event, GuessScored, NotFinite, ScoresReused
 from cl_engine.metrics.running import Ledger
+from cl_engine.nn.answer_metric import AnswerMetric
 from cl_engine.nn.flops import Flops
 from cl_engine.strategy import Strategy
 from cl_engine.training.fit_job import Curve, Diagnostics, TrainingProbe
@@ -52,6 +54,7 @@ def simulate(
     diagnose_every: int = 0,
     spot_checks: float | None = 0.0,
     validation: bool = False,
+    metrics: Mapping[str, AnswerMetric] | None = None,
     mark: str = "",
 ) -> Iterator[Event]:
     """Walk the agenda and yield what happens. To stop a run, stop reading.
@@ -69,6 +72,7 @@ def simulate(
         diagnostics: what nets are looked at for before they are trained; ``diagnose_every``: in every k-th experience; 0: never.
         spot_checks: share of the scores held to be unchanged that are measured again all the same; None: see `Evaluator`.
         validation: whether tasks are scored on their validation rows too, where they have any.
+        metrics: what is measured of answers beside the score, by name.
         mark: says in the checkpoint which experiment it is of.
 
     Raises:
@@ -78,6 +82,7 @@ def simulate(
     strategy.online = online
     checkpointer = Checkpointer(save_to, save_share, save_every_epochs)
     evaluator = Evaluator(stream, strategy, spot_checks)
+    evaluator.metrics = metrics or {}
     validated = Validation(stream, strategy) if validation else None
     simulation = _Simulation(stream, strategy, checkpointer, curve or Curve(), evaluator, mark, validated)
     simulation.diagnostics, simulation.diagnose_every = diagnostics or Diagnostics(), diagnose_every
@@ -235,12 +240,23 @@ class _Simulation:
                 sums=answered.sums,
             )
             yield from [held] if answered.reused else events.cells(held)
+            yield from self._metrics(answered, item.step, row)
         measure_of = None if self.stream.only_accuracy else lambda task: self.strategy.target_of(task).measure
         scores = {name: tuple(values.tolist()) for name, values in self.ledger.scores(measure_of).items()}
         if self.validation is not None and item.step >= 0:
             met = [task for task in item.task_ids if self.ledger.met(task)]
             yield from self.validation.scored(met, item.step, row, self.ledger.stopped)
         yield events.Scored(step=item.step, evaluation=row, seconds=time.perf_counter() - began, **scores)
+
+    def _metrics(self, answered: TestResult, step: int, row: int) -> Iterator[Event]:
+        """Tell of the metrics on tasks that were tested; at the end of the stream, where sums are kept, on the others too."""
+        metrics, last = self.evaluator.metrics, step + 1 == self.stream.n_steps
+        if not metrics or (answered.reused and not (last and any(metric.keep == "end" for metric in metrics.values()))):
+            return
+        for task in answered.task_ids.tolist():
+            found = self.evaluator.metric_sums(task) if answered.reused else answered.metrics
+            where = {"step": step, "evaluation": row, "task_id": task}
+            yield from scored(metrics, found, where, last, answered.reused)
 
     def _answers(self, item: Evaluate) -> Iterator[TestResult]:
         if item.step < 0:

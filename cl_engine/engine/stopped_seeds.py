@@ -10,6 +10,7 @@ from typing import Any
 from cl_engine.events import (
     EpochEnded,
     Event,
+    MetricScored,
     ScoresReused,
     SeedStopped,
     StrategyEvent,
@@ -30,6 +31,11 @@ def without_seeds(event: Event, stopped: Collection[int]) -> Event:
         score, more = event.score.copy(), event.sums.astype(float)
         score[:, list(stopped)] = more[:, list(stopped)] = math.nan
         return replace(event, score=score, sums=more)
+    if isinstance(event, MetricScored):
+        kept = None if event.sums is None else event.sums.astype(float)
+        if kept is not None:
+            kept[list(stopped)] = math.nan
+        return replace(event, value=_nothing(event.value, stopped), sums=kept)
     if isinstance(event, Transferred):
         losses, errors = event.losses.copy(), event.errors.copy()
         losses[list(stopped)] = errors[list(stopped)] = math.nan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +86,7 @@ def fill(
         create_validation(results, stream)
         _fill_matrix(results[VALIDATION], [part.results[VALIDATION] for part in parts], places, VALIDATED)
     _fill_costs(results, parts, counts)
-    _fill_tables(log, tables, parts, seeds)
+    _fill_tables(log, tables, parts, seeds, evaluations)
 
 
 def _fill_matrix(
@@ -142,7 +143,9 @@ def _summed(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.where(nothing, np.nan, np.nansum(np.stack(values), axis=0))
 
 
-def _fill_tables(log: h5py.File, tables: dict[str, Table], parts: Sequence[Part], seeds: Sequence[int]) -> None:
+def _fill_tables(
+    log: h5py.File, tables: dict[str, Table], parts: Sequence[Part], seeds: Sequence[int], evaluations: int
+) -> None:
     of_parts = [part.seeds for part in parts]
     for name, table in tables.items():
         there = [name in part.file for part in parts]
@@ -152,7 +155,9 @@ def _fill_tables(log: h5py.File, tables: dict[str, Table], parts: Sequence[Part]
             raise NotAlike(f"the table {name} is not there for all seeds")
         read = [_columns(part.file[name]) for part in parts]
         if len(parts) == 1:
-            found = read[0]
+            found = _of_longer(name, read[0], parts[0].file, evaluations)
+            if not len(found["step"]) and table.optional:
+                continue
         elif name == "outcomes":
             transfers = [_columns(part.file["transfers"]) for part in parts]
             found = joined_outcomes(transfers, read, of_parts, seeds)
@@ -165,6 +170,17 @@ def _fill_tables(log: h5py.File, tables: dict[str, Table], parts: Sequence[Part]
         for column in table.columns:
             if column.name in found:
                 group[column.name][:] = found[column.name]
+
+
+def _of_longer(name: str, columns: Columns, taken: h5py.File, evaluations: int) -> Columns:
+    """Return a table without what a longer run would not have: metrics of tests made again, and what is of the end alone."""
+    if name not in ("metrics", "metric_sums"):
+        return columns
+    about = json.loads(str(array(taken["environment"], "metrics")))
+    kept = (columns["evaluation"] < evaluations) & (columns["task"] >= 0)
+    if name == "metric_sums":
+        kept &= np.array([about[metric]["keep"] == "all" for metric in columns["metric"]], dtype=bool)
+    return {key: values[kept] for key, values in columns.items()}
 
 
 def _columns(group: h5py.Group) -> Columns:

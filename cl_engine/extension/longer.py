@@ -26,6 +26,7 @@ from cl_engine.loggers.recorder import Recorder
 from cl_engine.results.run import Run
 from cl_engine.runs.data_root import DataRoot
 from cl_engine.runs.material import Material
+from cl_engine.runs.metrics import metrics_of, of_answers
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.strategy import Strategy
 
@@ -172,6 +173,7 @@ class Longer:
             resume={**state, "cursor": cursor, "midway": None},
             save_to=folder.checkpoint,
             **options.watched,
+            metrics=of_answers(metrics_of(options.metrics, stream)),
             spot_checks=0.0,
             mark=folder.mark,
         )

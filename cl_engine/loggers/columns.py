@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cl_engine.events import Transferred, UnitsDiagnosed
+from cl_engine.events import MetricScored, Transferred, UnitsDiagnosed
 from cl_engine.loggers.tables import Column, Table
 
 EPOCHS = (
@@ -91,6 +91,21 @@ DIAGNOSTICS = (
     Column("gradient_norm", "f4", "1", "norm of the loss's gradient of them; NaN where they are not trained"),
     Column("distance", "f4", "1", "norm of their difference to what the net began with"),
 )
+METRICS = (
+    Column("step", "i4", "1", "experience learned last; -1: untrained"),
+    Column("evaluation", "i4", "1", "row of R"),
+    Column("task", "i4", "1", "the task tested; -1: the metric is of the whole run"),
+    Column("metric", "str", "1", "name in agenda.metrics"),
+    Column("seed", "i8", "1", "seed"),
+    Column("value", "f8", "1", "the metric; NaN: undefined"),
+)
+METRIC_SUMS = (
+    *METRICS[:5],
+    Column(
+        "place", "i4", "1", "place of the sum among those of the metric; places that are not there are 0, the last is"
+    ),
+    Column("value", "f8", "1", "the sum over test rows"),
+)
 TRANSFERS = (
     Column("step", "i4", "1", "experience after which it was tried"),
     Column("task", "i4", "1", "the task answered"),
@@ -116,6 +131,20 @@ def transfer_rows(event: Transferred, seeds: Sequence[int]) -> Iterator[tuple[tu
         yield (event.step, event.task_id, *what), [(event.step, *pair) for pair in zip(losses, errors, strict=True)]
 
 
+def metric_rows(event: MetricScored, seeds: Sequence[int]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yield the rows of a metric, each with its table: a value a seed, and the sums that are not 0 for all seeds."""
+    where = (event.step, event.evaluation, event.task_id, event.metric)
+    for seed, value in zip(seeds, event.value, strict=True) if event.value else ():
+        yield "metrics", (*where, seed, value)
+    if event.sums is None:
+        return
+    told = (event.sums != 0).any(axis=0)
+    told[-1] = True  # so that it is known how many there are
+    for place in np.flatnonzero(told).tolist():
+        for seed, value in zip(seeds, event.sums[:, place].tolist(), strict=True):
+            yield "metric_sums", (*where, seed, place, value)
+
+
 def diagnostic_rows(event: UnitsDiagnosed, seeds: Sequence[int]) -> Iterator[tuple[Any, ...]]:
     """Yield for each seed a row of ``diagnostics``."""
     for place, seed in enumerate(seeds):
@@ -133,6 +162,8 @@ def all_tables() -> dict[str, Table]:
         "events": Table("events", EVENTS),
         "online": Table("online", ONLINE),
         "diagnostics": Table("diagnostics", DIAGNOSTICS, optional=True),
+        "metrics": Table("metrics", METRICS, optional=True),
+        "metric_sums": Table("metric_sums", METRIC_SUMS, optional=True),
         "transfers": Table("transfers", TRANSFERS, optional=True),
         "outcomes": Table("outcomes", OUTCOMES, optional=True),
     }

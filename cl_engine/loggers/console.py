@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -33,7 +34,7 @@ class Console:
         self.began = time.perf_counter()
         self.each: float | None = None
         self.memory = 0
-        self.bar: Progress | None = None
+        self.bar: Any = None  # a Progress of rich, or what does as one
         self.task = TaskID(0)
         self.met: set[int] = set()
         self.row: dict[int, float] = {}  # the newest score of each task, mean over seeds
@@ -70,8 +71,12 @@ class Console:
             self.bar = None
 
     def _start(self, event: events.StreamStarted) -> None:
-        if not self.live:
-            return
+        if self.live:
+            self.bar = self._made(event.n_steps, event.step + 1)
+            self.bar.start()
+
+    def _made(self, total: int | None, done: int) -> Any:
+        """Return a bar for so many experiences, of which some are done."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -80,10 +85,10 @@ class Console:
             TextColumn("{task.fields[score]}", markup=False, style="cyan"),
             TextColumn("{task.fields[left]}", markup=False, style="green"),
         )
-        self.bar = Progress(*columns, console=self.terminal, transient=True)
+        bar = Progress(*columns, console=self.terminal, transient=True)
         fields = {"counted": "", "what": "starting", "score": "", "left": ""}
-        self.task = self.bar.add_task(self.label, total=event.n_steps, completed=event.step + 1, **fields)  # type: ignore[arg-type]
-        self.bar.start()
+        self.task = bar.add_task(self.label, total=total, completed=done, **fields)  # type: ignore[arg-type]
+        return bar
 
     def _show(self, step: int, what: str | None, share: float) -> None:
         if self.bar is None:
@@ -95,7 +100,7 @@ class Console:
         left = self._left(step + share)
         if left is not None:
             fields["left"] = f"{duration(round(left))} left"
-        self.bar.update(self.task, completed=step + share, **fields)  # type: ignore[arg-type]
+        self.bar.update(self.task, completed=step + share, **fields)
 
     def _scored(self, event: events.Scored) -> None:
         took = time.perf_counter() - self.began

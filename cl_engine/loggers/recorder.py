@@ -18,7 +18,7 @@ from cl_engine.core.files import need_room, replace
 from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
-from cl_engine.loggers.columns import all_tables, diagnostic_rows, fill_scores, transfer_rows, with_score
+from cl_engine.loggers.columns import all_tables, diagnostic_rows, fill_scores, metric_rows, transfer_rows, with_score
 from cl_engine.loggers.journal import Block, Journal
 from cl_engine.loggers.layout import create_memory, create_of_tasks, create_results, set_texts
 from cl_engine.loggers.matrix import Matrix, together
@@ -187,6 +187,9 @@ class Recorder:
                     self._add("transfers", row)
                     self.tables["outcomes"].rows += outcomes
                     self.rows += len(outcomes)
+            case events.MetricScored():
+                for table, row in metric_rows(event, self.seeds):
+                    self._add(table, row)
             case events.UnitsDiagnosed():
                 for row in diagnostic_rows(event, self.seeds):
                     self._add("diagnostics", row)

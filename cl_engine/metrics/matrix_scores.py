@@ -39,15 +39,25 @@ def fwt(R: Array, steps: Steps, learned: Steps) -> Array:
 
     Returns ``[E, …]``; needs evaluations of tasks ahead and the untrained row.
     """
+    gain, first = forward_transfer_by_task(R, steps, learned), np.asarray(learned)
+    return _by_evaluation(R, steps, first, lambda row, e, met, old: gain[met & (first > 0)])
+
+
+def forward_transfer_by_task(R: Array, steps: Steps, learned: Steps) -> Array:
+    """Forward transfer of each task, a term of `fwt`: R[j−1, j] − b_j, b_j the untrained accuracy.
+
+    Returns ``[T, …]``; NaN for the first task, and where the task was not tested before it was learned, or untrained.
+    """
     R, order, first = np.asarray(R, dtype=float), np.asarray(steps), np.asarray(learned)
     before = np.full(R.shape[1:], np.nan)
     for task, at in enumerate(first):
         rows = np.flatnonzero(order == at - 1)
         if at > 0 and len(rows):
             before[task] = R[rows[0], task]
-    untrained = R[np.flatnonzero(order == -1)[0]] if (order == -1).any() else np.full(R.shape[1:], np.nan)
-    gain = before - untrained
-    return _by_evaluation(R, order, first, lambda row, e, met, old: gain[met & (first > 0)])
+    untrained = np.full(R.shape[1:], np.nan)
+    for row in R[order == -1][::-1]:  # in a stream without end, tasks are tested untrained as they come into view
+        untrained = np.where(np.isfinite(row), row, untrained)
+    return np.asarray(before - untrained)
 
 
 def forgetting(R: Array, steps: Steps, learned: Steps) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ MATRICES: dict[str, tuple[tuple[str, ...], float, bool]] = {
     "evaluation_step": (("evaluation",), -2, False),
     "experience_task": (("experience",), -1, False),
 }
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")  # an option that is one
 ACCURACY = ("accuracy", "n_correct", "n_total")  # which logs of other measures do not have
 
 
@@ -63,7 +65,7 @@ def scanned(paths: Sequence[Path], without: Sequence[str] = (), strict: bool = F
     ``n_correct``, ``n_total`` (run × evaluation × task × seed), ``evaluation_step`` and ``experience_task`` are read when they
     are asked for, of the runs that are asked for: shorter runs, and of accuracy and its counts those of other measures, are
     filled with NaN, NaN, 0, 0, −2 and −1. Coordinates of ``run`` are ``strategy``, ``scenario``, ``status``, ``run_id``,
-    ``path``, and every option that is not the same in all runs (``train.lr``); `grid` makes dimensions of them.
+    ``path``, and every option that is not the same in all runs (``train.lr``; numbers as such); `grid` makes dimensions of them.
 
     Args:
         paths: the logs.
@@ -132,8 +134,13 @@ def grid(runs: xr.Dataset, over: Sequence[str] = ("scenario", "strategy")) -> xr
     for name in over:
         if name not in known:
             raise UsageError(f"runs have no coordinate '{name}'; there are: {', '.join(known)}")
-    labels = {name: [str(value) for value in runs[name].values] for name in (*over, *_needed(runs, over, known))}
+    named = (*over, *_needed(runs, over, known))
+    labels = {name: [str(value) for value in runs[name].values] for name in named}
     levels = {name: list(dict.fromkeys(values)) for name, values in labels.items()}
+    held = {name: dict(zip(labels[name], runs[name].values, strict=True)) for name in named}
+    for name in named:
+        if runs[name].dtype.kind in "iuf":
+            levels[name].sort(key=held[name].__getitem__)
     places = [tuple(levels[name].index(values[k]) for name, values in labels.items()) for k in range(runs.sizes["run"])]
     shape = tuple(map(len, levels.values()))
     data: dict[Hashable, Any] = {}
@@ -149,7 +156,7 @@ def grid(runs: xr.Dataset, over: Sequence[str] = ("scenario", "strategy")) -> xr
             texts[place] = texts[place] or text
         data[name] = (tuple(levels), texts)
     coordinates: dict[Hashable, Any] = {"seed": runs["seed"].values}
-    coordinates.update(levels)
+    coordinates.update({name: [held[name][text] for text in texts] for name, texts in levels.items()})
     return xr.Dataset(data, coordinates, dict(runs.attrs))
 
 
@@ -159,7 +166,7 @@ def _needed(runs: xr.Dataset, over: Sequence[str], known: Sequence[str]) -> list
     for k in range(runs.sizes["run"]):
         members.setdefault(tuple(str(runs[name].values[k]) for name in over), []).append(k)
     options = [name for name in known if name not in (*over, *TEXTS, "path")]
-    return [name for name in options if any(len(set(runs[name].values[held])) > 1 for held in members.values())]
+    return [name for name in options if any(len({*map(str, runs[name].values[held])}) > 1 for held in members.values())]
 
 
 def _scanned(path: Path) -> Found:
@@ -230,10 +237,22 @@ def _differing(options: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
     }
     found = {}
     for key in dict.fromkeys(key for of_run in options for key in of_run):
-        values = np.array([of_run.get(key, "") for of_run in options], dtype=object)
-        if len(set(values)) > 1:
-            found[f"strategy.{key}" if key in taken else key] = values
+        texts = [of_run.get(key, "") for of_run in options]
+        if len(set(texts)) > 1:
+            found[f"strategy.{key}" if key in taken else key] = _as_numbers(texts)
     return found
+
+
+def _as_numbers(texts: Sequence[str]) -> np.ndarray:
+    """Return the values of an option as numbers, NaN where a run has none, or true and false; as texts where some are neither."""
+    texts = ["" if text == "null" else text for text in texts]
+    known = [text for text in texts if text]
+    if known and all(NUMBER.fullmatch(text) for text in known):
+        whole = len(known) == len(texts) and all(text.lstrip("+-").isdigit() and len(text) < 18 for text in texts)
+        return np.array([int(text) if whole else float(text or "nan") for text in texts])
+    if len(known) == len(texts) and set(known) <= {"true", "false"}:
+        return np.array([text == "true" for text in texts])
+    return np.array(texts, dtype=object)
 
 
 def _matrix(

@@ -16,6 +16,8 @@ KEYS: dict[str, tuple[str, ...]] = {
     "stability": ("step", "task", "batch", "epoch"),
     "online": ("step", "task", "fit", "epoch", "batch"),
     "diagnostics": ("step", "task", "layer", "units", "weights"),
+    "metrics": ("step", "evaluation", "task", "metric"),
+    "metric_sums": ("step", "evaluation", "task", "metric", "place"),
     "transfers": ("step", "task", "kind", "labels"),
 }
 
@@ -44,6 +46,8 @@ def joined_rows(name: str, parts: Sequence[Columns], seeds: Sequence[Sequence[in
         return _of_experiences(parts, [len(own) for own in seeds])
     if name == "events":
         return _of_events(parts, seeds, order)
+    if name == "metric_sums":
+        parts = _same_places(parts)
     blocks = [_blocks(name, columns, own) for columns, own in zip(parts, seeds, strict=True)]
     _need_same(f"the table {name}", [len(block["seed"]) for block in blocks])
     for key in KEYS.get(name, ()):
@@ -80,6 +84,29 @@ def joined_outcomes(
     )
     index = np.concatenate([np.arange(at, at + count) for at, count in zip(first, many, strict=True)] or [first])
     return {key: np.concatenate([of[key] for of in outcomes])[index] for key in outcomes[0]}
+
+
+def _same_places(parts: Sequence[Columns]) -> list[Columns]:
+    """Return the sums of metrics with a row, 0, for each place that is only in other parts: all that are 0 are left out."""
+    keys = [np.stack([each[key] for key in KEYS["metric_sums"]], axis=1).astype(object) for each in parts]
+    tests = [list(dict.fromkeys(map(tuple, own[:, :-1].tolist()))) for own in keys]
+    _need_same("what tests the table metric_sums tells of", [str(each) for each in tests])
+    numbers = {test: number for number, test in enumerate(tests[0])}
+    wanted = sorted({(numbers[tuple(row[:-1])], row[-1]) for own in keys for row in own.tolist()})
+    found = []
+    for own, columns in zip(keys, parts, strict=True):
+        seeds = list(dict.fromkeys(columns["seed"].tolist()))
+        where = {(numbers[tuple(row[:-1])], row[-1]): at for at, row in reversed(list(enumerate(own.tolist())))}
+        whole: dict[str, list[object]] = {key: [] for key in columns}
+        for number, place in wanted:
+            at = where.get((number, place))
+            told = dict(zip(KEYS["metric_sums"], (*tests[0][number], place), strict=True))
+            for k, seed in enumerate(seeds):
+                value = 0.0 if at is None else columns["value"][at + k]
+                for key, entry in {**told, "seed": seed, "value": value}.items():
+                    whole[key].append(entry)
+        found.append({key: np.asarray(whole[key], dtype=columns[key].dtype) for key in columns})
+    return found
 
 
 def _places(seeds: Sequence[Sequence[int]], order: Sequence[int]) -> list[int]:

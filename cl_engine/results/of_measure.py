@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-OF_TASKS = ("curves", "stability", "online")  # tables with scores of tasks
+OF_TASKS = ("curves", "stability", "online", "metrics", "metric_sums")  # tables with scores of tasks
 
 
 class RunOfMeasure(Run):
@@ -76,7 +76,7 @@ class RunOfMeasure(Run):
         table = self.whole.table(name)
         if name not in OF_TASKS:
             return table
-        table = table[table["task"].isin(self._own)]
+        table = table[table["task"].isin(self._own)]  # what is of the whole run has task −1, and is of no part
         return table.assign(task=self._renumbered(table["task"].to_numpy(), len(self._own)))
 
 

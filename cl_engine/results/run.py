@@ -13,27 +13,17 @@ import numpy as np
 
 from cl_engine.core.measure import Measure
 from cl_engine.errors import UsageError
+from cl_engine.metrics.matrix_scores import forward_transfer_by_task
 from cl_engine.results.audit import audit
+from cl_engine.results.card import card
 from cl_engine.results.held import CELLS, NEWER, Held, held_of
 from cl_engine.results.log_file import LOG_NAME, array, attributes_of, opened, searched, subgroup
+from cl_engine.results.logged_metrics import LoggedMetric, metrics_in, sums_of, values_of
+from cl_engine.results.table_columns import COLUMNS, NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-
-# what readers of a table count on; newer columns are asked for
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "epochs": ("step", "task", "fit", "epoch", "seed", "loss", "seconds"),
-    "experiences": ("step", "task", "rows", "memory", "seconds"),
-    "curves": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
-    "stability": ("step", "task", "batch", "epoch", "seed", "n_correct", "n_total"),
-    "online": ("step", "task", "fit", "epoch", "batch", "seed", "rows", "score"),
-    "events": ("event", "step", "kind", "name", "seed", "value"),
-    "diagnostics": ("step", "task", "layer", "units", "weights", "seed", "dead", "effective_rank", "weight_mean"),
-    "transfers": ("step", "task", "sources", "kind", "labels", "seed", "score", "rows"),
-    "outcomes": ("step", "loss", "error"),
-}
-NAMES = ("kind", "name", "sources", "layer")  # the columns of texts
 
 
 def open_run(path: str | Path) -> Run:
@@ -236,6 +226,27 @@ class Run:
         return importlib.import_module("cl_engine.learners").load(self, data_root, device)
 
     @cached_property
+    def metrics(self) -> dict[str, LoggedMetric]:
+        """The metrics that the agenda asked for (``agenda.metrics``), by name; empty in logs that have none."""
+        return metrics_in(self)
+
+    def metric(self, name: str) -> np.ndarray:
+        """Return a metric of the agenda as R is: ``[E, T, S]`` of answers, NaN where there was no test; ``[S]`` of scores.
+
+        Raises:
+            UsageError: if the log has no such metric.
+        """
+        return values_of(self, name)
+
+    def metric_sums(self, name: str, evaluation: int | None = None) -> dict[int, np.ndarray]:
+        """Return the sums ``[S, K]`` that a metric is a function of, by task, in one evaluation; left out: the last that has any.
+
+        Raises:
+            UsageError: if the log has no such metric.
+        """
+        return sums_of(self, name, evaluation)
+
+    @cached_property
     def learned(self) -> np.ndarray:
         """The experience at which each task was learned first, −1 if not yet; ``[T]``."""
         first = np.full(self.results.sizes["task"], -1)
@@ -254,6 +265,20 @@ class Run:
         met = (first >= 0) & (first <= steps)
         tested = np.isfinite(found["score"].values).any(axis=2)
         return np.asarray((tested | ~met).all(axis=1) & met.any(axis=1))
+
+    @cached_property
+    def forward_transfer(self) -> np.ndarray:
+        """Forward transfer by task ``[T, S]``: its score just before it was learned less the untrained one, more is better.
+
+        NaN for the first task, and without ``agenda.evaluate_ahead``. The mean over tasks is FWT.
+        """
+        steps = self.results["evaluation_step"].values
+        ways = np.array([1 if measure.higher else -1 for measure in self.task_measures])[:, None]
+        return np.asarray(ways * forward_transfer_by_task(self.scores, steps, self.learned))
+
+    def _repr_html_(self) -> str:
+        """Return a small table of what the run is and has come to, for notebooks."""
+        return card(self)
 
     @property
     def final(self) -> xr.Dataset | None:

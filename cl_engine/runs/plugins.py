@@ -21,6 +21,7 @@ from cl_engine.data.label_function import LabelFunction
 from cl_engine.data.source import Source
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError, a_name, is_out_of_memory
+from cl_engine.metrics.plugin import PluginMetric
 from cl_engine.nn.architecture import Architecture
 from cl_engine.nn.initialisation import initialised
 from cl_engine.nn.target import Target
@@ -32,7 +33,7 @@ from cl_engine.strategy import Strategy
 from cl_engine.training.upkeep import Upkeep
 
 LOG = logging.getLogger("cl_engine")
-Kind = Literal["strategies", "streams", "sources", "nets", "targets", "labels", "upkeep"]
+Kind = Literal["strategies", "streams", "sources", "nets", "targets", "labels", "upkeep", "metrics"]
 BASES: dict[Kind, type] = {
     "strategies": Strategy,
     "streams": Stream,
@@ -41,6 +42,7 @@ BASES: dict[Kind, type] = {
     "targets": Target,
     "labels": LabelFunction,
     "upkeep": Upkeep,
+    "metrics": PluginMetric,
 }
 SINGULAR: dict[Kind, str] = {
     "strategies": "strategy",
@@ -50,7 +52,9 @@ SINGULAR: dict[Kind, str] = {
     "labels": "view",
     "targets": "target",
     "upkeep": "upkeep",
+    "metrics": "metric",
 }
+FOLDERS: dict[str, str] = {"metrics": "answer_metrics"}  # where the files of a kind are, if not in a room of its name
 
 
 def names(kind: Kind) -> list[str]:
@@ -104,7 +108,7 @@ def load(kind: Kind, name: str) -> type[Any]:
         return _checked(kind, name, named)
     _refuse_two(kind, name)
     if name in _files(kind):
-        module = imported(what, f"cl_engine.{kind}.{name}", name)
+        module = imported(what, f"cl_engine.{FOLDERS.get(kind, kind)}.{name}", name)
         base = BASES[kind]
         there = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
         found = [cls for cls in there if issubclass(cls, base) and not cls.__name__.startswith("_")]
@@ -220,7 +224,7 @@ def _parameters(name: str, factory: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def _files(kind: Kind) -> dict[str, Path]:
-    folder = Path(__file__).parents[1] / kind
+    folder = Path(__file__).parents[1] / FOLDERS.get(kind, kind)
     return {path.stem: path for path in folder.glob("*.py") if not path.stem.startswith(("_", "."))}
 
 

@@ -11,6 +11,7 @@ from cl_engine.engine.agenda import AgendaOptions
 from cl_engine.nn.architecture import Architecture
 from cl_engine.options import checked, unsaid
 from cl_engine.runs import plugins
+from cl_engine.runs.metrics import metrics_of
 from cl_engine.runs.scenario import Scenario
 from cl_engine.runs.upkeep import upkeep_of
 from cl_engine.training.optimizer_steps import check_training
@@ -41,11 +42,13 @@ def resolved_options(
         news |= {f"net.{name}" for name in unsaid(architecture.Options, net)}
     train = check_training(checked(Train, tables["train"], "train"))
     upkeep_of(train.upkeep)
+    agenda = checked(AgendaOptions, tables["agenda"], "agenda")
+    metrics_of(agenda.metrics)
     resolved = {
         "stream": {"name": names["stream"], **stream_options},
         "net": {"name": names["net"], **net},
         "train": train.model_dump(),
-        "agenda": checked(AgendaOptions, tables["agenda"], "agenda").model_dump(),
+        "agenda": agenda.model_dump(),
         "strategy": checked(kind.Options, tables["strategy"], f"strategy.{strategy}").model_dump(),
     }
     for table, model in {"stream": stream_kind.Options, "agenda": AgendaOptions, "strategy": kind.Options}.items():

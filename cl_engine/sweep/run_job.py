@@ -154,6 +154,7 @@ def _run(experiment: Experiment, job: Job, folder: Path, hear: Hear) -> None:
         listeners=listeners,
         command=job.command,
         accept_changes=job.accept_changes,
+        progress=False,
     )
 
 

@@ -8,6 +8,7 @@
 
 from cl_engine.testing.codes import CodesContract
 from cl_engine.testing.label_functions import LabelFunctionContract
+from cl_engine.testing.metrics import MetricContract
 from cl_engine.testing.nets import NetContract
 from cl_engine.testing.sources import SourceContract
 from cl_engine.testing.strategies import StrategyContract
@@ -18,6 +19,7 @@ from cl_engine.testing.upkeep import UpkeepContract
 __all__ = [
     "CodesContract",
     "LabelFunctionContract",
+    "MetricContract",
     "NetContract",
     "SourceContract",
     "StrategyContract",

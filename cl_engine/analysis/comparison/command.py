@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from cl_engine.analysis.code import code_remarks
 from cl_engine.analysis.comparison.compare import Comparison, comparisons
+from cl_engine.analysis.comparison.labels import Labels, relabelled
 from cl_engine.analysis.comparison.plots import critical_difference, pareto
 from cl_engine.analysis.comparison.tables import written
 from cl_engine.analysis.discovery import find_runs
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.plots.style import FORMATS, rendered
-from cl_engine.analysis.scores.measures import measure
 from cl_engine.core.files import put
 from cl_engine.errors import UsageError
 from cl_engine.results.run import Run
@@ -40,8 +40,11 @@ def compare_in_terminal(
     output: Path | None,
     pictures: Path | None,
     best_by: str | None = None,
+    labels: Labels | None = None,
 ) -> None:
     """Compare the runs in places; print the table, or write it to a file; write pictures to a folder.
+
+    ``labels`` are other names of methods and streams.
 
     With ``best_by`` those of the best setting of each strategy alone, picked by the scores on validation or test rows.
 
@@ -58,7 +61,8 @@ def compare_in_terminal(
     if not any(np.isfinite(group.values[by]).any() for comparison in found for group in comparison.groups):
         need = next((option for names, option in MEASURED_WITH.items() if by in names), "")
         hint = f"; it is measured in runs with {need}" if need else ""
-        raise UsageError(f"--by {by}: none of these runs has measured {measure(by).title}{hint}")
+        raise UsageError(f"--by {by}: none of these runs has measured {found[0].by.title}{hint}")
+    found = relabelled(found, labels) if labels else found
     text = written(found, kind)
     if output is None:
         click.echo(text, nl=False)

@@ -15,7 +15,8 @@ from cl_engine.analysis.comparison.affinity import said_of_affinity
 from cl_engine.analysis.comparison.choice import best_settings
 from cl_engine.analysis.comparison.seeds import ALPHA, needed, said_of_seeds
 from cl_engine.analysis.scores.groups import RunGroup, groups_of
-from cl_engine.analysis.scores.measures import OF_WHOLE_RUNS, SeedMetric, measure, of_scores
+from cl_engine.analysis.scores.measures import OF_WHOLE_RUNS, measure, of_scores
+from cl_engine.analysis.scores.own_metrics import SeedMetric
 from cl_engine.analysis.scores.statistics import (
     Ranking,
     bootstrap,
@@ -123,7 +124,7 @@ def compared(runs: Sequence[Run], by: str = "acc") -> Comparison:
     """
     if not runs:
         raise UsageError("a comparison needs at least one run")
-    asked, kinds = measure(by), list(dict.fromkeys(kind for run in runs for kind in run.measures))
+    asked, kinds = measure(by, runs), list(dict.fromkeys(kind for run in runs for kind in run.measures))
     if len(kinds) > 1 and by not in OF_WHOLE_RUNS:
         named = ", ".join(kind.name for kind in kinds)
         raise UsageError(f"{asked.title} over tasks measured by {named} means nothing: compare each of them on its own")

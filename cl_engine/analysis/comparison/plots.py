@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from cl_engine.analysis.comparison.compare import Comparison
 from cl_engine.analysis.comparison.seeds import ALPHA
-from cl_engine.analysis.plots.style import LETTERS, PALE, colour, mark, plain, styled
+from cl_engine.analysis.plots.style import LETTERS, PALE, colour, mark, numbers_of, plain, styled
 from cl_engine.analysis.scores.statistics import bootstrap, front
 from cl_engine.core.text import duration, size
 
@@ -21,11 +21,12 @@ PANELS = 9  # more streams than this are shown as their mean, in one panel
 
 
 @styled
-def critical_difference(comparison: Comparison) -> Figure | None:
+def critical_difference(comparison: Comparison, test: str = "") -> Figure | None:
     """Return average ranks over streams on a line, with bars over methods that do not differ significantly.
 
     As Demšar (2006, fig. 1) draws them; bars by signed-rank tests over streams with Holm's correction (Benavoli et al.
-    2016). The ruler is Nemenyi's critical difference. None where there are no ranks.
+    2016). The ruler is Nemenyi's critical difference. None where there are no ranks. ``test`` names
+    another test that the ranking's groups are of.
     """
     ranking = comparison.ranking
     if ranking is None:
@@ -47,6 +48,7 @@ def critical_difference(comparison: Comparison) -> Figure | None:
     def at(rank: float) -> float:
         return left + (rank - 1) / max(1, k - 1) * (right - left)
 
+    shades = _shades(comparison)
     ink = axes.xaxis.label.get_color()
     axes.plot([left, right], [0, 0], color=ink, linewidth=1)
     for tick in range(1, k + 1):
@@ -59,7 +61,7 @@ def critical_difference(comparison: Comparison) -> Figure | None:
         on_left = place < rows
         y = -drop - step * (place if on_left else k - 1 - place)
         edge, align = (left - 0.25, "right") if on_left else (right + 0.25, "left")
-        axes.plot([at(rank), at(rank), edge], [0, y, y], color=colour(place), linewidth=1)
+        axes.plot([at(rank), at(rank), edge], [0, y, y], color=colour(shades[ranking.methods[place]]), linewidth=1)
         label = f"{name}  {rank:.2f}" if on_left else f"{rank:.2f}  {name}"
         axes.text(edge + (-0.05 if on_left else 0.05), y, label, ha=align, va="center", fontsize=8.5, color=ink)
     axes.set_title("")
@@ -72,7 +74,7 @@ def critical_difference(comparison: Comparison) -> Figure | None:
         axes.text(
             left + wide + 0.08, 0.31, f"CD {ranking.critical_difference:.2f}", va="center", fontsize=7.5, color=ink
         )
-    axes.text(0.12, -height + top + 0.1, _below(comparison), va="bottom", fontsize=7.5, color=ink)
+    axes.text(0.12, -height + top + 0.1, _below(comparison, test), va="bottom", fontsize=7.5, color=ink)
     return fig
 
 
@@ -90,7 +92,7 @@ def pareto(comparison: Comparison, cost: str = "memory") -> Figure | None:
     rows = math.ceil(len(panels) / columns)
     fig = Figure(figsize=(6.4 if columns < 3 else 7.4, 1.2 + 2.1 * rows), layout="constrained")
     grid = fig.subplots(rows, columns, squeeze=False, sharey=True)
-    shades = {name: k for k, name in enumerate(comparison.methods)}
+    shades = _shades(comparison)
     for axes, (title, points) in zip(grid.flat, panels.items(), strict=False):
         _panel(axes, points, shades, cost)
         axes.set_title(plain(title, 64 // columns), fontsize=9)
@@ -116,6 +118,12 @@ def pareto(comparison: Comparison, cost: str = "memory") -> Figure | None:
         weight="bold",
     )
     return fig
+
+
+def _shades(comparison: Comparison) -> dict[str, int]:
+    """Return the number of the colour and marker of each method: those of its strategy."""
+    strategies = {case.method: case.strategy for case in comparison.groups}
+    return dict(zip(strategies, numbers_of(list(strategies.values())), strict=True))
 
 
 Point = tuple[str, float, float, float, float, bool]  # method, cost, ACC or Δm, its interval, on the front
@@ -196,10 +204,10 @@ def _levels(groups: tuple[tuple[int, int], ...]) -> list[int]:
     return found
 
 
-def _below(comparison: Comparison) -> str:
+def _below(comparison: Comparison, test: str = "") -> str:
     ranking = comparison.ranking
     assert ranking is not None
-    tested = f"(Wilcoxon over streams, Holm, {ALPHA:.0%})"
+    tested = f"({test or 'Wilcoxon over streams, Holm'}, {ALPHA:.0%})"
     said = [f"Bars: no significant difference {tested}." if ranking.groups else f"All differ significantly {tested}."]
     if math.isfinite(ranking.friedman):
         said.append(f"Friedman p = {ranking.friedman:.2g}.")

@@ -11,7 +11,18 @@ from matplotlib.figure import Figure
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.plots.axes import byte_unit, line, log_axis, marks, seeds
 from cl_engine.analysis.plots.panels import ACCURACY, Panels, spread
-from cl_engine.analysis.plots.style import INK, colour, figure, legend, mark, plain, styled, titled, whole_numbers
+from cl_engine.analysis.plots.style import (
+    INK,
+    colour,
+    figure,
+    legend,
+    mark,
+    numbers_of,
+    plain,
+    styled,
+    titled,
+    whole_numbers,
+)
 from cl_engine.analysis.scores.online import online_scores
 from cl_engine.analysis.scores.references import delta_m, reference
 from cl_engine.analysis.scores.run_scores import Score, learning_curve
@@ -52,7 +63,7 @@ def memory_of_runs(runs: Sequence[Run]) -> Figure:
     fig, axes = figure()
     totals = {called: run.results["memory"].sum("part").values for _, run, called in _first(runs)}
     unit, name = byte_unit(float(max((total.max(initial=1) for total in totals.values()), default=1)))
-    for number, (called, total) in enumerate(totals.items()):
+    for number, (called, total) in zip((number for number, *_ in _first(runs)), totals.items(), strict=True):
         x = np.arange(1, len(total) + 1)
         axes.plot(x, total / unit, color=colour(number), label=plain(called), **marks(number, len(x)))
     axes.set(xlabel="experiences learned", ylabel=f"memory of one seed ({name})")
@@ -172,7 +183,9 @@ def transfer(runs: Sequence[Run]) -> Figure | None:
 
 def _first(runs: Sequence[Run]) -> list[tuple[int, Run, str]]:
     """Return number, run and name of the runs that are drawn as lines: as many as can be told apart."""
-    return [(number, run, name) for number, (run, name) in enumerate(zip(runs, names_of(runs), strict=True))][:LINES]
+    shown = list(zip(runs, names_of(runs), strict=True))[:LINES]
+    numbers = numbers_of([run.strategy for run, _ in shown])
+    return [(number, run, name) for number, (run, name) in zip(numbers, shown, strict=True)]
 
 
 def _said(runs: Sequence[Run]) -> str:
@@ -213,11 +226,12 @@ def _accuracy_against(runs: Sequence[Run], price: Callable[[Run], float]) -> tup
     points, measures = [], list(dict.fromkeys(measure for run in runs for measure in run.measures))
     way = runs[0].sign if len(measures) == 1 else 1
     names = names_of(runs) if len(runs) <= LINES else [run.strategy for run in runs]
-    kinds = list(dict.fromkeys(names))
+    called = dict(zip(names, (run.strategy for run in runs), strict=True))
+    numbers = dict(zip(called, numbers_of(list(called.values())), strict=True))
     for run, name in zip(runs, names, strict=True):
         if run.final is None:
             continue
-        worth, number = Score(run.final["acc"].values if len(measures) == 1 else delta_m(run, runs)), kinds.index(name)
+        worth, number = Score(run.final["acc"].values if len(measures) == 1 else delta_m(run, runs)), numbers[name]
         half, mean, paid = worth.half_width, worth.mean, price(run)
         if not np.isfinite(mean):
             continue

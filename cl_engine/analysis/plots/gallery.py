@@ -18,6 +18,7 @@ from cl_engine.analysis.plots import (
     detection,
     environments,
     matrices,
+    metrics,
     modules,
     one_run,
     plasticity,
@@ -95,6 +96,9 @@ def of_all(runs: Sequence[Run]) -> list[Picture]:
             lambda: across_runs.transfer(tested),
         ),
     ]
+    for name, about in metrics.asked(tested).items():
+        up = f"{'Up' if about.higher else 'Down'} is better. Mean over the tasks met; the band is 95 % confidence over seeds."
+        drawn.append(Picture(f"metric-{_safe(name)}", up, partial(metrics.over_stream, tested, name)))
     if len(tested) > 1:
         drawn += [
             Picture(
@@ -171,6 +175,11 @@ def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
         ),
         Picture("timeline", TIMELINE, lambda: one_run.timeline(run)),
         *(Picture(name, aid, partial(draw, run)) for name, aid, draw in told),
+        *(
+            Picture(f"{about.picture}-{_safe(name)}", metrics.AIDS[about.picture], partial(metrics.of_sums, run, name))
+            for name, about in run.metrics.items()
+            if about.picture in metrics.AIDS
+        ),
     ]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import io
 import warnings
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
@@ -63,6 +64,8 @@ SETTINGS: Any = {  # matplotlib's own type for it is a list of all its settings
     "pdf.fonttype": 42,
     "text.parse_math": False,
 }
+# the colours of strategies that stand in most pictures, told apart at once
+USUAL = {"finetune": 7, "replay": 0, "ewc": 1, "independent": 2, "joint": 3, "packnet": 4, "hat": 5, "lwf": 6}
 FORMATS = ("svg", "png", "pdf")
 # width in inches and size of the letters in points: on the screen, and as they stand in a paper
 SIZES = {"screen": (6.4, 9.0), "column": (3.25, 7.0), "text": (5.5, 8.0), "page": (6.75, 8.5)}
@@ -113,6 +116,27 @@ def figure(width: float = 6.4, height: float = 3.4, rows: int = 1, columns: int 
 def colour(index: int) -> str:
     """Return the colour of the n-th thing."""
     return COLOURS[index % len(COLOURS)]
+
+
+def numbers_of(strategies: Sequence[str]) -> list[int]:
+    """Return for each strategy the number of its colour and marker: the same in every picture, wherever it stands.
+
+    A strategy has a place of its own among the 64, told from its name; where two of a picture would have the same colour, the
+    later in the alphabet takes the next one that is free. A strategy that stands several times, in other settings, gets more.
+    """
+    places: list[int | None] = [None] * len(strategies)
+    taken: set[int] = set()
+    for at in sorted(range(len(strategies)), key=lambda k: (strategies[k] not in USUAL, strategies[k], k)):
+        name = strategies[at]
+        first = USUAL.get(name, zlib.crc32(name.encode()) % (len(COLOURS) * len(MARKS)))
+        colours = {number % len(COLOURS) for number in taken}
+        tries = [(first + k) % (len(COLOURS) * len(MARKS)) for k in range(len(COLOURS) * len(MARKS))]
+        free = [number for number in tries if number % len(COLOURS) not in colours] or [
+            n for n in tries if n not in taken
+        ]
+        places[at] = free[0] if free else first
+        taken.add(places[at])  # type: ignore[arg-type]
+    return [place for place in places if place is not None]
 
 
 def mark(index: int) -> str:

@@ -118,7 +118,8 @@ class _Page:
             comparison=compared,
             compared=compared_pictures,
             scenarios=scenarios,
-            definitions=DEFINITIONS,
+            definitions=DEFINITIONS
+            | {m.title: m.meaning for run in self.runs for m in run.metrics.values() if m.meaning},
         )
 
     def _title(self) -> str:

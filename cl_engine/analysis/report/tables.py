@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cl_engine.analysis.names import differing
+from cl_engine.analysis.scores import own_metrics
 from cl_engine.analysis.scores.run_scores import Score, Summary
 from cl_engine.core.measure import Measure
 from cl_engine.core.text import UNDEFINED, duration, flops, number, size, with_interval
@@ -37,6 +38,9 @@ class Cell:
     def key(self) -> str:
         """The number as an attribute of the page; empty if there is none."""
         return "" if self.value is None or not math.isfinite(self.value) else repr(float(self.value))
+
+
+NOTHING = Cell(UNDEFINED, math.nan)
 
 
 @dataclass(frozen=True)
@@ -82,16 +86,22 @@ def score_tables(runs: Named, parts: Mapping[Measure, Named]) -> list[Table]:
 def _tables(runs: Named, all_heads: Sequence[Sequence[str]], title: str) -> list[Table]:
     """Return tables of these columns, the first of them under a title; empty columns are left out, but for the usual ones."""
     all_cells = [_cells(summary) for _, summary in runs]
+    own = {name: about for _, summary in runs for name, about in summary.run.metrics.items()}
+    titles = {name: about.title for name, about in (METRICS | own).items()}
+    if own and any("acc" in heads for heads in all_heads):
+        all_heads = [*all_heads, tuple(own)]
     tables: list[Table] = []
     for heads in all_heads:
-        shown = [h for h in heads if h in HEADS[0] or any(cells[h].text != UNDEFINED for cells in all_cells)]
+        shown = [
+            h for h in heads if h in HEADS[0] or any(cells.get(h, NOTHING).text != UNDEFINED for cells in all_cells)
+        ]
         rows = [
-            (name, _status(summary), [cells[head] for head in shown])
+            (name, _status(summary), [cells.get(head, NOTHING) for head in shown])
             for (name, summary), cells in zip(runs, all_cells, strict=True)
         ]
         if shown:
             about = f"scores, {title}" if title else "scores"
-            tables.append(Table(about, "run", [METRICS[h].title for h in shown], rows, "" if tables else title))
+            tables.append(Table(about, "run", [titles[h] for h in shown], rows, "" if tables else title))
     return tables
 
 
@@ -164,8 +174,10 @@ def _interval(score: Score, name: str) -> str:
 def _cells(summary: Summary) -> dict[str, Cell]:
     names = (*HEADS[0][:4], *HEADS[1])
     scores: dict[str, Score] = {name: getattr(summary, name) for name in names}
+    own = own_metrics.scores(summary.run)
     return {
         **{name: Cell(_interval(score, name), score.mean) for name, score in scores.items()},
+        **{m.name: Cell(with_interval(s.mean, s.half_width, m.signed), s.mean) for m, s in own},
         "memory": Cell(size(summary.memory), summary.memory),
         "seconds": Cell(duration(summary.seconds), summary.seconds),
         "size_efficiency": Cell(number(summary.size_efficiency), summary.size_efficiency),

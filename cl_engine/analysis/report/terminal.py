@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cl_engine.analysis.code import code_remarks
 from cl_engine.analysis.names import names_of, one_line
+from cl_engine.analysis.scores import own_metrics
 from cl_engine.analysis.scores.references import delta_m, reference
 from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
 from cl_engine.core.measure import Measure
@@ -67,12 +68,14 @@ def _print_by_measure(out: Console, summaries: Sequence[Summary]) -> None:
     """Print the scores of each measure, mean over seeds: those of different measures are never averaged."""
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("mean over seeds", overflow="fold")
-    for name in ("tasks", *(METRICS[score].title for score in IN_SHORT)):
+    asked = summaries[0].run.metrics.values()
+    for name in ("tasks", *(METRICS[score].title for score in IN_SHORT), *(about.title for about in asked)):
         table.add_column(name, justify="right", no_wrap=True)
     for summary in summaries:
         measure = summary.run.measures[0]
         scores = (_interval(getattr(summary, name), METRICS[name].signed) for name in IN_SHORT)
-        table.add_row(_text(measure.title), str(summary.run.results.sizes["task"]), *scores)
+        own = (_interval(score, about.signed) for about, score in own_metrics.scores(summary.run))
+        table.add_row(_text(measure.title), str(summary.run.results.sizes["task"]), *scores, *own)
     out.print(table)
 
 
@@ -214,6 +217,7 @@ def _print_scores(out: Console, summary: Summary) -> None:
         for name in (*IN_SHORT, "learning_accuracy", "online_accuracy", "curve_area")
         if np.isfinite(getattr(summary, name).values).any() or name in IN_SHORT
     }
+    shown |= {about.title: (score, about.signed) for about, score in own_metrics.scores(summary.run)}
     seeds = summary.run.results["seed"].values
     columns = [
         (f"seed {seed}", [number(score.values[k], signed=signed) for score, signed in shown.values()])

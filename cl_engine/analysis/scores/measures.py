@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from cl_engine.analysis.scores import log_scores
+from cl_engine.analysis.scores import log_scores, own_metrics
+from cl_engine.analysis.scores.own_metrics import SeedMetric
 from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
 from cl_engine.core.measure import Measure
 from cl_engine.errors import unknown
-from cl_engine.metrics.catalogue import METRICS, SCORES, Metric
+from cl_engine.metrics.catalogue import METRICS, SCORES
 from cl_engine.results.run import Run
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeedMetric(Metric):
-    """A metric with its values for each seed of a run.
-
-    >>> MEASURES["forgetting"].higher
-    False
-
-    Attributes:
-        of: given the run's summary and the runs beside it, its values ``[S]``; NaN where undefined.
-    """
-
-    of: Callable[[Summary, Sequence[Run]], Array]
 
 
 def _same_for_all(field: str) -> Callable[[Summary, Sequence[Run]], Array]:
@@ -80,15 +67,23 @@ OF_WHOLE_RUNS = (
 MEASURES = {name: SeedMetric(**vars(METRICS[name]), of=values) for name, values in VALUES.items()}
 
 
-def measure(name: str) -> SeedMetric:
-    """Return the measure of this name.
+def measure(name: str, runs: Sequence[Run] = ()) -> SeedMetric:
+    """Return the measure of this name: one that all runs have, a metric that one of ``runs`` logged, or one's own of R.
+
+    Metrics of answers are means over the tasks met at the last test of all of them, as ACC is. One's own metric of R is named
+    ``module:Class`` or ``file.py:Class``, is loaded where a log does not hold it, and computed from R.
 
     Raises:
-        UsageError: if there is none, with the names that there are.
+        UsageError: if there is none, with the names that there are; or if it is one of answers that was not measured.
     """
-    if name not in MEASURES:
-        raise unknown("measure", name, MEASURES)
-    return MEASURES[name]
+    if name in MEASURES:
+        return MEASURES[name]
+    logged = [run.metrics[name] for run in runs if name in run.metrics]
+    if logged and (len(logged) == len(runs) or logged[0].of == "answers"):
+        return own_metrics.logged(logged[0])
+    if ":" in name or name.partition("?")[0] in own_metrics.names():
+        return own_metrics.of_one_s_own(name)
+    raise unknown("measure", name, [*MEASURES, *(known for run in runs for known in run.metrics)])
 
 
 def of_scores(asked: SeedMetric, name: Measure) -> SeedMetric:
@@ -102,4 +97,4 @@ def of_scores(asked: SeedMetric, name: Measure) -> SeedMetric:
 def measured(run: Run, names: Sequence[str], beside: Sequence[Run] = ()) -> dict[str, Array]:
     """Return the values ``[S]`` of several measures of a run; references are looked for among the runs beside it."""
     summary = summarised(run, beside)
-    return {name: measure(name).of(summary, beside) for name in names}
+    return {name: measure(name, [run, *beside]).of(summary, beside) for name in names}

@@ -152,7 +152,7 @@ def ranked(names: Sequence[str], values: Array, higher: bool = True, alpha: floa
         streams=n,
         friedman=float(chi),
         pairs=found,
-        groups=_groups(methods, differ),
+        groups=stretches(methods, differ),
         critical_difference=critical_difference(k, n, alpha),
     )
 
@@ -165,7 +165,7 @@ def critical_difference(methods: int, streams: int, alpha: float = 0.05) -> floa
     return float(q * np.sqrt(methods * (methods + 1) / (6 * streams)))
 
 
-def _groups(methods: Sequence[str], differ: set[tuple[str, str]]) -> tuple[tuple[int, int], ...]:
+def stretches(methods: Sequence[str], differ: set[tuple[str, str]]) -> tuple[tuple[int, int], ...]:
     """Return the longest stretches of methods of which no two differ, none inside another."""
     found: list[tuple[int, int]] = []
     for first in range(len(methods)):

@@ -1,0 +1,1 @@
+"""Metrics of answers, one file each: the file's name is the name in ``agenda.metrics``."""
