@@ -119,6 +119,11 @@ class Growth:
         rows = experience.validation
         return quality(self._target_of(experience.task_id), self._net.all(params, rows.x), rows.y)
 
+    def loss(self, params: Params, experience: Experience) -> Tensor:
+        """Return the mean loss of the validation rows, ``[S]``."""
+        rows, target = experience.validation, self._target_of(experience.task_id).smoothed(0.0)
+        return torch.stack([target.mean_loss(outputs, rows.y) for outputs in self._net.all(params, rows.x)])
+
     def keep(
         self,
         state: State,
