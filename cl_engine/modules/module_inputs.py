@@ -70,7 +70,9 @@ class ModuleInputs:
         """Return the logits ``[N, O, …]`` of one seed's modules from ``depth`` on, for inputs ``[N, …]`` of the first of them."""
 
         def instead(layer: nn.Module, given: Any, output: Any) -> Any:
-            return (inputs, *output[1:]) if isinstance(output, tuple) else inputs
+            if isinstance(output, tuple):
+                return (inputs.reshape(output[0].shape), *output[1:])
+            return inputs.reshape(output.shape)
 
         rows = self._net.laid_out(self._net.example(len(inputs)))
         return self._net.one(params, rows, False, hooks={self._ends[depth - 1]: instead})
@@ -87,4 +89,5 @@ class ModuleInputs:
             return note
 
         self._net.features(params, x, False, hooks={layer: noted(layer) for layer in self._ends})
-        return [found[layer] for layer in self._ends]
+        # a net may make several rows of each, as one does that looks at two images by turns
+        return [one if len(one) == len(x) else one.reshape(len(x), -1) for one in (found[end] for end in self._ends)]
