@@ -24,6 +24,19 @@ class SourceScored(StrategyEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecognised(StrategyEvent):
+    """A past task was picked to be looked at for a new one: the log of how likely its inputs' Gaussian makes the new rows.
+
+    >>> SourceRecognised(step=3, task_id=2, source=0, log_density=-812.5).source
+    0
+    """
+
+    task_id: int
+    source: int
+    log_density: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateTried(StrategyEvent):
     """A path was trained: what it reuses, with which rate and decay, and what it reached on validation rows, by seed.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cl_engine.core import rng
+from cl_engine.nn.net import Net
 
 SMALLEST = 1e-6  # variance of inputs that never change
 
@@ -71,6 +72,11 @@ class Gaussians:
         upper, left = torch.tril_indices(self.dimensions, self.dimensions, device=matrices.device)
         found = matrices[:, upper, left]
         return found * torch.where(upper == left, 1.0, 2.0) if twice else found
+
+
+def inputs_seen(net: Net, gaussians: Gaussians, x: Tensor) -> Tensor:
+    """Return the inputs of a net as Gaussians look at them, ``[N, dimensions]``: scaled and projected."""
+    return torch.cat([gaussians.projected(net.prepare(part).flatten(1)) for part in net.chunks(x)])
 
 
 def _moments(seen: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_engine.modules.gaussians import Gaussians
+from cl_engine.modules.gaussians import Gaussians, inputs_seen
 from cl_engine.nn.division import ends
 from cl_engine.nn.hooks import Hook
 from cl_engine.nn.net import Net, Params
@@ -51,8 +51,7 @@ class ModuleInputs:
 
     def first(self, x: Tensor, seeds: int) -> Tensor:
         """Return the projected inputs of the first module, which are those of the net, ``[S, N, dimensions]``."""
-        parts = [self.gaussians[0].projected(self._net.prepare(part).flatten(1)) for part in self._net.chunks(x)]
-        return torch.cat(parts).unsqueeze(0).expand(seeds, -1, -1)
+        return inputs_seen(self._net, self.gaussians[0], x).unsqueeze(0).expand(seeds, -1, -1)
 
     def at(self, params: Params, x: Tensor, depth: int) -> Tensor:
         """Return the projected inputs of the modules at one depth, ``[S, N, dimensions]``."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from cl_engine.core.state import State
@@ -15,8 +16,9 @@ from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.modules.candidates import Prior, candidates
 from cl_engine.modules.growth import Growth
-from cl_engine.modules.logged_transfers import LoggedTransfers, logged_transfers
+from cl_engine.modules.logged_transfers import LoggedTransfers
 from cl_engine.modules.path_fits import PathFits
+from cl_engine.modules.shortlist import Shortlist, ranking_log
 from cl_engine.modules.trial import Best, Trial
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
@@ -63,7 +65,16 @@ class Mntdp(Strategy):
     cost: ClassVar[Literal["flat", "growing"]] = "growing"
 
     prior: Prior = option("forward", "paths tried: old modules first, also old modules last, or between old ones too")
-    sources: int = option(1, "past models whose modules are tried, the best by proxy", ge=1)
+    sources: Annotated[int, Field(ge=1)] | Literal["gaussian"] = option(
+        1,
+        "past models whose modules are tried, the best by proxy; gaussian: one, of those whose inputs were most alike",
+    )
+    scanned: int | None = option(
+        None,
+        "latest past models that are asked; left out: all; with gaussian: those whose inputs were most alike, 8 if left out",
+        ge=1,
+        before=None,
+    )
     k: int = option(15, "neighbours that vote for a past model", ge=1)
     rows: int = option(1000, "training and validation rows that past models are tried on, at most each", ge=1)
     sources_from: str | None = option(None, "taxonomy's run whose log ranks past tasks, not the proxy", before=None)
@@ -73,16 +84,22 @@ class Mntdp(Strategy):
     _logged: LoggedTransfers | None = None
 
     def start(self) -> State:
-        return self._growth.start()
+        return {**self._growth.start(), **self._shortlist.start()}
+
+    @property
+    def growing(self) -> bool:
+        return not self._shortlist.bounded
 
     def check_stream(self, stream: Stream) -> None:
-        self._logged = logged_transfers(self.sources_from, stream, "strategy.sources_from")
+        self._logged = ranking_log(self.sources == "gaussian", self.sources_from, stream)
 
     def learn(self, experience: Experience) -> Learning:
         if experience.task_id < len(self.state["paths"]):
             return
         experience = divided(experience, self.grid.aside)
-        ranked = yield from self._growth.ranked(self.state, experience, k=self.k, rows=self.rows, logged=self._logged)
+        looked = yield from self._shortlist.tasks(self.state, range(len(self.state["paths"])), experience, self.rows)
+        how = {"k": self.k, "rows": self.rows}
+        ranked = yield from self._growth.ranked(self.state, experience, **how, logged=self._logged, among=looked)
         best = Best(len(self.seeds), self._growth.depths, self.net.device)
         began, steps, number = time.perf_counter(), 0, 0
         unbound = self.budget_steps is None and self.budget_seconds is None
@@ -102,6 +119,7 @@ class Mntdp(Strategy):
             source=best.source.tolist(),
             validation=best.accuracy,
         )
+        self._shortlist.keep(self.state, experience, self.rows)
 
     def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
         return self._path_fits.logits(params, frozen, x)
@@ -120,6 +138,10 @@ class Mntdp(Strategy):
         return Growth(self.net, self.seeds, self.target_of)
 
     @cached_property
+    def _shortlist(self) -> Shortlist:
+        return Shortlist(self.net, "gaussian" if self.sources == "gaussian" else "latest", self.scanned)
+
+    @cached_property
     def _path_fits(self) -> PathFits:
         return PathFits(self, self._growth, self.grid)
 
@@ -129,7 +151,8 @@ class Mntdp(Strategy):
         path = torch.zeros(len(self.seeds), growth.depths, dtype=torch.int64, device=self.net.device)
         nothing = Trial(path, (False,) * growth.depths)
         found: list[Trial] = []
-        for rank, tasks in enumerate(list(zip(*ranked, strict=True))[: self.sources]):
+        most = 1 if self.sources == "gaussian" else self.sources
+        for rank, tasks in enumerate(list(zip(*ranked, strict=True))[:most]):
             path, same = growth.paths_of(self.state, tasks), growth.same_outputs(self.state, tasks, experience)
             known = candidates(self.prior, growth.depths, same_outputs=same)
             found += [Trial(path, reuse, rank, tasks) for reuse in known if any(reuse)]

@@ -43,8 +43,8 @@ class Picle(Strategy):
     past nets does. A task that comes back keeps its path and learns nothing.
 
     Not as published: the densities are of the outputs of the layer before a module, covariances are shrunk where rows are
-    few, the process chooses among the ``suffixes`` that most tasks use, and each path is tried with the scenario's own rate,
-    or a grid.
+    few, the process chooses among the ``suffixes`` that most tasks use and ends after some ``tries``, and each path is tried
+    with the scenario's own rate, or a grid.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "picle", **{"shortest": 2})
@@ -63,6 +63,7 @@ class Picle(Strategy):
     shortest: int = option(3, "modules of the shortest suffix, at most all but the first", ge=1)
     stored: int = option(40, "inputs kept of each module that such a suffix begins with", ge=1)
     suffixes: int = option(16, "past suffixes among which the process chooses, at most", ge=1)
+    tries: int = option(6, "suffixes of the shortest length that are fitted, at most", ge=1)
     improvement: float = option(0.001, "expected improvement of the loss below which no further suffix is tried", ge=0)
     grid: Grid
 
@@ -164,11 +165,12 @@ class Picle(Strategy):
             if own is not None:
                 own.surrogate.observe(len(own.owners), -worth)
         shortest = self._growth.depths - self._suffixes.depth
-        firsts = [[] if own is None else own.surrogate.central(FIRST) for own in among]
-        rounds = [[(own[k], math.nan) if k < len(own) else None for own in firsts] for k in range(FIRST)]
-        while any(any(own is not None for own in each) for each in rounds):
+        first = min(FIRST, self.tries)
+        firsts = [[] if own is None else own.surrogate.central(first) for own in among]
+        rounds = [[(own[k], math.nan) if k < len(own) else None for own in firsts] for k in range(first)]
+        for left in range(self.tries - first, -1, -1):
             number = yield from self._tried(number, shortest, rounds, among, experience, best)
-            rounds = [[None if own is None else own.surrogate.next() for own in among]]
+            rounds = [[own.surrogate.next() if left and own is not None else None for own in among]]
         longer: list[Choice] = []
         for own in among:
             best_known = None if own is None else own.surrogate.best
@@ -189,6 +191,8 @@ class Picle(Strategy):
         """Try suffixes of one length, one a seed and round; return the number of the path that comes after them."""
         growth, device, trials = self._growth, self.net.device, []
         rounds = [each for each in rounds if any(own is not None for own in each)]
+        if not rounds:
+            return number
         for each in rounds:
             source = tuple(
                 NOBODY if one is None or own is None else own.owners[one[0]]
