@@ -4,8 +4,8 @@
     PYTHONPATH=. python benchmarks/per_task.py 400 60 2 upkeep | tee benchmarks/output/per_task_upkeep.txt
 
 Permuted MNIST with ROWS (2) training and test rows a class, and a net of 784-16-10, so that training does not hide what grows.
-Every strategy that is found has a process of its own, TASKS tasks (1,000) and SECONDS of CPU time (20), three times (medians are
-shown); one that is slower, or of which every task costs more than the one before, once, as far as it gets. All tasks are
+Every strategy that is found has a process of its own, TASKS tasks (1,000) and SECONDS of CPU time (20), three times, or
+``--once`` at the end of the line (medians are shown); one that is slower, or of which every task costs more than the one before, once, as far as it gets. All tasks are
 tested after each where a strategy says which answers cannot have changed, the new one alone otherwise: testing everything
 after everything is quadratic by definition.
 
@@ -205,7 +205,7 @@ def marks_of(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    words = sys.argv[1:]
+    words = [word for word in sys.argv[1:] if word != "--once"]
     tasks, budget = int(words[0]) if words else 1_000, float(words[1]) if len(words) > 1 else 20.0
     samples = int(words[2]) if len(words) > 2 else 2
     names = words[3:] or sorted(plugins.names("strategies"))
@@ -223,7 +223,7 @@ def main() -> None:
     for name in names:
         rounds: list[list[dict[str, Any]]] = []
         about, found = {}, []  # type: ignore[var-annotated]
-        while len(rounds) < ROUNDS:
+        while len(rounds) < (1 if "--once" in sys.argv else ROUNDS):
             about, *found = in_a_process(name, tasks, budget, samples)
             rounds.append(marks_of(found))
             if len(found) < tasks:

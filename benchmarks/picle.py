@@ -30,7 +30,7 @@ from cl_engine.nn.division import division
 from cl_engine.results.run import Run, open_run
 
 KINDS = ("s_pl", "s_minus", "s_plus", "s_in", "s_sp", "s_out", "s_few", "s_long")
-STRATEGIES = ("independent", "experts", "mntdp", "picle")
+STRATEGIES = ("independent", "picle", "mntdp", "experts")
 OUTPUT = Path(__file__).parent / "output" / "picle.json"
 PICTURE = Path(__file__).parents[1] / "docs" / "picle_fits.png"
 
@@ -121,7 +121,7 @@ def main() -> None:
         for strategy in STRATEGIES:
             results[kind][strategy] = measured(kind, strategy)
             print(row(strategy, results[kind][strategy], results[kind]["independent"]), flush=True)
-        OUTPUT.write_text(json.dumps(results) + "\n")
+            OUTPUT.write_text(json.dumps(results) + "\n")
 
 
 if __name__ == "__main__":

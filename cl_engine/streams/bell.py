@@ -87,7 +87,7 @@ class Bell(SeveralSources):
     few_images: Count = option(100, "images that such a problem has, where images are few")
     few_cells: Count = option(15, "cells of the pattern that it has, where cells are few")
     few: Count = option(10, "training rows of a problem that is to be told from what is known")
-    validation: Count = option(5_000, "validation rows, of images set aside")
+    held_out: Count = option(5_000, "validation rows, of images set aside")
     test_rows: Count = option(5_000, "test rows")
     seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
 
@@ -129,7 +129,7 @@ class Bell(SeveralSources):
             step=step,
             task_id=step,
             train=self._data(problem, step, count, "train"),
-            validation=self._data(problem, step, self.validation, "validation"),
+            validation=self._data(problem, step, self.held_out, "validation"),
             classes=2,
         )
 
@@ -223,7 +223,7 @@ def pattern(name: str, classes: int) -> np.ndarray:
         "xor": (row < classes / 2) != (column < classes / 2),
         "circle": np.hypot(row - middle, column - middle) < 3 / 8 * classes,
         "cross": np.minimum(abs(row - column), abs(row + column - classes + 1)) < classes / 6,
-        "square": (off > middle - 0.5) | (off < 1),
+        "square": (off > middle - 0.5) | (off < (classes - 4) / 4),
     }
     return found[name]
 
