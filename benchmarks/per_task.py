@@ -4,10 +4,10 @@
     PYTHONPATH=. python benchmarks/per_task.py 400 60 2 upkeep | tee benchmarks/output/per_task_upkeep.txt
 
 Permuted MNIST with ROWS (2) training and test rows a class, and a net of 784-16-10, so that training does not hide what grows.
-Every strategy that is found has a process of its own, TASKS tasks (1,000) and SECONDS of CPU time (20), three times, or
-``--once`` at the end of the line (medians are shown); one that is slower, or of which every task costs more than the one before, once, as far as it gets. All tasks are
-tested after each where a strategy says which answers cannot have changed, the new one alone otherwise: testing everything
-after everything is quadratic by definition.
+Every strategy that is found has a process of its own, TASKS tasks (1,000) and SECONDS of CPU time (20), three times (medians are
+shown), or once with ``--once``; one that is slower, or of which every task costs more than the one before, once, as far as it
+gets. All tasks are tested after each where a strategy says which answers cannot have changed, the new one alone otherwise:
+testing everything after everything is quadratic by definition.
 
 CPU seconds of a task and of its save are means of the tasks around the mark, a tenth of those before it to each side and at
 least fifty (medians would hide what is paid now and then); at the first mark, of the first ten. Where there is a GPU it is
