@@ -1,30 +1,32 @@
 """PICLE on BELL's sequences beside MNTDP, experts, and a net a task: tables and a picture of docs/modules.md.
 
-    PYTHONPATH=. python benchmarks/picle.py [KIND …] | tee benchmarks/output/picle.txt
+    PYTHONPATH=. python benchmarks/picle.py FOLDER [KIND[/STRATEGY] …]
+    PYTHONPATH=. python benchmarks/picle.py table | tee benchmarks/output/picle.txt
     PYTHONPATH=. python benchmarks/picle.py picture
 
-KIND is the end of a scenario `bell_…_local`: s_pl, s_minus, s_plus, s_in, s_sp, s_out, s_few, s_long; all, if none is named.
-`picture` draws docs/picle_fits.png from what a run with s_long has left in benchmarks/output/picle.json. Seed 0, one thread;
-needs MNIST and Fashion-MNIST under $CL_DATA_ROOT. All choose the epoch, and the path, on the same validation rows.
+KIND is what a scenario `bell_…_local` ends in: s_pl, s_minus, s_plus, s_in, s_sp, s_out, s_few, s_long; all, if none is named. Runs
+are in FOLDER: the same command again goes on where it was stopped, and several may be started beside each other. `table` prints
+what benchmarks/output/picle.json has of them, `picture` draws docs/picle_fits.png. Seed 0, one thread; needs MNIST and Fashion-MNIST
+under $CL_DATA_ROOT. All choose the epoch, and the path, on the same validation rows.
 
 A: mean accuracy after the last task; last: that of the last task; T: less that of `independent`. Modules are those kept for all
 tasks. Fits: paths trained a task, the mean over the tasks and the most. Asked: past nets whose features were looked at for the
-last task. Seconds are those of CPU.
+last task. TFLOP are those of training.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from cl_engine.analysis.plots.style import colour, figure, legend, styled
+from cl_engine.analysis.scores.run_scores import summarised
 from cl_engine.experiment import Experiment
 from cl_engine.nn.division import division
 from cl_engine.results.run import Run, open_run
@@ -35,22 +37,20 @@ OUTPUT = Path(__file__).parent / "output" / "picle.json"
 PICTURE = Path(__file__).parents[1] / "docs" / "picle_fits.png"
 
 
-def measured(kind: str, strategy: str) -> dict[str, Any]:
-    """Run a strategy on a sequence and return what the table and the picture show of it."""
-    began = time.process_time()
+def measured(kind: str, strategy: str, folder: Path) -> dict[str, Any]:
+    """Run a strategy on a sequence, or what is left of it, and return what the table and the picture show of it."""
     experiment = Experiment.of(f"bell_{kind}_local", strategy, (0,))
-    with TemporaryDirectory() as folder:
-        run = open_run(experiment.run(Path(folder) / "run", device="cpu"))
-        accuracy = np.asarray(run.scores)[-1].squeeze()
-        tasks, depths = len(accuracy), len(division(experiment.build_strategy(experiment.stream()).net))
-        added = _events(run, "ModuleAdded", "module")
-        return {
-            "accuracy": accuracy.tolist(),
-            "modules": int((added >= 0).sum()) if len(added) else tasks * depths,
-            "fits": _fits(run, depths, tasks),
-            "asked": [_count(run, task) for task in range(tasks)],
-            "seconds": time.process_time() - began,
-        }
+    run = open_run(experiment.run(folder / f"{kind}-{strategy}", device="cpu"))
+    accuracy = np.asarray(run.scores)[-1].squeeze()
+    tasks, depths = len(accuracy), len(division(experiment.build_strategy(experiment.stream()).net))
+    added = _events(run, "ModuleAdded", "module")
+    return {
+        "accuracy": accuracy.tolist(),
+        "modules": int((added >= 0).sum()) if len(added) else tasks * depths,
+        "fits": _fits(run, depths, tasks),
+        "asked": [_count(run, task) for task in range(tasks)],
+        "tflop": summarised(run).training_flops / 1e12,
+    }
 
 
 def _events(run: Run, kind: str, name: str) -> np.ndarray:
@@ -83,7 +83,7 @@ def row(strategy: str, own: dict[str, Any], base: dict[str, Any]) -> str:
     transfer = f"{accuracy[-1] - base['accuracy'][-1]:+9.3f}"
     return (
         f"{strategy:<13}{accuracy.mean():7.3f}{accuracy[-1]:8.3f}{transfer}{own['modules']:9}"
-        f"{np.mean(fits):8.1f}{max(fits):6}{own['asked'][-1]:8}{own['seconds']:9.0f}"
+        f"{np.mean(fits):8.1f}{max(fits):6}{own['asked'][-1]:8}{own['tflop']:9.4f}"
     )
 
 
@@ -104,24 +104,36 @@ def picture(found: dict[str, Any]) -> None:
     fig.savefig(PICTURE, dpi=120)
 
 
+def table(results: dict[str, Any]) -> None:
+    """Print what there is of every sequence."""
+    print(f"torch {torch.__version__}, one thread, seed 0")
+    head = f"{'A':>7}{'last':>8}{'T':>9}{'modules':>9}{'fits':>8}{'most':>6}{'asked':>8}{'TFLOP':>9}"
+    for kind in (kind for kind in KINDS if "independent" in results.get(kind, {})):
+        print(f"\nbell_{kind}_local\n{'':<13}{head}")
+        for strategy in (strategy for strategy in STRATEGIES if strategy in results[kind]):
+            print(row(strategy, results[kind][strategy], results[kind]["independent"]))
+
+
+def read() -> dict[str, Any]:
+    """Return what has been measured."""
+    found: dict[str, Any] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
+    return found
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    kinds = sys.argv[1:] or list(KINDS)
-    results = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
-    if kinds == ["picture"]:
-        picture(results["s_long"])
+    what, *units = sys.argv[1:] or ["table"]
+    if what in ("table", "picture"):
+        (table(read()) if what == "table" else picture(read()["s_long"]))
         return
-    print(f"torch {torch.__version__}, one thread, seed 0", flush=True)
-    for kind in kinds:
-        print(
-            f"\nbell_{kind}_local\n{'':<13}{'A':>7}{'last':>8}{'T':>9}{'modules':>9}{'fits':>8}{'most':>6}{'asked':>8}{'seconds':>9}",
-            flush=True,
-        )
-        results[kind] = {}
-        for strategy in STRATEGIES:
-            results[kind][strategy] = measured(kind, strategy)
-            print(row(strategy, results[kind][strategy], results[kind]["independent"]), flush=True)
-            OUTPUT.write_text(json.dumps(results) + "\n")
+    pairs = [unit.split("/") for unit in units or KINDS]
+    for kind, strategy in ((kind, own) for kind, *named in pairs for own in named or STRATEGIES):
+        found = measured(kind, strategy, Path(what))
+        with FileLock(f"{OUTPUT}.lock"):
+            results = read()
+            results.setdefault(kind, {})[strategy] = found
+            OUTPUT.write_text(json.dumps(results, sort_keys=True) + "\n")
+    Path(f"{OUTPUT}.lock").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -128,12 +128,23 @@ class Nets:
         return float((self.net.all(params, test.x).argmax(-1) == test.y).float().mean())
 
 
-def measure(nets: Nets, options: dict[str, Any]) -> dict[str, Any]:
-    sizes = [entry.size for entry in nets.manifest.inside]
-    kept = codec_of(CodecOptions.of(options), [0], sizes, torch.device("cpu"))
+class Kept(Protocol):
+    """What codecs are tried on: vectors ``[1, n, P]``, what is taken away from them, and what tests a task's."""
+
+    manifest: Manifest
+    vectors: torch.Tensor
+    centre: torch.Tensor
+    start_bytes: int
+
+    def accuracy(self, task: int, vector: torch.Tensor) -> float: ...
+
+
+def measure(nets: Kept, options: dict[str, Any]) -> dict[str, Any]:
+    tensors = [entry.size for entry in nets.manifest.inside]
+    kept = codec_of(CodecOptions.of(options), [0], tensors, torch.device("cpu"))
     state, count = kept.start(), nets.vectors.shape[1]
     residuals = nets.vectors - nets.centre.unsqueeze(1)
-    seconds, curve = [], []
+    seconds, sizes = [], []
     for begin in range(0, count - count % 5, 5):
         rows = list(range(begin, begin + 5))
         new = residuals[:, rows]
@@ -142,8 +153,7 @@ def measure(nets: Nets, options: dict[str, Any]) -> dict[str, Any]:
         for _ in kept.keep(state, batch):
             pass
         seconds.append(time.perf_counter() - began)
-        whole = (begin + 5) * nets.manifest.size * 4
-        curve.append(whole / (nets.start_bytes + sum(bytes_by_part(state).values())))
+        sizes.append(nets.start_bytes + sum(bytes_by_part(state).values()))
     held = kept.held(state)
     accuracy = [nets.accuracy(task, kept.recall(state, task) + nets.centre) for task in range(held)]
     centred = torch.stack([torch.cosine_similarity(kept.recall(state, t), residuals[:, t]) for t in range(held)])
@@ -153,7 +163,8 @@ def measure(nets: Nets, options: dict[str, Any]) -> dict[str, Any]:
         "accuracy": accuracy,
         "cosine": float(centred.mean()),
         "seconds": seconds,
-        "curve": curve,
+        "sizes": sizes,
+        "curve": [5 * k * nets.manifest.size * 4 / size for k, size in enumerate(sizes, start=1)],
         "in_all": nets.start_bytes + sum(parts.values()),
         "recall": recall,
         "whole": held * nets.manifest.size * 4,

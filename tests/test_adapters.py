@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cl_engine.adapters.adapter import Adapter
 from cl_engine.adapters.bottleneck import Bottleneck
+from cl_engine.adapters.hard_mask import HardMask
 from cl_engine.adapters.low_rank import LowRank
 from cl_engine.adapters.own_weights import biases
 from cl_engine.adapters.patches import PatchParts
@@ -46,6 +47,7 @@ KINDS: dict[str, Callable[[Net], Adapter]] = {
     "bias": biases,
     "bottleneck": partial(Bottleneck, bottleneck=2),
     "soft mask": SoftMask,
+    "hard mask": HardMask,
     **{
         f"patch of {kind}": partial(PatchParts, kind=kind) for kind in ("scale_bias", "bias", "bottleneck", "soft_mask")
     },

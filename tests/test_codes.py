@@ -13,9 +13,10 @@ from tests.conftest import STRATEGIES, TINY
 
 
 def variants(kind: type[Strategy]) -> list[dict[str, Any]]:
-    """Return the options by which a strategy keeps nets in each way it can: every codec that it has."""
-    codec = kind.Options.model_fields.get("codec")
-    return [{}] if codec is None else [{"codec": choice} for choice in get_args(codec.annotation)]
+    """Return the options by which a strategy keeps nets in each way it can: every codec, and all that may be encoded."""
+    fields = kind.Options.model_fields
+    found = [{key: choice} for key in ("codec", "what") if key in fields for choice in get_args(fields[key].annotation)]
+    return found or [{}]
 
 
 KEEPING = [
@@ -33,7 +34,7 @@ for name in KEEPING:
 def test_codecs_hypernetworks_and_whole_nets_are_all_held_to_the_contract():
     assert {"hypernet", "hypernet_field", "independent", "skill_recall"} <= set(KEEPING)
     held = [name for name in globals() if name.startswith("Test_skill_recall_")]
-    assert len(held) == 4
+    assert len(held) == 4 + 4  # codecs, and what they keep
 
 
 class Uncounted(plugins.load("strategies", "hypernet")):  # type: ignore[misc]

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from cl_engine.adapters.adapter import Adapter
-from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience
@@ -42,6 +41,7 @@ class AdaptedNet:
         seeds: the seeds.
         part: the name of the adapter's part in what is fitted.
         bank: the name of the bank in the state.
+        apart: whether each task has a row and a head of its own; False: one of each is learned on and on, for all tasks.
     """
 
     net: Net
@@ -49,6 +49,7 @@ class AdaptedNet:
     seeds: tuple[int, ...]
     part: str
     bank: str
+    apart: bool = True
 
     @property
     def norms(self) -> TaskNorms:
@@ -77,7 +78,7 @@ class AdaptedNet:
             trains_first: whether the first task trains the net.
             lr: learning rate of the adapter; None: that of the head.
         """
-        task, state = experience.task_id, learner.state
+        task, state = self._row(experience.task_id), learner.state
         if trains_first and not len(state["heads"]):
             self.keep_first(state, task, (yield from learner.fit(state["backbone"], learner.loss, experience)))
             return
@@ -122,29 +123,39 @@ class AdaptedNet:
         hooks = self.adapter.hooks(params.get(self.part, {}))
         return self.net.one(own, x, statistics=self.adapter.statistics, hooks=hooks)
 
-    def predict(self, state: State, x: Tensor, task_id: int) -> Tensor:
+    def predict(self, state: State, x: Tensor, task_id: int | None) -> Tensor:
         """Return the logits ``[S, N, C]`` of a task."""
+        task_id = self._row(task_id)
         backbone, own = state["backbone"], self._own(state, task_id)
         rest = {
             **self.norms.of(state, task_id, backbone),
             **head_for(state["heads"], task_id, backbone),
         }
-        # seed by seed: products of all seeds at once may be rounded in another way
-        each = [self._applied(backbone, own, seed) for seed in range(len(self.seeds))]
-        changed = {name: torch.stack([one[name] for one in each]) for name in each[0]}
-        whole = {**backbone, **changed, **rest}
+        whole = {**backbone, **self.changed(backbone, own), **rest}
 
         def answer(tree: Tree, rows: Tensor) -> Tensor:
             return self.net.one(tree["net"], rows, False, hooks=self.adapter.hooks(tree.get("own", {})))
 
         return self.net.over_seeds(answer, {"net": whole, **({"own": own} if own else {})}, x)
 
-    def fingerprint(self, state: State, task_id: int, *, first_trains_all: bool = False) -> int:
+    def changed(self, backbone: Params, own: Params) -> Params:
+        """Return the weights ``{name: [S, …]}`` of the net that an adapter's numbers make others."""
+        # seed by seed: products of all seeds at once may be rounded in another way
+        each = [self._applied(backbone, own, seed) for seed in range(len(backbone[HEAD_BIAS]))]
+        return {name: torch.stack([one[name] for one in each]) for name in each[0]}
+
+    def fingerprint(self, state: State, task_id: int | None, *, first_trains_all: bool = False) -> int:
         """Return a number that says which answers a task gets; ``first_trains_all``: the first task trains the net itself."""
-        heads: Bank = state["heads"]
+        task_id, heads = self._row(task_id), state["heads"]
         if task_id < len(heads):
-            return heads.writes(task_id)
+            return int(heads.writes(task_id))
         return -1 if first_trains_all and len(heads) else 0
+
+    def _row(self, task_id: int | None) -> int:
+        if not self.apart:
+            return 0
+        assert task_id is not None
+        return task_id
 
     def _own(self, state: State, task_id: int) -> Params:
         if self.bank not in state:

@@ -52,6 +52,10 @@ class Adapter(ABC):
         """Return what one seed's numbers do to the outputs of layers, for `Net.one`."""
         return {}
 
+    def settled(self, own: Mapping[str, Tensor]) -> Params:
+        """Return what is worth keeping of learned numbers ``{name: [S, …]}``: others that change the net as they do."""
+        return dict(own)
+
     @property
     def bits(self) -> int:
         """Number of bits that a task of one seed keeps."""

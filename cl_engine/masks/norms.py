@@ -54,7 +54,7 @@ class TaskNorms:
 
     def of(self, state: State, task_id: int, base: Mapping[str, Tensor]) -> Params:
         """Return the tensors of a task, those of ``base`` for one not yet met."""
-        if self.layout.shapes and task_id < len(state["norms"]):
+        if "norms" in state and task_id < len(state["norms"]):
             return self.layout.named(state["norms"][task_id])
         return {name: base[name] for name in self.layout.shapes}
 

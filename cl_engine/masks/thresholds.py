@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 
 from cl_engine.training.optimizers import Train
+from cl_engine.training.rates import mean_share
 
+PUBLISHED_RATE = 1e-4
+# from start to threshold that a score could go in the shortest published run: 30 epochs of Flowers, the rate cut at 15
+WAYS = 20.0
 Kind = Literal["binary", "ternary", "ternary_symmetric"]
 
 
@@ -42,6 +46,20 @@ def for_scores(train: Train, optimizer: str, lr: float) -> Train:
     Decay would draw every score below its threshold.
     """
     return train.by(optimizer, lr=lr, weight_decay=0.0)
+
+
+def rate_of_scores(train: Train, rows: int, way: float) -> float:
+    """Return the learning rate of scores: the published one, or more where so few steps would not get a score across ``way``.
+
+    A score can then go from its start to the threshold as often as in the shortest published run.
+
+    Args:
+        train: how the experience is trained.
+        rows: its number of rows.
+        way: distance from start to threshold.
+    """
+    batches = train.batches(rows)
+    return max(PUBLISHED_RATE, WAYS * way / (train.epochs * batches * mean_share(train, batches)))
 
 
 def straight_through(hard: Tensor, score: Tensor, gain: Tensor | float = 1.0) -> Tensor:

@@ -60,10 +60,11 @@ class Gaussians:
         """
         d, (mean, covariance) = self.dimensions, _moments(seen)
         kept, precision, logdet = rows.double().split([d, self.size - d - 1, 1], dim=2)
-        off = mean.unsqueeze(1) - kept
+        # along tasks last, so that what is picked are rows as they lie in memory
+        off = (mean.unsqueeze(1) - kept).transpose(1, 2).contiguous()
         upper, left = torch.tril_indices(d, d, device=rows.device)
-        spread = self._packed(covariance, twice=False).unsqueeze(1) + off[:, :, upper] * off[:, :, left]
-        distance = (precision * spread).sum(dim=2)
+        spread = self._packed(covariance, twice=False).unsqueeze(2) + off[:, upper] * off[:, left]
+        distance = torch.einsum("stp,spt->st", precision, spread)
         found: Tensor = -0.5 * seen.shape[1] * (d * math.log(2 * math.pi) + logdet.squeeze(2) + distance)
         return found
 

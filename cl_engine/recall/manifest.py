@@ -92,7 +92,7 @@ class Manifest:
 
 
 def _kind(net: Net, name: str) -> Kind:
-    if net.is_held(name):
+    if net.is_held(name):  # numbers that are none of the net's, as an adapter's, are not
         return "statistic"
     return "head" if name in (HEAD_WEIGHT, HEAD_BIAS) else "weight"
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from cl_engine.data.stream import Experience
-from cl_engine.nn.net import Net, Params
+from cl_engine.nn.net import Params
 from cl_engine.nn.target import Target, quality
 from cl_engine.recall.manifest import Manifest
 from cl_engine.recall.sketch import Sketches
 from cl_engine.recall.stop import Probe, agreement
 
+# given places of seeds, what was learned by these, ``{name: [G, …]}``, and rows: logits ``[G, N, …]``
+Answers = Callable[[Sequence[int], Params, Tensor], Tensor]
 PROBE_ROWS = 512  # rows at most that the newest skill is tested on
 
 
@@ -52,7 +54,7 @@ def nearness_to_originals(
     return numbers
 
 
-def probing(net: Net, manifest: Manifest, rest: Params, experience: Experience, target: Target) -> Probe:
+def probing(answers: Answers, manifest: Manifest, rest: Params, experience: Experience, target: Target) -> Probe:
     """Return a function that scores weights ``[G, P]`` on rows of an experience, with ``rest`` beside them; more is better.
 
     Validation rows, or training rows (evenly from all classes) where the scenario sets none aside.
@@ -62,7 +64,6 @@ def probing(net: Net, manifest: Manifest, rest: Params, experience: Experience, 
 
     def score(members: Sequence[int], vector: Tensor) -> Tensor:
         own = {name: tensor[list(members)] for name, tensor in rest.items()}
-        logits = net.all(manifest.params(vector, own), rows.x)
-        return quality(target, logits, rows.y)
+        return quality(target, answers(members, manifest.params(vector, own), rows.x), rows.y)
 
     return score

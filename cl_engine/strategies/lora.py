@@ -22,7 +22,8 @@ class Lora(Strategy):
 
     W + α/r · B A, with B zero at the start: a weight ``[O, I]`` costs a task r (O + I) numbers. A kernel of a convolution is the
     matrix ``[O, I·h·w]``. What a task keeps is one row of one tensor, applied as arithmetic: tasks may be learned and asked in
-    turn, as often as one likes, at the same cost. Biases are frozen, normalisation too unless ``norm`` says otherwise.
+    turn, as often as one likes, at the same cost. Biases are frozen, normalisation too unless ``norm`` says otherwise. Where no
+    task is told at test time, all tasks have one row and one head, learned on and on.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "lora", **{"rank": 2})
@@ -30,7 +31,6 @@ class Lora(Strategy):
     2
     """
 
-    settings = ("task",)
     per_seed = True
 
     backbone: Literal["initial", "first_task"] = option(
@@ -52,11 +52,9 @@ class Lora(Strategy):
         return self.net.one(params, x) if frozen is None else self._adapted.logits(params, frozen, x)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
-        assert task_id is not None
         return self._adapted.predict(self.state, x, task_id)
 
     def fingerprint(self, task_id: int | None) -> int | None:
-        assert task_id is not None
         return self._adapted.fingerprint(self.state, task_id, first_trains_all=self.backbone == "first_task")
 
     @cached_property
@@ -65,4 +63,6 @@ class Lora(Strategy):
 
     @property
     def _adapted(self) -> AdaptedNet:
-        return AdaptedNet(self.net, self._adapter, tuple(self.seeds), "adapter", "adapters")
+        return AdaptedNet(
+            self.net, self._adapter, tuple(self.seeds), "adapter", "adapters", apart=self.setting == "task"
+        )

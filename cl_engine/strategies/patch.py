@@ -23,7 +23,8 @@ class Patch(Strategy):
     depthwise kernels; or both. A net without normalisation gets a scale and a shift for each output of its linear and
     convolution layers. Of a net with a front, as the learned resizer of ``resized``, it may hold that: its kernels and norms.
     Further kinds are the biases alone (BitFit; Ben Zaken et al. 2022), bottleneck adapters after the net's modules (Houlsby et
-    al. 2019), and a real-valued mask of all weights; a task keeps its own BatchNorm statistics beside each.
+    al. 2019), and a real-valued mask of all weights; a task keeps its own BatchNorm statistics beside each. Where no task is told
+    at test time, all tasks have one patch and one head, learned on and on.
 
     >>> from cl_engine.experiment import Experiment
     >>> experiment = Experiment.of("permuted_digits", "patch", **{"patch_lr": 0.01})
@@ -31,7 +32,6 @@ class Patch(Strategy):
     0.01
     """
 
-    settings = ("task",)
     per_seed = True
 
     backbone: Literal["initial", "first_task"] = option(
@@ -55,11 +55,9 @@ class Patch(Strategy):
         return self.net.one(params, x) if frozen is None else self._adapted.logits(params, frozen, x)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
-        assert task_id is not None
         return self._adapted.predict(self.state, x, task_id)
 
     def fingerprint(self, task_id: int | None) -> int | None:
-        assert task_id is not None
         return self._adapted.fingerprint(self.state, task_id, first_trains_all=self.backbone == "first_task")
 
     @cached_property
@@ -68,4 +66,4 @@ class Patch(Strategy):
 
     @property
     def _adapted(self) -> AdaptedNet:
-        return AdaptedNet(self.net, self._patch, tuple(self.seeds), "patch", "patches")
+        return AdaptedNet(self.net, self._patch, tuple(self.seeds), "patch", "patches", apart=self.setting == "task")

@@ -20,7 +20,7 @@ from cl_engine.masks.events import MaskRate
 from cl_engine.masks.layout import Layout, some_maskable
 from cl_engine.masks.norms import MEANING, NormPolicy, TaskNorms
 from cl_engine.masks.store import MaskStore
-from cl_engine.masks.thresholds import HARD, Kind, for_scores, straight_through
+from cl_engine.masks.thresholds import HARD, Kind, for_scores, rate_of_scores, straight_through
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Params
 from cl_engine.nn.task_heads import empty_heads, head_for, row_of
@@ -28,10 +28,6 @@ from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.optimizers import Train
 from cl_engine.training.rates import mean_share
-
-PUBLISHED_RATE = 1e-4
-# from start to threshold that a score could go in the shortest published run: 30 epochs of Flowers, the rate cut at 15
-WAYS = 20.0
 
 
 class Piggyback(Strategy):
@@ -199,7 +195,7 @@ class Piggyback(Strategy):
         # of the steps, as many at the full rate come to as much
         share = mean_share(self.train, steps // epochs)
         way = abs(self.score_init - self.threshold)
-        lr = max(PUBLISHED_RATE, WAYS * way / (steps * share)) if self.mask_lr == "auto" else self.mask_lr
+        lr = rate_of_scores(self.train, len(experience.train), way) if self.mask_lr == "auto" else self.mask_lr
         bounded = self.mask_optimizer in ("adam", "adamw", "adamax", "nadam", "radam")
         if self.init == "constant" and bounded and lr * steps * share < way * (1 - 1e-6):
             raise UsageError(

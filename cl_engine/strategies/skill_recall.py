@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from cl_engine.adapters.skills import START, SkillOptions, Skills, skills_of
 from cl_engine.core import rng
 from cl_engine.core.bank import Bank
 from cl_engine.core.state import DIAGNOSTICS, State, bytes_by_part
@@ -58,6 +60,7 @@ class SkillRecall(Strategy):
     buffer: int = option(5, "nets that wait, served exactly, until they are encoded together", ge=1)
     centred: bool = option(True, "the start that nets share is taken away before encoding")
     sketch: int = option(128, "numbers kept of an original, for diagnostics alone; 0: none, and no cosine to it", ge=0)
+    skill: SkillOptions
     code: CodecOptions
 
     def start(self) -> State:
@@ -71,14 +74,13 @@ class SkillRecall(Strategy):
         state["places"] = Bank.empty(1, (2,), torch.int64, device)
         if self.sketches is not None:
             state[DIAGNOSTICS] = self.sketches.empty(seeds)
-        inside = [entry.name for entry in self.manifest.inside if entry.name in self.net.pretrained]
-        if inside and self.centred and self.begin == "shared":  # what is taken away before encoding is needed to recall
-            state["backbone"] = {name: self.net.pretrained[name].unsqueeze(0) for name in inside}
+        centred = self.centred and self.begin == "shared"
+        state |= self.skills.start([entry.name for entry in self.manifest.inside] if centred else [])
         return state
 
     def learn(self, experience: Experience) -> Learning:
         task, step, bytes_before = experience.task_id, experience.step, recall_bytes(self)
-        params = yield from self.fit(self.decoded(task), self.loss, experience, frozen=self._pulled_to(task))
+        params = yield from self.skills.learn(self, experience, self.kept(task), self._pulled_to(task))
         for name, tensor in self.manifest.rest(params).items():
             self._beside(name).put(task, tensor)
         self._wait(task, self.manifest.vector(params))
@@ -96,15 +98,19 @@ class SkillRecall(Strategy):
             skills=(skills := len(self.state["places"])),
             recall_only=after,
             in_all=sum(size for part, size in bytes_by_part(self.state).items() if part != DIAGNOSTICS),
-            kept_whole=skills * self.manifest.bytes,
+            kept_whole=skills * self.skills.bytes_of_net,
         )
 
     def loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor) -> Tensor:
         loss = super().loss(params, frozen, x, y)
-        if frozen is None:
+        if frozen is None or START not in frozen:
             return loss
-        away = [(params[e.name] - frozen[e.name]).square().sum() for e in self.manifest.inside]
+        learned, start = self.skills.flat(params), frozen[START]
+        away = [(learned[e.name] - start[e.name]).square().sum() for e in self.manifest.inside]
         return loss + self.pull * torch.stack(away).sum()
+
+    def logits(self, params: Tree, frozen: Tree | None, x: Tensor) -> Tensor:
+        return self.skills.logits(params, frozen, x)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
@@ -119,7 +125,7 @@ class SkillRecall(Strategy):
         assert task_id is not None
         places: Bank = self.state["places"]
         if task_id >= len(places):
-            return int("mean" in self.state)
+            return int("mean" in self.state) + 2 * int(self.skills.later and len(places) > 0)
         row, waiting = places.numbers(task_id)
         coded = 0 if waiting != NONE else self.keeper.version(self.state, row)
         return hash((2, places.writes(task_id), coded))
@@ -129,7 +135,12 @@ class SkillRecall(Strategy):
     @cached_property
     def manifest(self) -> Manifest:
         """The tensors that the vector of a skill consists of, and those beside it."""
-        return Manifest.of(self.net, self._drawn, heads_inside=self.heads == "inside")
+        return Manifest.of(self.net, self.skills.drawn, heads_inside=self.heads == "inside")
+
+    @cached_property
+    def skills(self) -> Skills:
+        """What is kept of a task."""
+        return skills_of(self.net, self.seeds, self.skill)
 
     @cached_property
     def keeper(self) -> SkillCodec:
@@ -142,17 +153,16 @@ class SkillRecall(Strategy):
         """Sketches that tell how far recollections are from the originals; None: not asked for."""
         return Sketches(self.manifest.size, self.sketch, self.net.device) if self.sketch else None
 
-    @cached_property
-    def _drawn(self) -> Params:
-        return self.net.init(self.seeds)
-
     @property
     def _initial(self) -> Params:
-        backbone: Params = self.state.get("backbone", {})
-        return {**self._drawn, **{name: tensor.expand_as(self._drawn[name]) for name, tensor in backbone.items()}}
+        return self.skills.first(self.state)
 
     def decoded(self, task_id: int) -> Params:
         """Return the net of a task: as it waits, as it is recalled, or as it would start."""
+        return self.skills.whole(self.state, self.kept(task_id))
+
+    def kept(self, task_id: int) -> Params:
+        """Return what makes the net of a task, ``{name: [S, …]}``."""
         places: Bank = self.state["places"]
         if task_id >= len(places):
             return self._start_of(task_id)
@@ -176,6 +186,9 @@ class SkillRecall(Strategy):
         """Return the weights that are taken away from skills before they are encoded, ``[S, P]``."""
         start = self.manifest.vector(self._start_of(0))
         return start if self.centred and self.begin != "scratch" else torch.zeros_like(start)
+
+    def _answers(self, members: Sequence[int], skill: Params, x: Tensor) -> Tensor:
+        return self.net.all(self.skills.whole(self.state, skill, members), x)
 
     def _beside(self, name: str) -> Bank:
         kind = next(entry.kind for entry in self.manifest.outside if entry.name == name)
@@ -205,7 +218,7 @@ class SkillRecall(Strategy):
         old = [row for row in keeper.moving(state) if row not in rows]
         targets = torch.cat([recalled(keeper, state, old), new], dim=1)
         rest = {entry.name: self._beside(entry.name)[experience.task_id] for entry in self.manifest.outside}
-        probe = probing(self.net, self.manifest, rest, experience, self.target)
+        probe = probing(self._answers, self.manifest, rest, experience, self.target)
         everyone = range(len(self.seeds))
         newest = tasks.index(experience.task_id)
         original = probe(everyone, new[:, newest] + centre)
@@ -257,4 +270,9 @@ class SkillRecall(Strategy):
             raise UsageError(f"skill_recall: threshold is a number or growing pairs [skills, threshold], not {pairs}")
         if self.begin == "mean" and self.buffer == 1:
             raise UsageError("skill_recall: begin = 'mean' takes the mean of the first buffer: set buffer to 2 or more")
+        if self.begin == "scratch" and self.skill.what != "net":
+            raise UsageError(
+                f"skill_recall: what a task adds to a frozen net ({self.skill.what}) begins with what changes nothing: begin is "
+                "'shared' or 'mean', and 'scratch' is for what = 'net'"
+            )
         self.keeper  # noqa: B018 - the codec refuses what it cannot do
