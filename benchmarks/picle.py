@@ -4,10 +4,10 @@
     PYTHONPATH=. python benchmarks/picle.py table | tee benchmarks/output/picle.txt
     PYTHONPATH=. python benchmarks/picle.py picture
 
-KIND is what a scenario `bell_…_local` ends in: s_pl, s_minus, s_plus, s_in, s_sp, s_out, s_few, s_long; all, if none is named. Runs
-are in FOLDER: the same command again goes on where it was stopped, and several may be started beside each other. `table` prints
-what benchmarks/output/picle.json has of them, `picture` draws docs/picle_fits.png. Seed 0, one thread; needs MNIST and Fashion-MNIST
-under $CL_DATA_ROOT. All choose the epoch, and the path, on the same validation rows.
+KIND is what a scenario `bell_…_local` ends in: s_pl, s_minus, s_plus, s_in, s_sp, s_out, s_few, s_long; all, if none is named.
+Runs are in FOLDER: the same command again goes on where it was stopped, and several may be started beside each other. `table`
+prints what benchmarks/output/picle.json has of them, `picture` draws docs/picle_fits.png. Seed 0, one thread; needs MNIST and
+Fashion-MNIST under $CL_DATA_ROOT. All choose the epoch, and the path, on the same validation rows.
 
 A: mean accuracy after the last task; last: that of the last task; T: less that of `independent`. Modules are those kept for all
 tasks. Fits: paths trained a task, the mean over the tasks and the most. Asked: past nets whose features were looked at for the

@@ -16,7 +16,7 @@ from cl_engine.runs.plugins import net_builder
 from cl_engine.streams.bell import PATTERNS, Bell, Kind, pattern
 from cl_engine.testing.streams import Given
 
-ROWS = {"full": 60, "fewer": 40, "few_images": 24, "few_cells": 5, "few": 10, "held_out": 20, "test_rows": 30}
+ROWS = {"full": 60, "fewer": 40, "few_images": 24, "few_cells": 5, "few": 10, "aside": 20, "test_rows": 30}
 
 
 def told_apart() -> Arrays:

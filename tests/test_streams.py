@@ -34,7 +34,7 @@ OPTIONS = {
         "full": 20,
         "fewer": 12,
         "few_images": 8,
-        "held_out": 6,
+        "aside": 6,
         "test_rows": 10,
     },
     "ctrl": {"shape": [3, 5, 5], "large": [4, 2], "small": [4, 2]},

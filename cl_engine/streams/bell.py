@@ -87,7 +87,7 @@ class Bell(SeveralSources):
     few_images: Count = option(100, "images that such a problem has, where images are few")
     few_cells: Count = option(15, "cells of the pattern that it has, where cells are few")
     few: Count = option(10, "training rows of a problem that is to be told from what is known")
-    held_out: Count = option(5_000, "validation rows, of images set aside")
+    aside: Count = option(5_000, "validation rows, of images set aside")
     test_rows: Count = option(5_000, "test rows")
     seed: int = option(0, "seed of the stream's own choices; the learners' seeds do not change the stream", ge=0)
 
@@ -129,7 +129,7 @@ class Bell(SeveralSources):
             step=step,
             task_id=step,
             train=self._data(problem, step, count, "train"),
-            validation=self._data(problem, step, self.held_out, "validation"),
+            validation=self._data(problem, step, self.aside, "validation"),
             classes=2,
         )
 
