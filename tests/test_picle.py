@@ -80,7 +80,12 @@ def test_a_gaussian_of_one_row_or_of_inputs_that_never_change_is_finite():
 
 @pytest.mark.parametrize(
     ("net", "options", "shape"),
-    [("mlp", {"hidden": [6, 5]}, (1, 2, 2)), ("pairs", PAIRS, (2, 4, 4)), ("small_cnn", {"width": 4}, (1, 8, 8))],
+    [
+        ("mlp", {"hidden": [6, 5]}, (1, 2, 2)),
+        ("pairs", PAIRS, (2, 4, 4)),
+        ("small_cnn", {"width": 4}, (1, 8, 8)),
+        ("vit", {"width": 16, "patch": 4}, (1, 8, 8)),  # its first module ends with a weight of the net itself
+    ],
 )
 def test_modules_that_are_given_what_was_kept_answer_as_the_whole_net_does(
     net: str, options: dict[str, Any], shape: tuple[int, ...]
