@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Each sets everything up in .venv first. `make bench` times the engine: leave the
 # machine alone meanwhile, and give BENCH="saving per_task" for some of its benchmarks only. `make gpu` says in six minutes what
-# only a GPU can say.
+# only a GPU can say. Without a GPU, CPU=1 sets up with PyTorch's build for CPUs.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -31,6 +31,7 @@ gpu:  # with what is there: nothing is fetched
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
+	$(if $(CPU),$(BIN)/pip install --quiet torch torchvision --index-url https://download.pytorch.org/whl/cpu)
 	$(BIN)/pip install --quiet -e ".[dev]"
 	touch $@
 

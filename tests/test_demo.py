@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,17 @@ from cl_engine.sweep.folder import SweepFolder
 from cl_engine.testing.logs import assert_same_facts, facts
 from tests.conftest import TINY
 
+ROOT = Path(__file__).parents[1]
 TROUBLED = "tests.sweep_of_users:Troubled"
+
+
+def test_the_demo_shows_each_family_but_those_that_need_other_tasks_or_a_pre_trained_net():
+    shown = {*plugins.own("strategies")} - terminal.NOT_SHOWN
+    table = (ROOT / "README.md").read_text().partition("| what is done against forgetting |")[2].partition("\n\n")[0]
+    families = {row.split("|")[1].strip(): set(re.findall(r"`(\w+)`", row)) for row in table.splitlines()[2:]}
+    assert len(families) == 9
+    without = [family for family, strategies in families.items() if not strategies & shown]
+    assert without == ["tasks that serve each other, domains without labels"]
 
 
 def demo(out: Path, *flags: str) -> Result:
@@ -32,7 +43,7 @@ def test_strategies_of_the_demo_run_side_by_side_and_one_that_fails_holds_up_no_
     trouble = f'[strategy."{TROUBLED}"]\ntrace = "{tmp_path / "trace"}"\ntrouble = "failed"\ntimes = 3\n'
     scenario.write_text(f"{TINY.read_text()}\n{trouble}")
     monkeypatch.setattr(terminal, "DEMO", str(scenario))
-    monkeypatch.setattr(plugins, "own", lambda kind: ["ewc", "finetune", TROUBLED])
+    monkeypatch.setattr(plugins, "own", lambda kind: ["adapt", "finetune", TROUBLED])
     monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
 
     failed = demo(out)

@@ -13,7 +13,7 @@ from cl_engine.cli import main
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import open_run
-from cl_engine.runs import importing, plugins
+from cl_engine.runs import importing, plugin_names, plugins
 from cl_engine.sweep.combinations import restored, told
 from tests.conftest import TINY
 from tests.test_known_code import MINE
@@ -217,9 +217,9 @@ def test_a_package_whose_list_of_entry_points_is_no_such_list_is_in_no_others_wa
     (installed.parent / "bad-1.0.dist-info").mkdir()
     (installed.parent / "bad-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
     (installed.parent / "bad-1.0.dist-info" / "entry_points.txt").write_text("[cl_engine.nets]\nno equals sign\n")
-    plugins._entries_on.cache_clear()
+    plugin_names._entries_on.cache_clear()
     assert {"guest", "mlp"} <= set(plugins.names("nets"))
-    plugins._entries_on.cache_clear()
+    plugin_names._entries_on.cache_clear()
 
 
 @pytest.mark.usefixtures("installed")

@@ -18,7 +18,7 @@ from cl_engine.cli import main
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import open_run
-from cl_engine.runs import plugins
+from cl_engine.runs import plugin_names, plugins
 from tests.conftest import SETTINGS, TINY
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -139,10 +139,10 @@ def test_one_broken_file_among_the_strategies_is_listed_in_a_line_and_the_others
 ):
     text, _ = BROKEN[broken]
     (tmp_path / "strange.py").write_text(text, errors="surrogateescape")
-    real = plugins._files
+    real = plugin_names.files
     monkeypatch.setattr(
-        plugins,
-        "_files",
+        plugin_names,
+        "files",
         lambda kind: real(kind) | ({"strange": tmp_path / "strange.py"} if kind == "strategies" else {}),
     )
     monkeypatch.syspath_prepend(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ ACCEPT = "Go on although data, weights or code are not those that the run was be
 
 def seeds(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """Return the seeds that ``5`` (a number of them), ``0,3,7`` or ``7,`` (lists) names; None where nothing was typed."""
-    if value is None:
+    if value is None or ctx.resilient_parsing:  # a shell that completes has no time for it
         return None
     from cl_engine.sweep.config import MOST_SEEDS
 
@@ -71,9 +72,23 @@ def settings(texts: Sequence[str], strategy: str) -> dict[str, Any]:
     return own(found, strategy, [strategy])
 
 
+def program() -> str:
+    """Return what the program is called by: ``python run.py``, ``./run.py``, ``cl-engine`` or ``python -m cl_engine``."""
+    called = sys.argv[0]
+    if Path(called).name == "__main__.py":
+        return "python -m cl_engine"
+    if called.endswith(".py"):
+        return called if called.startswith("./") and os.access(called, os.X_OK) else f"python {shlex.quote(called)}"
+    return Path(called).name
+
+
+def as_called(text: str) -> str:
+    """Return a text that names ``python run.py`` with what the program is called by here."""
+    known = Path(sys.argv[0]).name in ("__main__.py", "run.py", "cl-engine")
+    return text.replace("python run.py", program()) if known else text
+
+
 def command(without: str | tuple[str, ...] = ()) -> str:
     """Return what was typed, so that it can be typed again, ``without`` some of it."""
     left_out = (without,) if isinstance(without, str) else without
-    program, *arguments = sys.argv
-    start = ["python", program] if program.endswith(".py") else [Path(program).name]
-    return shlex.join([*start, *(argument for argument in arguments if argument not in left_out)])
+    return " ".join([program(), shlex.join(argument for argument in sys.argv[1:] if argument not in left_out)]).rstrip()

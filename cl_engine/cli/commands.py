@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cl_engine.cli import arguments
+from cl_engine.cli import completion as offers
 from cl_engine.cli.extend import extend
 from cl_engine.cli.group import Commands
 from cl_engine.cli.learners import save, zoo
+from cl_engine.cli.listed import fetch, list_
+from cl_engine.cli.shells import completion
 from cl_engine.cli.shown import print_log, show
 from cl_engine.cli.sweep import saying_how_to_go_on, status, sweep
 from cl_engine.cli.taxonomy import taxonomy
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
 # Everything that needs torch is imported inside the commands, so that --help answers at once.
 
-EPILOG = "Start with:  python run.py demo   Then:  python run.py list   and   python run.py run --help"
+EPILOG = "\b\nStart with:  python run.py demo\nThen:        python run.py list\nand:         python run.py run --help"
 
 
 def _options(function: Any) -> Any:
@@ -29,11 +32,12 @@ def _options(function: Any) -> Any:
     root = arguments.FOLDER
     for option in reversed(
         (
-            click.argument("scenario"),
+            click.argument("scenario", shell_complete=offers.scenarios),
             click.option(
                 "-s",
                 "--strategy",
                 required=True,
+                shell_complete=offers.strategies,
                 help="A name of `list strategies`, module:Class, or file.py:Class.",
             ),
             click.option(
@@ -42,8 +46,17 @@ def _options(function: Any) -> Any:
                 callback=arguments.seeds,
                 help="How many seeds (5), or which (0,3,7; of one: 7,).  [1]",
             ),
-            click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help=_SET_HELP),
-            click.option("--device", default="auto", help="auto, cpu, cuda or cuda:n.  [auto]"),
+            click.option(
+                "--set",
+                "settings",
+                multiple=True,
+                metavar="KEY=VALUE",
+                shell_complete=offers.settings,
+                help=_SET_HELP,
+            ),
+            click.option(
+                "--device", default="auto", shell_complete=offers.devices, help="auto, cpu, cuda or cuda:n.  [auto]"
+            ),
             click.option(
                 "--data-root", type=root, help="Where data sets are, in torchvision's layout.  [$CL_DATA_ROOT]"
             ),
@@ -124,7 +137,7 @@ def demo(out: Path, fresh: bool) -> None:
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True)
+@click.argument("runs", nargs=-1, required=True, shell_complete=offers.runs)
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The HTML file.")
 @click.option("--pictures", type=arguments.FOLDER, help="A folder for the pictures as files.")
 @click.option(
@@ -159,7 +172,7 @@ def report(runs: tuple[str, ...], output: Path, pictures: Path | None, kind: str
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=offers.runs)
 @click.option(
     "--interval", type=click.FloatRange(min=0.05), default=1.0, help="Seconds between two looks at the log.  [1]"
 )
@@ -182,7 +195,7 @@ def watch(run: Path, interval: float, once: bool) -> None:
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True)
+@click.argument("runs", nargs=-1, required=True, shell_complete=offers.runs)
 @click.option("--by", default="acc", help="acc, bwt, fwt, forgetting, memory, seconds, …: what decides.  [acc]")
 @click.option(
     "--best-by",
@@ -217,8 +230,14 @@ def compare(
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True)
-@click.option("--to", "kind", required=True, help="csv, parquet, netcdf, tensorboard, wandb-offline or l2logger.")
+@click.argument("runs", nargs=-1, required=True, shell_complete=offers.runs)
+@click.option(
+    "--to",
+    "kind",
+    required=True,
+    shell_complete=offers.formats,
+    help="csv, parquet, netcdf, tensorboard, wandb-offline or l2logger.",
+)
 @click.option("-o", "--output", required=True, type=arguments.FOLDER, help="A folder.")
 def export(runs: tuple[str, ...], kind: str, output: Path) -> None:
     """Write RUNS for the tools of others, each into a folder of its own below the one given.
@@ -236,41 +255,17 @@ def export(runs: tuple[str, ...], kind: str, output: Path) -> None:
 @_options
 def check(device: str, data_root: Path | None, **named: Any) -> None:
     """Refuse what would fail; print agenda, sizes, and an estimate of time and disk. Trains for a few seconds."""
+    from cl_engine.core.narrow import labelled
     from cl_engine.estimate import check_experiment
 
-    for label, value in check_experiment(_experiment(**named), device, data_root):
-        click.echo(f"{label:<22} {value}")
+    for line in labelled(check_experiment(_experiment(**named), device, data_root)):
+        click.echo(line)
 
 
-KINDS = ("strategies", "streams", "sources", "labels", "targets", "nets", "upkeep", "scenarios")
-
-
-@main.command(name="list")
-@click.argument("kind", required=False, type=click.Choice(KINDS))
-def list_(kind: str | None) -> None:
-    """List what there is, one line each; with a KIND also every option, its type, default and meaning."""
-    from cl_engine.cli.terminal import listing
-
-    for each in (kind,) if kind else KINDS:
-        click.echo(click.style(each, bold=True))
-        for line in listing(each, options=kind is not None):
-            click.echo(line)
-
-
-@main.command()
-@click.argument("source")
-@click.option("--data-root", type=arguments.FOLDER, help="Where to.  [$CL_DATA_ROOT]")
-def fetch(source: str, data_root: Path | None) -> None:
-    """Download the files of a SOURCE, once."""
-    from cl_engine.runs import plugins
-    from cl_engine.runs.data_root import default_data_root
-
-    root = data_root or default_data_root()
-    plugins.source(source).fetch(root)
-    click.echo(f"{source} is under {root}")
-
-
+main.add_command(completion)
 main.add_command(extend)
+main.add_command(fetch)
+main.add_command(list_)
 main.add_command(show)
 main.add_command(sweep)
 main.add_command(status)

@@ -6,17 +6,24 @@ from pathlib import Path
 
 import click
 
-from cl_engine.cli import arguments
+from cl_engine.cli import arguments, completion
 from cl_engine.cli.sweep import saying_how_to_go_on
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="What is to be other: stream.n=20.")
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=completion.runs)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    shell_complete=completion.settings,
+    help="What is to be other: stream.n=20.",
+)
 @click.option("--seeds", callback=arguments.seeds, help="All the seeds that there are to be: how many (5), or which.")
 @click.option("-o", "--out", type=arguments.FOLDER, help="The new run's folder.  [beside the RUN's]")
 @click.option("--check", is_flag=True, help="Say what would be taken over and what computed, and end.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:n.  [auto]")
+@click.option("--device", default="auto", shell_complete=completion.devices, help="auto, cpu, cuda or cuda:n.  [auto]")
 @click.option("--data-root", type=arguments.FOLDER, help="Where data sets are.  [$CL_DATA_ROOT]")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def extend(

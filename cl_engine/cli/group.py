@@ -12,10 +12,34 @@ from typing import Any
 
 import click
 
+from cl_engine.cli.arguments import as_called
+from cl_engine.cli.shells import VARIABLE
 from cl_engine.core.text import sentence
 from cl_engine.errors import RunFailed, UsageError
 
 UNWRITABLE = (errno.ENOSPC, errno.EPIPE, errno.EIO)
+
+
+class Help(click.HelpFormatter):
+    """Writes help, with the program's name as it was called.
+
+    >>> Help(width=40).getvalue()
+    ''
+    """
+
+    def getvalue(self) -> str:
+        """Return what was written."""
+        return as_called(super().getvalue())
+
+
+class Called(click.Context):
+    """A context whose help names the program as it was called.
+
+    >>> Called(click.Command("list")).make_formatter().__class__.__name__
+    'Help'
+    """
+
+    formatter_class = Help
 
 
 class Commands(click.Group):
@@ -27,8 +51,16 @@ class Commands(click.Group):
     2
     """
 
+    context_class = Called
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command, whose help then names the program as it was called."""
+        cmd.context_class = Called
+        super().add_command(cmd, name)
+
     def main(self, *args: Any, **named: Any) -> Any:
         """Run a command; signs that the output cannot show are replaced, an output that takes no more ends it in a sentence."""
+        named = {"complete_var": VARIABLE, **named}  # the same by whatever name the program is called
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
@@ -53,10 +85,10 @@ class Commands(click.Group):
             # it says again what was typed
             raise click.UsageError(sentence(error.format_message()), error.ctx) from None
         except UsageError as error:
-            click.echo(f"Error: {sentence(str(error))}", err=True)
+            click.echo(f"Error: {as_called(sentence(str(error)))}", err=True)
             raise SystemExit(2) from None
         except RunFailed as error:
-            click.echo(f"Failed: {sentence(str(error))}", err=True)
+            click.echo(f"Failed: {as_called(sentence(str(error)))}", err=True)
             raise SystemExit(1) from None
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from cl_engine.cli import arguments
+from cl_engine.cli import arguments, completion
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=completion.runs)
 @click.option("--task", type=int, help="The task; may be left out where there is one, or where tasks are not told.")
 @click.option("--seed", type=int, help="One of the run's seeds.  [the first]")
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The file.")
@@ -38,7 +38,7 @@ def save(run: Path, task: int | None, seed: int | None, output: Path, data_root:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), shell_complete=completion.runs)
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The file, an .h5."
 )

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from cl_engine.cli import arguments
+from cl_engine.cli import arguments, completion
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), shell_complete=completion.runs)
 @click.option(
     "--predictions", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture of answers there."
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cl_engine.cli import arguments
+from cl_engine.cli import arguments, completion
 
 _SET = (
     "Values of an option: train.lr=1e-3,3e-3 (all of them), or a range to draw from: train.lr=log:1e-4..1e-1. Without a "
@@ -19,9 +19,16 @@ _TRIALS = "Points that random and optuna try, for each scenario, strategy and or
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="SWEEP.toml|SCENARIO…")
-@click.option("-s", "--strategy", "strategies", multiple=True, help="A strategy; may be given several times.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE,…", help=_SET)
+@click.argument("targets", nargs=-1, required=True, shell_complete=completion.scenarios, metavar="SWEEP.toml|SCENARIO…")
+@click.option(
+    "-s",
+    "--strategy",
+    "strategies",
+    multiple=True,
+    shell_complete=completion.strategies,
+    help="A strategy; may be given several times.",
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE,…", shell_complete=completion.settings, help=_SET)
 @click.option(
     "--seeds",
     callback=arguments.seeds,
@@ -49,7 +56,7 @@ _TRIALS = "Points that random and optuna try, for each scenario, strategy and or
 @click.option("--memory", type=float, metavar="GB", help="Memory of a run.  [measured]")
 @click.option("--on", type=click.Choice(["local", "ray"]), default="local", help="Where runs run.  [local]")
 @click.option("--address", help="Of a Ray cluster (HOST:PORT, or auto); with --on ray. Left out: this machine alone.")
-@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:n.  [auto]")
+@click.option("--device", default="auto", shell_complete=completion.devices, help="auto, cpu, cuda or cuda:n.  [auto]")
 @click.option(
     "--data-root", type=arguments.FOLDER, help="Where data sets are, in torchvision's layout.  [$CL_DATA_ROOT]"
 )
@@ -112,7 +119,7 @@ def sweep(
 
 
 @click.command()
-@click.argument("sweep", type=click.Path(path_type=Path))
+@click.argument("sweep", type=click.Path(path_type=Path), shell_complete=completion.sweeps)
 def status(sweep: Path) -> None:
     """Print how a SWEEP (its folder) stands: what is done, runs, has failed or waits, and its runs, the best first.
 

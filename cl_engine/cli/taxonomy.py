@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from cl_engine.cli import completion
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=completion.runs)
 @click.option("--budget", type=int, required=True, help="How many tasks may be trained with all their labels.")
 @click.option(
     "--objective",

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from cl_engine.analysis.names import one_line
+from cl_engine.core.narrow import folded, labelled
 from cl_engine.core.text import sentence
 from cl_engine.data.stream import Stream
 from cl_engine.errors import RunFailed, UsageError
@@ -30,7 +31,7 @@ from cl_engine.sweep.sweep import Sweep
 
 DEMO = "demo"
 # strategies that the demo does not show: they are about tasks that serve each other, and its pixels are permuted; or about a
-# pre-trained net, and there is none; or they would take longer than a demo has
+# pre-trained net, and there is none; or they stand for what another of their kind shows, and a demo has three minutes
 NOT_SHOWN = {
     "adapt",
     "agem",
@@ -40,18 +41,15 @@ NOT_SHOWN = {
     "conditioned",
     "der",
     "er_ace",
-    "ewc",
     "gdumb",
     "icarl",
     "lora",
-    "lwf",
     "mas",
     "nearest_mean",
     "policy",
     "ranpac",
     "si",
     "single_tasking",
-    "slda",
     "spg",
     "taxonomy",
     "wsn",
@@ -168,9 +166,9 @@ def listing(kind: str, options: bool) -> list[str]:
                 model = getattr(load(name), "Options", None) if wanted else None  # a plain module has none
         except Exception as error:  # one that is broken, in whatever way, is in nobody's
             about = sentence(str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}")
-        lines.append(f"  {name:<24} {about}")
+        lines += labelled([(f"  {name}", about)], width=26)
         for option, type_, default, meaning in described(model) if model else []:
-            lines.append(f"      {option} = {default}  ({type_})  {meaning}")
+            lines += folded(f"      {option} = {default}  ({type_})  {meaning}", indent=10)
     return lines
 
 

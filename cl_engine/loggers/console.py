@@ -6,19 +6,24 @@ import math
 import time
 
 from rich.console import Console as Terminal
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.live import Live
 from rich.text import Text
 
 from cl_engine import events
 from cl_engine.core.measure import Measure
+from cl_engine.core.narrow import bar, flow
 from cl_engine.core.text import duration, size
 from cl_engine.data.stream import Stream
 
 WEIGHT_OF_NEWEST = 0.3
+BAR = 24  # cells
+A_SECOND = 10  # pictures
 
 
 class Console:
     """A progress bar with the time left on a terminal; a line an experience where the output is a file.
+
+    On a narrow terminal it takes several lines, so that task, scores and time left are always there.
 
     >>> from cl_engine.experiment import Experiment
     >>> from cl_engine.testing import small
@@ -33,8 +38,9 @@ class Console:
         self.began = time.perf_counter()
         self.each: float | None = None
         self.memory = 0
-        self.bar: Progress | None = None
-        self.task = TaskID(0)
+        self.picture: Live | None = None
+        self.done, self.counted, self.what, self.left = 0.0, "", "starting", ""
+        self.score: list[str] = []
         self.met: set[int] = set()
         self.row: dict[int, float] = {}  # the newest score of each task, mean over seeds
 
@@ -65,64 +71,71 @@ class Console:
 
     def close(self) -> None:
         """Leave the terminal as it should be."""
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
+        if self.picture is not None:
+            self.picture.stop()
+            self.picture = None
 
     def _start(self, event: events.StreamStarted) -> None:
         if not self.live:
             return
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[counted]}", markup=False),
-            TextColumn("{task.fields[what]}", markup=False, style="dim"),
-            TextColumn("{task.fields[score]}", markup=False, style="cyan"),
-            TextColumn("{task.fields[left]}", markup=False, style="green"),
+        self.done = event.step + 1
+        self.picture = Live(
+            get_renderable=self._picture, console=self.terminal, transient=True, refresh_per_second=A_SECOND
         )
-        self.bar = Progress(*columns, console=self.terminal, transient=True)
-        fields = {"counted": "", "what": "starting", "score": "", "left": ""}
-        self.task = self.bar.add_task(self.label, total=event.n_steps, completed=event.step + 1, **fields)  # type: ignore[arg-type]
-        self.bar.start()
+        self.picture.start()
+
+    def _picture(self) -> Text:
+        total, width = self.stream.n_steps, self.terminal.width
+        parts = [
+            Text(self.label),
+            bar(self.done / total, min(BAR, width // 3)) if total else Text(),
+            Text(self.counted),
+            Text(self.what, style="dim"),
+            *(Text(score, style="cyan") for score in self.score),
+            Text(self.left, style="green"),
+        ]
+        return flow(parts, width, gap=1)
 
     def _show(self, step: int, what: str | None, share: float) -> None:
-        if self.bar is None:
+        if self.picture is None:
             return
-        total = self.stream.n_steps
-        fields: dict[str, str] = {"counted": f"{step + 1}/{total}" if total else f"{step + 1}"}
+        self.done, self.counted = step + share, self._counted(step)
         if what is not None:
-            fields["what"] = what
+            self.what = what
         left = self._left(step + share)
         if left is not None:
-            fields["left"] = f"{duration(round(left))} left"
-        self.bar.update(self.task, completed=step + share, **fields)  # type: ignore[arg-type]
+            self.left = f"{duration(round(left))} left"
+
+    def _counted(self, step: int) -> str:
+        total = self.stream.n_steps
+        return f"{step + 1}/{total}" if total else f"{step + 1}"
 
     def _scored(self, event: events.Scored) -> None:
         took = time.perf_counter() - self.began
         self.each = took if self.each is None else (1 - WEIGHT_OF_NEWEST) * self.each + WEIGHT_OF_NEWEST * took
         acc, bwt = (_mean(values) for values in (event.acc, event.bwt))
-        score = f"ACC {acc:.3f} BWT {bwt:+.3f}" if math.isfinite(acc) else ""
-        score = score.replace(" BWT +nan", "").replace(" BWT nan", "")
-        score = score if self.stream.only_accuracy else self._by_measure()
-        if self.bar is not None:
-            self.bar.update(self.task, completed=event.step + 1, score=score)
+        score = [f"ACC {acc:.3f}"] if math.isfinite(acc) else []
+        score += [f"BWT {bwt:+.3f}"] if math.isfinite(acc) and math.isfinite(bwt) else []
+        if self.picture is not None:
+            self.score = score if self.stream.only_accuracy else self._by_measure()
+            self._show(event.step, None, 1.0)
         elif not self.quiet:
-            total, left = self.stream.n_steps, self._left(event.step + 1)
-            counted = f"{event.step + 1}/{total}" if total else f"{event.step + 1}"
+            left = self._left(event.step + 1)
             rest = f"{duration(round(left))} left" if left is not None else ""
-            said = ", ".join(part for part in (score, f"memory {size(self.memory)}", rest) if part)
-            line = f"{self.label}: {counted} {said}"
+            told = " ".join(score) if self.stream.only_accuracy else ", ".join(self._by_measure())
+            said = ", ".join(part for part in (told, f"memory {size(self.memory)}", rest) if part)
+            line = f"{self.label}: {self._counted(event.step)} {said}"
             self.terminal.print(Text(line), soft_wrap=True)
 
-    def _by_measure(self) -> str:
+    def _by_measure(self) -> list[str]:
         """Return the mean score of each measure over the tasks met that have been tested."""
         found: dict[Measure, list[float]] = {}
         for task in sorted(self.met & self.row.keys()):
             found.setdefault(self.stream.target(task).measure, []).append(self.row[task])
-        return ", ".join(
+        return [
             f"{measure.name} {sum(held) / len(held):.3g}{'' if measure.higher else ' (less is better)'}"
             for measure, held in found.items()
-        )
+        ]
 
     def _left(self, done: float) -> float | None:
         total = self.stream.n_steps

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import ast
 import inspect
-import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
-from importlib.metadata import EntryPoint, distributions, entry_points
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint
+from typing import Any
 
 from torch import nn
 
@@ -25,14 +22,15 @@ from cl_engine.nn.architecture import Architecture
 from cl_engine.nn.initialisation import initialised
 from cl_engine.nn.target import Target
 from cl_engine.options import named_with_options
+from cl_engine.runs import plugin_names
 from cl_engine.runs.guests import GUESTS
 from cl_engine.runs.importing import attribute, imported, note, reason
+from cl_engine.runs.plugin_names import Kind, names, own
 from cl_engine.runs.twin_names import unknown
 from cl_engine.strategy import Strategy
 from cl_engine.training.upkeep import Upkeep
 
-LOG = logging.getLogger("cl_engine")
-Kind = Literal["strategies", "streams", "sources", "nets", "targets", "labels", "upkeep"]
+__all__ = ["BASES", "SINGULAR", "Kind", "load", "names", "net", "net_builder", "own", "source", "summary"]
 BASES: dict[Kind, type] = {
     "strategies": Strategy,
     "streams": Stream,
@@ -53,16 +51,6 @@ SINGULAR: dict[Kind, str] = {
 }
 
 
-def names(kind: Kind) -> list[str]:
-    """Return the names of all plug-ins of a kind, without importing any of them."""
-    return sorted({*_files(kind), *_entries(kind)})
-
-
-def own(kind: Kind) -> list[str]:
-    """Return the names of the plug-ins that come with the engine."""
-    return sorted(_files(kind))
-
-
 def summary(kind: Kind, name: str) -> str:
     """Return one line about a plug-in: the first of its docstring, read without importing it; empty if it has none.
 
@@ -70,15 +58,15 @@ def summary(kind: Kind, name: str) -> str:
         UsageError: if its file is not Python, or two packages bring one of that name.
     """
     _refuse_two(kind, name)
-    if name in _files(kind):
+    if name in plugin_names.files(kind):
         try:
-            tree = ast.parse(_files(kind)[name].read_text(encoding="utf-8"))
+            tree = ast.parse(plugin_names.files(kind)[name].read_text(encoding="utf-8"))
         except (OSError, ValueError, SyntaxError) as error:
             raise UsageError(f"the {SINGULAR[kind]} '{name}' cannot be read: {error}") from None
         docs = [ast.get_docstring(node) for node in tree.body if isinstance(node, ast.ClassDef)]
         named = [doc for node, doc in zip(_classes(tree), docs, strict=True) if doc and _public(node, name)]
         return (named[0] if named else ast.get_docstring(tree) or "").partition("\n")[0]
-    entry = _entries(kind)[name][0]
+    entry = plugin_names.entries(kind)[name][0]
     return f"from {entry.dist.name if entry.dist else 'another package'}: {entry.value}"
 
 
@@ -103,7 +91,7 @@ def load(kind: Kind, name: str) -> type[Any]:
                 return _welcomed(kind, owner, name)
         return _checked(kind, name, named)
     _refuse_two(kind, name)
-    if name in _files(kind):
+    if name in plugin_names.files(kind):
         module = imported(what, f"cl_engine.{kind}.{name}", name)
         base = BASES[kind]
         there = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
@@ -111,8 +99,8 @@ def load(kind: Kind, name: str) -> type[Any]:
         if not found:
             raise UsageError(f"{what} '{name}' is not there: {module.__file__} has no subclass of {base.__name__}")
         return found[0]
-    if name in _entries(kind):
-        return _checked(kind, name, _of_entry(_entries(kind)[name][0]))
+    if name in plugin_names.entries(kind):
+        return _checked(kind, name, _of_entry(plugin_names.entries(kind)[name][0]))
     raise unknown(SINGULAR[kind], name, [*names(kind), *GUESTS.get(kind, {})])
 
 
@@ -184,9 +172,9 @@ def net(name: str) -> Any:
         return _welcomed("nets", guest, rest)
     if ":" in name:
         return attribute("the net", name)
-    if name in _entries("nets"):
+    if name in plugin_names.entries("nets"):
         _refuse_two("nets", name)
-        return _of_entry(_entries("nets")[name][0])
+        return _of_entry(plugin_names.entries("nets")[name][0])
     return load("nets", name)
 
 
@@ -219,41 +207,10 @@ def _parameters(name: str, factory: Any) -> Mapping[str, inspect.Parameter]:
         raise UsageError(f"net.name: '{name}' is not a class or function that returns a torch.nn.Module") from None
 
 
-def _files(kind: Kind) -> dict[str, Path]:
-    folder = Path(__file__).parents[1] / kind
-    return {path.stem: path for path in folder.glob("*.py") if not path.stem.startswith(("_", "."))}
-
-
-def _entries(kind: Kind) -> dict[str, list[EntryPoint]]:
-    return _entries_on(kind, tuple(sys.path))
-
-
-@lru_cache(maxsize=16)  # looking through all packages takes ten milliseconds
-def _entries_on(kind: Kind, path: tuple[str, ...]) -> dict[str, list[EntryPoint]]:
-    found: dict[str, list[EntryPoint]] = {}
-    for entry in _entry_points(f"cl_engine.{kind}"):
-        found.setdefault(entry.name, []).append(entry)
-    return found
-
-
-def _entry_points(group: str) -> Iterable[EntryPoint]:
-    """Return all entry points of a group; those of a package whose list of them is not as it is written are left out."""
-    try:
-        return entry_points(group=group)
-    except Exception:  # one bad list, and there would be none at all
-        found: list[EntryPoint] = []
-        for package in distributions():
-            try:
-                found += package.entry_points.select(group=group)
-            except Exception as error:
-                LOG.warning("the entry points of package '%s' cannot be read: %s", package.name, error)
-        return found
-
-
 def _refuse_two(kind: Kind, name: str) -> None:
     """Refuse a name that two packages bring: nobody could say afterwards which of them was run."""
-    entries = _entries(kind).get(name, [])
-    if len(entries) + (name in _files(kind)) > 1:
+    entries = plugin_names.entries(kind).get(name, [])
+    if len(entries) + (name in plugin_names.files(kind)) > 1:
         raise UsageError(f"two packages bring a {SINGULAR[kind]} named '{name}'; one is {entries[-1].value}")
 
 

@@ -11,11 +11,9 @@ from typing import Any
 
 from cl_engine.errors import UsageError, a_name, unknown
 from cl_engine.options import value_in
+from cl_engine.runs.scenario_names import FOLDER, scenario_names
 
-CHECKOUT, INSTALLED = Path(__file__).parents[2] / "scenarios", Path(__file__).parents[1] / "scenarios"
-FOLDER = (
-    INSTALLED if INSTALLED.is_dir() else CHECKOUT
-)  # beside an installed package a folder so called may be anybody's
+__all__ = ["FOLDER", "TABLES", "Scenario", "parsed", "scenario_names"]
 TABLES = ("stream", "net", "backbone", "train", "agenda", "strategy")
 
 
@@ -118,11 +116,6 @@ class Scenario:
                 )
             tables[table or "strategy"][option] = value
         return tables
-
-
-def scenario_names() -> list[str]:
-    """Return the names of the scenarios that come with the program."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml") if not path.name.startswith("."))
 
 
 def parsed(assignment: str) -> tuple[str, Any]:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from cl_engine.analysis.names import one_line
+from cl_engine.core.narrow import bar, fitted, flow
 from cl_engine.core.text import duration, size
 from cl_engine.sweep.folder import Entry
 from cl_engine.sweep.status import Status
@@ -51,7 +51,7 @@ class View:
             if not self.started:
                 self.live.start()
                 self.started = True
-            self.live.update(_picture(tally))
+            self.live.update(_picture(tally, self.terminal.width))
         elif self.live is None and not self.quiet and now - self.counted > EVERY:
             self.counted = now
             self.terminal.print(Text(_line(tally)), soft_wrap=True)
@@ -66,15 +66,17 @@ class View:
 def print_status(tally: Status, out: Console | None = None) -> None:
     """Print how a sweep stands: counts, its runs, the best first, and what is wrong with those that failed or are damaged."""
     out = out or _console()
-    out.print(Text(_line(tally), style="bold"), soft_wrap=True)
+    out.print(Text(_line(tally), style="bold"), soft_wrap=not out.is_terminal)
     if tally.entries:
         _print_runs(tally, out)
     if tally.done and tally.warning:
-        out.print(Text(tally.warning, style="yellow"), soft_wrap=True)
+        out.print(Text(tally.warning, style="yellow"), soft_wrap=not out.is_terminal)
     damaged = {name: look.fault for name, look in tally.looks.items() if look.fault and name not in tally.failed}
     for word, faults in (("failed", tally.failed), ("damaged", damaged)):
         for name, error in list(faults.items())[:SHOWN_FAILED]:
-            out.print(Text(f"{word:<8} {tally.label(name)}: {one_line(error)}", style="red"), soft_wrap=True)
+            out.print(
+                Text(f"{word:<8} {tally.label(name)}: {one_line(error)}", style="red"), soft_wrap=not out.is_terminal
+            )
         if len(faults) > SHOWN_FAILED:
             out.print(Text(f"         and {len(faults) - SHOWN_FAILED} more", style="red"))
 
@@ -103,35 +105,35 @@ def print_needs(
         sizes = (size(need[key]) for key in ("memory", "log", "checkpoint"))
         hours = f"{count * need['seconds'] * threads / 3600:.3f}"
         table.add_row(one_line(kind), str(count), duration(need["seconds"]), *sizes, hours)
-    out.print(table)
+    out.print(fitted(table, out))
     total = sum(counts.values())
     out.print(Text(f"{total} runs: {seconds * threads / 3600:.3f} core-hours, {size(disk)} in {FILES * total} files"))
     out.print(Text(f"{slots} at a time ({why}): about {duration(round(seconds / slots))}"))
 
 
-def _picture(tally: Status) -> Group:
-    bar = ProgressBar(total=max(1, len(tally.entries)), completed=len(tally.done) + len(tally.dropped), width=30)
-    head = Table.grid(padding=(0, 2, 0, 0))
-    head.add_row(Text("sweep", style="bold"), bar, Text(_line(tally, best=False)))
-    running = Table.grid(padding=(0, 2, 0, 0))
+def _picture(tally: Status, width: int) -> Group:
+    done = bar((len(tally.done) + len(tally.dropped)) / max(1, len(tally.entries)), min(30, width // 3))
+    parts = [flow([Text("sweep", style="bold"), done, Text(tally.counts()), Text(_left(tally))], width)]
     for name, each in list(tally.running.items())[:SHOWN_RUNNING]:
         heard = each.heard
         far = f"{heard.learned}/{heard.of}" if heard and heard.of else (str(heard.learned) if heard else "starting")
         took = duration(round(time.monotonic() - each.since))
-        running.add_row(Text("  " + far, style="cyan"), Text(tally.label(name)), Text(took, style="dim"))
-    parts = [head, running]
+        shown = [Text("  " + far, style="cyan"), Text(tally.label(name)), Text(took, style="dim")]
+        parts.append(flow(shown, width, indent=4))
     if len(tally.running) > SHOWN_RUNNING:
-        parts.append(Text(f"  and {len(tally.running) - SHOWN_RUNNING} more", style="dim"))  # type: ignore[arg-type]
+        parts.append(Text(f"  and {len(tally.running) - SHOWN_RUNNING} more", style="dim"))
     if tally.best:
-        parts.append(Text("  " + tally.shown_best(), style="green"))  # type: ignore[arg-type]
+        parts.append(Text("  " + tally.shown_best(), style="green"))
     return Group(*parts)
 
 
-def _line(tally: Status, best: bool = True) -> str:
-    left = tally.left
+def _left(tally: Status) -> str:
     going = bool(tally.running or tally.waiting)
-    ending = f"about {duration(round(left))} left" if math.isfinite(left) and going else ""
-    return "; ".join(part for part in (tally.counts(), ending, tally.shown_best() if best else "") if part)
+    return f"about {duration(round(tally.left))} left" if math.isfinite(tally.left) and going else ""
+
+
+def _line(tally: Status) -> str:
+    return "; ".join(part for part in (tally.counts(), _left(tally), tally.shown_best()) if part)
 
 
 def _print_runs(tally: Status, out: Console) -> None:
@@ -150,7 +152,7 @@ def _print_runs(tally: Status, out: Console) -> None:
         cells += [tally.shown(look.on(rows)) for rows in (("validation", "test") if validated else (tally.rows,))]
         cells += [str(look.learned), duration(look.seconds), _status(tally, name)]
         table.add_row(*(Text(one_line(cell)) for cell in cells))
-    out.print(table)
+    out.print(fitted(table, out))
     if len(names) > SHOWN_ROWS:
         out.print(Text(f"{SHOWN_ROWS} of {len(names)} runs are shown, the best first", style="dim"))
 
@@ -179,7 +181,7 @@ def _table(*heads: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for head in heads:
         words = head in ("", "scenario", "strategy", "status")
-        table.add_column(one_line(head), justify="left" if words else "right", overflow="fold")
+        table.add_column(one_line(head), justify="left" if words else "right", no_wrap=not words, overflow="fold")
     return table
 
 

@@ -19,6 +19,7 @@ from cl_engine.analysis.comparison.compare import Comparison
 from cl_engine.analysis.comparison.rows import legend, of_pairs, over_streams, people, remarks_of, said_of_ranking, told
 from cl_engine.analysis.names import one_line
 from cl_engine.core.measure import Measure
+from cl_engine.core.narrow import fitted
 from cl_engine.core.text import cell
 from cl_engine.errors import unknown
 
@@ -50,13 +51,13 @@ def terminal(comparisons: Sequence[Comparison]) -> str:
         for stream in comparison.streams:
             out.print(_text(stream, "bold"))
             held = rows[rows["stream"] == stream].drop(columns="stream")
-            out.print(_rich(held, comparison.table.loc[held.index, "best"].tolist()))
+            out.print(fitted(_rich(held, comparison.table.loc[held.index, "best"].tolist()), out))
             for sentence in of_pairs(comparison, stream):
                 out.print(_text(sentence))
             out.print()
         if len(comparison.overall):
             out.print(_text(f"over {len(comparison.streams)} streams", "bold"))
-            out.print(_rich(over_streams(comparison), [False] * len(comparison.overall)))
+            out.print(fitted(_rich(over_streams(comparison), [False] * len(comparison.overall)), out))
             for sentence in said_of_ranking(comparison):
                 out.print(_text(sentence))
             out.print()

@@ -15,12 +15,14 @@ from rich.text import Text
 from cl_engine.analysis.live.snapshot import Snapshot, snapshot
 from cl_engine.analysis.names import one_line
 from cl_engine.analysis.plots.style import plain
+from cl_engine.core.narrow import bar
 from cl_engine.core.text import duration, number, size
 from cl_engine.errors import UsageError
 from cl_engine.results.log_file import LOG_NAME
 
 ATTEMPTS = 10  # times in a row that a file that is there may be unreadable: it may be about to be replaced
 BLOCKS = "▁▂▃▄▅▆▇█"
+LONGEST = 66  # letters of an event, where there is not room for more
 WRITTEN = 12  # tasks whose score is written as a number
 
 
@@ -187,7 +189,7 @@ def shown(now: Snapshot, width: int) -> Group:
         parts = ", ".join(f"{plain(name, 24)} {size(held)}" for name, held in now.memory.items())
         facts.add_row("memory", _text(f"{size(sum(now.memory.values()))} a seed ({parts})"))
     for k, (step, kind, told) in enumerate(now.events):
-        facts.add_row("events" if k == 0 else "", _text(_cut(f"{step}: {kind} {told}", room)))
+        facts.add_row("events" if k == 0 else "", _text(_cut(f"{step}: {kind} {told}", max(room, LONGEST))))
     head = _text(f"{plain(now.name, room)}, {now.seeds} seed{'s' if now.seeds != 1 else ''}: {now.status}", "bold")
     waiting = now.status == "running" and now.silence > now.patience
     return Group(head, facts, *([_text(_silence(now), "yellow")] if waiting else []))
@@ -217,9 +219,7 @@ def _by_measure(now: Snapshot) -> str:
 def _progress(now: Snapshot, room: int) -> Text:
     text = _text(f"{now.done}/{now.planned} experiences" if now.planned else f"{now.done} experiences")
     if now.planned:
-        cells = min(24, room // 3)
-        full = round(cells * min(1.0, now.done / now.planned))
-        text = Text("━" * full, style="green") + Text("━" * (cells - full), style="dim") + Text("  ") + text
+        text = bar(now.done / now.planned, min(24, room // 3)) + Text("  ") + text
     if now.status == "running":
         if now.left > 0:
             text.append(f", {duration(round(now.left))} left")

@@ -15,6 +15,7 @@ from cl_engine.analysis.names import names_of, one_line
 from cl_engine.analysis.scores.references import delta_m, reference
 from cl_engine.analysis.scores.run_scores import Score, Summary, summarised
 from cl_engine.core.measure import Measure
+from cl_engine.core.narrow import fitted
 from cl_engine.core.text import duration, number, size, with_interval
 from cl_engine.errors import UsageError
 from cl_engine.metrics.catalogue import METRICS
@@ -73,7 +74,7 @@ def _print_by_measure(out: Console, summaries: Sequence[Summary]) -> None:
         measure = summary.run.measures[0]
         scores = (_interval(getattr(summary, name), METRICS[name].signed) for name in IN_SHORT)
         table.add_row(_text(measure.title), str(summary.run.results.sizes["task"]), *scores)
-    out.print(table)
+    out.print(fitted(table, out))
 
 
 def _sizes(parts: dict[str, int]) -> str:
@@ -116,7 +117,7 @@ def _print_group(out: Console, runs: Sequence[Run], across: bool) -> None:
     scenarios = ", ".join(dict.fromkeys(run.scenario for run in runs))
     counts = "/".join(map(str, sorted({summary.seeds for summary in summaries})))
     out.print(_text(f"{scenarios}, {counts} seed{'s' if counts != '1' else ''}", "bold"))
-    out.print(table)
+    out.print(fitted(table, out))
 
 
 def _print_across(out: Console, runs: Sequence[Run]) -> None:
@@ -131,7 +132,7 @@ def _print_across(out: Console, runs: Sequence[Run]) -> None:
         table.add_row(_text(name), _interval(score, signed=True))
     scenarios = ", ".join(dict.fromkeys(run.scenario for run in runs))
     out.print(_text(f"{scenarios}: all measures", "bold"))
-    out.print(table)
+    out.print(fitted(table, out))
     if not all(np.isfinite(score.mean) for _, score in found):
         out.print(_text("there is no Δm where `independent` scores 0 on a task, to which nothing is relative", "dim"))
 
@@ -158,14 +159,16 @@ def _print_matrix(out: Console, run: Run) -> None:
     matrix = found["score"].mean("seed").values
     full = np.flatnonzero(run.tests_of_all | (found["evaluation_step"].values < 0))
     rows = _chosen(np.arange(len(matrix)) if len(matrix) <= SHOWN or not len(full) else full)
-    columns = _chosen(np.arange(matrix.shape[1]))
+    learned, steps, tasks = run.learned, found["evaluation_step"].values, found["experience_task"].values
+    again = len(np.unique(tasks)) < len(tasks)  # a task that returns is not told apart by its number alone
+    after = [_after(int(steps[row]), tasks, again) for row in rows]
+    wide = max((len(_cell(score)) for score in matrix[rows].ravel() if not np.isnan(score)), default=1)
+    columns = _chosen(np.arange(matrix.shape[1]), (out.width - max(map(len, ("after", *after)))) // (wide + 1))
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
     table.add_column("after", style="dim", no_wrap=True)
     for task in columns:
         table.add_column(str(task), justify="right", no_wrap=True)
-    learned, steps, tasks = run.learned, found["evaluation_step"].values, found["experience_task"].values
-    again = len(np.unique(tasks)) < len(tasks)  # a task that returns is not told apart by its number alone
-    for row in rows:
+    for row, named in zip(rows, after, strict=True):
         step = int(steps[row])
         cells = [
             Text("·", style="dim")
@@ -176,10 +179,7 @@ def _print_matrix(out: Console, run: Run) -> None:
             )
             for task in columns
         ]
-        # no task is known of an experience that was broken off while it was tested
-        after = f"task {int(tasks[step])}" if 0 <= step < len(tasks) else f"experience {step}"
-        after += f" ({step})" if again and step < len(tasks) else ""
-        table.add_row("untrained" if step < 0 else after, *cells)
+        table.add_row(named, *cells)
     what = run.measures[0].title if len(run.measures) == 1 else "score"
     said = f"{what} on each task (columns), mean over seeds; just learned in bold"
     out.print(_text(f"{said}; in brackets which experience it was" if again else said))
@@ -190,6 +190,14 @@ def _print_matrix(out: Console, run: Run) -> None:
         out.print(
             _text(f"{len(rows)} of {len(matrix)} rows and {len(columns)} of {matrix.shape[1]} tasks are shown", "dim")
         )
+
+
+def _after(step: int, tasks: np.ndarray, again: bool) -> str:
+    """Return what a row of the matrix is called; ``again``: with the experience's number, as tasks come back."""
+    if step < 0:
+        return "untrained"
+    # no task is known of an experience that was broken off while it was tested
+    return f"task {int(tasks[step])}{f' ({step})' if again else ''}" if step < len(tasks) else f"experience {step}"
 
 
 def _asked(run: Run, task: int) -> str:
@@ -248,9 +256,9 @@ def _side_by_side(columns: Sequence[Column], room: int) -> list[list[Column]]:
     return groups
 
 
-def _chosen(numbers: np.ndarray) -> list[int]:
+def _chosen(numbers: np.ndarray, room: int = SHOWN) -> list[int]:
     """Return as many of the numbers as can be shown, evenly spread."""
-    places = np.linspace(0, len(numbers) - 1, min(len(numbers), SHOWN)).round().astype(int)
+    places = np.linspace(0, len(numbers) - 1, min(len(numbers), SHOWN, max(1, room))).round().astype(int)
     return [int(number) for number in numbers[places]]
 
 
