@@ -30,7 +30,7 @@ MIDWAY = {"agenda.save_every_epochs": 1, "agenda.curve_tasks": 1, "agenda.spot_c
 
 
 def test_every_name_that_readme_and_docs_import_is_there():
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs").rglob("*.py")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.py")]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     found = re.findall(r"^\s*from (cl_engine[\w.]*) import ([^\n(]+)$", text, re.MULTILINE)
     assert len(found) > 20

@@ -42,7 +42,7 @@ def test_the_examples_of_data_run_and_say_what_they_print(
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "docs/data.md", "exec"), names)
@@ -80,8 +80,8 @@ def test_what_analysis_says_of_the_reference_runs_is_so(monkeypatch: pytest.Monk
 
 
 def test_links_between_pages_lead_somewhere():
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "results").rglob("*.md")]
-    for page in pages:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "results").rglob("*.md")]
+    for page in [*pages, ROOT / "docs" / "tutorial.ipynb"]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
@@ -104,6 +104,13 @@ def test_the_citation_has_what_the_format_asks_for_and_the_version_of_the_packag
     assert {"cff-version", "message", "title", "authors"} <= cited.keys()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+
+
+def test_the_newest_release_of_the_changelog_is_the_version_of_the_package():
+    releases = re.findall(r"^## (\S+) \(", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert releases[0] == project["version"]
+    assert releases == sorted(releases, reverse=True)
 
 
 def test_what_contributing_names_is_there():

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 OUTPUT, NONE = re.compile(r"^<!-- output: (.+) -->$"), "<!-- no output was kept -->"
 SAID = re.compile(
     r"(?<![\w.,])(?P<sign>[+−-]?)(?P<number>\d{1,3}(?:,\d{3})+|\d*\.\d+)(?P<unit> %| kB| MB)?(?![\w.]*\w)(?! (?:ms|s)\b)"

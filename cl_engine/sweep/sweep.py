@@ -39,7 +39,8 @@ class Sweep:
         out: the sweep's folder; each run has a folder of its own in it.
         on: ``local`` or ``ray``.
         address: of a Ray cluster; None: Ray on this machine alone.
-        device, data_root: where runs run, and where their sources look for files.
+        device: where runs run.
+        data_root: where their sources look for files.
         quiet: show nothing until the end.
         command: what was typed, for the logs.
         accept_changes: go on with runs whose data, weights or code are others now.
