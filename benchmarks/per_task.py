@@ -5,9 +5,9 @@
 
 Permuted MNIST with ROWS (2) training and test rows a class, and a net of 784-16-10, so that training does not hide what grows.
 Every strategy that is found has a process of its own, TASKS tasks (1,000) and SECONDS of CPU time (20), three times (medians are
-shown); one that is slower, or of which every task costs more than the one before, once, as far as it gets. All tasks are
-tested after each where a strategy says which answers cannot have changed, the new one alone otherwise: testing everything
-after everything is quadratic by definition.
+shown), or once with ``--once``; one that is slower, or of which every task costs more than the one before, once, as far as it
+gets. All tasks are tested after each where a strategy says which answers cannot have changed, the new one alone otherwise:
+testing everything after everything is quadratic by definition.
 
 CPU seconds of a task and of its save are means of the tasks around the mark, a tenth of those before it to each side and at
 least fifty (medians would hide what is paid now and then); at the first mark, of the first ten. Where there is a GPU it is
@@ -205,7 +205,7 @@ def marks_of(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    words = sys.argv[1:]
+    words = [word for word in sys.argv[1:] if word != "--once"]
     tasks, budget = int(words[0]) if words else 1_000, float(words[1]) if len(words) > 1 else 20.0
     samples = int(words[2]) if len(words) > 2 else 2
     names = words[3:] or sorted(plugins.names("strategies"))
@@ -223,7 +223,7 @@ def main() -> None:
     for name in names:
         rounds: list[list[dict[str, Any]]] = []
         about, found = {}, []  # type: ignore[var-annotated]
-        while len(rounds) < ROUNDS:
+        while len(rounds) < (1 if "--once" in sys.argv else ROUNDS):
             about, *found = in_a_process(name, tasks, budget, samples)
             rounds.append(marks_of(found))
             if len(found) < tasks:

@@ -68,6 +68,7 @@ class Learned:
         self.stream = experiment.stream()
         learner = experiment.build_strategy(self.stream)
         assert isinstance(learner, SkillRecall)
+        learner.state = learner.start()
         self.learner, self.manifest, self.centre = learner, learner.manifest, learner._centre()
         file = folder / f"{name.replace(',', '').replace(' ', '_')}.safetensors"
         if not file.exists():

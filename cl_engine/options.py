@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 from cl_engine.errors import UsageError, unknown
 
 M = TypeVar("M", bound=BaseModel)
+INSIDE = ("tuple[", "list[", "function-", "constrained-", "literal[")  # what pydantic calls alternatives of a type
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
@@ -192,7 +193,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _sentence(model: type[BaseModel], item: Any, prefix: str) -> str:
-    path = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("tuple[", "list[", "function-")))
+    path = ".".join(str(part) for part in item["loc"] if not str(part).startswith(INSIDE))
     if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
         return str(unknown("option", f"{prefix}{path}", [f"{prefix}{name}" for name in model.model_fields]))
     if item["type"] == "missing":

@@ -51,10 +51,8 @@ def taxonomy(wrong: dict[tuple[int, int], float]) -> list[Transfers]:
 def logged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every strategy read the same log, of which source 0 is bad for task 2 and source 1 good; both for task 1."""
     found = LoggedTransfers.of(taxonomy({(0, 1): 0.1, (0, 2): 0.9, (1, 2): 0.2}), NAMES, "here")
-    for name in ("adapt", "experts", "mntdp", "compose"):
-        monkeypatch.setattr(
-            f"cl_engine.strategies.{name}.logged_transfers", lambda run, *rest: None if run is None else found
-        )
+    for place in ("strategies.adapt", "modules.shortlist"):
+        monkeypatch.setattr(f"cl_engine.{place}.logged_transfers", lambda run, *rest: None if run is None else found)
 
 
 def test_thresholds_out_of_order_are_refused_and_others_decide_how_a_task_is_learned(tiny: Tiny):

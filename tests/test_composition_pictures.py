@@ -17,14 +17,15 @@ from cl_engine.results.run import Run, open_run
 from tests.conftest import TINY
 
 DRAWN = {
-    "mntdp": {"module_graph", "growth", "sources"},
+    "mntdp": {"module_graph", "growth", "sources", "fits"},
+    "picle": {"module_graph", "growth", "fits"},
     "mntdp_s": {"module_graph", "growth", "sources"},
     "compose": {"orders", "sources"},
     "experts": {"sources"},
     "weight_sharing": {"module_graph", "growth", "sharing"},
     "finetune": set(),
 }
-PICTURES = ("module_graph", "growth", "orders", "sharing", "sources")
+PICTURES = ("module_graph", "growth", "orders", "sharing", "sources", "fits")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,19 @@ def numbers(run: Run, kind: str, name: str, seed: int) -> list[float]:
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_picture_is_drawn_where_the_strategy_told_of_it(runs: dict[str, Run], name: str):
     assert {picture for picture in PICTURES if getattr(modules, picture)(runs[name]) is not None} == DRAWN[name]
+
+
+def test_the_picture_of_fits_stacks_the_paths_that_each_seed_trained(runs: dict[str, Run]):
+    for name in ("mntdp", "picle"):
+        figure = modules.fits(runs[name])
+        assert figure is not None
+        top = max(path.get_paths()[0].vertices[:, 1].max() for path in figure.axes[0].collections)
+        table = runs[name].table("events")
+        trained = table[(table["kind"] == "CandidateTried") & (table["name"] == "flops") & (table["value"] > 0)][
+            "event"
+        ]
+        scored = table[(table["name"] == "validation") & table["event"].isin(trained) & table["value"].notna()]
+        assert top == scored.groupby("step").size().max() / 2
 
 
 def test_the_module_graph_has_a_cell_for_every_step_of_every_path(runs: dict[str, Run]):

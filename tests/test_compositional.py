@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cl_engine.data.augmentation import Augmentation
 from cl_engine.data.stream import Composition
+from cl_engine.data.transformations import transformed
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.runs import plugins
@@ -67,7 +68,7 @@ def test_every_transformation_is_undone_by_none_of_the_others_and_keeps_shape_an
     made, image = stream(), torch.from_numpy(DIGITS.train_x[:1])
     seen = {tuple(image.flatten().tolist())}
     for transform in made.transforms:
-        changed = made._transformed(image, transform)
+        changed = transformed(image, transform, made.seed)
         assert (changed.shape, changed.dtype) == (image.shape, image.dtype)
         seen.add(tuple(changed.flatten().tolist()))
     assert len(seen) == 1 + len(made.transforms)

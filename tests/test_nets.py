@@ -25,10 +25,11 @@ def net(name: str, shape: tuple[int, ...] = SHAPE, outputs: int = 10, **options:
     return Net(plugins.net_builder(name, options, shape, outputs), shape, mean=[10.0], std=[20.0])
 
 
-AT_PLACES = [name for name in plugins.names("nets") if name not in ("cnn1d", "mlp", "siren", "transformer")]
-# of nets that do not read images
+AT_PLACES = [name for name in plugins.names("nets") if name not in ("cnn1d", "mlp", "pairs", "siren", "transformer")]
+# of nets that do not read images, or read two
 OTHER_INPUTS: dict[str, dict[str, Any]] = {
     "cnn1d": {"input_shape": (2, 40)},
+    "pairs": {"input_shape": (2, 12, 12)},
     "transformer": {"input_shape": (12,), "vocabulary": 30},
 }
 NEEDED: dict[str, dict[str, Any]] = {"resized": {"inner": "small_cnn", "size": [12, 14]}}  # options without a default

@@ -27,6 +27,16 @@ from cl_engine.testing.small import images
 
 # streams of several sources are held to it with little to draw, so that it takes no time
 OPTIONS = {
+    "bell": {
+        "kind": "s_minus",
+        "classes": 4,
+        "views": [[], ["mirror"]],
+        "full": 20,
+        "fewer": 12,
+        "few_images": 8,
+        "aside": 6,
+        "test_rows": 10,
+    },
     "ctrl": {"shape": [3, 5, 5], "large": [4, 2], "small": [4, 2]},
     "compositional": {"depth": 1},
     "radio": {"frames": 16, "test_frames": 16, "feedback": 8},

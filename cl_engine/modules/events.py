@@ -24,11 +24,25 @@ class SourceScored(StrategyEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecognised(StrategyEvent):
+    """A past task was picked to be looked at for a new one: the log of how likely its inputs' Gaussian makes the new rows.
+
+    >>> SourceRecognised(step=3, task_id=2, source=0, log_density=-812.5).source
+    0
+    """
+
+    task_id: int
+    source: int
+    log_density: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateTried(StrategyEvent):
     """A path was trained: what it reuses, with which rate and decay, and what it reached on validation rows, by seed.
 
     ``rank`` says whose modules it reuses: those of the source that was best by proxy (0), second best, …; ``reused`` how
-    many, ``first_new`` the depth of the first that is not, and ``flops`` the operations of training it, one seed's.
+    many, ``first_new`` the depth of the first that is not, and ``flops`` the operations of training it, one seed's. NaN: it was
+    not tried for this seed, but beside those for which it was.
 
     >>> what = {"candidate": 0, "rank": 0, "reused": 3, "first_new": 3, "lr": 0.01, "weight_decay": 0.0}
     >>> event = CandidateTried(step=3, task_id=2, **what, validation=(0.9, 0.8), flops=1e9, seconds=0.1)
@@ -46,6 +60,44 @@ class CandidateTried(StrategyEvent):
     validation: tuple[float, ...]
     flops: float
     seconds: Seconds = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixScored(StrategyEvent):
+    """The old module of one depth that a new task's inputs go through best, by seed, and the task whose inputs were so.
+
+    ``log_score`` is that of the prefix up to this depth: log of prior and likelihood, over what any module makes likely.
+
+    >>> event = PrefixScored(step=3, part="depth 0", task_id=2, source=(1, 0), module=(1, 0), log_score=(-3.2, -3.1))
+    >>> event.module
+    (1, 0)
+    """
+
+    part: str
+    task_id: int
+    source: tuple[int, ...]
+    module: tuple[int, ...]
+    log_score: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuffixTried(StrategyEvent):
+    """The last modules of a past solution were tried, by seed: whose they are, and the loss on validation rows.
+
+    −1 and NaN: the seed tried none here. ``improvement`` was expected of it by the Gaussian process; NaN: it was not asked.
+
+    >>> what = {"candidate": 5, "length": 3, "loss": (0.4, 0.5), "improvement": (0.02, 0.01)}
+    >>> event = SuffixTried(step=3, task_id=2, source=(1, 0), **what)
+    >>> event.source
+    (1, 0)
+    """
+
+    task_id: int
+    candidate: int
+    length: int
+    source: tuple[int, ...]
+    loss: tuple[float, ...]
+    improvement: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,17 +82,26 @@ class Growth:
         return list({name.rpartition(".")[0] for name in params.keys() & self._net.updated})
 
     def ranked(
-        self, state: State, experience: Experience, *, k: int, rows: int, logged: LoggedTransfers | None = None
+        self,
+        state: State,
+        experience: Experience,
+        *,
+        k: int,
+        rows: int,
+        logged: LoggedTransfers | None = None,
+        among: Sequence[int] | None = None,
     ) -> Generator[Event, None, list[list[int]]]:
         """Return for each seed the past tasks, those first whose features suit the new task best.
 
         Asked are k nearest neighbours among the training rows, about the validation rows (Veniat et al. 2021, §4), on
-        at most ``rows`` rows of each; or the log of a taxonomy, where one is given.
+        at most ``rows`` rows of each; or the log of a taxonomy, where one is given. ``among`` names the tasks that are
+        looked at; None: all.
         """
         scores: list[tuple[float, ...]] = []
         train, validation = experience.train.spread(rows), experience.validation.spread(rows)
         known, wanted = (compared(self._target_of(experience.task_id), part.y) for part in (train, validation))
-        for task in range(len(state["paths"])):
+        tasks = list(range(len(state["paths"])) if among is None else among)
+        for task in tasks:
             if logged is not None:
                 scores.append((logged.source(experience.task_id, task),) * len(self._seeds))
             else:
@@ -103,7 +112,8 @@ class Growth:
                 scores.append(tuple(neighbours_among(pooled(f), known, pooled(g), wanted, k=k) for f, g in pairs))
             yield SourceScored(step=experience.step, task_id=experience.task_id, source=task, score=scores[-1])
         by_seed = zip(*scores, strict=True) if scores else [()] * len(self._seeds)
-        return [sorted(range(len(own)), key=lambda task, own=own: -own[task]) for own in by_seed]  # type: ignore[misc]
+        best = [sorted(range(len(own)), key=lambda place, own=own: -own[place]) for own in by_seed]  # type: ignore[misc]
+        return [[tasks[place] for place in own] for own in best]
 
     def paths_of(self, state: State, tasks: Sequence[int]) -> Tensor:
         """Return the path of one task for each seed, ``[S, depths]``."""
@@ -118,6 +128,11 @@ class Growth:
         """Return the score on validation rows, ``[S]``, more of which is better: accuracy of classes."""
         rows = experience.validation
         return quality(self._target_of(experience.task_id), self._net.all(params, rows.x), rows.y)
+
+    def loss(self, params: Params, experience: Experience) -> Tensor:
+        """Return the mean loss of the validation rows, ``[S]``."""
+        rows, target = experience.validation, self._target_of(experience.task_id).smoothed(0.0)
+        return torch.stack([target.mean_loss(outputs, rows.y) for outputs in self._net.all(params, rows.x)])
 
     def keep(
         self,

@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from cl_engine.core import rng
 from cl_engine.core.tree import Tree
+from cl_engine.errors import UsageError
 from cl_engine.nn.division import division
 from cl_engine.nn.hooks import Hook
 from cl_engine.nn.net import Net, Params
@@ -74,6 +75,14 @@ class Orders:
         ]
         self.places = [(number, step) for number, pool in enumerate(self.pools) for step in pool.steps]
         self.width = max((pool.blocks for pool in self.pools), default=0)
+
+    def check_pools(self) -> None:
+        """Raise a `UsageError` if no module of the net could take another's place."""
+        if not self.pools:
+            raise UsageError(
+                "compose: the net has no two modules of one configuration behind its first that could take each other's "
+                "place: use the net 'isometric', or an MLP with three or more hidden layers of equal width"
+            )
 
     @property
     def names(self) -> set[str]:

@@ -27,6 +27,7 @@ class Trial:
         reuse: for each depth whether the source's module is used, or a new one.
         rank: place of the source among those that were asked, the best is 0.
         source: the past task of each seed; None: there is none yet.
+        own: the seeds whose trial it is ``[S]``: for others it is run beside theirs and does not count; None: all.
     """
 
     path: Tensor
@@ -35,6 +36,7 @@ class Trial:
     source: tuple[int, ...] | None = None
     lr: float = 0.0
     weight_decay: float = 0.0
+    own: Tensor | None = None
 
     @property
     def learns(self) -> bool:
@@ -45,6 +47,10 @@ class Trial:
     def reused(self) -> int:
         """Number of modules that are reused."""
         return sum(self.reuse)
+
+    def only_its_own(self, numbers: Tensor, other: float) -> Tensor:
+        """Return numbers of the seeds ``[S]``, another one in the place of those of seeds whose trial it is not."""
+        return numbers if self.own is None else torch.where(self.own, numbers, torch.full_like(numbers, other))
 
 
 class Best(BestFit):

@@ -39,7 +39,8 @@ def ends(net: Net) -> list[str]:
     """Return the layer at whose output each module ends, the head left out."""
     stages = _stages(net)
     if stages is not None:
-        return [prefixes[-1] for prefixes in stages]
+        # a prefix may be a weight of the net itself, which no layer has
+        return [next((one for one in reversed(prefixes) if one in net.layers), prefixes[-1]) for prefixes in stages]
     # weights that others are computed to (weight_norm) lie below the layer that has them
     front = front_of(net)
     layers = [part[-1].rpartition(".")[0].partition(".parametrizations.")[0] for part in division(net)[:-1]]

@@ -14,13 +14,14 @@ from cl_engine.core.bank import Bank
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Data, Experience, Stream
-from cl_engine.errors import RunFailed, UsageError
+from cl_engine.errors import RunFailed
 from cl_engine.events import Event
 from cl_engine.masks.norms import TaskNorms
 from cl_engine.modules.events import OrderTried, SourceScored
-from cl_engine.modules.logged_transfers import LoggedTransfers, logged_transfers
+from cl_engine.modules.logged_transfers import LoggedTransfers
 from cl_engine.modules.pools import Mix, Orders
 from cl_engine.modules.reordering import beside, best_of, certainty, order_events, refined, repeated
+from cl_engine.modules.shortlist import Scan, Shortlist, ranking_log
 from cl_engine.modules.transferability import compared, nearest_neighbours, pooled
 from cl_engine.nn.head import HEAD
 from cl_engine.nn.net import Params
@@ -61,6 +62,7 @@ class Compose(Strategy):
     entropy: float = option(0.1, "weight of the mean entropy of the shares in the loss, reached at the end", ge=0)
     settle: float = option(0.3, "last share of learning, in which the likeliest block alone is used", ge=0, le=1)
     rows: int = option(500, "training rows on which past tasks are asked how near they are, at most", ge=2)
+    scan: Scan
     sources_from: str | None = option(None, "taxonomy's run whose log ranks past tasks, not the proxy", before=None)
     refine: int = option(3, "most rounds, step by step, over an order that is all a task has of its own", ge=0)
     adapt_epochs: int = option(20, "epochs of each start of adaptation without labels", ge=1)
@@ -68,11 +70,7 @@ class Compose(Strategy):
     _logged: LoggedTransfers | None = None
 
     def start(self) -> State:
-        if not self._orders.pools:
-            raise UsageError(
-                "compose: the net has no two modules of one configuration behind its first that could take each other's "
-                "place: use the net 'isometric', or an MLP with three or more hidden layers of equal width"
-            )
+        self._orders.check_pools()
         seeds, device = len(self.seeds), self.net.device
         blocks, order = self._orders.start(self.seeds)
         return {
@@ -81,10 +79,11 @@ class Compose(Strategy):
             "orders": Bank.empty(seeds, order.shape[1:], device=device),
             **({} if "head" in self.common else {"heads": empty_heads(self.net, seeds)}),
             **self._norms.start(seeds),
+            **self._shortlist.start(),
         }
 
     def check_stream(self, stream: Stream) -> None:
-        self._logged = logged_transfers(self.sources_from, stream, "strategy.sources_from")
+        self._logged = ranking_log(self.scan.sources == "gaussian", self.sources_from, stream)
 
     def learn(self, experience: Experience) -> Learning:
         task, known = experience.task_id, len(self.state["orders"])
@@ -108,12 +107,11 @@ class Compose(Strategy):
             if "own" in fitted:
                 self._keep(task, fitted["orders"]["0"], fitted["own"]["0"])
             else:
-                judged = [
-                    refined(self._orders, one, partial(self._accuracy, {}, experience.train), self.refine)
-                    for one in (order, fitted["orders"]["0"])
-                ]
+                score, tried = partial(self._accuracy, {}, experience.train), (order, fitted["orders"]["0"])
+                judged = [refined(self._orders, one, score, self.refine) for one in tried]
                 self._keep(task, best_of(judged), {})
-            yield from order_events(self._orders, self._order(experience.task_id), self.coldest, experience)
+        self._shortlist.keep(self.state, experience, self.rows)
+        yield from order_events(self._orders, self._order(experience.task_id), self.coldest, experience)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
@@ -132,6 +130,10 @@ class Compose(Strategy):
     @cached_property
     def _orders(self) -> Orders:
         return Orders(self.net, self.blocks)
+
+    @cached_property
+    def _shortlist(self) -> Shortlist:
+        return Shortlist(self.net, self.scan.sources, self.scan.scanned)
 
     @cached_property
     def _norms(self) -> TaskNorms:
@@ -235,12 +237,12 @@ class Compose(Strategy):
             self._keep(task, fitted["orders"][f"{task}"], fitted.get("own", {}).get(f"{task}", {}))
         if len(self.state["orders"]) == self.joint:
             del self.state["data"]
-        yield from order_events(self._orders, self._order(experience.task_id), self.coldest, experience)
 
     def _nearest(self, experience: Experience) -> Generator[Event, None, Tensor]:
         """Return for each seed the order of the past task whose features suit the new one best, or whose answers do."""
         rows, scores = experience.train.spread(self.rows), []
-        for task in range(len(self.state["orders"])):
+        tasks = yield from self._shortlist.tasks(self.state, range(len(self.state["orders"])), experience, self.rows)
+        for task in tasks:
             if self._logged is not None:
                 score = (self._logged.source(experience.task_id, task),) * len(self.seeds)
             elif "head" in self.common:
@@ -251,7 +253,7 @@ class Compose(Strategy):
             scores.append(score)
             yield SourceScored(step=experience.step, task_id=experience.task_id, source=task, score=score)
         orders, best = self.state["orders"].rows, torch.tensor(scores).argmax(dim=0).tolist()
-        return self._orders.opened(torch.stack([orders[seed, task] for seed, task in enumerate(best)]))
+        return self._orders.opened(torch.stack([orders[seed, tasks[place]] for seed, place in enumerate(best)]))
 
     def _adapted(self, experience: Experience) -> Learning:
         """Find an order for rows without labels; norms and head stay those of the task whose order it started from."""
@@ -278,13 +280,11 @@ class Compose(Strategy):
                 before=tuple(score(started).tolist()),
                 after=tuple(tried[-1][1].tolist()),
             )
-        order = best_of(tried)
-        source = torch.tensor(tasks)[torch.stack([value for _, value in tried]).argmax(dim=0).cpu()].to(order.device)
-        self.state["orders"].put(experience.task_id, order)
+        self.state["orders"].put(experience.task_id, best_of(tried))
+        source = torch.tensor(tasks)[torch.stack([value for _, value in tried]).argmax(dim=0).cpu()].to(self.net.device)
         for part in {"heads", "norms"} & set(self.state):
             rows = self.state[part].rows
             self.state[part].put(experience.task_id, rows[torch.arange(len(rows), device=rows.device), source])
-        yield from order_events(self._orders, self._order(experience.task_id), self.coldest, experience)
 
     def _certainty_loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, *cooling: Tensor) -> Tensor:
         """Return what answers without labels are judged by, and the entropy of the shares."""

@@ -18,7 +18,8 @@ from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import StrategyEvent
-from cl_engine.modules.logged_transfers import LoggedTransfers, logged_transfers
+from cl_engine.modules.logged_transfers import LoggedTransfers
+from cl_engine.modules.shortlist import Looked, Shortlist, ranking_log
 from cl_engine.modules.transferability import OF_CLASSES, Proxy, compared, pooled, transferability_score
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net, Params
@@ -84,7 +85,12 @@ class Experts(Strategy):
     cosine: bool = option(False, "neighbours by direction instead of distance (knn)")
     rows: int = option(1000, "training rows that experts are tried on, at most", ge=2)
     sources_from: str | None = option(None, "taxonomy's run whose log ranks past tasks, not the proxy", before=None)
-    scanned: int | None = option(None, "latest experts that are tried; left out: all", ge=1)
+    sources: Looked = option(
+        "latest", "experts that are tried: the latest, or those whose tasks' inputs were most alike", before="latest"
+    )
+    scanned: int | None = option(
+        None, "how many of those are tried; left out: all, or 8 whose inputs were most alike", ge=1
+    )
     grid: Grid
     choose: Literal["best", "random", "generalist", "worst"] = option(
         "best", "the expert a task starts from; all but best are controls"
@@ -97,7 +103,12 @@ class Experts(Strategy):
         return {
             "generalist": first,
             "experts": empty_banks(own, without=self.net.frozen),  # which are the generalist's
+            **self._shortlist.start(),
         }
+
+    @property
+    def growing(self) -> bool:
+        return not self._shortlist.bounded
 
     def check_targets(self, targets: Sequence[Target]) -> None:
         odd = other_than_classes(targets)
@@ -107,7 +118,7 @@ class Experts(Strategy):
             )
 
     def check_stream(self, stream: Stream) -> None:
-        self._logged = logged_transfers(self.sources_from, stream, "strategy.sources_from")
+        self._logged = ranking_log(self.sources == "gaussian", self.sources_from, stream)
 
     def learn(self, experience: Experience) -> Learning:
         task = experience.task_id
@@ -115,7 +126,8 @@ class Experts(Strategy):
             start = self._expert(task)
         else:
             scores: dict[int, list[float]] = {}
-            for expert in [GENERALIST, *range(self._count())[-(self.scanned or self._count() or 1) :]]:
+            looked = yield from self._shortlist.tasks(self.state, range(self._count()), experience, self.rows)
+            for expert in [GENERALIST, *looked]:
                 scores[expert] = self._promises(expert, experience)
                 yield ExpertScored(step=experience.step, task_id=task, expert=expert, score=tuple(scores[expert]))
             chosen = self._chosen(scores, experience)
@@ -124,6 +136,7 @@ class Experts(Strategy):
         params = yield from fit_best(self, self.grid, start, experience, frozen=self._body())
         for name, bank in self.state["experts"].items():
             bank.put(task, params[name])
+        self._shortlist.keep(self.state, experience, self.rows)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None
@@ -143,6 +156,10 @@ class Experts(Strategy):
     @cached_property
     def _adapters(self) -> Bottleneck | None:
         return Bottleneck(self.net, self.bottleneck) if self.form == "adapter" else None
+
+    @cached_property
+    def _shortlist(self) -> Shortlist:
+        return Shortlist(self.net, self.sources, self.scanned)
 
     def _body(self) -> Params | None:
         """Return what experts share and never change; None if they are whole."""

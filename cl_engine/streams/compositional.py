@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.data.augmentation import Augmentation
@@ -18,13 +17,13 @@ from cl_engine.data.rows_of_seeds import Half
 from cl_engine.data.several_sources import SeveralSources
 from cl_engine.data.source_stream import kept_rows
 from cl_engine.data.stream import Composition, Data, Experience, Shape
+from cl_engine.data.transformations import Transform, transformed
 from cl_engine.data.view import rule_of
 from cl_engine.errors import UsageError, unknown
 from cl_engine.nn.target import Target
 from cl_engine.options import option
 from cl_engine.targets.classes import Classes
 
-Transform = Literal["turn", "mirror", "invert", "roll", "halve", "permute"]
 AHEAD = 100  # tasks whose parts are drawn before they come: each takes longer to draw than the one before
 TRIES = 100  # draws of something new before what there is has to do
 
@@ -267,25 +266,8 @@ class Compositional(SeveralSources):
             half: Half = "test" if test else "train"
             x, y = self._views[parts.source, parts.rule][0].asked(half, np.concatenate(rows), x, y, self.seed)
         for transform in parts.inputs:
-            x = self._transformed(x, transform)
+            x = transformed(x, transform, self.seed)
         return Data(x.to(self.device), y.to(self.device))
-
-    def _transformed(self, x: Tensor, transform: Transform) -> Tensor:
-        height, width = x.shape[2:]
-        match transform:
-            case "turn":
-                return x.rot90(1, (2, 3))
-            case "mirror":
-                return x.flip(3)
-            case "invert":
-                return 255 - x
-            case "roll":
-                return x.roll(height // 2, 2)
-            case "halve":
-                return torch.cat([x[..., width // 2 :], x[..., : width // 2]], dim=3)
-            case "permute":
-                order = torch.from_numpy(rng.arrays(self.seed, "pixels").permutation(height * width))
-                return x.flatten(2)[..., order].reshape(x.shape)
 
 
 def _again(draw: np.random.Generator, chance: float, known: Sequence[Any], new: Callable[[], Any]) -> Any:

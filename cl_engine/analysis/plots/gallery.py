@@ -146,6 +146,7 @@ def of_run(run: Run, beside: Sequence[Run] = ()) -> list[Picture]:
         ("side-tasks", "At zero, a side task is switched off.", side_tasks.side_weights),
         ("modules", "Down a column, tasks share a module.", modules.module_graph),
         ("growth", "The further below the line, the more is used again.", modules.growth),
+        ("fits", "Flat: a task costs no more for those before it.", modules.fits),
         ("orders", "The same number: the same weights.", modules.orders),
         ("sharing", "Down a column, the same number: shared weights.", modules.sharing),
         ("sources", "Along a row: whom a task could learn from.", modules.sources),

@@ -90,6 +90,37 @@ def growth(run: Run) -> Figure | None:
 
 
 @styled
+def fits(run: Run) -> Figure | None:
+    """Return how many paths were trained for each task, by what they reuse, mean over seeds; None if none was told of."""
+    table = told(run)
+    tried = table[table["kind"] == "CandidateTried"]
+    if tried.empty:
+        return None
+    wide = tried[tried["name"] != "validation"].pivot(index="event", columns="name", values="value")
+    # NaN: the path was tried for another seed; without operations nothing was trained
+    scored = tried[(tried["name"] == "validation") & tried["value"].notna()].groupby("event").size()
+    wide = wide.assign(share=scored / len(run.results["seed"])).query("flops > 0 and share > 0")
+    kinds = {
+        "new nets": wide[wide["reused"] == 0],
+        "old modules first": wide[(wide["reused"] > 0) & (wide["first_new"] > 0)],
+        "old modules last": wide[(wide["reused"] > 0) & (wide["first_new"] == 0)],
+    }
+    tasks = np.arange(int(wide["task_id"].max()) + 1)
+    fig, axes = figure()
+    below = np.zeros(len(tasks))
+    for number, (label, own) in enumerate(kinds.items()):
+        if len(own):
+            counts = own.groupby("task_id")["share"].sum().reindex(tasks, fill_value=0.0).to_numpy()
+            axes.fill_between(tasks, below, below + counts, step="mid", color=colour(number), linewidth=0, label=label)
+            below = below + counts
+    axes.set(xlabel="task", ylabel="paths trained", ylim=(0, None))
+    whole_numbers(axes)
+    titled(fig, axes, run.strategy, f"paths trained for each task, mean of {seeds([run])}")
+    legend(fig, axes)
+    return fig
+
+
+@styled
 def orders(run: Run) -> Figure | None:
     """Return tasks as rows and steps as columns, of the first seed: the block used; None if no order was told."""
     return _numbers(run, "OrderLearned", "block", "block at each step")
