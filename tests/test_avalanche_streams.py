@@ -367,7 +367,7 @@ def test_the_names_are_listed_without_importing_avalanche():
 
 
 def test_unknown_names_are_answered_with_avalanche_among_the_known():
-    with pytest.raises(UsageError, match="there are: avalanche, compositional, ctrl"):
+    with pytest.raises(UsageError, match="there are: avalanche, bell, compositional, ctrl"):
         plugins.load("streams", "splitt_mnist")
     with pytest.raises(UsageError, match=r"write name = 'avalanche' and benchmark = 'SplitMNIST'"):
         plugins.load("streams", "avalanche:SplitMNIST")

@@ -67,6 +67,7 @@ CALLS = {
         "registry.py": "the exporters of this package, by its own names",
         "needed.py": "packages that exporters need, by names of ours",
         "run.py": "the room that takes out what was learned, by a name of ours: logs are read without torch",
+        "aggregates.py": "scikit-posthocs, by a name of ours: the package is optional",
         "library_nets.py": "timm and transformers, by names of ours",
     },
     "spec.loader.exec_module": {"importing.py": "file.py:object, which is code as module:object is"},

@@ -12,7 +12,7 @@ import runpy
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,18 @@ NAMES = {page: named(page) for page in PAGES}
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Go to a folder of a reader's, which has the reference runs, and a cache of its own."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Go to a folder of a reader's, which has the reference runs, and a cache of its own; forget what was imported from there."""
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "reference").symlink_to(ROOT / "results" / "reference")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CL_CACHE", str(tmp_path / "cache"))
-    return tmp_path
+    yield tmp_path
+    here = [
+        name for name, module in sys.modules.items() if str(getattr(module, "__file__", "")).startswith(str(tmp_path))
+    ]
+    for name in here:
+        del sys.modules[name]
 
 
 def run_python(block: Block, names: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ def of(score: float, validated: float | None = None, strategy: str = "replay", *
         strategy=strategy,
         final=xr.Dataset({"acc": ("seed", np.array([score, score]))}),
         measures=[Measure("accuracy")],
+        metrics={},
         experiment={"options": {"train": options}, "seeds": [0, 1]},
         results=xr.Dataset({"acc": ("seed", np.zeros(2))}),
         validated=lambda name: None if validated is None else np.array([validated, validated]),

@@ -197,9 +197,11 @@ class Evaluator:
         test, target = self.test(task), self.strategy.target_of(task)
         if test.of_seeds is not None:  # each seed's answers to the rows of all seeds, of which it has one's own
             return self._sums_of_seeds(task, lambda place, x: predict(x)[place : place + 1], noted)
-        at_once = ROWS_OF_PLACES if target.places and self.stream.setting == "task" else max(1, len(test))
+        pieces: Iterable[tuple[Tensor, Tensor]] = [(test.x, test.y)]  # the tensor itself, by which answers may be kept
+        if target.places and self.stream.setting == "task":
+            pieces = zip(test.x.split(ROWS_OF_PLACES), test.y.split(ROWS_OF_PLACES), strict=True)
         found = []
-        for x, y in zip(test.x.split(at_once), test.y.split(at_once), strict=True):
+        for x, y in pieces:
             outputs = predict(x)
             found.append(target.sums_by_seed(outputs, y))
             if noted is not None:

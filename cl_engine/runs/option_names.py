@@ -45,7 +45,7 @@ def options_of(kind: Kind, name: str) -> dict[str, Named]:
     path = plugin_names.files(kind).get(name)
     if path is None:
         return {}
-    module = f"cl_engine.{kind}.{name}"
+    module = f"cl_engine.{path.parent.name}.{name}"
     classes = [node for node in _tree(module).body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
     plugin = next((node for node in classes if CONFIGURED in _ancestors(module, node)), None)
     return {} if plugin is None else dict(_fields(module, plugin))

@@ -71,7 +71,7 @@ class Bell(SeveralSources):
     >>> from cl_engine.testing.streams import Given
     >>> stream = Bell(Given(images()), kind="s_few", sources=["a", "b", "c", "d"], classes=6)
     >>> stream.n_tasks, stream.input_shape, stream[5].train.y.tolist()
-    (6, (2, 8, 8), [0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
+    (6, (2, 5, 5), [0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
     """
 
     setting: Setting = option("task", "what is told at test time: task or domain (labels are local to the task)")
