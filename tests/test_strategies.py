@@ -50,6 +50,6 @@ OPTIONS = {"align": {"stream.unlabelled": [1]}}  # of what does nothing in parti
 STEPS_WAIT = {"mntdp_s"}  # each step trains a path that is drawn from chances that the step before has moved
 
 for name in STRATEGIES:
-    own = {"strategy": name, "cut_every": CUT_EVERY.get(name, 7), "options": OPTIONS.get(name, {})}
+    own = {"strategy": name, "cut_every": CUT_EVERY.get(name, 11), "options": OPTIONS.get(name, {})}
     own["steps_wait"] = name in STEPS_WAIT
     globals()[f"Test_{name}"] = type(f"Test_{name}", (OwnStrategyContract,), own)

@@ -124,7 +124,8 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract, Devices
                 "say so by the property looks_ahead"
             )
 
-    def test_a_kill_after_any_event_and_a_resume_give_the_same_log(self, setting: str, tmp_path: Path) -> None:
+    def test_a_kill_after_any_event_and_a_resume_give_the_same_log(self, tmp_path: Path) -> None:
+        setting = self.kind().settings[0]  # in the others it is stopped, which is quicker: the next test
         experiment = self.experiment(**{"stream.setting": setting, "agenda.save_every": 2})
         left = LeftOnDisk(tmp_path / "whole", tmp_path)
         whole = facts(experiment.run(left.folder, device="cpu", listeners=lambda stream: [left]) / "log.h5")
