@@ -31,7 +31,7 @@ def names_of(runs: Sequence[Run]) -> list[str]:
     for group in _alike(names):
         options = differing([runs[k] for k in group])
         told = [
-            ", ".join(f"{_last(key, options)}={values[place]}" for key, values in options.items())
+            ", ".join(_setting(_last(key, options), values[place]) for key, values in options.items())
             for place in range(len(group))
         ]
         if 0 < len(options) <= FEW and max(map(len, told)) <= SHORT:
@@ -61,6 +61,10 @@ def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
         key: [each.get(key, "") for each in options] for key in dict.fromkeys(key for each in options for key in each)
     }
     return {key: found for key, found in values.items() if len(set(found)) > 1}
+
+
+def _setting(option: str, value: str) -> str:
+    return f"{option}={value}" if value else f"no {option}"
 
 
 def _alike(names: Sequence[str]) -> list[list[int]]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from cl_engine.analysis.names import names_of
 from cl_engine.analysis.plots.axes import line, seeds
 from cl_engine.analysis.plots.panels import Panels
-from cl_engine.analysis.plots.style import figure, legend, styled, titled, whole_numbers
+from cl_engine.analysis.plots.style import figure, legend, numbers_of, styled, titled, whole_numbers
 from cl_engine.analysis.scores.diagnostics import diagnostics_of
 from cl_engine.analysis.scores.losses import training_losses
 from cl_engine.analysis.scores.retention import retained
@@ -29,7 +29,8 @@ LINES = 16
 def retention(runs: Sequence[Run]) -> Figure | None:
     """Return the score of a task against the experiences since it was learned, with its 95 % confidence band, a line a run."""
     shown, drawn = Panels(runs), False
-    for number, (run, name) in enumerate(zip(runs[:LINES], names_of(runs)[:LINES], strict=True)):
+    numbers = numbers_of([run.strategy for run in runs[:LINES]])
+    for number, run, name in zip(numbers, runs[:LINES], names_of(runs)[:LINES], strict=True):
         for _, axes, part in shown.of_run(run):
             ages, scores = retained(part)
             if len(ages) > 1:
@@ -47,7 +48,8 @@ def retention(runs: Sequence[Run]) -> Figure | None:
 def training_loss(runs: Sequence[Run]) -> Figure | None:
     """Return the training loss of each experience in its last epoch, with its 95 % confidence band; None if it was not logged."""
     fig, axes = figure()
-    for number, (run, name) in enumerate(zip(runs[:LINES], names_of(runs)[:LINES], strict=True)):
+    numbers = numbers_of([run.strategy for run in runs[:LINES]])
+    for number, run, name in zip(numbers, runs[:LINES], names_of(runs)[:LINES], strict=True):
         found = training_losses(run)
         if found is not None:
             line(axes, *found, number, name)
@@ -65,7 +67,7 @@ def diagnostics_over_stream(runs: Sequence[Run]) -> Figure | None:
     """Return what units and weights were like before each experience, a line a run; None if no run was looked at."""
     found = [
         (number, run, name)
-        for number, (run, name) in enumerate(zip(runs, names_of(runs), strict=True))
+        for number, run, name in zip(numbers_of([run.strategy for run in runs]), runs, names_of(runs), strict=True)
         if run.tables.get("diagnostics")
     ][:LINES]
     if not found:
