@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import tomllib
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self, TypeVar, get_origin, get_type_hints
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -206,8 +208,38 @@ def described(model: type[BaseModel]) -> list[tuple[str, str, str, str]]:
     """Return ``(name, type, default, meaning)`` of every option, for help pages."""
     rows = []
     for name, info in model.model_fields.items():
-        kind = str(info.annotation) if get_origin(info.annotation) else getattr(info.annotation, "__name__", "")
-        kind = kind.replace("typing.", "").replace("NoneType", "None")
+        kind = type_in_words(info.annotation)
+        optional = " | none" * kind.endswith(" | none")
+        kind = kind.removesuffix(optional) + _bounds(info.metadata) + optional
         default = "required" if info.is_required() else json.dumps(info.default, default=str)
         rows.append((name, kind, default, info.description or ""))
     return rows
+
+
+def type_in_words(kind: Any) -> str:
+    """Return a type as help pages have it: words that may stand there, ``int ≥ 1``, ``list of float``.
+
+    >>> type_in_words(list[float | str] | None)
+    'list of (float | str) | none'
+    """
+    parts = get_args(kind)
+    match get_origin(kind):
+        case typing.Literal:
+            return " | ".join(json.dumps(part) for part in parts)
+        case typing.Union | types.UnionType:
+            return " | ".join(map(type_in_words, parts))
+        case typing.Annotated:
+            inner, *notes = parts
+            metadata = [each for note in notes for each in getattr(note, "metadata", [note])]
+            return type_in_words(inner) + _bounds(metadata)
+        case None:
+            return "none" if kind is types.NoneType else getattr(kind, "__name__", str(kind))
+        case origin:
+            inner = [f"({text})" if " | " in text else text for text in map(type_in_words, parts)]
+            return f"{origin.__name__} of {(' to ' if origin is dict else ', ').join(inner)}"
+
+
+def _bounds(metadata: Iterable[Any]) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    found = [(sign, getattr(note, name)) for note in metadata for name, sign in signs.items() if hasattr(note, name)]
+    return ",".join(f" {sign} {value:,}" if isinstance(value, int) else f" {sign} {value:g}" for sign, value in found)

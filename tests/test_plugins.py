@@ -17,6 +17,7 @@ import cl_engine.strategies
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
+from cl_engine.options import described
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugin_names, plugins
 from tests.conftest import SETTINGS, TINY
@@ -204,3 +205,18 @@ def test_a_method_that_strategies_had_before_says_where_it_is_now(tiny: Callable
     strategy = experiment.build_strategy(experiment.stream())
     with pytest.raises(AttributeError, match=r"Strategy.net_for is now .* `self.shared.params\(…\)` here"):
         strategy.net_for(0)
+
+
+def test_types_of_options_are_listed_in_words():
+    for kind in plugins.BASES:
+        for name in plugins.own(kind):
+            for option, type_, _, _ in described(plugins.load(kind, name).Options):
+                assert not re.search(r"FieldInfo|Annotated|typing|Literal|Union|<class", type_), (
+                    kind,
+                    name,
+                    option,
+                    type_,
+                )
+    listed = {option: type_ for option, type_, _, _ in described(plugins.load("strategies", "piggyback").Options)}
+    assert listed["mask_lr"] == 'float > 0 | "auto"'
+    assert listed["threshold"] == "float ≥ 0"
