@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,26 +13,12 @@ from cl_engine.core.state import State
 from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
 from cl_engine.nn.head import take_off
-from cl_engine.nn.net import Net
+from cl_engine.nn.learner import Learner
 from cl_engine.nn.target import Target
 from cl_engine.nn.task_module import TaskModule, module_of
 from cl_engine.targets.classes import other_than_classes
 
 NEVER_MET = -1e9  # the logit of a class without rows
-
-
-class Learner(Protocol):
-    """The attributes of a strategy that class statistics use.
-
-    >>> from cl_engine.strategy import Strategy
-    >>> Strategy.__name__  # every strategy is one
-    'Strategy'
-    """
-
-    net: Net
-    seeds: list[int]
-    setting: Any
-    state: State
 
 
 class ClassStatistics:

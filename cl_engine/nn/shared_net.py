@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,26 +14,10 @@ from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.errors import UsageError
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
-from cl_engine.nn.net import Net, Params
+from cl_engine.nn.learner import Learner
+from cl_engine.nn.net import Params
 from cl_engine.nn.target import Target
 from cl_engine.nn.task_heads import empty_heads, head_of, mixed_logits, row_of, weighted_loss
-
-
-@runtime_checkable
-class Learner(Protocol):
-    """The attributes of a strategy that a shared net uses.
-
-    >>> from cl_engine.strategy import Strategy
-    >>> Strategy.__name__  # every strategy is one
-    'Strategy'
-    """
-
-    net: Net
-    seeds: list[int]
-    setting: Any
-    state: State
-    target: Target
-    train: Any
 
 
 class SharedNet:

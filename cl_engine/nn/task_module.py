@@ -10,23 +10,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from cl_engine.core.state import State
 from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
+from cl_engine.nn.learner import Learner
 from cl_engine.nn.net import Net
 from cl_engine.nn.question import Asked, Question
 
 
-class Learner(Protocol):
+class Answering(Learner, Protocol):
     """The attributes of a strategy that its modules are made from.
 
     >>> from cl_engine.strategy import Strategy
     >>> Strategy.__name__  # every strategy is one
     'Strategy'
     """
-
-    net: Net
-    seeds: list[int]
-    state: State
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         """Return outputs ``[S, N, O, …]``."""
@@ -111,7 +107,7 @@ class WholeStrategy(nn.Module):
     tensor([-1.,  1.])
     """
 
-    def __init__(self, strategy: Learner, task_id: int | None, place: int) -> None:
+    def __init__(self, strategy: Answering, task_id: int | None, place: int) -> None:
         super().__init__()
         self._strategy, self._task, self._place = strategy, task_id, place
 
@@ -120,7 +116,7 @@ class WholeStrategy(nn.Module):
         return self._strategy.predict(x, self._task)[self._place].clone()
 
 
-def module_of(strategy: Learner, task_id: int | None, place: int) -> TaskModule:
+def module_of(strategy: Answering, task_id: int | None, place: int) -> TaskModule:
     """Return a module that answers a task as ``predict`` does for the seed at this place.
 
     It is found by asking: of rows that note what is done with them (`Question`) a strategy asks one net, with weights that are
@@ -150,7 +146,7 @@ def put_in(net: Net, params: Mapping[str, Tensor], gates: Mapping[str, Tensor] |
     return module if all(folded) else None
 
 
-def _asked(strategy: Learner, task_id: int | None) -> Asked | None:
+def _asked(strategy: Answering, task_id: int | None) -> Asked | None:
     """Return the one call of a net that answers a task, None if there is no such."""
     question = Question.about(strategy.net.example(2))
     return question.only(strategy.predict(question, task_id))

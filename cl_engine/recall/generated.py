@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,28 +13,14 @@ from cl_engine.core.bank import Bank
 from cl_engine.core.state import State, bytes_by_part
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Data, Experience
-from cl_engine.nn.net import Net, Params
-from cl_engine.nn.target import Target
+from cl_engine.nn.learner import Learner
+from cl_engine.nn.net import Params
 from cl_engine.recall.events import CodesDrifted, CodeStarted, SkillBytes
 from cl_engine.recall.hypernetwork import Generator, drawn_past
 from cl_engine.recall.measure import PROBE_ROWS
 
 RECALLED = ("generator", "codes", "beside")
 Make = Callable[[Params, Tensor, Tensor], Tensor]
-
-
-class Learner(Protocol):
-    """The attributes of a strategy that generated nets use.
-
-    >>> from cl_engine.strategy import Strategy
-    >>> Strategy.__name__  # every strategy is one
-    'Strategy'
-    """
-
-    net: Net
-    seeds: list[int]
-    state: State
-    target: Target
 
 
 class GeneratedNets:

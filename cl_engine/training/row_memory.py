@@ -17,7 +17,7 @@ from cl_engine.data.rows_of_seeds import Lens, RowsOfSeeds
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import StrategyEvent
-from cl_engine.nn.shared_net import Learner as OfSharedNet
+from cl_engine.nn.learner import Learner as OfSharedNet
 from cl_engine.nn.target import Target
 from cl_engine.options import OptionGroup, option
 from cl_engine.training.rehearsal import as_rows_arrive, balanced, group_name, groups_in, reservoir, shares_of

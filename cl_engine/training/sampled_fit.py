@@ -11,19 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_engine.core.bank import Bank
-from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, StrategyEvent
-from cl_engine.nn.net import Net
+from cl_engine.nn.learner import Learner
 from cl_engine.nn.target import Target
 from cl_engine.options import OptionGroup, option
 from cl_engine.targets.classes import other_than_classes
 from cl_engine.training import task_sampling
 from cl_engine.training.fit_job import FitOptions
 from cl_engine.training.held_out import logged_losses
-from cl_engine.training.optimizers import Train
 from cl_engine.training.rehearsal import group_name, group_of, keep_rows, kept_rows
 
 HELD_OUT = 200  # validation rows of a task that are kept, at the most
@@ -107,18 +105,13 @@ class Sampling(OptionGroup):
         return logged_losses(self.losses_from, stream, "error" if self.sampling == "error" else "loss")
 
 
-class Learner(Protocol):
+class Sampler(Learner, Protocol):
     """The attributes of a strategy that a sampled fit uses.
 
     >>> from cl_engine.strategy import Strategy
     >>> Strategy.__name__  # every strategy is one
     'Strategy'
     """
-
-    net: Net
-    seeds: list[int]
-    train: Train
-    state: State
 
     def target_of(self, task_id: int) -> Target:
         """Return what a task asks for."""
@@ -131,7 +124,7 @@ class Learner(Protocol):
 
 
 def sampled_fit(
-    strategy: Learner,
+    strategy: Sampler,
     sampling: Sampling,
     params: Tree,
     loss: Callable[..., Tensor],
@@ -180,7 +173,7 @@ def sampled_fit(
 class _Shares:
     """What finds the shares of an epoch, of one seed: leaves of ``params`` that the loss reads."""
 
-    def __init__(self, strategy: Learner, sampling: Sampling, tasks: Tensor, answers: Answers, referred: bool) -> None:
+    def __init__(self, strategy: Sampler, sampling: Sampling, tasks: Tensor, answers: Answers, referred: bool) -> None:
         self._net, self._seeds = strategy.net, len(strategy.seeds)
         self._sampling, self._answers, self._referred = sampling, answers, referred
         self._tasks = tasks
@@ -246,7 +239,7 @@ class _Shares:
         return total / rows
 
 
-def _hold_out(strategy: Learner, experience: Experience) -> None:
+def _hold_out(strategy: Sampler, experience: Experience) -> None:
     """Keep some validation rows of a task, in the place of those that it had."""
     task, few = experience.task_id, experience.validation.spread(HELD_OUT)
     name = group_name("held_out", group_of(strategy.target_of, task))

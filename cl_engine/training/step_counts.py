@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 
 from cl_engine.core.tree import Tree, leaves_with_path
-from cl_engine.nn.shared_net import Learner, SharedNet
+from cl_engine.nn.learner import Learner
+from cl_engine.nn.shared_net import SharedNet
 from cl_engine.training.fit_job import FitJob
 
 # of each strategy, as long as it lives: counting takes a step of a small net several times as long as taking it
