@@ -27,6 +27,7 @@ class ClassStatistics:
     Where the task is told, each task has classes of its own, so many as the net has outputs; else all tasks share them. A
     strategy has them by saying so in its class, as it has a shared net.
 
+    >>> from cl_engine.nn.net import Net
     >>> from types import SimpleNamespace
     >>> class Mine(SimpleNamespace):
     ...     classes = ClassStatistics()

@@ -25,6 +25,7 @@ class SharedNet:
 
     A strategy has one by saying so in its class: ``shared = SharedNet()``. Each strategy object then has its own.
 
+    >>> from cl_engine.nn.net import Net
     >>> from types import SimpleNamespace
     >>> class Mine(SimpleNamespace):
     ...     shared = SharedNet()

@@ -28,6 +28,7 @@ class GeneratedNets:
 
     Beside stand, as they are and a row a task, tensors that are not made: statistics, frozen weights, heads if so wished.
 
+    >>> from cl_engine.nn.net import Net
     >>> from types import SimpleNamespace
     >>> from cl_engine.recall.hypernetwork import GeneratorOptions
     >>> from cl_engine.recall.manifest import Manifest
