@@ -11,15 +11,12 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from cl_engine.engine.agenda import plan
-from cl_engine.engine.loop import simulate
 from cl_engine.events import EpochEnded, TaskLearned
 from cl_engine.experiment import Experiment
 from cl_engine.modules.events import CandidateTried
 from cl_engine.nn.attention import SelfAttention
 from cl_engine.nn.flops import Flops
 from cl_engine.results.run import open_run
-from cl_engine.training import seed_group
 
 Tiny = Callable[..., Experiment]
 NETS = {
@@ -109,36 +106,3 @@ def test_the_operations_of_a_search_are_those_of_all_its_candidates(tiny: Tiny, 
 
     run = open_run(tiny("mntdp").run(tmp_path / "run", listeners=lambda stream: [hear]))
     assert run.table("experiences")["training_flops"].tolist() == pytest.approx(list(tried.values()))
-
-
-@pytest.mark.parametrize(
-    ("strategy", "options", "counted"),
-    [
-        ("finetune", {}, 1),
-        ("finetune", {"train.batch": 7}, 1),
-        ("replay", {}, 3),  # each task has more heads than the one before
-        ("mntdp_s", {}, None),  # its loss looks at the path that was drawn
-    ],
-)
-def test_a_step_like_one_before_it_is_not_counted_again(
-    strategy: str, options: dict[str, object], counted: int | None, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-):
-    made: list[Flops] = []
-
-    class Noted(Flops):
-        def __init__(self) -> None:
-            super().__init__()
-            made.append(self)
-
-    monkeypatch.setattr(seed_group, "Flops", Noted)
-    experiment = tiny(strategy, (0, 1), **{"agenda.evaluate_every": 0, **options})
-    stream = experiment.stream()
-    told: dict[int, float] = {}
-    for event in simulate(stream, experiment.build_strategy(stream), plan(stream, experiment.agenda)):
-        if isinstance(event, EpochEnded):
-            told[event.step] = event.flops
-    assert len(told) == 3 and all(flops > 0 for flops in told.values())
-    if counted is None:
-        assert len(made) > 3
-    else:
-        assert len(made) == counted

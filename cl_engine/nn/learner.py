@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from cl_engine.core.state import State
 from cl_engine.nn.net import Net
 from cl_engine.nn.target import Target
 
 
-@runtime_checkable
 class Learner(Protocol):
     """The attributes of a strategy that the parts which it holds use: its nets and heads, its memory, its statistics.
 

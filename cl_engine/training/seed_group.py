@@ -28,7 +28,6 @@ from cl_engine.training.group_validation import GroupValidation
 from cl_engine.training.online_sums import OnlineSums
 from cl_engine.training.optimizer_steps import clip_gradients, clipped, optimizers_for, step_of
 from cl_engine.training.rates import Rates
-from cl_engine.training.step_counts import StepCount
 
 NONE = nullcontext()
 
@@ -147,8 +146,7 @@ class SeedGroup(GroupValidation, ABC):
         """Take a step on what was drawn for a batch, and numbers told; of a replayed step that is all that changes."""
         job, rows = self.job, self.batch_of(given)
         numbers = [tensor for name, tensor in given.items() if name.startswith("number")]
-        known = StepCount(job, self.params, self.frozen, [*rows, *numbers]) if math.isnan(self.flops) else None
-        counted = Flops() if known is not None and known.total is None else nullcontext()
+        counted = Flops() if math.isnan(self.flops) else nullcontext()
         shown = self._shown_to_observer(rows)
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.batch_begins, *shown)
@@ -159,10 +157,8 @@ class SeedGroup(GroupValidation, ABC):
         kept = None if self.upkeep is None else self.upkeep.penalty()
         with counted:
             (losses if kept is None else losses + kept).sum().backward()
-        if known is not None:
-            if isinstance(counted, Flops):
-                known.keep(counted.total)
-            self.flops = (known.total or 0) / len(self.seeds) * job.counted / taken
+        if isinstance(counted, Flops):
+            self.flops = counted.total / len(self.seeds) * job.counted / taken
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.gradients_known)
         if job.clip is not None:
