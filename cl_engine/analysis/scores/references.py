@@ -48,11 +48,12 @@ def delta_m_to(run: Run, alone: Run) -> Array:
 
 def last_scores(run: Run) -> Array:
     """Return the score on each task in the last test of it ``[T, S]``."""
-    values = run.scores
-    last = np.full(values.shape[1:], np.nan)
-    for row in values[np.argsort(run.results["evaluation_step"].values, kind="stable")]:
-        last = np.where(np.isfinite(row), row, last)
-    return last
+    values = run.scores[np.argsort(run.results["evaluation_step"].values, kind="stable")]
+    if not len(values):
+        return np.full(values.shape[1:], np.nan)
+    tested = np.isfinite(values)
+    last = len(values) - 1 - np.argmax(tested[::-1], axis=0)
+    return np.where(tested.any(axis=0), np.take_along_axis(values, last[None], axis=0)[0], np.nan)
 
 
 def _about(run: Run, table: str) -> str:
