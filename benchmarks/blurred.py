@@ -7,7 +7,7 @@ others' rows blurred; all 50,000 images, sixteen at a time and each once, a memo
 (ResNet-18), two classes a task (drawn), one step an arrival, images as they are (augmented). Learners are told no boundary
 (`stream.boundaries = false`) but where it says so. Seeds 0 to 2, which fix nets and batches; the stream is one. `any time` is the
 mean over evaluations, one every 2,000 images, of the accuracy on all classes met (A_AUC); `last` is that of the end. ± is half
-a 95 % t interval; `ms` is of three seeds, with whatever else the machine did. What is there in FOLDER is kept.
+a 95 % t interval; kB are what a seed holds at the end. What is there in FOLDER is kept.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     print(f"torch {torch.__version__}, seeds {SEEDS}, one thread; ± is half a 95 % t interval")
     for stream, changes in STREAMS.items():
-        head = f"{'any time':>16}{'last':>16}{'online':>16}{'kB':>8}{'ms an arrival':>19}"
+        head = f"{'any time':>16}{'last':>16}{'online':>16}{'kB':>8}"
         print(f"\n{stream:<28}{head}")
         for strategy, options in STRATEGIES.items():
             experiment = Experiment.of("split_cifar10", strategy, SEEDS, **{**SAME, **changes, **options})
@@ -69,13 +69,9 @@ def main() -> None:
             got = summarised(run)
             met = run.results["score"].values  # [evaluation, task, seed]
             any_time = np.nanmean(np.nanmean(met, axis=1), axis=0)
-            learning = (
-                float(run.results["seconds"].sel(phase="learn").sum()) if "phase" in run.results else float("nan")
-            )
-            arrivals = 50_000 / 16
             print(
                 f"{strategy:<28}{said(any_time):>16}{said(got.acc.values):>16}{said(got.online_accuracy.values):>16}"
-                f"{got.memory / 1e3:>8,.0f}{1e3 * learning / arrivals:>19.2f}",
+                f"{got.memory / 1e3:>8,.0f}",
                 flush=True,
             )
 
