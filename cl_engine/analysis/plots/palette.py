@@ -29,7 +29,7 @@ PLACES = (
     *("hypernet", "mas", "icarl", "si", "compose", "head_only", "der", "er_ace", "agem", "gdumb", "supsup", "wsn"),
     *("weight_sharing", "mntdp", "lora", "nearest_mean", "slda", "ranpac", "mntdp_s", "experts", "patch"),
     *("conditioned", "spg", "hypernet_field", "cognitive_loop", "taxonomy", "policy", "auxiliary", "single_tasking"),
-    *("adapt", "align"),
+    *("adapt", "align", "picle"),
 )
 
 
