@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from cl_engine.analysis.scores.run_scores import interval, summarised
+from benchmarks.intervals import said
+from cl_engine.analysis.scores.run_scores import summarised
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import open_run
 
@@ -61,10 +61,6 @@ def main() -> None:
                 f"{got.seconds / len(SEEDS):>10.0f}",
                 flush=True,
             )
-
-
-def said(values: np.ndarray) -> str:
-    return f"{values.mean():.4f} ± {float(interval(values)):.4f}"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.intervals import said
 from cl_engine.analysis.plots import across_runs, plasticity
 from cl_engine.analysis.plots.style import rendered
 from cl_engine.analysis.scores.online import online_scores
@@ -138,10 +139,6 @@ def table(protocol: str, folder: Path) -> None:
         more = f"{backward(runs[name]):+8.3f}" if bwt else ""
         print(f"{name:<28}{said(total):>16}{said(late):>16}{shown:>18}{p:>8.3f}{minutes:>9.1f}{more}")
     draw(protocol, list(runs.values()))
-
-
-def said(values: np.ndarray) -> str:
-    return f"{values.mean():.4f} ± {float(interval(values)):.4f}"
 
 
 def backward(run: Run) -> float:

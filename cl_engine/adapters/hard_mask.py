@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from cl_engine.adapters.adapter import Adapter
-from cl_engine.masks.layout import Layout, some_maskable
+from cl_engine.adapters.per_weight import PerWeight
 from cl_engine.masks.thresholds import binary, straight_through
-from cl_engine.nn.net import Net, Params
+from cl_engine.nn.net import Params
 
 SCORE_INIT, THRESHOLD = 1e-2, 5e-3  # of the published code
 
 
-class HardMask(Adapter):
+class HardMask(PerWeight):
     """A binary mask of the weights of a net's layers, by a score of each (Piggyback; Mallya, Davis & Lazebnik 2018).
 
     Scores start above the threshold, and are learned through it by the straight-through estimator. Learned ones settle on two
     values, as far above the threshold as below.
 
     >>> from torch import nn
+    >>> from cl_engine.nn.net import Net
     >>> net = Net(lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), (1, 2, 2))
     >>> HardMask(net).layout.shapes
     {'1.weight': (6, 4)}
     """
 
+    begin = SCORE_INIT
     way = SCORE_INIT - THRESHOLD
-
-    def __init__(self, net: Net) -> None:
-        """Find the weights that are masked.
-
-        Raises:
-            UsageError: if there are none.
-        """
-        self._net = net
-        self.layout = Layout.of(net, some_maskable(net, "adapters"))
-
-    def start(self, seeds: Sequence[int], base: Mapping[str, Tensor]) -> Params:
-        """Return scores that leave every weight on."""
-        shapes, device = self.layout.shapes, self._net.device
-        return {name: torch.full((len(seeds), *shape), SCORE_INIT, device=device) for name, shape in shapes.items()}
 
     def applied(self, base: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Params:
         """Return the weights whose scores are above the threshold, and zeros for the others, of one seed or of all."""

@@ -45,25 +45,24 @@ class SharedNet:
         return self if strategy is None else SharedNet(strategy)
 
     @property
-    def learner(self) -> Learner:
-        """The strategy that it belongs to."""
+    def _learner(self) -> Learner:
         assert self._strategy is not None, "a shared net is used through the object of a strategy: self.shared"
         return self._strategy
 
     def start(self) -> State:
         """Return the state before the first experience: ``net``, and ``heads``, none yet, where the task is told."""
-        net, seeds = self.learner.net, self.learner.seeds
+        net, seeds = self._learner.net, self._learner.seeds
         params = net.init(seeds)
         return (
             {"net": params, "heads": empty_heads(net, len(seeds))}
-            if self.learner.setting == "task"
+            if self._learner.setting == "task"
             else {"net": params}
         )
 
     def params(self, task_id: int | None) -> Params:
         """Return the net's weights with the head of this task; the untrained head for a task not yet met."""
-        params: Params = self.learner.state["net"]
-        heads: Bank | None = self.learner.state.get("heads")
+        params: Params = self._learner.state["net"]
+        heads: Bank | None = self._learner.state.get("heads")
         if heads is None or task_id is None:
             return params
         if task_id >= len(heads):
@@ -72,7 +71,7 @@ class SharedNet:
 
     def keep(self, task_id: int, params: Tree) -> None:
         """Put trained weights in the place of the net's, and the head in the place of this task's."""
-        state = self.learner.state
+        state = self._learner.state
         if "heads" in state:
             state["heads"].put(task_id, row_of(params))
             params = {**params, **{name: state["net"][name] for name in (HEAD_WEIGHT, HEAD_BIAS)}}
@@ -80,8 +79,8 @@ class SharedNet:
 
     def reset_head(self, how: Literal["zero", "draw"], key: int) -> None:
         """Put zeros, or weights that are drawn anew from this key, in the place of the head that all tasks share."""
-        state, net = self.learner.state, self.learner.net
-        drawn = net.init([rng.derive(seed, "head", key) for seed in self.learner.seeds]) if how == "draw" else None
+        state, net = self._learner.state, self._learner.net
+        drawn = net.init([rng.derive(seed, "head", key) for seed in self._learner.seeds]) if how == "draw" else None
         held = state["net"]
         new = {
             name: torch.zeros_like(held[name]) if drawn is None else drawn[name] for name in (HEAD_WEIGHT, HEAD_BIAS)
@@ -90,15 +89,15 @@ class SharedNet:
 
     def params_midway(self, params: Tree, task_id: int | None) -> Params:
         """Return the weights that answer a task met before while ``params``, those of the net, are being fitted."""
-        if "heads" not in self.learner.state or task_id is None:
+        if "heads" not in self._learner.state or task_id is None:
             return dict(params)
-        return {**params, **head_of(self.learner.state["heads"][task_id])}
+        return {**params, **head_of(self._learner.state["heads"][task_id])}
 
     # The net trained on rows of several tasks at once, each row under the head of its own task.
 
     def of_tasks(self, tasks: Tensor, fresh: bool = False) -> Tree:
         """Return the net and the heads of these ``tasks [T]``, which ascend, to be fitted; untrained if ``fresh``."""
-        learner = self.learner
+        learner = self._learner
         net: Params = learner.net.init(learner.seeds) if fresh else learner.state["net"]
         if "heads" not in learner.state:
             return {"net": net}
@@ -109,7 +108,7 @@ class SharedNet:
 
     def _untrained(self, tasks: Sequence[int], params: Params) -> Tensor:
         """Return the heads that these tasks begin with ``[S, T, O, width + 1]``: that among ``params``, or one drawn for each."""
-        learner = self.learner
+        learner = self._learner
         if learner.train.task_heads == "alike" or not tasks:
             return row_of(params).unsqueeze(1).expand(-1, len(tasks), -1, -1)
         seeds = [[rng.derive(seed, "head of a task", task) for seed in learner.seeds] for task in tasks]
@@ -118,7 +117,7 @@ class SharedNet:
 
     def keep_tasks(self, tasks: Tensor, trained: Tree) -> None:
         """Keep what was fitted from `of_tasks`."""
-        state = self.learner.state
+        state = self._learner.state
         state["net"] = trained["net"]
         if "heads" in trained:
             heads: Bank = state["heads"]
@@ -130,12 +129,12 @@ class SharedNet:
     def task_logits(self, params: Tree, frozen: Tree | None, x: Tensor, t: Tensor) -> Tensor:
         """Return logits ``[N, C]`` of one seed from what `of_tasks` returned; ``t [N]`` are places among its tasks."""
         if "heads" not in params:
-            return self.learner.net.one(params["net"], x)
-        return mixed_logits(self.learner.net, params["net"], params["heads"], x, t)
+            return self._learner.net.one(params["net"], x)
+        return mixed_logits(self._learner.net, params["net"], params["heads"], x, t)
 
     def task_loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """Return the loss of what the task being learned asks for, of `task_logits`."""
-        return self.loss_of(self.learner.target)(params, frozen, x, y, t)
+        return self.loss_of(self._learner.target)(params, frozen, x, y, t)
 
     def loss_of(self, target: Target) -> Callable[..., Tensor]:
         """Return the loss of rows of tasks that ask for this, given as `task_loss` is given them."""
