@@ -77,12 +77,11 @@ def forgetting(R: Array, steps: Steps, learned: Steps) -> Array:
 
 def diagonal(R: Array, steps: Steps, learned: Steps) -> Array:
     """R[j, j]: the accuracy on each task right after it was learned first; ``[T, …]``."""
-    R, order = np.asarray(R, dtype=float), np.asarray(steps)
+    R, at = np.asarray(R), np.asarray(learned)
     result = np.full(R.shape[1:], np.nan)
-    for task, at in enumerate(np.asarray(learned)):
-        rows = np.flatnonzero(order == at)
-        if at >= 0 and len(rows):
-            result[task] = R[rows[0], task]
+    tested, first = np.unique(np.asarray(steps), return_index=True)
+    tasks = np.flatnonzero((at >= 0) & np.isin(at, tested))
+    result[tasks] = R[first[np.searchsorted(tested, at[tasks])], tasks]
     return result
 
 

@@ -150,9 +150,13 @@ class Run:
     @cached_property
     def scores(self) -> np.ndarray:
         """R ``[E, T, S]``, float64: where there are counts as they give it, which is more than is stored of R."""
+        return self.scores_in(slice(None))
+
+    def scores_in(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Return some rows of `scores`; of a long run that is read much sooner than all."""
         if "n_total" not in self.results:
-            return np.asarray(self.results["score"].values, dtype=float)
-        right, total = (np.asarray(self.results[name].values, dtype=float) for name in ("n_correct", "n_total"))
+            return np.asarray(self.results["score"][rows].values, dtype=float)
+        right, total = (np.asarray(self.results[name][rows].values, dtype=float) for name in ("n_correct", "n_total"))
         return np.asarray(np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0))
 
     def table(self, name: str) -> pd.DataFrame:
@@ -199,18 +203,13 @@ class Run:
             UsageError: if the log does not say it.
         """
         try:
-            found = json.loads(self.environment["experiment"])
+            found: dict[str, Any] | None = json.loads(self.environment["experiment"])
         except (KeyError, ValueError, RecursionError):
             found = None
         options = found.get("options") if isinstance(found, dict) else None
-        if (
-            not isinstance(found, dict)
-            or not isinstance(found.get("seeds"), list)
-            or not isinstance(options, dict)
-            or not all(
-                isinstance(options.get(table), dict) for table in ("stream", "net", "train", "agenda", "strategy")
-            )
-        ):
+        tables = ("stream", "net", "train", "agenda", "strategy")
+        whole = isinstance(options, dict) and all(isinstance(options.get(table), dict) for table in tables)
+        if found is None or not whole or not isinstance(found.get("seeds"), list):
             raise UsageError(f"{self.path} is not a whole log: environment/experiment does not say what was run")
         return found
 

@@ -20,10 +20,9 @@ from cl_engine.analysis.plots.style import COLOURS
 from cl_engine.analysis.scores.diagnostics import diagnostics_of
 from cl_engine.analysis.scores.losses import training_losses
 from cl_engine.analysis.scores.online import online_scores
-from cl_engine.analysis.scores.references import delta_m, reference
+from cl_engine.analysis.scores.references import delta_m, reference, scores_when_learned
 from cl_engine.analysis.scores.retention import retained
 from cl_engine.analysis.scores.run_scores import Score, learning_curve
-from cl_engine.metrics import matrix_scores
 from cl_engine.results.of_measure import of_each_measure
 from cl_engine.results.run import Run
 
@@ -138,10 +137,7 @@ def _transfer(runs: Named) -> Chart | None:
         other = reference(run, parts[run.measures[0]], "independent")
         if other is None or other is run:
             return None
-        own, alone = (
-            matrix_scores.diagonal(r.results["score"].values, r.results["evaluation_step"].values, r.learned)
-            for r in (run, other)
-        )
+        own, alone = scores_when_learned(run), scores_when_learned(other)
         shared = min(len(own), len(alone))
         return run.results["task"].values[:shared], run.sign * (own[:shared] - alone[:shared])
 

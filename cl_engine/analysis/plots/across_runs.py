@@ -24,11 +24,10 @@ from cl_engine.analysis.plots.style import (
     whole_numbers,
 )
 from cl_engine.analysis.scores.online import online_scores
-from cl_engine.analysis.scores.references import delta_m, reference
+from cl_engine.analysis.scores.references import delta_m, reference, scores_when_learned
 from cl_engine.analysis.scores.run_scores import Score, learning_curve
 from cl_engine.analysis.scores.statistics import front
 from cl_engine.core.text import duration, size
-from cl_engine.metrics import matrix_scores
 from cl_engine.results.of_measure import of_each_measure
 from cl_engine.results.run import Run
 
@@ -164,10 +163,7 @@ def transfer(runs: Sequence[Run]) -> Figure | None:
             other = reference(part, parts[measure], "independent")
             if other is None or other is part:
                 continue
-            own, alone = (
-                matrix_scores.diagonal(r.results["score"].values, r.results["evaluation_step"].values, r.learned)
-                for r in (part, other)
-            )
+            own, alone = scores_when_learned(part), scores_when_learned(other)
             shared = min(len(own), len(alone))
             gained = part.sign * (own[:shared] - alone[:shared])
             line(axes, part.results["task"].values[:shared], gained, number, name)

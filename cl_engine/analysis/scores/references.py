@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cl_engine.metrics import matrix_scores
+from cl_engine.results.kept import kept_with_run
 from cl_engine.results.run import Run
 
 Array = np.ndarray
@@ -46,14 +47,24 @@ def delta_m_to(run: Run, alone: Run) -> Array:
     return np.asarray(changes[run.learned >= 0].mean(axis=0))
 
 
+@kept_with_run
 def last_scores(run: Run) -> Array:
     """Return the score on each task in the last test of it ``[T, S]``."""
-    values = run.scores[np.argsort(run.results["evaluation_step"].values, kind="stable")]
-    if not len(values):
-        return np.full(values.shape[1:], np.nan)
-    tested = np.isfinite(values)
-    last = len(values) - 1 - np.argmax(tested[::-1], axis=0)
-    return np.where(tested.any(axis=0), np.take_along_axis(values, last[None], axis=0)[0], np.nan)
+    order = np.argsort(run.results["evaluation_step"].values, kind="stable")
+    tested = np.isfinite(run.results["score"].values[order])
+    if not len(tested):
+        return np.full(tested.shape[1:], np.nan)
+    last = order[len(tested) - 1 - np.argmax(tested[::-1], axis=0)]
+    rows, place = np.unique(last, return_inverse=True)
+    found = np.take_along_axis(run.scores_in(rows), place.reshape(1, *last.shape), axis=0)[0]
+    return np.where(tested.any(axis=0), found, np.nan)
+
+
+@kept_with_run
+def scores_when_learned(run: Run) -> Array:
+    """Return R[j, j], the score on each task right after it was learned first ``[T, S]``."""
+    found = run.results
+    return matrix_scores.diagonal(found["score"].values, found["evaluation_step"].values, run.learned)
 
 
 def _about(run: Run, table: str) -> str:
@@ -68,6 +79,5 @@ def diagonal_beside(run: Run, beside: Sequence[Run], strategy: str) -> Array | N
     other = reference(run, beside, strategy)
     if other is None:
         return None
-    found = other.results
-    diagonal = matrix_scores.diagonal(found["score"].values, found["evaluation_step"].values, other.learned)
+    diagonal = scores_when_learned(other)
     return diagonal if diagonal.shape[0] == run.results.sizes["task"] else None

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from cl_engine.results.kept import kept_with_run
 from cl_engine.results.run import Run
 
 Array = np.ndarray
@@ -13,6 +14,7 @@ ROWS_AT_ONCE = 64
 MOST_AGES = 200  # of more, those are taken that are evenly spread among them
 
 
+@kept_with_run
 def retained(run: Run) -> tuple[Array, Array]:
     """Return ages ``[A]`` and scores ``[A, S]``: the mean over tasks of R[e, j] an age after the step that learned j.
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from cl_engine.analysis.scores.online import online_scores
-from cl_engine.analysis.scores.references import delta_m, diagonal_beside
+from cl_engine.analysis.scores.references import delta_m, diagonal_beside, scores_when_learned
 from cl_engine.analysis.scores.statistics import sample_deviation
 from cl_engine.metrics import matrix_scores
 from cl_engine.metrics.catalogue import SCORES
@@ -119,8 +119,7 @@ def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
     seeds = found.sizes["seed"]
     undefined = Score(np.full(seeds, np.nan))
     scores = {name: Score(final[name].values) if final is not None else undefined for name in SCORES}
-    steps, learned = found["evaluation_step"].values, run.learned
-    own = matrix_scores.diagonal(found["score"].values, steps, learned)
+    learned, own = run.learned, scores_when_learned(run)
     met = (learned >= 0) & (len(run.measures) < 2)
     alone, joint = (diagonal_beside(run, beside, strategy) for strategy in ("independent", "joint"))
     gain = run.sign * (own - alone) if alone is not None else np.full_like(own, np.nan)
