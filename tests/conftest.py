@@ -52,6 +52,12 @@ def tiny() -> Callable[..., Experiment]:
     return make
 
 
+@pytest.fixture
+def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pages have empty pictures, where a test is about their texts: drawing takes nearly all of the time."""
+    monkeypatch.setattr("cl_engine.analysis.report.document.inline", lambda fig, title, letters: "<svg></svg>")
+
+
 @dataclass(frozen=True)
 class Given:
     """Sources that a function gives."""
