@@ -15,7 +15,7 @@ from cl_engine.loggers.tables import APART, VALIDATED, VALIDATION, describe, gro
 from cl_engine.metrics.catalogue import METRICS, SCORES
 
 EMPTY: dict[tuple[object, ...], bytes] = {}  # logs without rows, by what their arrays depend on
-AT_MOST = 8  # kept of them
+KEPT = 8  # of them, at most
 
 
 def empty_log(seeds: Sequence[int], phases: Sequence[str], stream: Stream) -> bytes:
@@ -31,7 +31,7 @@ def empty_log(seeds: Sequence[int], phases: Sequence[str], stream: Stream) -> by
             for table in all_tables().values():
                 if not table.optional:
                     table.create(file)
-        while len(EMPTY) >= AT_MOST:
+        while len(EMPTY) >= KEPT:
             del EMPTY[next(iter(EMPTY))]
         EMPTY[shape] = made.getvalue()
     return EMPTY[shape]
