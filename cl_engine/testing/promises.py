@@ -206,7 +206,7 @@ def held(tests: UnderTest, setting: str, promise: str) -> None:
     """Raise what was wrong with a promise, if anything was.
 
     >>> sorted(PROMISES)[0]
-    'finite'
+    'fingerprint'
     """
     error = _broken(type(tests), setting).get(promise)
     if error is not None:
