@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import os
 from collections.abc import Callable, Iterator
@@ -30,6 +31,14 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 # a tiny run waits for the disk six times, and nothing here need outlive a power cut
 os.fsync = lambda file: None
+# ten thousand tests are a million objects that stay: none is looked at while they are made, nor whenever garbage is collected
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, among what tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
@@ -41,6 +50,12 @@ def tiny() -> Callable[..., Experiment]:
         return Experiment.of(TINY, strategy, seeds, **{**({"stream.validation": 0.25} if needs else {}), **overrides})
 
     return make
+
+
+@pytest.fixture
+def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pages have empty pictures, where a test is about their texts: drawing takes nearly all of the time."""
+    monkeypatch.setattr("cl_engine.analysis.report.document.inline", lambda fig, title, letters: "<svg></svg>")
 
 
 @dataclass(frozen=True)

@@ -382,6 +382,7 @@ def test_the_memory_that_is_logged_is_that_of_all_rows_though_one_is_read():
     assert whole["buffer"] == 30 * (64 * 4 + 8 + 8)
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_our_runs_and_theirs_stand_in_one_report(tmp_path: Path):
     logged(tmp_path / "plain")
     benchmark = users.split_digits()

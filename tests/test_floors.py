@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 import tomllib
@@ -67,7 +68,8 @@ def floor_of(room: str, floors: list[list[str]] = FLOORS) -> int:
     return found[0] if found else -1
 
 
-def imports(path: Path) -> set[str]:
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
     """Return the modules a file imports, inside of functions and for type checking alone too."""
     tree = ast.parse(path.read_text())
     found: set[str] = set()
@@ -77,17 +79,19 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             parts = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
             found |= {whole if file_of(whole) else node.module for whole in parts.values()}
-    return found
+    return frozenset(found)
 
 
+@functools.cache
 def file_of(module: str) -> Path | None:
     target = PACKAGE.parent / Path(*module.split("."))
     return next((file for file in (target.with_suffix(".py"), target / "__init__.py") if file.exists()), None)
 
 
-def of_ours(path: Path) -> set[Path]:
+@functools.cache
+def of_ours(path: Path) -> frozenset[Path]:
     files = {file for module in imports(path) if module.startswith("cl_engine.") and (file := file_of(module))}
-    return files - {PACKAGE / "__init__.py"}
+    return frozenset(files - {PACKAGE / "__init__.py"})
 
 
 @pytest.mark.parametrize("path", [file for file in FILES if file != PACKAGE / "__init__.py"], ids=str)

@@ -176,6 +176,7 @@ def test_hostile_names_are_text_and_run_nothing(browser: Browser, page: Path):
     assert not {"\x1b", "\u202e", "\x07"} & set(text)
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_an_overview_of_many_scenarios_does_not_widen_the_page(browser: Browser, page: Path, tmp_path: Path):
     for number in range(12):
         log = tmp_path / str(number) / "log.h5"

@@ -94,6 +94,7 @@ def test_a_lost_test_is_the_reason_for_a_score_that_is_undefined(runs: dict[str,
     assert any("a test that BWT would need is missing" in sentence for sentence in said(open_run(folder)))
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_runs_of_one_strategy_are_told_apart_throughout(runs: dict[str, Run], tmp_path: Path):
     other = open_run(copied(runs["finetune"], tmp_path / "again"))
     text = text_of(write_report([runs["finetune"], other], tmp_path / "report.html"))
@@ -101,6 +102,7 @@ def test_runs_of_one_strategy_are_told_apart_throughout(runs: dict[str, Run], tm
         assert text.count(name) >= 4  # contents, two tables, its own section
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_several_counts_of_seeds_are_said_in_order(runs: dict[str, Run], tmp_path: Path):
     one = open_run(Experiment.of(TINY, "finetune", (0,)).run(tmp_path / "one"))
     text = text_of(write_report([runs["finetune"], one], tmp_path / "report.html"))
@@ -141,6 +143,7 @@ def test_reference_runs_are_left_out_unless_they_are_named(runs: dict[str, Run],
     assert kept(tmp_path / "deeper") == ({"deeper/reference/one"}, 0)  # there are no others
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_logs_that_cannot_be_read_are_named_and_the_others_shown(runs: dict[str, Run], tmp_path: Path):
     whole, cut, odd, poor = (copied(runs["joint"], tmp_path / name) for name in ("whole", "cut", "odd", "poor"))
     (cut / "log.h5").write_bytes((cut / "log.h5").read_bytes()[:2000])
@@ -161,6 +164,7 @@ def test_logs_that_cannot_be_read_are_named_and_the_others_shown(runs: dict[str,
         find_runs([tmp_path / "empty"])
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_several_scenarios_have_a_section_each_and_an_overview(runs: dict[str, Run], tmp_path: Path):
     folder = copied(runs["joint"], tmp_path / "elsewhere")
     with h5py.File(folder / "log.h5", "r+") as file:
@@ -175,6 +179,7 @@ def test_several_scenarios_have_a_section_each_and_an_overview(runs: dict[str, R
     assert all(f'id="scenario-{number}-pictures"' in page for number in (1, 2))
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_runs_that_differ_in_an_option_are_called_by_it(tmp_path: Path):
     runs = [
         open_run(Experiment.of(TINY, "finetune", (0,), **{"train.lr": lr}).run(tmp_path / str(lr))) for lr in (0.1, 0.2)
@@ -184,6 +189,7 @@ def test_runs_that_differ_in_an_option_are_called_by_it(tmp_path: Path):
     assert re.findall(r'<th scope="col">([a-z]+\.[a-z_.]+)</th>', page) == ["train.lr"]
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_options_are_shown_under_the_names_by_which_they_are_set(runs: dict[str, Run], tmp_path: Path):
     page = write_report([runs["joint"]], tmp_path / "report.html").read_text()
     for key, value in (
@@ -231,6 +237,7 @@ def test_pages_are_the_same_bytes_however_many_processes_make_them(
     assert texts[0] == texts[1]
 
 
+@pytest.mark.usefixtures("without_drawing")
 def test_the_report_shows_what_strategies_tell_of_their_inside(tiny: Callable[..., Experiment], tmp_path: Path):
     names = ["piggyback", "packnet", "hat", "skill_recall", "hypernet_field", "finetune"]
     runs = [open_run(tiny(name).run(tmp_path / name)) for name in names]

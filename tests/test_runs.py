@@ -44,7 +44,7 @@ from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
 Tiny = Callable[..., Experiment]
-LONG = {"stream.n": 24, "stream.samples_per_class": 20, "train.epochs": 4}
+LONG = {"stream.n": 16, "stream.samples_per_class": 20, "train.epochs": 4}
 
 
 def command(*arguments: str | Path) -> list[str]:

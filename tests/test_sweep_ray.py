@@ -108,7 +108,7 @@ def kill():
             lines = Path(options.set["trace"][0]).read_text().splitlines()
         except OSError:
             continue
-        if len({{line.split()[0] for line in lines}}) == 2 and len(lines) >= 10:
+        if len({{line.split()[0] for line in lines}}) == 2 and len(lines) >= 6:
             nodes.remove_node(second, allow_graceful=False)
             return
 
@@ -117,40 +117,42 @@ tally = Sweep(options, out, on="ray", address=address, device="cpu", quiet=True)
 kinds = {{name: [n["outcome"] for n in SweepFolder(out).attempts(name)] for name in tally.entries}}
 print(json.dumps({{"done": tally.done, "failed": tally.failed, "kinds": kinds}}))
 """
-    rates = [round(0.001 * k, 3) for k in range(1, 9)]
+    rates = [round(0.001 * k, 3) for k in range(1, 5)]
     wanted = options(tmp_path / "trace", set={"train.lr": rates, "trouble": ["slow"], "stream.n": [6]})
     found = done(code, wanted, tmp_path / "out")
-    assert len(found["done"]) == 8
+    assert len(found["done"]) == 4
     assert not found["failed"]
-    assert sum(kinds.count("finished") for kinds in found["kinds"].values()) == 8
+    assert sum(kinds.count("finished") for kinds in found["kinds"].values()) == 4
     lost = [kinds for kinds in found["kinds"].values() if kinds != ["started", "finished"]]
     assert lost == [["started", "lost", "started", "finished"]]
     steps = begun(tmp_path / "trace")
     assert {(lr, step) for lr in rates for step in range(6)} == set(steps)
-    assert len(steps) <= 8 * 6 + 3  # begun again is what was at hand on the node, and what a save was put off for
+    assert len(steps) <= 4 * 6 + 3  # begun again is what was at hand on the node, and what a save was put off for
 
 
 def test_without_a_shared_disk_the_logs_come_back_and_a_run_goes_on_where_another_node_left_it(tmp_path: Path):
     code = f"""{TWO_NODES}
+import shutil
 import cl_engine.sweep.driver as driver
 real = driver.Job
 driver.Job = lambda name, sweep, *rest, **more: real(name, "/nowhere" + sweep, *rest, **more)  # nodes see no such path
-tally = Sweep(options, out, on="ray", address=address, device="cpu", quiet=True).run()
-print(json.dumps({{"done": tally.done, "failed": tally.failed, "dropped": tally.dropped}}))
+told = []
+for changes in ({{}}, {{"halving": None}}):
+    tally = Sweep(options.model_copy(update=changes), out, on="ray", address=address, device="cpu", quiet=True).run()
+    told.append({{"done": tally.done, "failed": tally.failed, "dropped": tally.dropped}})
+    told[-1]["checkpoints"] = len(list(out.glob("*/checkpoint.safetensors")))
+    # what a node keeps is thrown away: the runs that were dropped go on from the files that came back
+    shutil.rmtree("{tmp_path}/cl-engine-{os.getuid()}")
+print(json.dumps(told))
 """
     trace = tmp_path / "trace"
     wanted = options(trace, set={"train.lr": [1e-5, 1e-2, 2e-5], "train.epochs": [15]}, halving={"tasks": 1})
-    found = done(code, wanted, tmp_path / "out", TMPDIR=str(tmp_path), RAY_TMPDIR="/tmp")
+    found, later = done(code, wanted, tmp_path / "out", TMPDIR=str(tmp_path), RAY_TMPDIR="/tmp")
     assert (len(found["done"]), len(found["dropped"]), found["failed"]) == (1, 2, {})
     logs = list((tmp_path / "out").glob("*/log.h5"))
     assert len(logs) == 3
-    assert len(list((tmp_path / "out").glob("*/checkpoint.safetensors"))) >= 2
-    # what a node keeps is thrown away: the runs that were dropped go on from the files that came back
-    code = code.replace(
-        "tally = Sweep", f"import shutil; shutil.rmtree('{tmp_path}/cl-engine-{os.getuid()}')\ntally = Sweep"
-    )
-    found = done(code, {**wanted, "halving": None}, tmp_path / "out", TMPDIR=str(tmp_path), RAY_TMPDIR="/tmp")
-    assert len(found["done"]) == 3
+    assert found["checkpoints"] >= 2
+    assert len(later["done"]) == 3
     assert [step for lr, step in begun(trace) if lr == 1e-5] in ([0, 1, 2], [0, 0, 1, 2])
 
 

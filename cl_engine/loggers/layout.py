@@ -1,7 +1,8 @@
-"""The arrays of the group ``results``, as a log begins with them."""
+"""The arrays that a log begins with."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 
 import h5py
@@ -9,8 +10,31 @@ import numpy as np
 
 from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
+from cl_engine.loggers.columns import all_tables
 from cl_engine.loggers.tables import APART, VALIDATED, VALIDATION, describe, grow, scale, string, variable
 from cl_engine.metrics.catalogue import METRICS, SCORES
+
+EMPTY: dict[tuple[object, ...], bytes] = {}  # logs without rows, by what their arrays depend on
+KEPT = 8  # of them, at most
+
+
+def empty_log(seeds: Sequence[int], phases: Sequence[str], stream: Stream) -> bytes:
+    """Return the file that a log begins with: arrays and tables without rows.
+
+    It is made once in a process for all runs that begin alike, as making it takes longer than a small run learns.
+    """
+    shape = (tuple(seeds), tuple(phases), stream.n_tasks, stream.only_accuracy, stream.most_sums)
+    if shape not in EMPTY:
+        made = io.BytesIO()
+        with h5py.File(made, "w", libver=("v110", "v110")) as file:
+            create_results(file.create_group("results"), seeds, phases, stream)
+            for table in all_tables().values():
+                if not table.optional:
+                    table.create(file)
+        while len(EMPTY) >= KEPT:
+            del EMPTY[next(iter(EMPTY))]
+        EMPTY[shape] = made.getvalue()
+    return EMPTY[shape]
 
 
 def create_results(group: h5py.Group, seeds: Sequence[int], phases: Sequence[str], stream: Stream) -> None:

@@ -20,7 +20,7 @@ from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
 from cl_engine.loggers.columns import all_tables, diagnostic_rows, fill_scores, metric_rows, transfer_rows, with_score
 from cl_engine.loggers.journal import Block, Journal
-from cl_engine.loggers.layout import create_memory, create_of_tasks, create_results, set_texts
+from cl_engine.loggers.layout import create_memory, create_of_tasks, empty_log, set_texts
 from cl_engine.loggers.matrix import Matrix, together
 from cl_engine.loggers.tables import APART, grow
 from cl_engine.loggers.validation_matrix import ValidationMatrix
@@ -73,16 +73,13 @@ class Recorder:
 
     def begin(self, attributes: Mapping[str, str], environment: Mapping[str, str]) -> None:
         """Start a new log with these root attributes and scalar strings about the environment."""
-        with h5py.File(self.working, "w", libver=("v110", "v110")) as file:
+        self.working.write_bytes(empty_log(self.seeds, PHASES, self.stream))
+        with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:
             file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, "status": "running"})
             file.attrs.update({name: encodable(text) for name, text in attributes.items()})
             file.attrs.update({"NX_class": "NXroot", "default": "results", "created": _now(), "updated": _now()})
             file.attrs[MEMORY_RULE] = "all but what follows from the seeds"
             set_texts(file.create_group("environment"), environment)
-            create_results(file.create_group("results"), self.seeds, PHASES, self.stream)
-            for table in self.tables.values():
-                if not table.optional:
-                    table.create(file)
 
     def resume(self, step: int, environment: Mapping[str, str] | None = None) -> None:
         """Go on from the published log and its journal, without the rows of experiences after ``step``.

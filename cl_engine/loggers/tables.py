@@ -97,10 +97,11 @@ class Table:
             self.create(file)
         group = file[self.name]
         held = len(group["row"])
-        grow(group, "row", held + len(self.rows), self._over)
+        append(group, "row", held, np.arange(held, held + len(self.rows)))
         for column, values in zip(self.columns, zip(*self.rows, strict=True), strict=True):
             text = column.kind == "str"
-            group[column.name][held:] = list(map(encodable, values)) if text else np.asarray(values, column.kind)
+            new = np.array(list(map(encodable, values)), string) if text else np.asarray(values, column.kind)
+            append(group, column.name, held, new)
         self.rows.clear()
 
     def complete(self, file: h5py.File) -> bool:
@@ -180,6 +181,19 @@ def grow(group: h5py.Group, dimension: str, length: int, over: dict[str, int] | 
             over = over | OVER_VALIDATION[counted].get(dimension, {})
     for name, position in over.items():
         group[name].resize(length, axis=position)
+
+
+def append(group: h5py.Group, name: str, held: int, values: np.ndarray) -> None:
+    """Put numbers or texts ``[n]`` behind the ``held`` that an array of one axis has.
+
+    It does what ``group[name].resize`` and an assignment do, in a third of the time: logs have many columns of few rows.
+    """
+    array, count = h5py.h5d.open(group.id, name.encode()), len(values)
+    array.set_extent((held + count,))
+    place = array.get_space()
+    place.select_hyperslab((held,), (count,))
+    kind = h5py.h5t.py_create(values.dtype)
+    array.write(h5py.h5s.create_simple((count,)), place, np.ascontiguousarray(values), kind)
 
 
 def _dtype(kind: str) -> Any:

@@ -28,6 +28,12 @@ def own(kind: Kind) -> list[str]:
 def files(kind: Kind) -> dict[str, Path]:
     """Return the files of the plug-ins that come with the engine, by name."""
     folder = Path(__file__).parents[1] / FOLDERS.get(kind, kind)
+    return _files_in(folder, folder.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)  # a run asks thirty times
+def _files_in(folder: Path, changed: int) -> dict[str, Path]:
+    """Return the modules in a folder that was last ``changed`` then: that a file came or went is no time of a file's own."""
     return {path.stem: path for path in folder.glob("*.py") if not path.stem.startswith(("_", "."))}
 
 

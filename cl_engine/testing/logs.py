@@ -59,7 +59,8 @@ class LeftOnDisk:
 
     def __init__(self, folder: Path, copies: Path) -> None:
         self.folder, self.found = folder, dict[Path, int]()
-        self._copies, self.heard, self._known = copies, 0, set[str]()
+        self._copies, self.heard = copies, 0
+        self._known = {hashlib.sha256().hexdigest()}  # of no files, which every run begins with
 
     def __call__(self, event: Event) -> None:
         """Look at the files after an event."""

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from cl_engine.core.bank import Bank
-from cl_engine.core.state import Memory, bytes_by_part, check_state
+from cl_engine.core.state import Memory
 from cl_engine.core.tree import Path as Place
 from cl_engine.core.tree import leaves_with_path
 from cl_engine.testing.answers import StrategyUnderTest
+from cl_engine.testing.promises import held
 from cl_engine.testing.walking import after_each_task, answers
 
 
@@ -25,21 +25,8 @@ class MemoryContract(StrategyUnderTest):
     True
     """
 
-    def test_the_memory_reported_is_the_bytes_of_the_state_one_seed_holds(self) -> None:
-        for _, strategy in after_each_task(self.experiment((0, 1, 2))):
-            check_state(strategy.state, 3, self.strategy)
-            total = 0
-            for _, leaf in leaves_with_path(strategy.state):
-                tensor = leaf.rows if isinstance(leaf, Bank) else leaf
-                if isinstance(tensor, torch.Tensor):
-                    total += tensor.numel() * tensor.element_size() // len(tensor)
-                else:
-                    total += 8
-            assert sum(bytes_by_part(strategy.state).values()) == total, (
-                "the bytes of the parts are not those of the state"
-            )
-            counted, apart = Memory(strategy.drawn().state).by_part(strategy.state)
-            assert sum(counted.values()) + sum(apart.values()) == total, "bytes are neither counted nor told apart"
+    def test_the_memory_reported_is_the_bytes_of_the_state_one_seed_holds(self, setting: str) -> None:
+        held(self, setting, "memory")
 
     def test_answers_need_nothing_but_what_counts_as_memory_and_what_follows_from_the_seeds(
         self, setting: str, tmp_path: Path

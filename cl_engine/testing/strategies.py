@@ -10,10 +10,6 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from cl_engine.checkpoints import store as checkpoint_store
-from cl_engine.checkpoints.file import load
-from cl_engine.checkpoints.store import Store
-from cl_engine.core.state import check_state
 from cl_engine.errors import UsageError
 from cl_engine.events import EpochEnded, Event, Progress, Saved
 from cl_engine.testing import small
@@ -23,10 +19,12 @@ from cl_engine.testing.logs import LeftOnDisk, assert_same_facts, facts
 from cl_engine.testing.memory import MemoryContract
 from cl_engine.testing.targets import TargetsContract
 from cl_engine.testing.walking import after_each_task, answers, contents, different, told, traced, walk
+from cl_engine.training import workers
 
 SETTINGS = ("task", "domain", "class")
 # what the logs say of runs that nothing ended early, and how many events they had: two tests compare others with the same one
 UNCUT: dict[tuple[type, str], tuple[dict[str, Any], int]] = {}
+BETWEEN_EPOCHS: dict[str, Any] = {"agenda.save_every": 2, "train.epochs": 1}
 
 
 class Cut(BaseException):
@@ -50,28 +48,6 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract, Devices
     """
 
     cut_every: ClassVar[int] = 7
-
-    def test_saving_and_loading_the_state_gives_the_same_state_and_answers(
-        self, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(checkpoint_store, "SMALL", 1)
-        monkeypatch.setattr(checkpoint_store, "LARGE", 1)  # every row changed, and none other, is written again
-        store = Store(tmp_path / "state")
-        for stream, strategy in after_each_task(self.experiment(**{"stream.setting": setting, "stream.revisit": [0]})):
-            check_state(strategy.state, len(strategy.seeds), self.strategy)
-            store.save(strategy.state)
-            tasks = range(stream.n_tasks or 3)
-            before = [answers(stream, strategy, task) for task in tasks]
-            found = load(tmp_path / "state")
-            changed = different(contents(strategy.state), contents(found))
-            assert not changed, f"what is loaded is not what was saved: {', '.join(changed)}"
-            another = self.experiment(**{"stream.setting": setting}).build_strategy(stream)
-            another.state = found
-            for task in tasks:
-                assert torch.equal(before[task], answers(stream, another, task)), (
-                    f"the answers on task {task} depend on something outside of self.state, which a resumed run does not "
-                    "have: put it there"
-                )
 
     def test_a_seed_learns_the_same_alone_as_beside_others(self, setting: str) -> None:
         def learned(*seeds: int) -> list[torch.Tensor]:
@@ -126,7 +102,7 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract, Devices
 
     def test_a_kill_after_any_event_and_a_resume_give_the_same_log(self, tmp_path: Path) -> None:
         setting = self.kind().settings[0]  # in the others it is stopped, which is quicker: the next test
-        experiment = self.experiment(**{"stream.setting": setting, "agenda.save_every": 2})
+        experiment = self.experiment(**{"stream.setting": setting, **BETWEEN_EPOCHS})
         left = LeftOnDisk(tmp_path / "whole", tmp_path)
         whole = facts(experiment.run(left.folder, device="cpu", listeners=lambda stream: [left]) / "log.h5")
         UNCUT[type(self), setting] = whole, left.heard
@@ -135,7 +111,7 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract, Devices
             assert_same_facts(facts(resumed / "log.h5"), whole, f"killed after event {killed} and resumed: ")
 
     def test_a_cut_after_an_event_and_a_resume_give_the_same_log(self, setting: str, tmp_path: Path) -> None:
-        experiment = self.experiment(**{"stream.setting": setting, "agenda.save_every": 2})
+        experiment = self.experiment(**{"stream.setting": setting, **BETWEEN_EPOCHS})
         heard: list[Event] = []
 
         def hearing(event: Event) -> None:
@@ -205,7 +181,6 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract, Devices
             "agenda.curve_epochs": 1,
             "stream.n": 2,
         }
-        threads = torch.get_num_threads()
 
         def traces() -> list[Any]:
             events = walk(self.experiment(**overrides))[2]
@@ -213,18 +188,21 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract, Devices
 
         if not hasattr(os, "fork"):
             pytest.skip("this system has no fork")
+        threads = torch.get_num_threads()
         try:
             torch.set_num_threads(1)
             in_turn = traces()
-            monkeypatch.setattr("cl_engine.training.workers.FORK_FROM", 0)
-            torch.set_num_threads(2)
+            monkeypatch.setattr(workers, "FORK_FROM", 0)
+            monkeypatch.setattr(
+                workers, "processes", lambda groups, device: min(groups, 2)
+            )  # as if there were two threads
             assert traces() == in_turn, "what is learned depends on the process that seeds learn in"
         finally:
             torch.set_num_threads(threads)
 
     @pytest.mark.parametrize("net", ["with_batchnorm", "with_dropout"])
     def test_it_runs_with_batchnorm_and_dropout(self, net: str) -> None:
-        own: dict[str, Any] = {"net.name": f"{small.__name__}:{net}", "net.hidden": 8}
+        own: dict[str, Any] = {"net.name": f"{small.__name__}:{net}", "net.hidden": 8, "stream.n": 2}
         for stream, strategy in after_each_task(self.experiment(**own)):
             assert answers(stream, strategy, 0).isfinite().all(), f"answers are not finite with a net {net}"
 
@@ -238,7 +216,7 @@ class StrategyContract(AnswersContract, TargetsContract, MemoryContract, Devices
             pytest.skip(f"the strategy '{self.strategy}' takes no steps")
 
         def learned(**overrides: Any) -> torch.Tensor:
-            *_, (stream, strategy) = after_each_task(self.experiment((0, 1), **overrides))
+            *_, (stream, strategy) = after_each_task(self.experiment((0, 1), **{"stream.n": 2, **overrides}))
             return answers(stream, strategy, 0)
 
         moved = learned(**{"train.crop": 1, "train.flip": 0.5})

@@ -69,12 +69,17 @@ def signed_rank(differences: Array) -> float:
     Differences of zero are left out, as Wilcoxon does; p is 1 if no other is there, NaN if one is NaN. With ties among
     more than 13 differences, or more than 50 of them, it is the normal approximation.
     """
-    from scipy import stats  # takes as long to import as a small report to write
-
     found = np.round(np.asarray(differences, dtype=float), 12)  # differences of equal counts are equal
     if not len(found) or not np.isfinite(found).all():
         return float("nan")
-    found = found[found != 0]
+    return _p_of(tuple(found[found != 0]))
+
+
+@lru_cache(maxsize=2**12)  # with ties it takes a tenth of a second, and whoever draws several figures asks again
+def _p_of(differences: tuple[float, ...]) -> float:
+    from scipy import stats  # takes as long to import as a small report to write
+
+    found = np.array(differences)
     n, tied = len(found), len(np.unique(np.abs(found))) < len(found)
     if not n:
         return 1.0
