@@ -25,6 +25,7 @@ from cl_engine.estimate import check_experiment, need
 from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
 from cl_engine.modules.side_tasks import computed
+from cl_engine.nn import batching
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
 from cl_engine.runs.data_root import DataRoot
@@ -134,6 +135,15 @@ def test_on_a_gpu_a_checkpoint_that_does_not_fit_its_memory_is_not_said_to_be_da
     found = saved(store, stream.device)
     assert found is not None
     assert found["midway"] is not None
+
+
+def test_on_a_gpu_seeds_whose_steps_would_take_too_much_of_it_train_in_groups(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    caplog.set_level("INFO", "cl_engine")
+    monkeypatch.setattr(batching, "STEP_BYTES", 1 << 15)
+    assert_same("replay", {"train.batch": 16}, tmp_path)
+    assert "2 seeds train in 2 groups" in caplog.text
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
