@@ -33,7 +33,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TESTS = ["tests/test_strategies.py", "tests/gpu_cases.py"]
+TESTS = ["tests/test_strategies.py", "tests/gpu_cases.py", "tests/gpu_run_cases.py"]
 ELSEWHERE = {"testing", "cli", "sweep"}  # rooms without a tensor of a run
 AT_MOST = 60  # seconds of tests for a place; at least one is run
 BEFORE = [
@@ -47,7 +47,7 @@ BEFORE = [
     "hypothesis",
 ]  # is forked
 HOW = ["-q", "-n0", "-p", "no:cacheprovider", "-p", "cl_engine.testing.pretend_gpu", "-W", "error", "-k", "on_a_gpu"]
-HOW += ["-o", "addopts=--strict-markers", "-rf", "--tb=no"]
+HOW += ["-o", "addopts=--strict-markers", "-rf", "--tb=no", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ class Passing:
         self.hits: dict[str, set[str]] = defaultdict(set)
         self.seconds: dict[str, float] = defaultdict(float)
         self._test = ""
+        self._inside: dict[Any, bool] = {}  # whether there is a place in a function's code
         self._lines: dict[str, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
         for place in wanted:
             for line in range(place.first, place.last + 1):
@@ -118,12 +119,11 @@ class Passing:
         self.seconds[report.nodeid] += report.duration
 
     def _called(self, frame: Any, event: str, arg: Any) -> Any:
-        lines = self._lines.get(frame.f_code.co_filename)
-        if lines is None:
-            return None
-        last = max((line or 0 for _, _, line in frame.f_code.co_lines()), default=0)
-        inside = any(frame.f_code.co_firstlineno <= line <= last for line in lines)
-        return self._line if inside else None
+        code = frame.f_code
+        if code not in self._inside:
+            lines, own = self._lines.get(code.co_filename, {}), [line or 0 for _, _, line in code.co_lines()]
+            self._inside[code] = not lines.keys().isdisjoint(own)
+        return self._line if self._inside[code] else None
 
     def _line(self, frame: Any, event: str, arg: Any) -> Any:
         for name in self._lines[frame.f_code.co_filename].get(frame.f_lineno, ()):
