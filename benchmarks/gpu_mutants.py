@@ -33,7 +33,9 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TESTS = ["tests/test_strategies.py", "tests/gpu_cases.py", "tests/gpu_run_cases.py"]
+TESTS = [
+    f"tests/{name}.py" for name in ("test_strategies", "test_streams", "gpu_cases", "gpu_run_cases", "gpu_option_cases")
+]
 ELSEWHERE = {"testing", "cli", "sweep"}  # rooms without a tensor of a run
 AT_MOST = 60  # seconds of tests for a place; at least one is run
 BEFORE = [

@@ -73,12 +73,12 @@ def test_on_a_gpu_the_options_of_a_scenario_do_what_they_do_on_the_cpu(case: str
     assert_same(*CASES[case], tmp_path)
 
 
-def assert_same(strategy: str, options: dict[str, Any], folder: Path) -> None:
+def assert_same(strategy: str, options: dict[str, Any], folder: Path, seeds: tuple[int, ...] = (0, 1)) -> None:
     most = (
         0.1 if options.get("train.precision") == "bfloat16" else 0.02
     )  # seeds side by side round otherwise than in turn
     folder.mkdir(exist_ok=True)
-    experiment = Experiment.of(TINY, strategy, (0, 1), **{**SHORT, **options})
+    experiment = Experiment.of(TINY, strategy, seeds, **{**SHORT, **options})
     for there, here in zip(moved(experiment, gpu.KIND, folder), whole(experiment), strict=True):
         torch.testing.assert_close(there, here, rtol=most, atol=most)
 
@@ -196,6 +196,7 @@ def test_on_a_gpu_a_benchmark_of_avalanche_is_learned_by_a_strategy_of_this_engi
             learner = as_avalanche("replay", benchmark=benchmark, device=device, evaluator=None, **how)
             for experience in benchmark.train_stream:
                 learner.train(experience)
+            learner.eval(benchmark.test_stream)
             x = torch.stack([row[0] for row in benchmark.test_stream[0].dataset])
             return learner.model(x.to(device)).cpu().tolist()
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cl_engine.core import gpu
+from cl_engine.core.state import Memory
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
 from cl_engine.estimate import need
@@ -62,6 +63,12 @@ def test_on_a_gpu_a_job_counts_its_own_memory_what_is_held_between_tensors_too_a
     outcome = run_job.run_job(Job("one", str(tmp_path), "", told(experiment), device=gpu.KIND))
     assert outcome.said == "finished"
     assert calls[-1] == "empty_cache"
+
+
+def test_on_a_gpu_what_a_first_state_has_on_the_cpu_is_known_again_where_a_run_goes_on():
+    first = {"counts": torch.zeros(1, 0), "drawn": torch.ones(1, 3)}
+    later = {"counts": torch.ones(1, 2, device=gpu.KIND), "drawn": torch.ones(1, 3, device=gpu.KIND)}
+    assert Memory(first).by_part(later) == ({"counts": 8}, {"drawn": 12})
 
 
 def test_on_a_gpu_a_net_that_draws_seeds_no_other_gpu_and_leaves_generators_as_they_were(
