@@ -250,7 +250,7 @@ class StreamContract(OnGpu):
         self.needs("per_seed")
         known = self.kind().Options.model_fields.keys()
         limits = {"samples_per_class": 4, "test_samples_per_class": 2}
-        options = {"per_seed": True, **{name: limits[name] for name in limits.keys() & known}}
+        options: dict[str, Any] = {"per_seed": True, **{name: limits[name] for name in limits.keys() & known}}
         alone, beside = for_seeds(self.make(**options), [7]), for_seeds(self.make(**options), [3, 7])
         for step in (2, 0, 1):
             for one, several in (
