@@ -84,6 +84,8 @@ def launched(until: float) -> Iterator[Row]:
         for name in plugins.names("strategies"):
             counted.clear()
             try:
+                if time.perf_counter() > until:
+                    raise TimeoutError("no time left")
                 answers(short(name), gpu.KIND)
                 of_steps = [statistics.median(of_step) for of_step in zip(*counted, strict=True)]
                 said = (
@@ -126,7 +128,8 @@ def full(until: float) -> Iterator[Row]:
         SEEN.full_after = SEEN.launched + 500
     else:
         torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(1e-3)
+        # less than the weights of ten seeds, whatever the card has
+        torch.cuda.set_per_process_memory_fraction(2**24 / torch.cuda.get_device_properties(device()).total_memory)
     with TemporaryDirectory() as folder:
         try:
             wide = Experiment.of(
