@@ -25,7 +25,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "tasks that change little by little": ("finetune", {"stream.gradual": 10, "stream.setting": "domain"}),
     "images that are zoomed": ("finetune", {"train.zoom": 0.2}),
-    "upkeep that remembers": ("finetune", {"train.upkeep": "continual_backprop"}),
+    "upkeep that remembers": ("finetune", {"train.upkeep": "continual_backprop?rate=0.5&maturity=1"}),
     "layers that a dry run sizes": ("finetune", {"net.name": f"{__name__}:lazy"}),
     "attention": ("finetune", {"net.name": "vit", "net.width": 8, "net.layers": 1}),
     "codes of a basis": ("skill_recall", {"codec": "basis", "rank": 2, **FOUR}),
@@ -35,6 +35,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "skill_recall",
         {"closed_form": True, "residual_bits": 2, "references": "quantised", "code_batch": 1, "begin": "mean", **FOUR},
     ),
+    "codes of chunks in closed form": ("skill_recall", {"closed_form": True, "chunk": 40, **FOUR}),
     "codes that start from a past one": ("hypernet", {"warm": True}),
     "judges whose gradient is turned round": (
         "align",

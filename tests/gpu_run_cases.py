@@ -17,9 +17,13 @@ from cl_engine.engine.loop import simulate
 from cl_engine.estimate import need
 from cl_engine.events import TaskLearned
 from cl_engine.experiment import Experiment
+from cl_engine.modules.similarity import groups_of
+from cl_engine.nn.net import Net
+from cl_engine.runs import plugins
 from cl_engine.sweep import run_job
 from cl_engine.sweep.backend import Job
 from cl_engine.sweep.combinations import told
+from cl_engine.targets.numbers import Numbers
 from cl_engine.testing.devices import SHORT, answers_of
 from cl_engine.testing.pretend_tensor import SEEN
 from cl_engine.training import cuda_graphs
@@ -69,6 +73,20 @@ def test_on_a_gpu_what_a_first_state_has_on_the_cpu_is_known_again_where_a_run_g
     first = {"counts": torch.zeros(1, 0), "drawn": torch.ones(1, 3)}
     later = {"counts": torch.ones(1, 2, device=gpu.KIND), "drawn": torch.ones(1, 3, device=gpu.KIND)}
     assert Memory(first).by_part(later) == ({"counts": 8}, {"drawn": 12})
+
+
+def test_on_a_gpu_tokens_that_fill_up_a_sentence_are_not_looked_at():
+    tokens, said = torch.tensor([[1, 2, 0, 0], [3, 4, 5, 6]]), []
+    for device in (gpu.KIND, "cpu"):
+        build = plugins.net_builder("transformer", {"width": 8, "layers": 1}, (4,), 3, vocabulary=9)
+        net = Net(build, (4,), vocabulary=9, device=device)
+        said.append(net.all(net.init([0]), tokens.to(device)).cpu())
+    torch.testing.assert_close(*said, rtol=1e-4, atol=1e-5)
+
+
+def test_on_a_gpu_groups_of_numbers_are_those_of_the_cpu():
+    target, y = Numbers.of(numbers=2), torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    assert groups_of(target, y.to(gpu.KIND)).tolist() == groups_of(target, y).tolist()
 
 
 def test_on_a_gpu_a_net_that_draws_seeds_no_other_gpu_and_leaves_generators_as_they_were(

@@ -65,7 +65,10 @@ def whole(experiment: Experiment) -> list[torch.Tensor]:
 
 
 def moved(experiment: Experiment, other: str, folder: Path) -> list[torch.Tensor]:
-    """Return the same after a run that goes on on the CPU in the middle of the first experience, and back again after it."""
+    """Return the same after a run that goes on on the CPU in the middle of the second experience, and back again soon after.
+
+    So the first is learned from a state that was made there, and the second ends from one that was read.
+    """
     store = Store(folder / "state")
     here = experiment.stream()
     strategy = experiment.build_strategy(here)
@@ -77,10 +80,10 @@ def moved(experiment: Experiment, other: str, folder: Path) -> list[torch.Tensor
         return simulate(stream, strategy, plan(stream, experiment.agenda), resume=saved(store, stream.device), **how)
 
     for event in events(there, twin):
-        if isinstance(event, Saved) and event.midway:
+        if isinstance(event, Saved) and event.midway and event.step:
             break
     for event in events(here, strategy):
-        if isinstance(event, Saved) and not event.midway:
+        if isinstance(event, Saved):
             break
     for _ in events(there, twin):
         pass
