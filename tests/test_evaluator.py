@@ -159,8 +159,8 @@ def test_test_rows_are_kept_only_where_they_are_asked_for_again_and_again(tiny: 
 
     alone = {"agenda.evaluate_ahead": 0}
     assert made("independent", lambda strategy: None, **alone) == ([1] * 8, 0)
-    assert made("finetune", lambda strategy: None, **alone) == ([2] * 7 + [1], 7)
-    assert made("finetune", changing, **alone) == ([2] * 7 + [1], 7)
+    assert made("finetune", lambda strategy: None, **alone) == ([1] * 8, 7)
+    assert made("finetune", changing, **alone) == ([1] * 8, 7)
     again, kept = made(
         "skill_recall", lambda strategy: None, **alone
     )  # two nets wait, then two skills are encoded again

@@ -81,6 +81,9 @@ class SourceStream(SeededStream):
         return (mean,) * len(self.arrays.mean), (std,) * len(self.arrays.std)
 
     def decide(self) -> None:
+        self._latest: dict[
+            Half, tuple[int, tuple[ChosenRows, ChosenRows]]
+        ] = {}  # a task is asked for several times in a row
         self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
         self.prepare()
         self.outputs = self._outputs()
@@ -170,6 +173,11 @@ class SourceStream(SeededStream):
         return {"source": self.source, **self.arrays.about}
 
     def _rows(self, data: _ByClass, task: int, limit: int | None, aside: float) -> tuple[ChosenRows, ChosenRows]:
+        if data.half not in self._latest or self._latest[data.half][0] != task:
+            self._latest[data.half] = task, self._rows_drawn(data, task, limit, aside)
+        return self._latest[data.half][1]
+
+    def _rows_drawn(self, data: _ByClass, task: int, limit: int | None, aside: float) -> tuple[ChosenRows, ChosenRows]:
         draw = rng.arrays(self.seed, "rows", data.half, 0 if self.same_rows else task)
         kept: list[np.ndarray] = []
         kept_aside: list[np.ndarray] = []

@@ -21,7 +21,7 @@ from cl_engine.data.source import Sources
 from cl_engine.errors import UsageError
 from cl_engine.nn.target import Target
 from cl_engine.options import Configured, option
-from cl_engine.targets.classes import Classes
+from cl_engine.targets.classes import class_of
 
 __all__ = ["PAD_VALUE", "VOCABULARY", "Composition", "Data", "Experience", "Setting", "Shape", "Stream", "alone"]
 Setting = Literal["task", "domain", "class"]
@@ -214,7 +214,7 @@ class Stream(Configured):
 
     def target(self, task_id: int) -> Target:
         """Return what a task asks for: by default one class a row."""
-        return Classes.of(classes=self.outputs)
+        return class_of(self.outputs)
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:

@@ -176,7 +176,7 @@ class Recipe:
     def _optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         train = self.train
         cls: Any = optimizer_class(train.optimizer)
-        options = optimizer_options(cls, train)
+        options = optimizer_options(train)
         if train.leftover != "keep":
             raise UsageError(
                 "train.leftover: Avalanche's strategies divide rows themselves, and keep what is left over"

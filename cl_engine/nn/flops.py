@@ -19,6 +19,17 @@ ATTENTION = {
 }
 
 BASIC: set[Any] = set()  # operations that have been found to be made of no others
+COUNTED: set[Any] = {
+    aten.mm,
+    aten.bmm,
+    aten.addmm,
+    aten.baddbmm,
+    aten.convolution,
+    aten._convolution,
+    aten.convolution_backward,
+}
+COUNTED |= {LINEAR, *ATTENTION}
+FREE: set[Any] = set()  # those of them that are not counted, which is most: they are let through at once
 
 
 class Flops(TorchDispatchMode):
@@ -46,12 +57,16 @@ class Flops(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in FREE:
+            return func(*args, **(kwargs or {}))
         if func not in BASIC:
             with self:  # without gradients (`torch.inference_mode`) operations arrive whole: take them apart
                 parts = func.decompose(*args, **(kwargs or {}))
             if parts is not NotImplemented:
                 return parts
             BASIC.add(func)
+            if func.overloadpacket not in COUNTED:
+                FREE.add(func)
         out = func(*args, **(kwargs or {}))
         match func.overloadpacket:
             case aten.mm | aten.bmm:

@@ -7,7 +7,6 @@ for a number of epochs fixed beforehand. Here the rows are the seeds' own weight
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -25,6 +24,7 @@ from cl_engine.recall.autoencoder import Shape, Weights
 from cl_engine.recall.closed_form import solve_last_layer
 from cl_engine.recall.manifest import joined
 from cl_engine.recall.stop import Newest, StopRule, agreement
+from cl_engine.training.optimizer_steps import parameters_of
 from cl_engine.training.optimizers import optimizer_class
 
 BREATH = 0.03  # seconds between two looks at whether anybody still reads
@@ -169,7 +169,7 @@ class _Group:
 
     def _optimizer(self) -> torch.optim.Optimizer:
         cls: Any = optimizer_class(self.how.code_optimizer)
-        options = {"fused": True} if "fused" in inspect.signature(cls).parameters else {}
+        options = {"fused": True} if "fused" in parameters_of(self.how.code_optimizer) else {}
         lr = self.how.code_lr
         wide = lr * self.shape.inputs**-0.5 if self.targets.scaled else lr
         groups = [{"params": [tensor], "lr": wide if name == "e.w0" else lr} for name, tensor in self.weights.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 import numpy as np
 import torch
@@ -75,6 +76,12 @@ class Classes(Target):
             return f"they are {y.dtype} of shape {y.shape}; the number of a class a row is allowed"
         odd = y[(y < 0) | (y >= self.classes)]
         return f"one of them is {odd[0]}; allowed are 0 to {self.classes - 1}" if len(odd) else ""
+
+
+@cache
+def class_of(classes: int) -> Classes:
+    """Return what asks for one of so many classes a row, always the same: it is asked for several times a task."""
+    return Classes.of(classes=classes)
 
 
 def other_than_classes(targets: Iterable[Target]) -> Target | None:

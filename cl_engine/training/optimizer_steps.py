@@ -27,13 +27,19 @@ def check_training(train: Train) -> Train:
         UsageError: for an optimiser, a schedule, a transform or an option of theirs that there is not, or that does not fit.
     """
     weight = torch.zeros(1, requires_grad=True)
-    known = inspect.signature(optimizer_class(train.optimizer)).parameters
+    known = parameters_of(train.optimizer)
     # an optimiser without these is refused where it trains: strategies that do not train never ask
     spared = {name: 0.0 for name in ("momentum", "weight_decay") if name not in known}
     optimizers, trains = optimizers_for({("weight",): weight}, train.model_copy(update=spared), {})
     Rates(optimizers, trains, train.epochs, None)
     transforms_of(train)
     return train
+
+
+@cache
+def parameters_of(optimizer: str) -> Mapping[str, inspect.Parameter]:
+    """Return what an optimiser of this name is made with; to read it takes as long as a small step."""
+    return inspect.signature(optimizer_class(optimizer)).parameters
 
 
 @cache
@@ -64,8 +70,8 @@ def optimizers_for(
     for key, tensors in groups.items():
         how = overrides.get(key, train)
         cls = optimizer_class(how.optimizer)
-        options = optimizer_options(cls, how)
-        known = inspect.signature(cls).parameters
+        options = optimizer_options(how)
+        known = parameters_of(how.optimizer)
         options |= {"fused": True} if "fused" in known else {}
         if "capturable" in known and all(is_gpu(tensor.device) for tensor in tensors):
             options["capturable"] = True  # what it remembers is on the GPU, so that a step can be recorded
@@ -80,13 +86,13 @@ def optimizers_for(
     return optimizers, [overrides.get(key, train) for key in groups]
 
 
-def optimizer_options(cls: type[torch.optim.Optimizer], train: Train) -> dict[str, Any]:
-    """Return what an optimiser of this class is made with, but for how it computes.
+def optimizer_options(train: Train) -> dict[str, Any]:
+    """Return what the optimiser asked for is made with, but for how it computes.
 
     Raises:
         UsageError: for an option that it does not have.
     """
-    known = inspect.signature(cls).parameters
+    known = parameters_of(train.optimizer)
     options: dict[str, Any] = {"lr": train.lr}
     for name in ("momentum", "weight_decay", "nesterov", "betas", "eps"):
         value = getattr(train, name)
