@@ -75,6 +75,11 @@ def test_on_a_gpu_what_a_first_state_has_on_the_cpu_is_known_again_where_a_run_g
     assert Memory(first).by_part(later) == ({"counts": 8}, {"drawn": 12})
 
 
+def test_on_a_gpu_skills_that_never_leave_it_are_encoded_and_compared_there():
+    answers = learned(Experiment.of(TINY, "skill_recall", (0,), **{**SHORT, "stream.n": 3}))
+    assert all(bool(answer.isfinite().all()) for answer in answers)
+
+
 def test_on_a_gpu_tokens_that_fill_up_a_sentence_are_not_looked_at():
     tokens, said = torch.tensor([[1, 2, 0, 0], [3, 4, 5, 6]]), []
     for device in (gpu.KIND, "cpu"):
