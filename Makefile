@@ -32,7 +32,7 @@ bench: .venv/ready
 	done
 
 gpu:  # with what is there: nothing is fetched
-	PYTHONPATH=. $(if $(wildcard .venv/ready),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py
+	PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(if $(wildcard .venv/ready),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py $(GPU)
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,15 +1,18 @@
 """What only a GPU can say, in six minutes: is it right, how fast is it, what does it hold. `make gpu` runs it.
 
     PYTHONPATH=. python benchmarks/gpu.py             # on a GPU
-    PYTHONPATH=. python benchmarks/gpu.py --pretend   # the same parts at the smallest sizes, on a GPU that is none
+    PYTHONPATH=. python benchmarks/gpu.py --pretend   # the same parts at the smallest sizes, on a GPU that is none; needs pytest
 
-Nothing is fetched: rows are drawn, in the shapes of the sets they stand for. Each part has its time and tells what it came to;
-what goes wrong in one is told in its row and keeps none of the others from being run. The table comes last; the numbers are
-also in ``gpu.json`` under $OUT, or ``benchmarks/output/``, written after every part.
+``--seconds 200`` gives it less time in all than 335 s. Nothing is fetched: rows are drawn, in the shapes of the sets they stand
+for, and what needs a package that is not there is skipped, but for those that the engine itself needs. Each part has its time,
+and what those before it have left over, and tells what it came to; what goes wrong in one is told in its row and keeps none of
+the others from being run. The table comes last; the numbers are also in ``gpu.json`` under $OUT, or ``benchmarks/output/``,
+written after every part.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import statistics
@@ -21,34 +24,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
+from benchmarks.gpu_graphs import recorded
+from benchmarks.gpu_needs import PRETEND  # which says what is missing before the engine is imported
+from benchmarks.gpu_steps import device, steps
 from benchmarks.interleaved import machine
 from benchmarks.shaped import SHAPED, answers, scenario, short, timed_run
 from cl_engine.core import gpu
-from cl_engine.data.stream import Data, Experience
 from cl_engine.errors import RunFailed
 from cl_engine.experiment import Experiment
-from cl_engine.nn.net import Net
 from cl_engine.runs import plugins
-from cl_engine.runs.determinism import deterministic
+from cl_engine.runs.determinism import deterministic, float32_products
 from cl_engine.runs.scenario import Scenario
-from cl_engine.training import cuda_graphs
-from cl_engine.training.optimizers import Train
 from cl_engine.training.seed_group import SeedGroup
 
-PRETEND = "--pretend" in sys.argv
-NETS: dict[str, tuple[str, dict[str, Any], tuple[int, ...], int]] = {
-    "MLP 784-256-256-10": ("mlp", {"hidden": [256, 256]}, (1, 28, 28), 128),
-    "LeNet, 28 × 28": ("lenet", {}, (1, 28, 28), 64),
-    "ResNet-18 of width 20, 32 × 32 × 3": ("resnet18", {"width": 20}, (3, 32, 32), 32),
-}
-SEEDS = (1, 3) if PRETEND else (1, 10, 32)
 Row = tuple[str, str]
-
-
-def device() -> torch.device:
-    return torch.device(gpu.KIND)
 
 
 def right(until: float) -> Iterator[Row]:
@@ -60,7 +50,8 @@ def right(until: float) -> Iterator[Row]:
             continue
         try:
             experiment = short(name)
-            here, there = answers(experiment, "cpu"), answers(experiment, gpu.KIND)
+            with float32_products():
+                here, there = answers(experiment, "cpu"), answers(experiment, gpu.KIND)
             gap = max(float((a - b).abs().max() / (1 + a.abs().max())) for a, b in zip(here, there, strict=True))
             with TemporaryDirectory() as folder, deterministic(asked=True):
                 whole, again = answers(experiment, gpu.KIND), answers(experiment, gpu.KIND)
@@ -89,88 +80,24 @@ def launched(until: float) -> Iterator[Row]:
         counted.append((SEEN.launched - before, sum(SEEN.waits.values()) - waits))
 
     SeedGroup._step = step  # type: ignore[method-assign]
-    for name in plugins.names("strategies"):
-        counted.clear()
-        answers(short(name), gpu.KIND)
-        operations, waits = (statistics.median(of_step) for of_step in zip(*counted, strict=True))
-        yield f"{name}, a step", f"{operations:.0f} operations, {waits:.0f} waits"
-    SeedGroup._step = own  # type: ignore[method-assign]
-
-
-def experience_of(shape: tuple[int, ...], rows: int) -> Experience:
-    draw = torch.Generator().manual_seed(0)
-    x, y = torch.randn(rows, *shape, generator=draw), torch.randint(10, (rows,), generator=draw)
-    x, y = x.to(device()), y.to(device())
-    return Experience(step=0, task_id=0, train=Data(x, y), validation=Data(x[:0], y[:0]), classes=10)
-
-
-def a_step(run: Callable[[], object], steps: int, rounds: int = 1 if PRETEND else 3) -> float:
-    """Return milliseconds a step: the median of some rounds, after one that is not counted."""
-    times = []
-    for _ in range(rounds + 1):
-        gpu.finish(device())
-        began = time.perf_counter()
-        run()
-        gpu.finish(device())
-        times.append((time.perf_counter() - began) / steps * 1e3)
-    return statistics.median(times[1:])
-
-
-def by_hand(net: Net, experience: Experience, batch: int, graph: bool) -> Callable[[], object]:
-    """Return an epoch written by hand, step by step or as the replay of one recording."""
-    module, (x, y) = net.module(0).train(), (experience.train.x, experience.train.y)
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.01, fused=True)
-    index = torch.arange(batch, device=device())
-
-    def step() -> None:
-        F.cross_entropy(module(x[index]), y[index]).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    for _ in range(cuda_graphs.WARM_UP if graph else 0):
-        with cuda_graphs.aside(device()):
-            step()
-    take = cuda_graphs.recorded(step, device()) if graph else step
-
-    def epoch() -> None:
-        for rows in torch.randperm(len(x), device=device()).split(batch):
-            index.copy_(rows)
-            take()
-
-    return epoch
-
-
-def by_engine(net: Net, experience: Experience, batch: int, seeds: int) -> Callable[[], object]:
-    """Return an epoch of this engine's `finetune`."""
-    kind: Any = plugins.load("strategies", "finetune")
-
-    def epoch() -> None:
-        strategy = kind(net, seeds=tuple(range(seeds)), setting="domain", train=Train(epochs=1, batch=batch, lr=0.01))
-        strategy.state = strategy.start()
-        for _ in strategy.learning(experience):
-            pass
-
-    return epoch
-
-
-def steps(until: float) -> Iterator[Row]:
-    """Milliseconds a step: by hand, one launch at a time and as a graph; this engine, for several numbers of seeds, likewise."""
-    count = 2 if PRETEND else 200
-    for title, (name, options, shape, batch) in list(NETS.items())[: 1 if PRETEND else None]:
-        net = Net(plugins.net_builder(name, options, shape, 10), shape, device=device())
-        experience = experience_of(shape, count * batch)
-        for seeds, graph in [(0, False), (0, True), *((seeds, graph) for seeds in SEEDS for graph in (False, True))]:
-            what = f"{title}: {f'engine, {seeds} seed(s)' if seeds else 'by hand'}{', graph' * graph}"
-            os.environ[cuda_graphs.SWITCH] = str(int(graph and not PRETEND))
-            if time.perf_counter() > until:
-                yield what, "no time left"
-                continue
+    try:
+        for name in plugins.names("strategies"):
+            counted.clear()
             try:
-                epoch = by_engine(net, experience, batch, seeds) if seeds else by_hand(net, experience, batch, graph)
-                yield what, f"{a_step(epoch, count):.3f} ms a step"
-            except Exception as error:  # told, and the others are timed
-                yield what, f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
-    os.environ.pop(cuda_graphs.SWITCH, None)
+                if time.perf_counter() > until:
+                    raise TimeoutError("no time left")
+                answers(short(name), gpu.KIND)
+                of_steps = [statistics.median(of_step) for of_step in zip(*counted, strict=True)]
+                said = (
+                    "{:.0f} operations, {:.0f} waits".format(*of_steps)
+                    if of_steps
+                    else "none: it computes what it learns"
+                )
+            except Exception as error:  # told, and the others are counted
+                said = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+            yield f"{name}, a step", said
+    finally:
+        SeedGroup._step = own  # type: ignore[method-assign]
 
 
 def whole(until: float) -> Iterator[Row]:
@@ -201,7 +128,8 @@ def full(until: float) -> Iterator[Row]:
         SEEN.full_after = SEEN.launched + 500
     else:
         torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(1e-3)
+        # less than the weights of ten seeds, whatever the card has
+        torch.cuda.set_per_process_memory_fraction(2**24 / torch.cuda.get_device_properties(device()).total_memory)
     with TemporaryDirectory() as folder:
         try:
             wide = Experiment.of(
@@ -236,24 +164,40 @@ def modular(until: float) -> Iterator[Row]:
     )
 
 
+def beside(until: float) -> Iterator[Row]:
+    """Avalanche's `Naive` on the same tasks, one seed, tensors in memory."""
+    what = "Avalanche Naive, permuted, 1 seed"
+    if importlib.util.find_spec("avalanche") is None:
+        yield what, "skipped: avalanche-lib is not installed"
+        return
+    from benchmarks.gpu_avalanche import naive
+
+    tasks, rows = (1, 200) if PRETEND else (3, 60_000)
+    source = f"{SHAPED}?rows={rows}&test_rows={rows // 6}"
+    learned, seconds = naive(
+        Experiment.of(scenario(n=tasks, source=source), "finetune", (0,)).stream(), device(), until
+    )
+    yield what, f"{learned} tasks learned in {seconds:.1f} s, {rows:,} rows each"
+
+
 PARTS: dict[Callable[[float], Iterator[Row]], float] = {
-    right: 90,
-    steps: 90,
-    whole: 70,
-    many: 35,
-    modular: 35,
-    full: 10,
+    **({launched: 40} if PRETEND else {}),
+    **{right: 95, recorded: 30, steps: 80, whole: 60, beside: 10, many: 25, modular: 25, full: 10},
 }
 
 
 def main() -> None:
-    began, results = time.perf_counter(), {}
+    began, results, ends = time.perf_counter(), dict[str, str](), 0.0
     place = Path(os.environ.get("OUT") or Path(__file__).parent / "output")
-    for part, seconds in (({launched: 60} if PRETEND else {}) | PARTS).items():
+    shares = sum(PARTS.values())
+    given = shares * (10 if PRETEND else 1)
+    if "--seconds" in sys.argv:
+        given = float(sys.argv[sys.argv.index("--seconds") + 1])
+    for part, seconds in PARTS.items():
         print(f"== {part.__doc__}", flush=True)
-        started = time.perf_counter()
+        started, ends = time.perf_counter(), ends + seconds * given / shares
         try:
-            for what, found in part(started + seconds * (10 if PRETEND else 1)):
+            for what, found in part(began + ends):
                 results[what] = found
                 print(f"{what:<60} {found}", flush=True)
         except Exception as error:  # told, and the other parts are run

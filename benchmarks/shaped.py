@@ -88,11 +88,11 @@ def timed_run(experiment: Experiment, until: float) -> Timed:
     return found
 
 
-def short(name: str) -> Experiment:
-    """Return two tasks for a strategy, on a net of three layers of twelve units."""
+def short(name: str, **changes: Any) -> Experiment:
+    """Return two tasks for a strategy, on a net of three layers of twelve units; with ``changes`` of options."""
     needs = {"stream.validation": 0.25} if plugins.load("strategies", name).needs_validation else {}
     own: dict[str, Any] = {"stream.n": 2, "agenda.curve_batches": 0, "agenda.evaluate_ahead": 0}
-    return Experiment.of(TINY, name, (0, 1), **own, **needs)
+    return Experiment.of(TINY, name, (0, 1), **{**own, **needs, **changes})
 
 
 def answers(experiment: Experiment, where: str, cut: Path | None = None) -> list[torch.Tensor]:

@@ -67,21 +67,32 @@ def need(experiment: Experiment, device: str, data_root: Path | None) -> Need:
 
 
 def _need(experiment: Experiment, device: str, data_root: Path | None) -> Need:
-    stream = experiment.stream(resolved_device(device), data_root)
-    if is_gpu(stream.device):  # what earlier jobs of this process have held is not counted
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(stream.device)
+    stream = _opened(experiment, device, data_root)
     backbone = experiment.backbone(stream, data_root)
     strategy = experiment.build_strategy(stream, backbone)
     metrics_of(experiment.agenda.metrics, stream)
     cost = measured(stream, strategy, tried=1, validation=experiment.agenda.validation)
     cost = replace(cost, of_targets=_by_targets(experiment, stream, backbone, data_root))
-    gpu = torch.cuda.max_memory_reserved(stream.device) if is_gpu(stream.device) else 0
+    gpu = _held(stream)
     if stream.n_steps is None:
         return Need(math.nan, 0, 0, _state(cost, strategy), gpu)
     items = list(plan(stream, experiment.agenda))
     learning, testing = _seconds(items, stream, strategy, cost)
     return Need(learning + testing, stream.n_steps, _log(items, stream, strategy), _state(cost, strategy), gpu)
+
+
+def _opened(experiment: Experiment, device: str, data_root: Path | None) -> Stream:
+    """Return the stream; of a GPU's memory, what earlier jobs of this process have held is no longer counted."""
+    stream = experiment.stream(resolved_device(device), data_root)
+    if is_gpu(stream.device):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(stream.device)
+    return stream
+
+
+def _held(stream: Stream) -> int:
+    """Return the most bytes of the GPU that have been held since, also between tensors; 0 on a CPU."""
+    return torch.cuda.max_memory_reserved(stream.device) if is_gpu(stream.device) else 0
 
 
 def check_experiment(experiment: Experiment, device: str, data_root: Path | None) -> list[tuple[str, str]]:
@@ -91,7 +102,7 @@ def check_experiment(experiment: Experiment, device: str, data_root: Path | None
 
 
 def _lines(experiment: Experiment, device: str, data_root: Path | None) -> list[tuple[str, str]]:
-    stream = experiment.stream(resolved_device(device), data_root)
+    stream = _opened(experiment, device, data_root)
     backbone = experiment.backbone(stream, data_root)
     strategy = experiment.build_strategy(stream, backbone)
     metrics_of(experiment.agenda.metrics, stream)
@@ -109,6 +120,7 @@ def _lines(experiment: Experiment, device: str, data_root: Path | None) -> list[
         ("learning a task", _from_to(cost.at(0), [learning for learning, _ in cost.of_targets.values()])),
         ("testing a task", _from_to(cost.test, [testing for _, testing in cost.of_targets.values()])),
         ("memory, first task", _memory(cost, strategy)),
+        *([("memory of the GPU", f"{size(_held(stream))} at most so far")] if is_gpu(stream.device) else []),
         ("time", _endless(cost) if endless else _time(items, stream, strategy, cost)),
     ]
     if not endless:

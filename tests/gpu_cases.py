@@ -25,6 +25,7 @@ from cl_engine.estimate import check_experiment, need
 from cl_engine.events import Event, Saved
 from cl_engine.experiment import Experiment
 from cl_engine.modules.side_tasks import computed
+from cl_engine.nn import batching
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
 from cl_engine.runs.data_root import DataRoot
@@ -72,12 +73,12 @@ def test_on_a_gpu_the_options_of_a_scenario_do_what_they_do_on_the_cpu(case: str
     assert_same(*CASES[case], tmp_path)
 
 
-def assert_same(strategy: str, options: dict[str, Any], folder: Path) -> None:
+def assert_same(strategy: str, options: dict[str, Any], folder: Path, seeds: tuple[int, ...] = (0, 1)) -> None:
     most = (
-        0.1 if options.get("train.precision") == "bfloat16" else 0.02
+        0.2 if options.get("train.precision") == "bfloat16" else 0.02
     )  # seeds side by side round otherwise than in turn
     folder.mkdir(exist_ok=True)
-    experiment = Experiment.of(TINY, strategy, (0, 1), **{**SHORT, **options})
+    experiment = Experiment.of(TINY, strategy, seeds, **{**SHORT, **options})
     for there, here in zip(moved(experiment, gpu.KIND, folder), whole(experiment), strict=True):
         torch.testing.assert_close(there, here, rtol=most, atol=most)
 
@@ -136,6 +137,15 @@ def test_on_a_gpu_a_checkpoint_that_does_not_fit_its_memory_is_not_said_to_be_da
     assert found["midway"] is not None
 
 
+def test_on_a_gpu_seeds_whose_steps_would_take_too_much_of_it_train_in_groups(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    caplog.set_level("INFO", "cl_engine")
+    monkeypatch.setattr(batching, "STEP_BYTES", 1 << 15)
+    assert_same("replay", {"train.batch": 16}, tmp_path)
+    assert "2 seeds train in 2 groups" in caplog.text
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
 def test_on_a_gpu_whose_memory_is_full_a_run_and_its_check_end_in_a_sentence(
     share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -186,6 +196,7 @@ def test_on_a_gpu_a_benchmark_of_avalanche_is_learned_by_a_strategy_of_this_engi
             learner = as_avalanche("replay", benchmark=benchmark, device=device, evaluator=None, **how)
             for experience in benchmark.train_stream:
                 learner.train(experience)
+            learner.eval(benchmark.test_stream)
             x = torch.stack([row[0] for row in benchmark.test_stream[0].dataset])
             return learner.model(x.to(device)).cpu().tolist()
 

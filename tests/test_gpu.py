@@ -92,7 +92,8 @@ def test_every_strategy_keeps_its_contract_on_a_pretend_gpu():
 
 @pytest.mark.slow
 def test_what_is_asked_of_the_engine_is_done_on_a_pretend_gpu_as_on_the_cpu():
-    assert on_a_pretend_gpu("tests/gpu_cases.py") > 12
+    cases = [f"tests/{name}.py" for name in ("gpu_cases", "gpu_run_cases", "gpu_option_cases", "test_streams")]
+    assert on_a_pretend_gpu(*cases) > 60
 
 
 @pytest.mark.slow

@@ -11,10 +11,14 @@ import pytest
 import torch
 from torch import nn
 
+from cl_engine.engine.agenda import plan
+from cl_engine.engine.loop import simulate
+from cl_engine.errors import RunFailed
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import open_run
 from cl_engine.testing.logs import assert_same_facts, facts
 from cl_engine.training import cuda_graphs
+from cl_engine.training.cuda_graphs import lasting
 from tests import recording
 
 Tiny = Callable[..., Experiment]
@@ -95,6 +99,40 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_is(
     assert seen == ["go"]
     assert "cannot be recorded (operation not permitted" in caplog.text
     assert_same_facts(again, plain)
+
+
+REASONS: dict[str, dict[str, Any]] = {
+    "upkeep counts its steps outside of the GPU": {"train.upkeep": "l2_init"},
+    "its schedule moves the momentum at every step": {"train.schedule": "one_cycle"},
+    "transforms are drawn outside of the GPU": {"train.transforms": ["random_horizontal_flip"]},
+    "its optimiser keeps numbers outside of the GPU": {"train.optimizer": "adagrad", "train.momentum": 0.0},
+}
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_what_keeps_steps_from_being_recorded_is_said_once(
+    reason: str, tiny: Tiny, seen: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    seen.append("go")
+    monkeypatch.setattr(cuda_graphs, "lasting", lasting)
+    experiment = tiny("finetune", (0, 1), **{"train.optimizer": "sgd", "train.momentum": 0.9, **REASONS[reason]})
+    stream = experiment.stream()
+    for _ in simulate(stream, experiment.build_strategy(stream), plan(stream, experiment.agenda)):
+        pass
+    assert seen == ["go"]
+    assert caplog.text.count(f"is not recorded, because {reason}: steps are launched one by one") == 1
+
+
+def test_memory_that_a_recording_uses_up_is_no_reason_to_go_on_without(
+    tiny: Tiny, tmp_path: Path, seen: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    def full(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(cuda_graphs, "recorded", full)
+    seen.append("go")
+    with pytest.raises(RunFailed, match="the GPU is out of memory"):
+        tiny("finetune", (0,), **LONG).run(tmp_path)
 
 
 def test_a_recording_that_does_something_else_is_not_used(

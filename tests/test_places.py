@@ -309,7 +309,7 @@ def test_strategies_learn_tokens_and_keep_them_as_they_are(name: str):
 @pytest.mark.parametrize(("name", "largest"), [("small_cnn", 32 * 16 * 16), ("unet", 4 * 16 * 16)])
 def test_rows_answered_at_once_on_a_gpu_take_no_more_memory_however_many_seeds_there_are(name: str, largest: int):
     made = net(name, (2, 16, 16), 5, **({"width": 4} if name == "unet" else {}))
-    assert made._largest >= largest
+    assert made.maps.largest >= largest
     device = torch.device("cuda")
     at_once = [rows_at_once(False, device, seeds, lambda: 2**20) for seeds in (1, 2, 32, 10_000)]
     assert at_once == [MAP_BYTES // 2**22, MAP_BYTES // 2**23, MAP_BYTES // 2**27, 1]

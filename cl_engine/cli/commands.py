@@ -226,10 +226,13 @@ def export(runs: tuple[str, ...], kind: str, output: Path) -> None:
 @_options
 def check(device: str, data_root: Path | None, **named: Any) -> None:
     """Refuse what would fail; print agenda, sizes, and an estimate of time and disk. Trains for a few seconds."""
+    from cl_engine.cli.terminal import logged
     from cl_engine.core.narrow import labelled
     from cl_engine.estimate import check_experiment
 
-    for line in labelled(check_experiment(_experiment(**named), device, data_root)):
+    with logged(quiet=False):
+        lines = labelled(check_experiment(_experiment(**named), device, data_root))
+    for line in lines:
         click.echo(line)
 
 

@@ -87,7 +87,7 @@ def run_in_terminal(
         return consoles
 
     try:
-        with _said(quiet):
+        with logged(quiet):
             folder = experiment.run(
                 path,
                 device=device,
@@ -108,8 +108,8 @@ def run_in_terminal(
 
 
 @contextmanager
-def _said(quiet: bool) -> Iterator[None]:
-    """Show what is logged before the first event (pre-training) on standard error."""
+def logged(quiet: bool) -> Iterator[None]:
+    """Show what is logged meanwhile (pre-training, seeds that cannot train as one) on standard error."""
     log, handler = logging.getLogger("cl_engine"), logging.StreamHandler()
     before = log.level
     log.addHandler(handler)

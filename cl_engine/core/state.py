@@ -98,7 +98,8 @@ class Memory:
     def counts(self, path: Path, leaf: Any) -> bool:
         """Return whether a leaf of a state counts; one that no longer follows from the seeds is not compared again."""
         drawn = self._drawn.get(path)
-        same = drawn is not None and type(drawn) is type(leaf) and _same(_tensor(drawn), _tensor(leaf))
+        alike = drawn is not None and isinstance(drawn, Bank) == isinstance(leaf, Bank)
+        same = alike and _same(_tensor(drawn), _tensor(leaf))
         if not same:
             self._drawn.pop(path, None)  # so that a net in training is not held twice
         return not same and path[0] != DIAGNOSTICS
@@ -108,8 +109,10 @@ def _tensor(leaf: Any) -> Any:
     return leaf.rows if isinstance(leaf, Bank) else leaf
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and torch.equal(one, other) and one.numel() > 0
+def _same(one: Tensor, other: Any) -> bool:
+    if not isinstance(other, Tensor) or (one.dtype, one.shape) != (other.dtype, other.shape) or not one.numel():
+        return False
+    return torch.equal(one, other.to(one.device))  # what was on the CPU may be taken up on a GPU
 
 
 def _bytes(leaf: Any) -> int:

@@ -155,6 +155,10 @@ class RowsOfSeeds:
         index = self.index.gather(1, rows)
         return self._together(self.held[index], index), self.y[self._seeds, rows]
 
+    def part(self, places: slice) -> RowsOfSeeds:
+        """Return the rows of the seeds at these places."""
+        return RowsOfSeeds(self.held, self.index[places], self.y[places], self.lenses[places])
+
     def shuffled(self, order: Tensor) -> RowsOfSeeds:
         """Return the rows of all seeds in this order ``[N]``."""
         return RowsOfSeeds(self.held, self.index[:, order], self.y[:, order], self.lenses)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import math
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from cl_engine.core.gpu import is_gpu
+from cl_engine.core.text import size
 from cl_engine.core.torch_defaults import torch_defaults
 from cl_engine.errors import is_out_of_memory
 
@@ -22,7 +26,10 @@ VMAP_IN_ALL = 2_000_000  # … and of all seeds together: more do not stay in th
 
 ROWS_AT_ONCE = 2048
 IMAGES_AT_ONCE = 128  # of a convolutional net on a CPU, whose intermediate maps then stay in the cache
-MAP_BYTES = 1 << 29  # of a GPU, that the largest map of all rows and seeds answered at once may take
+MAP_BYTES = 1 << 29  # of a GPU, that the largest map of all rows and seeds answered at once may take …
+STEP_BYTES = (
+    1 << 31
+)  # … and all maps of a training step of the seeds that take it at once: more need not share launches
 
 Call = Callable[[dict[str, Tensor], Tensor, bool], Tensor]
 
@@ -45,23 +52,59 @@ def rows_at_once(few: bool, device: torch.device, seeds: int, largest: Callable[
     return max(1, min(rows, MAP_BYTES // (4 * seeds * largest()))) if is_gpu(device) else rows
 
 
-class _Largest(TorchDispatchMode):
-    """Notes the most numbers that a tensor has which is made inside."""
+def trained_at_once(seeds: int, device: torch.device, step: Callable[[], int]) -> list[range]:
+    """Return which of the seeds train as one: on a GPU as many as its memory is meant for, in groups as even as can be.
 
-    most: int = 1
+    ``step`` returns how many numbers there are in the maps of a training step of one seed.
+
+    >>> trained_at_once(10, torch.device("cpu"), lambda: 2**40)
+    [range(0, 10)]
+    """
+    taken = 4 * step() if is_gpu(device) else 0
+    groups = math.ceil(seeds / max(1, STEP_BYTES // max(1, taken)))
+    if groups > 1:
+        _say(f"{seeds} seeds train in {groups} groups: the maps of a step take {size(taken)} of the GPU for each seed")
+    return [range(seeds * k // groups, seeds * (k + 1) // groups) for k in range(groups)]
+
+
+@functools.cache
+def _say(what: str) -> None:
+    """Say something once."""
+    LOG.info(what)
+
+
+@dataclass
+class Maps:
+    """How many numbers the largest of all maps of one row has, and all of them together.
+
+    >>> Maps().every
+    1
+    """
+
+    largest: int = 1
+    every: int = 1
+
+
+class _Noting(TorchDispatchMode):
+    """Notes how many numbers the tensors have which are made inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = Maps()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        self.most = max(self.most, made.numel() if isinstance(made, Tensor) and not func.is_view else 0)
+        if isinstance(made, Tensor) and not func.is_view:
+            self.maps.largest, self.maps.every = max(self.maps.largest, made.numel()), self.maps.every + made.numel()
         return made
 
 
-def largest_map(answer: Callable[[], Tensor]) -> int:
-    """Return how many numbers the largest tensor has that is made on the way to an answer."""
-    seen = _Largest()
+def maps_of(answer: Callable[[], Tensor]) -> Maps:
+    """Return how many numbers the tensors have that are made on the way to an answer."""
+    seen = _Noting()
     with _disable_current_modes(), torch_defaults(), torch.no_grad(), seen:
         answer()
-    return seen.most
+    return seen.maps
 
 
 def runs_batched(call: Call, params: Mapping[str, Tensor], learned: Collection[str], x: Tensor) -> bool:

@@ -15,7 +15,7 @@ from cl_engine.core import rng
 from cl_engine.core.torch_defaults import torch_defaults
 from cl_engine.core.tree import leaves_with_path, tree_map
 from cl_engine.errors import UsageError
-from cl_engine.nn.batching import batching_pays, largest_map, rows_at_once, runs_batched
+from cl_engine.nn.batching import Maps, batching_pays, maps_of, rows_at_once, runs_batched
 from cl_engine.nn.calling import Caller
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT, reads_places
 from cl_engine.nn.hooks import Hook, gating
@@ -108,9 +108,10 @@ class Net(Inputs):
         return runs_batched(self.one, self.init((0, 1)), learned, self.example(2, 2))
 
     @cached_property
-    def _largest(self) -> int:
+    def maps(self) -> Maps:
+        """How many numbers there are in the maps between the layers of one row, and in the largest of them."""
         params = {name: tensor[0] for name, tensor in self.init((0,)).items()}
-        return largest_map(lambda: self.one(params, self.example(1), False))
+        return maps_of(lambda: self.one(params, self.example(1), False))
 
     def check_outputs(self, outputs: int) -> None:
         """Raise a `UsageError` if the net has fewer outputs than tasks ask for."""
@@ -189,7 +190,7 @@ class Net(Inputs):
     def chunks(self, x: Tensor, seeds: int = 1) -> Sequence[Tensor]:
         """Return inputs ``[N, …]`` in pieces of as many rows as are answered at once by so many seeds side by side."""
         few = self._convolves and (self.device.type == "cpu" or self.places)
-        return list(x.split(rows_at_once(few, self.device, seeds, lambda: self._largest)))
+        return list(x.split(rows_at_once(few, self.device, seeds, lambda: self.maps.largest)))
 
     def one(
         self,

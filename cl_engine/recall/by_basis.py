@@ -50,7 +50,7 @@ class BasisCodec(SkillCodec):
         seeds = len(self.seeds)
         return {
             "basis": self._rows.empty(seeds),
-            "coefficients": {**no_codes(seeds, self.device), "writes": Bank.empty(1, (0,))},
+            "coefficients": {**no_codes(seeds, self.device), "writes": Bank.empty(1, (0,), device=self.device)},
         }
 
     def keep(self, state: State, batch: Batch) -> Keeping:
@@ -70,7 +70,7 @@ class BasisCodec(SkillCodec):
                 coefficients, given = self._projected(state, vector)
             codes = [np.ascontiguousarray(one).tobytes() for one in coefficients.cpu().numpy().astype("<f4")]
             put_code(state["coefficients"], row, codes)
-            state["coefficients"]["writes"].put(row, torch.zeros(1, 0))
+            state["coefficients"]["writes"].put(row, torch.zeros(1, 0, device=self.device))
         return Report([0] * len(self.seeds))
 
     def recall(self, state: State, row: int) -> Tensor:

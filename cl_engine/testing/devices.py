@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pytest
 import torch
 
 from cl_engine.checkpoints.store import Store, saved
-from cl_engine.core import gpu
 from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import plan
 from cl_engine.engine.loop import simulate
@@ -19,6 +17,7 @@ from cl_engine.experiment import Experiment
 from cl_engine.strategy import Strategy
 from cl_engine.testing import pretend_gpu
 from cl_engine.testing.answers import StrategyUnderTest
+from cl_engine.testing.on_gpu import OnGpu
 from cl_engine.testing.walking import answers
 
 # two tasks; saved and tested in the middle of each
@@ -28,7 +27,7 @@ SHORT: dict[str, Any] = {
 }
 
 
-class DevicesContract(StrategyUnderTest):
+class DevicesContract(OnGpu, StrategyUnderTest):
     """Holds a strategy to what is promised of it on a GPU; skipped where there is none: a part of `StrategyContract`.
 
     >>> issubclass(DevicesContract, StrategyUnderTest)
@@ -39,13 +38,6 @@ class DevicesContract(StrategyUnderTest):
     """
 
     steps_wait: ClassVar[bool] = False
-
-    @pytest.fixture
-    def on_gpu(self) -> str:
-        """Return the name of a GPU, or skip."""
-        if not torch.cuda.is_available():
-            pytest.skip("there is no GPU here; `pytest -p cl_engine.testing.pretend_gpu` pretends one")
-        return gpu.KIND
 
     def test_on_a_gpu_and_moved_between_it_and_the_cpu_it_learns_what_it_learns_on_the_cpu(
         self, setting: str, on_gpu: str, tmp_path: Path
@@ -73,7 +65,10 @@ def whole(experiment: Experiment) -> list[torch.Tensor]:
 
 
 def moved(experiment: Experiment, other: str, folder: Path) -> list[torch.Tensor]:
-    """Return the same after a run that goes on on the CPU in the middle of the first experience, and back again after it."""
+    """Return the same after a run that goes on on the CPU in the middle of the second experience, and back again soon after.
+
+    So the first is learned from a state that was made there, and the second ends from one that was read.
+    """
     store = Store(folder / "state")
     here = experiment.stream()
     strategy = experiment.build_strategy(here)
@@ -85,10 +80,10 @@ def moved(experiment: Experiment, other: str, folder: Path) -> list[torch.Tensor
         return simulate(stream, strategy, plan(stream, experiment.agenda), resume=saved(store, stream.device), **how)
 
     for event in events(there, twin):
-        if isinstance(event, Saved) and event.midway:
+        if isinstance(event, Saved) and event.midway and event.step:
             break
     for event in events(here, strategy):
-        if isinstance(event, Saved) and not event.midway:
+        if isinstance(event, Saved):
             break
     for _ in events(there, twin):
         pass

@@ -21,6 +21,7 @@ from cl_engine.data.stream_of_seeds import for_seeds
 from cl_engine.errors import UsageError
 from cl_engine.runs import plugins
 from cl_engine.testing import small
+from cl_engine.testing.on_gpu import OnGpu
 
 SETTINGS = ("task", "domain", "class")
 TASKS = 3
@@ -56,7 +57,7 @@ def same(one: Data, other: Data) -> bool:
     return torch.equal(one.x, other.x) and torch.equal(one.y, other.y)
 
 
-class StreamContract:
+class StreamContract(OnGpu):
     """Holds a stream to all that the engine's own are held to; each failure says what is broken and how to mend it.
 
     >>> class TestPairs(StreamContract):
@@ -80,12 +81,12 @@ class StreamContract:
         return found
 
     @classmethod
-    def make(cls, **changes: Any) -> Stream:
-        """Return the stream under test, with changes of its options."""
+    def make(cls, *, on: str = "cpu", **changes: Any) -> Stream:
+        """Return the stream under test, with changes of its options, its rows ``on`` a device."""
         known = cls.kind().Options.model_fields
         defaults: dict[str, Any] = {"n": TASKS, "source": "given", "sources": ["given", "more", "most"]}
         options = {**{key: value for key, value in defaults.items() if key in known}, **cls.options, **changes}
-        return cls.kind().build(options, Given(cls.arrays), "cpu")
+        return cls.kind().build(options, Given(cls.arrays), on)
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """Run what depends on the setting in each setting that the stream has."""
@@ -106,6 +107,14 @@ class StreamContract:
         missing = set(options) - self.kind().Options.model_fields.keys()
         if missing or not issubclass(self.kind(), SeededStream):
             pytest.skip(f"the stream '{self.stream}' has no {', '.join(sorted(missing)) or 'one source'}")
+
+    def test_on_a_gpu_its_rows_are_there_and_are_those_of_the_cpu(self, on_gpu: str) -> None:
+        there, here = self.make(on=on_gpu), self.make()
+        for step in range(2):
+            pairs = [(there[step].train, here[step].train), (there[step].validation, here[step].validation)]
+            for found, wanted in (*pairs, (there.test(there.task_id(step)), here.test(here.task_id(step)))):
+                assert {found.x.device.type, found.y.device.type} == {on_gpu}, "rows are on the device of the stream"
+                torch.testing.assert_close((found.x.cpu(), found.y.cpu()), (wanted.x, wanted.y))
 
     def test_a_step_gives_the_same_tensors_whenever_and_in_whatever_order_it_is_asked_for(self, setting: str) -> None:
         stream, other = self.make(setting=setting), self.make(setting=setting)
@@ -241,7 +250,7 @@ class StreamContract:
         self.needs("per_seed")
         known = self.kind().Options.model_fields.keys()
         limits = {"samples_per_class": 4, "test_samples_per_class": 2}
-        options = {"per_seed": True, **{name: limits[name] for name in limits.keys() & known}}
+        options: dict[str, Any] = {"per_seed": True, **{name: limits[name] for name in limits.keys() & known}}
         alone, beside = for_seeds(self.make(**options), [7]), for_seeds(self.make(**options), [3, 7])
         for step in (2, 0, 1):
             for one, several in (

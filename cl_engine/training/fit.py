@@ -16,6 +16,7 @@ from cl_engine.core.torch_defaults import under_torch_defaults
 from cl_engine.core.tree import Tree, leaves_with_path, tree_map, unflatten
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import EpochEnded, Event, NotFinite, OnlineScored, Progress
+from cl_engine.nn.batching import trained_at_once
 from cl_engine.targets.classes import Classes
 from cl_engine.training.diagnostics import diagnosed
 from cl_engine.training.early_stopping import where_seeds
@@ -108,7 +109,18 @@ def _groups(job: FitJob) -> list[SeedGroup]:
     seeds = len(job.seeds)
     alike = job.plateau is None and not follows_validation(job.train)  # otherwise each seed has a rate of its own
     vmapped = seeds > 1 and alike and (job.net.side_by_side(seeds) if job.side_by_side is None else job.side_by_side)
-    return [VmappedSeeds(job)] if vmapped else [OneSeed(job, number) for number in range(seeds)]
+    if not vmapped:
+        return [OneSeed(job, number) for number in range(seeds)]
+    groups = trained_at_once(seeds, job.net.device, lambda: _numbers_a_step(job))
+    return [VmappedSeeds(job, own) if len(own) > 1 else OneSeed(job, own.start) for own in groups]
+
+
+def _numbers_a_step(job: FitJob) -> int:
+    """Return how many numbers the maps of a step of one seed have, as far as the net tells of a call with all its rows."""
+    if job.rows[0].shape[1:] != job.net.input_shape:
+        return 0  # a readout, say, whose rows are features
+    rows = min(job.arrival or job.train.batch, job.learned) + job.rehearsed + sum(b.rehearsed or 0 for b in job.beside)
+    return rows * job.net.maps.every
 
 
 def _epochs(job: FitJob, record: FitRecord, pool: WorkerPool, first: int) -> Iterator[Event]:

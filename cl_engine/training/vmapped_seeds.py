@@ -25,7 +25,7 @@ REASONS = {
 
 
 class VmappedSeeds(SeedGroup):
-    """All seeds of a fit, as one `torch.vmap` over their axis; each agrees with itself alone within rounding.
+    """Seeds of a fit, as one `torch.vmap` over their axis; each agrees with itself alone within rounding.
 
     >>> VmappedSeeds.rows_axis  # a batch is [S, B, …]
     1
@@ -33,15 +33,18 @@ class VmappedSeeds(SeedGroup):
 
     rows_axis = 1
 
-    def __init__(self, job: FitJob) -> None:
+    def __init__(self, job: FitJob, places: range) -> None:
+        """Take the seeds of the job at these places."""
+        self._places = slice(places.start, places.stop)
         # what the seeds share is not batched
         self._frozen_axes: Any = None if job.frozen is None else tree_map(_axis, job.frozen)
-        super().__init__(job, list(job.seeds))
-        if self.frozen is not None:
-            self.frozen = tree_map(lambda leaf: leaf if len(leaf) > 1 else leaf[0], self.frozen)
+        super().__init__(job, list(job.seeds[self._places]))
+        if job.frozen is not None:
+            self.frozen = tree_map(lambda leaf: self.part(leaf) if len(leaf) > 1 else leaf[0], job.frozen)
+        self._of_seeds = None if job.of_seeds is None else job.of_seeds.part(self._places)
 
     def part(self, leaf: Tensor) -> Tensor:
-        return leaf
+        return leaf if len(leaf) == 1 else leaf[self._places]
 
     def of_each(self, loss: Callable[..., Tensor], tensors: int) -> Callable[..., Tensor]:
         numbers = [None] * len(self.job.loss_inputs(0, 0, 1))
@@ -62,8 +65,8 @@ class VmappedSeeds(SeedGroup):
         return torch.stack([own.index_select(0, i) for own, i in zip(rows, index, strict=True)])
 
     def of_seeds(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.job.of_seeds is not None
-        return self.job.of_seeds.of_all(index)
+        assert self._of_seeds is not None
+        return self._of_seeds.of_all(index)
 
     def _own_rows(self, of_each: list[Tensor]) -> Tensor:
         return torch.stack(of_each)
