@@ -110,7 +110,7 @@ def test_on_a_gpu_mixed_blocks_are_of_one_type_where_products_are_in_bfloat16(mi
     assert_same("compose", options, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["DER", "GDumb", "ICaRL", "SynapticIntelligence"])
+@pytest.mark.parametrize("name", ["DER", "GDumb", "ICaRL", "JointTraining", "SynapticIntelligence"])
 def test_on_a_gpu_guests_keep_on_the_cpu_what_they_keep_there(name: str, tmp_path: Path):
     guests = pytest.importorskip("tests.test_avalanche_guests").GUESTS
     setting = {"stream.name": "split", "stream.setting": "class", "agenda.curve_epochs": 0}

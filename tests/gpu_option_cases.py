@@ -24,6 +24,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"stream.name": "split", "stream.setting": "class", "stream.blurry": 0.5},
     ),
     "tasks that change little by little": ("finetune", {"stream.gradual": 10, "stream.setting": "domain"}),
+    "tasks that change little by little, each seed's own": (
+        "finetune",
+        {"stream.gradual": 10, "stream.gradual_by": "inputs", "stream.per_seed": True, "stream.setting": "domain"},
+    ),
+    "metrics of answers": ("finetune", {"agenda.metrics": ["ece", "confusion"]}),
+    "units that are looked at": ("finetune", {"agenda.diagnose_every": 1, "stream.setting": "domain"}),
     "images that are zoomed": ("finetune", {"train.zoom": 0.2}),
     "upkeep that remembers": ("finetune", {"train.upkeep": "continual_backprop?rate=0.5&maturity=1"}),
     "layers that a dry run sizes": ("finetune", {"net.name": f"{__name__}:lazy"}),

@@ -38,7 +38,8 @@ def test_memory_and_open_files_do_not_grow_with_the_tasks_learned(strategy: str,
     folder = experiment.run(tmp_path / "run", device="cpu", listeners=lambda stream: [note])
     memory, descriptors = np.array(noted[TASKS // 4 : -1]).T  # the last test is of all tasks, whose rows are then kept
     assert memory[-1] - memory[0] < GROWTH
-    assert set(descriptors.tolist()) == {descriptors[0]}
+    # threads that tests before it left may open a file for a moment; one lost in every tenth experience would be twelve
+    assert descriptors.max() - descriptors[0] < 8
     run = open_run(folder)
     assert run.results.sizes["experience"] == TASKS
     if setting == "task":

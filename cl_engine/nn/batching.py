@@ -29,7 +29,7 @@ IMAGES_AT_ONCE = 128  # of a convolutional net on a CPU, whose intermediate maps
 MAP_BYTES = 1 << 29  # of a GPU, that the largest map of all rows and seeds answered at once may take …
 STEP_BYTES = (
     1 << 31
-)  # … and all maps of a training step of the seeds that take it at once: more need not share launches
+)  # … and all maps of a training step of the seeds that take it: more gain little by sharing launches
 
 Call = Callable[[dict[str, Tensor], Tensor, bool], Tensor]
 
