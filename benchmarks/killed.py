@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -100,9 +101,10 @@ class Runs:
 
 
 def saved(out: Path) -> int:
-    """Return when a run was saved last, 0 if it never was."""
-    path = out / CHECKPOINT
-    return path.stat().st_mtime_ns if path.exists() else 0
+    """Return when a run was saved last; 0 if it never was, or just puts a new checkpoint in the place of the old one."""
+    with suppress(FileNotFoundError):
+        return (out / CHECKPOINT).stat().st_mtime_ns
+    return 0
 
 
 def checkpoint(out: Path) -> dict[str, Any]:
