@@ -20,6 +20,7 @@ from cl_engine.experiment import Experiment
 from cl_engine.modules.similarity import groups_of
 from cl_engine.nn.net import Net
 from cl_engine.runs import plugins
+from cl_engine.streams.radio import Radio
 from cl_engine.sweep import run_job
 from cl_engine.sweep.backend import Job
 from cl_engine.sweep.combinations import told
@@ -139,3 +140,10 @@ def test_on_a_gpu_the_path_that_a_search_chose_is_learned_by_replays_and_the_sea
     torch.testing.assert_close(learned(experiment), plain)
     assert caplog.text.count("cannot be recorded (operation not permitted when stream is capturing)") == 1
     assert len(found) > 20
+
+
+def test_on_a_gpu_labels_that_are_drawn_anew_are_those_of_the_cpu():
+    streams = [Radio(frames=16, test_frames=16, noise=[0.5] * 4, device=device) for device in (gpu.KIND, "cpu")]
+    there, here = (stream[1].train.y for stream in streams)
+    assert there.device.type == gpu.KIND
+    assert torch.equal(there.cpu(), here)

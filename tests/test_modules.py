@@ -105,9 +105,16 @@ def test_a_library_gives_back_what_each_seed_put_in_and_changes_nothing_it_holds
         kept.append({name: tensor.clone() for name, tensor in found.items()})
     for path, params in zip(paths, kept, strict=True):
         assert all(torch.equal(library.params(state, path)[name], tensor) for name, tensor in params.items())
-    counts = library.uses(state)
+    counts = uses(library, state)
     assert all(count.sum(dim=1).tolist() == [len(choices)] * 2 for count in counts)
     assert [int(count.max(dim=1).values.min()) >= 1 for count in counts] == [True] * 3
+
+
+def uses(library: Library, state: Any) -> list[torch.Tensor]:
+    """Return for each depth how many tasks use each row, ``[S, n]``."""
+    paths = state["paths"].rows
+    rows = [torch.arange(len(state["modules"][f"{depth}"])) for depth in range(library.depths)]
+    return [(paths[:, :, depth].unsqueeze(2) == each).sum(dim=1) for depth, each in enumerate(rows)]
 
 
 def events_of(name: str, **options: Any) -> tuple[list[Event], Any]:
@@ -135,8 +142,8 @@ def test_the_library_holds_what_tasks_added_and_what_it_holds_never_changes():
     events, strategy = events_of("mntdp", **{"net.hidden": [6, 5]})
     added = [3 - reused for e in events if isinstance(e, PathChosen) for reused in e.reused[:1]]
     assert int(strategy.state["held"][0].sum()) == sum(added)
-    uses = strategy._growth.library.uses(strategy.state)
-    assert all((count[0] > 0).sum() == held for count, held in zip(uses, strategy.state["held"][0], strict=True))
+    users = uses(strategy._growth.library, strategy.state)
+    assert all((count[0] > 0).sum() == held for count, held in zip(users, strategy.state["held"][0], strict=True))
 
 
 def test_paths_trained_side_by_side_reach_what_they_reach_in_turn(monkeypatch: pytest.MonkeyPatch):
@@ -200,8 +207,8 @@ def test_the_stochastic_search_moves_to_a_path_trains_it_and_keeps_nothing_else(
     even = math.log(3 + 1)
     assert all(entropy == pytest.approx(even) for entropy in sampled[0].entropy)
     assert max(sampled[-1].entropy) < even
-    uses = strategy._growth.library.uses(strategy.state)
-    assert all((count[0] > 0).sum() == held for count, held in zip(uses, strategy.state["held"][0], strict=True))
+    users = uses(strategy._growth.library, strategy.state)
+    assert all((count[0] > 0).sum() == held for count, held in zip(users, strategy.state["held"][0], strict=True))
     early = events_of("mntdp_s", **{**options, "settled": 2.0})[0]
     assert len([e for e in early if isinstance(e, PathSampled) and e.task_id == 1]) == 1
 

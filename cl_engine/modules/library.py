@@ -110,15 +110,6 @@ class Library:
                 found.append(Module(depth, row, users[0], len(users)))
         return found
 
-    def uses(self, state: State) -> list[Tensor]:
-        """Return for each depth how many tasks use each row, ``[S, n]``."""
-        paths = state["paths"].rows
-        counts = []
-        for depth in range(self.depths):
-            rows = len(state["modules"][f"{depth}"])
-            counts.append((paths[:, :, depth].unsqueeze(2) == torch.arange(rows, device=paths.device)).sum(dim=1))
-        return counts
-
 
 def _is_shared(net: Net, name: str) -> bool:
     return not net.dtypes[name].is_floating_point or name in net.frozen
