@@ -29,7 +29,7 @@ from benchmarks.gpu_graphs import recorded
 from benchmarks.gpu_needs import PRETEND  # which says what is missing before the engine is imported
 from benchmarks.gpu_steps import device, steps
 from benchmarks.interleaved import machine
-from benchmarks.shaped import SHAPED, answers, scenario, short, timed_run
+from benchmarks.shaped import SHAPED, answers, reason, scenario, short, timed_run
 from cl_engine.core import gpu
 from cl_engine.errors import RunFailed
 from cl_engine.experiment import Experiment
@@ -61,7 +61,7 @@ def right(until: float) -> Iterator[Row]:
             faults += ["differs resumed"] * any(not torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
             gaps.append(gap)
         except Exception as error:  # told, and the others are looked at
-            faults = [f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"]
+            faults = [reason(error)]
         wrong += [f"{name}: {'; '.join(faults)}"] * bool(faults)
     yield "strategies as on the CPU, resumed, again", f"{len(gaps)}; greatest gap {max(gaps, default=0):.1e}"
     yield "strategies that were not", "; ".join(wrong) or "none"
@@ -94,7 +94,7 @@ def launched(until: float) -> Iterator[Row]:
                     else "none: it computes what it learns"
                 )
             except Exception as error:  # told, and the others are counted
-                said = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+                said = reason(error)
             yield f"{name}, a step", said
     finally:
         SeedGroup._step = own  # type: ignore[method-assign]

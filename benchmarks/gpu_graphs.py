@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from benchmarks.gpu_needs import PRETEND
-from benchmarks.shaped import answers, short
+from benchmarks.shaped import answers, reason, short
 from cl_engine.core import gpu
 from cl_engine.runs import plugins
 from cl_engine.runs.determinism import float32_products
@@ -55,7 +55,7 @@ def recorded(until: float) -> Iterator[tuple[str, str]]:
                 gap = _gap(name)
                 why = [f"{gap:.1e} from launched"] * (gap > 1e-2) + said.told + ["no step recorded"] * (not counted)
             except Exception as error:  # told, and the others are looked at
-                why = [f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"]
+                why = [reason(error)]
             alike += not why
             others += [f"{name}: {'; '.join(why)}"] * bool(why)
     finally:

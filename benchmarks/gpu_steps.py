@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.gpu_needs import PRETEND
+from benchmarks.shaped import reason
 from cl_engine.core import gpu
 from cl_engine.data.stream import Data, Experience
 from cl_engine.events import Progress
@@ -121,5 +122,5 @@ def steps(until: float) -> Iterator[tuple[str, str]]:
                 epoch = by_engine(net, experience, batch, seeds) if seeds else by_hand(net, experience, batch, graph)
                 yield what, a_step(epoch, ends)
             except Exception as error:  # told, and the others are timed
-                yield what, f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+                yield what, reason(error)
     os.environ.pop(cuda_graphs.SWITCH, None)

@@ -107,3 +107,8 @@ def answers(experiment: Experiment, where: str, cut: Path | None = None) -> list
                 break
     told = [task if stream.setting == "task" else None for task in range(stream.n_tasks or 2)]
     return [strategy.predict(stream.test(task).x, asked).cpu() for task, asked in enumerate(told)]
+
+
+def reason(error: Exception) -> str:
+    """Return the kind of an error and the first line of what it says, as rows of a table tell it."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:120]}"

@@ -74,9 +74,8 @@ def test_on_a_gpu_the_options_of_a_scenario_do_what_they_do_on_the_cpu(case: str
 
 
 def assert_same(strategy: str, options: dict[str, Any], folder: Path, seeds: tuple[int, ...] = (0, 1)) -> None:
-    most = (
-        0.2 if options.get("train.precision") == "bfloat16" else 0.02
-    )  # seeds side by side round otherwise than in turn
+    # seeds side by side round otherwise than in turn
+    most = 0.2 if options.get("train.precision") == "bfloat16" else 0.02
     folder.mkdir(exist_ok=True)
     experiment = Experiment.of(TINY, strategy, seeds, **{**SHORT, **options})
     for there, here in zip(moved(experiment, gpu.KIND, folder), whole(experiment), strict=True):

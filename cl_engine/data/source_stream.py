@@ -81,9 +81,8 @@ class SourceStream(SeededStream):
         return (mean,) * len(self.arrays.mean), (std,) * len(self.arrays.std)
 
     def decide(self) -> None:
-        self._latest: dict[
-            Half, tuple[int, tuple[ChosenRows, ChosenRows]]
-        ] = {}  # a task is asked for several times in a row
+        # the task whose rows were drawn last, and they: it is asked for several times in a row
+        self._latest: dict[Half, tuple[int, tuple[ChosenRows, ChosenRows]]] = {}
         self._kinds = ordered(self.task_order, self.n_tasks, self.seed)
         self.prepare()
         self.outputs = self._outputs()

@@ -91,11 +91,9 @@ class Evaluator:
         if task_id in self._tests:
             self._tests.move_to_end(task_id)
             return self._tests[task_id]
-        if self._latest is not None and self._latest[0] == task_id:
-            test = self._latest[1]
-        else:
-            test = self.rows(task_id).shuffled(self.stream.seed)
-        self._latest = task_id, test
+        if self._latest is None or self._latest[0] != task_id:
+            self._latest = task_id, self.rows(task_id).shuffled(self.stream.seed)
+        test = self._latest[1]
         if task_id in self._asked:
             self._tests[task_id] = test
             self._cached += _bytes(test)

@@ -26,10 +26,9 @@ VMAP_IN_ALL = 2_000_000  # … and of all seeds together: more do not stay in th
 
 ROWS_AT_ONCE = 2048
 IMAGES_AT_ONCE = 128  # of a convolutional net on a CPU, whose intermediate maps then stay in the cache
-MAP_BYTES = 1 << 29  # of a GPU, that the largest map of all rows and seeds answered at once may take …
-STEP_BYTES = (
-    1 << 31
-)  # … and all maps of a training step of the seeds that take it: more gain little by sharing launches
+# of a GPU, that the largest map of all rows and seeds answered at once may take, and all maps of a training step of the seeds
+# that take it at once: more of them gain little by sharing launches
+MAP_BYTES, STEP_BYTES = 1 << 29, 1 << 31
 
 Call = Callable[[dict[str, Tensor], Tensor, bool], Tensor]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -18,18 +19,51 @@ ATTENTION = {
     if hasattr(aten, name)
 }
 
-BASIC: set[Any] = set()  # operations that have been found to be made of no others
-COUNTED: set[Any] = {
-    aten.mm,
-    aten.bmm,
-    aten.addmm,
-    aten.baddbmm,
-    aten.convolution,
-    aten._convolution,
-    aten.convolution_backward,
+Counter = Callable[[Sequence[Any], torch.Tensor], int]  # given what an operation was called with, and what it returned
+
+
+def _of_product(left: int, right: int, axis: int = -1) -> Counter:
+    """Return what counts a matrix product of the arguments at these places, ``axis`` of the right one being no sum's."""
+    return lambda args, out: 2 * args[left].numel() * args[right].shape[axis]
+
+
+def _of_convolution(output: torch.Tensor, weight: torch.Tensor) -> int:
+    """Return the operations of a convolution, also a grouped one: every weight, at every place of every output."""
+    return 2 * len(output) * prod(output.shape[2:]) * weight.numel()
+
+
+def _of_convolution_backward(args: Sequence[Any], out: torch.Tensor) -> int:
+    gradient, _, weight, *rest = args
+    return _of_convolution(gradient, weight) * (int(rest[-1][0]) + int(rest[-1][1]))
+
+
+def _of_attention(first: int) -> Counter:
+    """Return what counts attention whose query is the argument at this place: two products, and backward five.
+
+    Backward the gradient comes before it, and scores are computed again.
+    """
+
+    def count(args: Sequence[Any], out: torch.Tensor) -> int:
+        query, key, value = args[first : first + 3]
+        pairs = query.numel() // query.shape[-1] * key.shape[-2]
+        scores, values = query.shape[-1], value.shape[-1]
+        return int(2 * pairs * (3 * scores + 2 * values if first else scores + values))
+
+    return count
+
+
+COUNTED: dict[Any, Counter] = {
+    aten.mm: _of_product(0, 1),
+    aten.bmm: _of_product(0, 1),
+    aten.addmm: _of_product(1, 2),
+    aten.baddbmm: _of_product(1, 2),
+    LINEAR: _of_product(0, 1, axis=0),
+    aten.convolution: lambda args, out: _of_convolution(out, args[1]),
+    aten._convolution: lambda args, out: _of_convolution(out, args[1]),
+    aten.convolution_backward: _of_convolution_backward,
 }
-COUNTED |= {LINEAR, *ATTENTION}
-FREE: set[Any] = set()  # those of them that are not counted, which is most: they are let through at once
+COUNTED |= {kernel: _of_attention(first) for kernel, first in ATTENTION.items()}
+BASIC: dict[Any, Counter | None] = {}  # operations that have been found to be made of no others; most are not counted
 
 
 class Flops(TorchDispatchMode):
@@ -57,42 +91,14 @@ class Flops(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in FREE:
-            return func(*args, **(kwargs or {}))
         if func not in BASIC:
             with self:  # without gradients (`torch.inference_mode`) operations arrive whole: take them apart
                 parts = func.decompose(*args, **(kwargs or {}))
             if parts is not NotImplemented:
                 return parts
-            BASIC.add(func)
-            if func.overloadpacket not in COUNTED:
-                FREE.add(func)
+            BASIC[func] = COUNTED.get(func.overloadpacket)
         out = func(*args, **(kwargs or {}))
-        match func.overloadpacket:
-            case aten.mm | aten.bmm:
-                self.total += 2 * args[0].numel() * args[1].shape[-1]
-            case aten.addmm | aten.baddbmm:
-                self.total += 2 * args[1].numel() * args[2].shape[-1]
-            case product if product is LINEAR:
-                self.total += 2 * args[0].numel() * args[1].shape[0]
-            case aten.convolution | aten._convolution:
-                self.total += _of_convolution(out, args[1])
-            case aten.convolution_backward:
-                gradient, _, weight, *rest = args
-                self.total += _of_convolution(gradient, weight) * (int(rest[-1][0]) + int(rest[-1][1]))
-            case attention if attention in ATTENTION:
-                first = ATTENTION[attention]
-                self.total += _of_attention(args[first], args[first + 1], args[first + 2], bool(first))
+        count = BASIC[func]
+        if count is not None:
+            self.total += count(args, out)
         return out
-
-
-def _of_convolution(output: torch.Tensor, weight: torch.Tensor) -> int:
-    """Return the operations of a convolution, also a grouped one: every weight, at every place of every output."""
-    return 2 * len(output) * prod(output.shape[2:]) * weight.numel()
-
-
-def _of_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, backward: bool) -> int:
-    """Return the operations of attention: two products, and backward five, as scores are computed again."""
-    pairs = query.numel() // query.shape[-1] * key.shape[-2]
-    scores, values = query.shape[-1], value.shape[-1]
-    return 2 * pairs * (3 * scores + 2 * values if backward else scores + values)

@@ -203,13 +203,13 @@ class Run:
             UsageError: if the log does not say it.
         """
         try:
-            found: dict[str, Any] | None = json.loads(self.environment["experiment"])
+            found = json.loads(self.environment["experiment"])
         except (KeyError, ValueError, RecursionError):
             found = None
         options = found.get("options") if isinstance(found, dict) else None
         tables = ("stream", "net", "train", "agenda", "strategy")
         whole = isinstance(options, dict) and all(isinstance(options.get(table), dict) for table in tables)
-        if found is None or not whole or not isinstance(found.get("seeds"), list):
+        if not isinstance(found, dict) or not whole or not isinstance(found.get("seeds"), list):
             raise UsageError(f"{self.path} is not a whole log: environment/experiment does not say what was run")
         return found
 

@@ -19,8 +19,8 @@ from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Data, Experience
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, Seconds, StrategyEvent
-from cl_engine.nn.net import Net
-from cl_engine.nn.target import Target, quality
+from cl_engine.nn.learner import Learner
+from cl_engine.nn.target import quality
 from cl_engine.options import OptionGroup, option
 from cl_engine.training.candidate_fit import BestFit, fit_candidates, points_of
 from cl_engine.training.fit_job import Curve
@@ -80,7 +80,7 @@ class GridPointTried(StrategyEvent):
     seconds: Seconds = field(compare=False)
 
 
-class Fitter(Protocol):
+class Fitter(Learner, Protocol):
     """The attributes of a strategy that a choice among fits uses.
 
     >>> from cl_engine.strategy import Strategy
@@ -88,11 +88,8 @@ class Fitter(Protocol):
     'Strategy'
     """
 
-    net: Net
-    seeds: list[int]
     train: Train
     curve: Curve
-    target: Target
 
     @property
     def fit(self) -> Callable[..., Generator[Event, None, Tree]]:
