@@ -19,7 +19,7 @@ class Troubled(Finetune):
     at: int = option(1, "the experience at which there is trouble")
     times: int = option(1, "how often there is trouble, over all attempts")
     only: float = option(0.0, "the learning rate at which there is trouble; 0: any")
-    trouble: str = option("none", "none, kill, error, failed, slow")
+    trouble: str = option("none", "none, kill, stop, error, failed, slow")
 
     def learn(self, experience):
         path = Path(self.trace)
@@ -33,6 +33,8 @@ class Troubled(Finetune):
             met.write_text("x" * (count + 1))
             if self.trouble == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.trouble == "stop":
+                os.kill(os.getpid(), signal.SIGTERM)
             if self.trouble == "error":
                 raise ValueError("no\x1b[31m good")
             if self.trouble == "failed":

@@ -162,6 +162,18 @@ def test_a_run_that_fails_is_tried_again_so_often_then_reported_and_tried_anew_o
     assert open_run(tmp_path / "out" / name).status == "finished"
 
 
+def test_a_run_that_others_stop_goes_on_and_is_given_up_where_that_has_no_end(tmp_path: Path):
+    for times, retries, ends in ((1, 1, ["finished"]), (9, 1, [])):
+        out = tmp_path / str(times)
+        tally = run(
+            troubled(tmp_path / f"{times}.txt", "stop", retries=retries, set={"times": [times], "only": [LR[0]]}), out
+        )
+        (name,) = (name for name in tally.entries if tally.entries[name].changes["train.lr"] == LR[0])
+        assert outcomes(out, name) == ["started", "died", "started", *(ends or ["died"])]
+        assert list(tally.failed.values()) == ([] if ends else ["it was stopped, and not by the sweep"])
+        assert len(tally.done) == 1 + len(ends)
+
+
 def test_what_cannot_be_done_is_refused_once_and_the_command_ends_with_one(tmp_path: Path):
     typed = ("sweep", TINY, "-s", "finetune", "--set", "stream.task_order=[0,1,2],[0,1]", "--out", tmp_path / "out")
     result = call(*typed, "--jobs", "1", "--no-report")

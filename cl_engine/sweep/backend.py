@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -73,6 +73,12 @@ class Outcome:
     where: str = ""
     about: dict[str, Any] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+
+    def as_asked(self, stopping: bool) -> Outcome:
+        """Return the outcome; a stop that the sweep did not ask for is a death, or the run would be started again without end."""
+        if stopping or self.said != "stopped":
+            return self
+        return replace(self, said="died", error="it was stopped, and not by the sweep")
 
 
 @dataclass(frozen=True)

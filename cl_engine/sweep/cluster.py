@@ -213,7 +213,7 @@ class Cluster:
         errors = self.ray.exceptions
         try:
             found: Outcome = self.ray.get(reference)
-            return found
+            return found.as_asked(self.stopping)
         except errors.TaskCancelledError:
             return Outcome(job.name, "stopped")
         except (errors.NodeDiedError, errors.ObjectLostError) as error:

@@ -121,7 +121,7 @@ class _Worker:
         job, self.job = self.job, None
         if said is not None:
             self.done += 1
-            return [Outcome(**said["outcome"])]
+            return [Outcome(**said["outcome"]).as_asked(stopping)]
         if job is None:
             return []
         assert self.process is not None

@@ -80,7 +80,7 @@ class Numbers(Target):
 
     def answers(self, outputs: Tensor) -> Tensor:
         own = of_rows(outputs, self.numbers)
-        return own * own.new_tensor(self.std) + own.new_tensor(self.mean)
+        return own if self._as_they_are else own * own.new_tensor(self.std) + own.new_tensor(self.mean)
 
     def fault(self, y: np.ndarray) -> str:
         if y.ndim != 2 or y.shape[1] != self.numbers or not np.issubdtype(y.dtype, np.number):
@@ -91,5 +91,10 @@ class Numbers(Target):
             else f"that of row {np.flatnonzero(~np.isfinite(y).all(axis=1))[0]} is not finite"
         )
 
+    @property
+    def _as_they_are(self) -> bool:
+        """Whether outputs are the numbers themselves, so that a small step saves eight operations."""
+        return not any(self.mean) and set(self.std) == {1.0}
+
     def _scaled(self, y: Tensor) -> Tensor:
-        return (y - y.new_tensor(self.mean)) / y.new_tensor(self.std)
+        return y if self._as_they_are else (y - y.new_tensor(self.mean)) / y.new_tensor(self.std)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import stdtrit
 
 from cl_engine.analysis.scores.online import online_scores
 from cl_engine.analysis.scores.references import delta_m, diagonal_beside, scores_when_learned
@@ -105,8 +104,12 @@ class Summary:
 def interval(values: Array, axis: int = -1) -> Array:
     """Return half the width of the 95 % t interval of the mean along an axis; NaN with fewer than two values."""
     n = values.shape[axis]
-    factor = stdtrit(n - 1, 0.975) / np.sqrt(n) if n > 1 else np.nan
-    return np.asarray(factor * sample_deviation(values, axis))
+    deviation = np.asarray(sample_deviation(values, axis))
+    if n < 2:
+        return np.full_like(deviation, np.nan)
+    from scipy.special import stdtrit  # .2 s to import: not at the start of every run
+
+    return np.asarray(stdtrit(n - 1, 0.975) / np.sqrt(n) * deviation)
 
 
 def summarised(run: Run, beside: Sequence[Run] = ()) -> Summary:
