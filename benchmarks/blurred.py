@@ -1,13 +1,14 @@
 """Online CIFAR-10 with blurred boundaries, and with none told: a table of docs/online.md.
 
-    PYTHONPATH=. nice python benchmarks/blurred.py FOLDER | tee benchmarks/output/blurred.txt
+    PYTHONPATH=. nice python benchmarks/blurred.py FOLDER [PART …] | tee benchmarks/output/blurred.txt
 
-As in i-Blurry (Koh et al. 2022) and Si-Blurry (Moon et al. 2023): five tasks, half of the classes disjoint, a tenth of the
-others' rows blurred; all 50,000 images, sixteen at a time and each once, a memory of 500, Adam at 3e-4. Not as there: a LeNet
-(ResNet-18), two classes a task (drawn), one step an arrival, images as they are (augmented). Learners are told no boundary
-(`stream.boundaries = false`) but where it says so. Seeds 0 to 2, which fix nets and batches; the stream is one. `any time` is the
-mean over evaluations, one every 2,000 images, of the accuracy on all classes met (A_AUC); `last` is that of the end. ± is half
-a 95 % t interval; kB are what a seed holds at the end. What is there in FOLDER is kept.
+PART is `blurred` or `sharp`; both, if none is named. As in i-Blurry (Koh et al. 2022) and Si-Blurry (Moon et al. 2023): five
+tasks, half of the classes disjoint, a tenth of the others' rows blurred; all 50,000 images, sixteen at a time and each once, a
+memory of 500, Adam at 3e-4. Not as there: a LeNet (ResNet-18), two classes a task (drawn), one step an arrival, images as they
+are (augmented). Learners are told no boundary (`stream.boundaries = false`) but where it says so. Seeds 0 to 2, which fix nets
+and batches; the stream is one. `any time` is the mean over evaluations, one every 2,000 images, of the accuracy on all classes
+met (A_AUC); `last` is that of the end. ± is half a 95 % t interval; kB are what a seed holds at the end. What is there in
+FOLDER is kept.
 """
 
 from __future__ import annotations
@@ -58,14 +59,17 @@ STREAMS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
+    folder, parts = Path(sys.argv[1]), sys.argv[2:]
     print(f"torch {torch.__version__}, seeds {SEEDS}, one thread; ± is half a 95 % t interval")
     for stream, changes in STREAMS.items():
+        part = stream.split(",")[0]
+        if parts and part not in parts:
+            continue
         head = f"{'any time':>16}{'last':>16}{'online':>16}{'kB':>8}"
         print(f"\n{stream:<28}{head}")
         for strategy, options in STRATEGIES.items():
             experiment = Experiment.of("split_cifar10", strategy, SEEDS, **{**SAME, **changes, **options})
-            path = experiment.run(folder / stream.split(",")[0] / strategy, device="cpu")
+            path = experiment.run(folder / part / strategy, device="cpu")
             run = open_run(path)
             got = summarised(run)
             met = run.results["score"].values  # [evaluation, task, seed]

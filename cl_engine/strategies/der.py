@@ -16,7 +16,7 @@ from cl_engine.nn.shared_net import SharedNet
 from cl_engine.options import option
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.fit_job import Rows
-from cl_engine.training.rehearsing import Rehearsal
+from cl_engine.training.rehearsing import Rehearsal, told_apart
 from cl_engine.training.row_memory import RowMemory
 
 
@@ -70,26 +70,20 @@ class Der(Strategy):
         params: Tree,
         experience: Experience,
         *,
-        tasks: Tensor,
-        known: Tensor,
         rows: Rows,
         rehearsal: Rows | None,
         noted: Tensor | None = None,
         **options: Any,
     ) -> Generator[Event, None, Tree]:
-        if rehearsal is None:
-            return self.fit(params, self.shared.task_loss, experience, rows=rows, **options)
         loss: Callable[..., Tensor] = self._loss
-        kept = rehearsal[3]
-        beside = kept.new_zeros(len(rows[0]), *kept.shape[2:])  # nothing is kept yet of the rows of the experience
-        if (
-            noted is not None
-        ):  # rehearsed rows say where it stands what is kept of them, those of the experience where it will
-            params, loss = {**params, "noted": noted}, self._noting
-            beside = torch.arange(noted.shape[1] - len(beside), noted.shape[1], device=noted.device)
-        rows = (*rows, beside, torch.ones_like(rows[2]))  # 1: of the experience, 0: of the memory
-        rehearsal = (*rehearsal, torch.zeros_like(rehearsal[2]))
-        return self.fit(params, loss, experience, rows=rows, rehearsal=rehearsal, **options)
+        if rehearsal is not None:
+            kept = rehearsal[3]
+            beside = kept.new_zeros(len(rows[0]), *kept.shape[2:])  # nothing is kept yet of the rows of the experience
+            if noted is not None:  # rehearsed rows say where it stands what is kept of them, new ones where it will
+                params, loss = {**params, "noted": noted}, self._noting
+                beside = torch.arange(noted.shape[1] - len(beside), noted.shape[1], device=noted.device)
+            rows = (*rows, beside)
+        return told_apart(self, loss, params, experience, rows=rows, rehearsal=rehearsal, **options)
 
     def _loss(
         self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, t: Tensor, z: Tensor, new: Tensor

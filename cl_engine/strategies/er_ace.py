@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,13 +13,11 @@ from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.errors import UsageError
-from cl_engine.events import Event
 from cl_engine.nn.shared_net import SharedNet
 from cl_engine.nn.target import Target, of_rows
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.targets.classes import other_than_classes
-from cl_engine.training.fit_job import Rows
-from cl_engine.training.rehearsing import Rehearsal
+from cl_engine.training.rehearsing import Rehearsal, told_apart
 from cl_engine.training.row_memory import RowMemory
 
 ABSENT = -1e9  # logit of a class that is not among those told apart
@@ -63,7 +61,7 @@ class ErAce(Strategy):
             )
 
     def learn(self, experience: Experience) -> Learning:
-        yield from Rehearsal(self, self.memory).learn(experience, self._fit)
+        yield from Rehearsal(self, self.memory).learn(experience, partial(told_apart, self, self._loss))
 
     @property
     def rounded(self) -> bool:
@@ -74,23 +72,6 @@ class ErAce(Strategy):
 
     def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
         return Rehearsal(self, self.memory).predict_midway(params, x, task_id)
-
-    def _fit(
-        self,
-        params: Tree,
-        experience: Experience,
-        *,
-        tasks: Tensor,
-        known: Tensor,
-        rows: Rows,
-        rehearsal: Rows | None,
-        **options: Any,
-    ) -> Generator[Event, None, Tree]:
-        if rehearsal is None:
-            return self.fit(params, self.shared.task_loss, experience, rows=rows, **options)
-        rows = (*rows, torch.ones_like(rows[2]))  # 1: of the experience, 0: of the memory
-        rehearsal = (*rehearsal, torch.zeros_like(rehearsal[2]))
-        return self.fit(params, self._loss, experience, rows=rows, rehearsal=rehearsal, **options)
 
     def _loss(self, params: Tree, frozen: Tree | None, x: Tensor, y: Tensor, t: Tensor, new: Tensor) -> Tensor:
         outputs = self.shared.task_logits(params, frozen, x, t)

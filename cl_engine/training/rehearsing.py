@@ -16,7 +16,7 @@ from cl_engine.events import Event
 from cl_engine.nn.net import Params
 from cl_engine.nn.shared_net import SharedNet
 from cl_engine.nn.task_heads import head_of
-from cl_engine.training.fit_job import RowsBeside
+from cl_engine.training.fit_job import Rows, RowsBeside
 from cl_engine.training.optimizers import NOT_ELEMENTWISE, Train
 from cl_engine.training.rehearsal import group_name, group_of, groups_in
 from cl_engine.training.row_memory import Learner as KeepsRows
@@ -40,6 +40,20 @@ class Learner(KeepsRows, Protocol):
     @property
     def shared(self) -> SharedNet:
         """The net that all tasks share."""
+        ...
+
+
+class Fitting(Learner, Protocol):
+    """The attributes of a strategy that fits what is rehearsed as `told_apart` does.
+
+    >>> from cl_engine.strategy import Strategy
+    >>> Strategy.__name__  # every strategy has them, but for `shared` and `_fitted`
+    'Strategy'
+    """
+
+    @property
+    def fit(self) -> Fit:
+        """Train weights on an experience, as `Strategy.fit` does."""
         ...
 
 
@@ -174,6 +188,28 @@ class Rehearsal:
         """Return heads as they are fitted; of tasks that only other seeds remember as they were before."""
         _, own, before = self._learner._fitted
         return heads if before is None else torch.where(own[..., None, None], heads, before)
+
+
+def told_apart(
+    learner: Fitting,
+    loss: Callable[..., Tensor],
+    params: Tree,
+    experience: Experience,
+    *,
+    tasks: Tensor,
+    known: Tensor,
+    rows: Rows,
+    rehearsal: Rows | None,
+    **options: Any,
+) -> Generator[Event, None, Tree]:
+    """Fit by a loss that is told, behind the tensors of a batch, which of its rows are new (1) and which remembered (0) ``[B]``.
+
+    Without remembered rows it is the loss of the tasks alone. What is given is what `Rehearsal.learn` gives a fit.
+    """
+    if rehearsal is None:
+        return learner.fit(params, learner.shared.task_loss, experience, rows=rows, **options)
+    new, old = torch.ones_like(rows[2]), torch.zeros_like(rehearsal[2])
+    return learner.fit(params, loss, experience, rows=(*rows, new), rehearsal=(*rehearsal, old), **options)
 
 
 def _with_places(rows: Mapping[str, Tensor], tasks: Tensor) -> tuple[Tensor, ...]:
