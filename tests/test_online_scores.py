@@ -75,6 +75,25 @@ def test_what_is_told_in_pieces_adds_up_to_the_epoch(every: int):
         np.testing.assert_array_equal(np.sum([piece.sums for piece in own], axis=0), event.sums)
 
 
+@pytest.mark.parametrize("most", [0, 200, 1 << 16])
+def test_batches_are_counted_together_as_many_as_there_is_room_for_and_one_by_one_alike(
+    most: int, monkeypatch: pytest.MonkeyPatch
+):
+    counted: list[int] = []
+    plain = Classes.sums_of_each
+
+    def noted(self: Classes, outputs: Tensor, y: Tensor) -> Tensor:
+        counted.append(y.shape[1])
+        return plain(self, outputs, y)
+
+    expected = [event.sums for event in scored(asking(0))]
+    monkeypatch.setattr("cl_engine.training.online_sums.WAITING", most)
+    monkeypatch.setattr(Classes, "sums_of_each", noted)
+    assert [event.sums for event in scored(asking(0, side_by_side=True))] == expected
+    # batches of 16, 16, 16 and 2 rows, three outputs for each of three seeds
+    assert counted == {0: [16, 16, 16, 2], 200: [32, 18], 1 << 16: [50]}[most] * 3
+
+
 @pytest.mark.parametrize("together", [True, False])
 def test_rehearsed_rows_are_not_scored(together: bool):
     job = asking(0, side_by_side=together)

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cl_engine.core.gpu import is_gpu
 from cl_engine.nn.target import Target, heard
 from cl_engine.targets.classes import Classes
 from cl_engine.training.fit_job import FitJob
 
 Answers = list[tuple[Tensor, Tensor]]
+WAITING = 1 << 16  # numbers answered that are counted together: counting a small batch takes as long as a third of its step
 
 
 class OnlineSums:
@@ -32,6 +34,9 @@ class OnlineSums:
         self._asked: list[Target] = []
         self.sums = torch.zeros(seeds, len(self._target.sum_names), dtype=torch.float64, device=job.net.device)
         self._marks: list[tuple[int, Tensor]] = []
+        self._waiting: Answers = []
+        self._together = 0 if is_gpu(job.net.device) else WAITING  # a recorded step counts as it is replayed
+        self._room = self._together
 
     def hearing(self, loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, Answers]]:
         """Return a loss that returns beside its value what the target was asked about: outputs and labels."""
@@ -46,17 +51,31 @@ class OnlineSums:
 
     @torch.no_grad()
     def take(self, answers: Answers, rows: int) -> None:
-        """Count the answers to a batch of as many rows, those rehearsed among them."""
+        """Take in the answers to a batch of as many rows, those rehearsed among them."""
         for target, of_call in zip(self._asked, answers, strict=True):
             if target.sum_names != self._target.sum_names:
                 continue
             outputs, y = of_call if self._axis else (part.unsqueeze(0) for part in of_call)
             own = rows - self._rehearsed if y.shape[1] == rows else y.shape[1]
-            self.sums += self._target.sums_of_each(outputs[:, :own], y[:, :own])
+            if self._waiting and self._waiting[0][0].shape[2:] != outputs.shape[2:]:
+                self._count()
+            self._waiting.append((outputs[:, :own], y[:, :own]))
+            self._room -= outputs.numel()
+        if self._room <= 0:
+            self._count()
+
+    @torch.no_grad()
+    def _count(self) -> None:
+        """Count the answers that wait to be counted."""
+        if self._waiting:
+            outputs, y = (torch.cat(parts, dim=1) for parts in zip(*self._waiting, strict=True))
+            self.sums += self._target.sums_of_each(outputs, y)
+        self._waiting, self._room = [], self._together
 
     def mark(self, batch: int, batches: int) -> None:
         """Note after a batch what has come together since the note before, where it is to be told."""
         if batch == batches or (self._every and batch % self._every == 0):
+            self._count()
             self._marks.append((batch, self.sums.clone()))
             self.sums.zero_()
 
