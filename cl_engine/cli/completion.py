@@ -5,10 +5,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from cl_engine.runs.plugin_names import Kind
 
 Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 GOES_ON = ("=", ".", ":", "/", "?", "&")  # ends of words that are not over: no blank is put behind them
@@ -38,16 +41,7 @@ def strategies(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 def sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer all sources, and behind ``?`` the options of one."""
-    from cl_engine.runs.option_names import options_of
-    from cl_engine.runs.plugin_names import names
-
-    head, mark, options = incomplete.partition("?")
-    if not mark:
-        return _items(((name, "") for name in names("sources")), incomplete)
-    said, _, _ = options.rpartition("&")
-    begin = f"{head}?{said}&" if said else f"{head}?"
-    known = options_of("sources", head.partition("/")[0])
-    return _items(((f"{begin}{key}=", about.meaning) for key, about in known.items()), incomplete)
+    return _plugins("sources", incomplete)
 
 
 def settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -58,8 +52,9 @@ def settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     if equals:
         said, _, last = value.rpartition(",")  # a sweep takes several
         begin = f"{key}={said}," if said else f"{key}="
-        if key.endswith(".source"):
-            return [_item(f"{begin}{item.value}", item.help or "") for item in sources(ctx, param, last)]
+        kind = "sources" if key.endswith(".source") else PLUGGED.get(key)
+        if kind:
+            return [_item(f"{begin}{item.value}", item.help or "") for item in _plugins(kind, last)]
         return _items(((f"{begin}{each}", "") for each in _values(key, tables, chosen)), incomplete)
     table, dot, _ = key.rpartition(".")
     if dot:
@@ -93,7 +88,29 @@ def devices(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 
 OF_A_SCENARIO = ("stream", "net", "train", "agenda", "backbone")
-PLUGINS = {"stream": "streams", "net": "nets"}  # tables whose options are those of the plug-in they name
+PLUGINS: dict[str, Kind] = {
+    "stream": "streams",
+    "net": "nets",
+}  # tables whose options are those of the plug-in they name
+PLUGGED: dict[str, Kind] = {
+    "upkeep": "upkeep",
+    "train.upkeep": "upkeep",
+    "agenda.metrics": "metrics",
+}  # options that name some
+
+
+def _plugins(kind: Kind, incomplete: str) -> list[CompletionItem]:
+    """Offer all plug-ins of a kind, and behind ``?`` the options of one."""
+    from cl_engine.runs.option_names import options_of
+    from cl_engine.runs.plugin_names import names
+
+    head, mark, options = incomplete.partition("?")
+    if not mark:
+        return _items(((name, "") for name in names(kind)), incomplete)
+    said, _, _ = options.rpartition("&")
+    begin = f"{head}?{said}&" if said else f"{head}?"
+    known = options_of(kind, head.partition("/")[0])
+    return _items(((f"{begin}{key}=", about.meaning) for key, about in known.items()), incomplete)
 
 
 def _options(table: str, tables: dict[str, Any]) -> dict[str, str]:
@@ -104,7 +121,7 @@ def _options(table: str, tables: dict[str, Any]) -> dict[str, str]:
         table = "train"
     if table not in PLUGINS:
         return {name: about.meaning for name, about in options_of_table(table).items()}
-    known = options_of(PLUGINS[table], _named(tables, table))  # type: ignore[arg-type]
+    known = options_of(PLUGINS[table], _named(tables, table))
     return {"name": f"one of `list {PLUGINS[table]}`", **{name: about.meaning for name, about in known.items()}}
 
 
@@ -115,9 +132,9 @@ def _values(key: str, tables: dict[str, Any], chosen: Iterable[str]) -> Iterable
 
     table, _, option = key.rpartition(".")
     if table in PLUGINS and option == "name":
-        return names(PLUGINS[table])  # type: ignore[arg-type]
+        return names(PLUGINS[table])
     if table in PLUGINS:
-        known = options_of(PLUGINS[table], _named(tables, table))  # type: ignore[arg-type]
+        known = options_of(PLUGINS[table], _named(tables, table))
     elif table:
         known = options_of_table(table)
     else:
