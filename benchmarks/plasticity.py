@@ -137,8 +137,9 @@ def table(protocol: str, folder: Path) -> None:
         p = signed_rank(less) if less.any() else float("nan")
         minutes = float(np.nansum(runs[name].results["seconds"].values)) / 60
         shown = f"{less.mean():+.4f} ± {float(interval(less)):.4f}" if less.any() else ""
+        doubt = "<.001" if p < 0.001 else f"{p:.3f}"
         more = f"{backward(runs[name]):+8.3f}" if bwt else ""
-        print(f"{name:<28}{said(total):>16}{said(late):>16}{shown:>18}{p:>8.3f}{minutes:>9.1f}{more}")
+        print(f"{name:<28}{said(total):>16}{said(late):>16}{shown:>18}{doubt:>8}{minutes:>9.1f}{more}")
     draw(protocol, list(runs.values()))
 
 

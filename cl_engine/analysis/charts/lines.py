@@ -10,7 +10,7 @@ import numpy as np
 from cl_engine.analysis.charts.chart import Chart, Table, joined
 from cl_engine.analysis.charts.specs import lines
 from cl_engine.analysis.plots.axes import thinned
-from cl_engine.analysis.plots.panels import ACCURACY, spread, with_unit
+from cl_engine.analysis.plots.panels import beside_axes, spread
 from cl_engine.analysis.scores.run_scores import interval
 from cl_engine.core.measure import Measure
 from cl_engine.results.of_measure import taken_apart
@@ -72,7 +72,7 @@ def over_stream(
     if not main:
         return None
     tables = {"main": joined(main), "seeds": joined(single)}
-    called = {measure: _called(measure, y, levels) if by_measure else y for measure in measures}
+    called = {measure: beside_axes(measure, y, levels) if by_measure else y for measure in measures}
     return figure_of_lines(
         title,
         x,
@@ -111,12 +111,6 @@ def figure_of_lines(
 def _named(name: str, count: int, further: dict[str, Any]) -> dict[str, Any]:
     own = {"run": name, "series": name, **further}
     return {key: np.full(count, value, dtype=object) for key, value in own.items()}
-
-
-def _called(measure: Measure, y: str, levels: bool) -> str:
-    if measure == ACCURACY:
-        return y
-    return measure.title if levels else f"{y}, {with_unit(measure)}"
 
 
 def _whole(measures: Iterable[Measure], tables: dict[str, Table]) -> Sequence[float]:

@@ -53,7 +53,7 @@ class Panels:
             if several:
                 axes.set_title(measure.title if levels else with_unit(measure), fontsize="medium", fontweight="normal")
             else:
-                axes.set_ylabel(y if measure == ACCURACY else measure.title if levels else f"{y}, {with_unit(measure)}")
+                axes.set_ylabel(beside_axes(measure, y, levels))
             if place >= len(self.of) - 2:
                 axes.set_xlabel(x)
             if levels and spread(measure, _drawn(axes)) == (0.0, 1.0):
@@ -76,6 +76,17 @@ class Panels:
 def with_unit(measure: Measure) -> str:
     """Return a measure's name with its unit: what differences of scores are in, turned so that more is better."""
     return measure.name if measure.unit == "1" else f"{measure.name} ({measure.unit})"
+
+
+def beside_axes(measure: Measure, y: str, levels: bool) -> str:
+    """Return what stands beside the axes of a measure, where accuracies would have ``y``.
+
+    >>> beside_axes(Measure("mse", higher=False), "online accuracy", levels=False)
+    'online score, mse'
+    """
+    if measure == ACCURACY:
+        return y
+    return measure.title if levels else f"{y.replace('accuracy', 'score')}, {with_unit(measure)}"
 
 
 def spread(measure: Measure, scores: np.ndarray) -> tuple[float, float]:
