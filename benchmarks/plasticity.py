@@ -3,7 +3,7 @@
     PYTHONPATH=. python benchmarks/plasticity.py run PROTOCOL FOLDER [METHOD …]   # goes on with runs that are there
     PYTHONPATH=. python benchmarks/plasticity.py PROTOCOL FOLDER | tee benchmarks/output/plasticity_PROTOCOL.txt
 
-The logs of the runs behind the tables are kept: `tar -xf benchmarks/logs/plasticity_PROTOCOL.tar.xz -C FOLDER`.
+Logs of the runs behind the tables are kept, where they are small: `tar -xf benchmarks/logs/plasticity_PROTOCOL.tar.xz -C FOLDER`.
 Protocols are below: a scenario, seeds, and methods with the rates that their authors chose (Kumar, Marklund & Van Roy 2023, Adam,
 where they have the protocol). Printed: total average online accuracy and that of the last tenth of the tasks (for `flip` the
 squared error), means with 95 % t intervals over seeds, differences to plain training by seed with the p of a signed-rank test,
