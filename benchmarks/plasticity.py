@@ -3,7 +3,7 @@
     PYTHONPATH=. python benchmarks/plasticity.py run PROTOCOL FOLDER [METHOD …]   # goes on with runs that are there
     PYTHONPATH=. python benchmarks/plasticity.py PROTOCOL FOLDER | tee benchmarks/output/plasticity_PROTOCOL.txt
 
-Logs of the runs behind the tables are kept, where they are small: `tar -xf benchmarks/logs/plasticity_PROTOCOL.tar.xz -C FOLDER`.
+What a table shows of runs is kept beside it, as JSON, and shown again where FOLDER has no run of a method; pictures are of runs.
 Protocols are below: a scenario, seeds, and methods with the rates that their authors chose (Kumar, Marklund & Van Roy 2023, Adam,
 where they have the protocol). Printed: total average online accuracy and that of the last tenth of the tasks (for `flip` the
 squared error), means with 95 % t intervals over seeds, differences to plain training by seed with the p of a signed-rank test,
@@ -12,6 +12,7 @@ and minutes of the run on this machine, whatever else it did. The picture is dra
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ from cl_engine.experiment import Experiment
 from cl_engine.metrics import matrix_scores
 from cl_engine.results.run import Run, open_run
 
+OUTPUT = Path(__file__).parent / "output"
 TENS = tuple(range(10))
 L2_INIT: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -120,27 +122,38 @@ def table(protocol: str, folder: Path) -> None:
         path = folder / protocol / folder_of(name)
         if (path / "log.h5").exists() and (found := open_run(path)).status == "finished":
             runs[name] = found
-    if "plain" not in runs:
+    kept = OUTPUT / f"plasticity_{protocol}.json"
+    measured: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
+    measured |= {name: of_run(found) for name, found in runs.items()}
+    if "plain" not in measured:
         sys.exit(f"there is no finished run of plain training in {folder / protocol} to compare with")
-    every = {name: online_scores(found) for name, found in runs.items()}
-    plain = every["plain"].mean(axis=0)
-    tasks, seeds = every["plain"].shape
-    last = max(1, tasks // 10)
-    print(f"{protocol}: {tasks} tasks, {seeds} seeds, torch {torch.__version__}, {os.cpu_count()} cores")
+    kept.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
+    plain = np.array(measured["plain"]["all"])
     bwt = protocol == "ewc"
     print(
-        f"{'':<28}{'all tasks':>16}{f'last {last}':>16}{'less plain':>18}{'p':>8}{'minutes':>9}{'   BWT' if bwt else ''}"
+        f"{protocol}: {measured['plain']['tasks']} tasks, {len(plain)} seeds, torch {torch.__version__}, {os.cpu_count()} cores"
     )
-    for name, scores in every.items():
-        total, late = scores.mean(axis=0), scores[-last:].mean(axis=0)
-        less = total - plain
-        p = signed_rank(less) if less.any() else float("nan")
-        minutes = float(np.nansum(runs[name].results["seconds"].values)) / 60
+    last = f"last {measured['plain']['last of']}"
+    print(f"{'':<28}{'all tasks':>16}{last:>16}{'less plain':>18}{'p':>8}{'minutes':>9}{'   BWT' if bwt else ''}")
+    for name in (name for name in methods if name in measured):
+        own = measured[name]
+        less = np.array(own["all"]) - plain
         shown = f"{less.mean():+.4f} ± {float(interval(less)):.4f}" if less.any() else ""
+        p = signed_rank(less) if less.any() else float("nan")
         doubt = "<.001" if p < 0.001 else f"{p:.3f}"
-        more = f"{backward(runs[name]):+8.3f}" if bwt else ""
-        print(f"{name:<28}{said(total):>16}{said(late):>16}{shown:>18}{doubt:>8}{minutes:>9.1f}{more}")
+        total, late = (said(np.array(own[key])) for key in ("all", "last"))
+        more = f"{own['bwt']:+8.3f}" if bwt else ""
+        print(f"{name:<28}{total:>16}{late:>16}{shown:>18}{doubt:>8}{own['minutes']:>9.1f}{more}")
     draw(protocol, list(runs.values()))
+
+
+def of_run(run: Run) -> dict[str, Any]:
+    """Return what the table shows of a run: means by seed over all tasks and over the last tenth, minutes, and BWT."""
+    scores = online_scores(run)
+    last = max(1, len(scores) // 10)
+    seconds = float(np.nansum(run.results["seconds"].values))
+    means = {key: own.mean(axis=0).round(6).tolist() for key, own in (("all", scores), ("last", scores[-last:]))}
+    return {**means, "tasks": len(scores), "last of": last, "minutes": seconds / 60, "bwt": backward(run)}
 
 
 def backward(run: Run) -> float:
