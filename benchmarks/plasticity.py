@@ -144,7 +144,8 @@ def table(protocol: str, folder: Path) -> None:
         total, late = (said(np.array(own[key])) for key in ("all", "last"))
         more = f"{own['bwt']:+8.3f}" if bwt else ""
         print(f"{name:<28}{total:>16}{late:>16}{shown:>18}{doubt:>8}{own['minutes']:>9.1f}{more}")
-    draw(protocol, list(runs.values()))
+    if runs:
+        draw(protocol, list(runs.values()))
 
 
 def of_run(run: Run) -> dict[str, Any]:

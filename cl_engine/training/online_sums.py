@@ -15,9 +15,8 @@ from cl_engine.targets.classes import Classes
 from cl_engine.training.fit_job import FitJob
 
 Answers = list[tuple[Tensor, Tensor]]
-WAITING = (
-    1 << 16
-)  # numbers answered that are counted together: counting a small batch takes as long as a third of its step
+# numbers answered that are counted together: counting a small batch takes as long as a third of its step
+WAITING = 1 << 16
 
 
 class OnlineSums:
