@@ -1,7 +1,10 @@
 """The three families and their heirs on two streams of a hundred tasks: a table of docs/families.md, and a report.
 
     PYTHONPATH=. nice python benchmarks/families.py run FOLDER [NAME …]       # goes on with runs that are there
-    PYTHONPATH=. python benchmarks/families.py FOLDER | tee benchmarks/output/families.txt
+    PYTHONPATH=. python benchmarks/families.py table | tee benchmarks/output/families.txt
+    PYTHONPATH=. python benchmarks/families.py report FOLDER                  # FOLDER/report.html of all finished runs
+
+`table` prints what benchmarks/output/families.json has of the runs: each is written there when it has finished.
 
 `permuted`: a hundred permutations of MNIST, a hundred images a class, an MLP 784-100-100-10, ten passes of Adam at 1e-3. `long`:
 `ctrl_s_long_local`, CTrL's S-long on what is at hand: a hundred tasks of five classes from five sources, five images a class for
@@ -13,17 +16,23 @@ learning, testing and saving, with whatever else the machine did.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
+from benchmarks.intervals import said
 from cl_engine.analysis.report.page import write_report
-from cl_engine.analysis.scores.run_scores import Score, summarised
+from cl_engine.analysis.scores.references import scores_when_learned
+from cl_engine.analysis.scores.run_scores import summarised
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import Run, open_run
+
+OUTPUT = Path(__file__).parent / "output" / "families.json"
 
 SEEDS = (0, 1, 2)
 PERMUTED: dict[str, Any] = {
@@ -73,50 +82,73 @@ def folder_of(folder: Path, stream: str, name: str) -> Path:
 
 
 def run(folder: Path, names: list[str]) -> None:
-    """Run the rows, on both streams, that have not finished."""
+    """Run the rows, on both streams, that have not finished, and keep what the table needs of each."""
     for name in names or ROWS:
         _, strategy, options = ROWS[name]
         for stream, (scenario, changes) in STREAMS.items():
             experiment = Experiment.of(scenario, strategy, SEEDS, **{**changes, **options})
-            experiment.run(folder_of(folder, stream, name), device="cpu")
+            found = open_run(experiment.run(folder_of(folder, stream, name), device="cpu"))
+            with FileLock(f"{OUTPUT}.lock"):
+                measured = read()
+                measured.setdefault(stream, {})[name] = of_run(found)
+                OUTPUT.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
             print(stream, name, "done", flush=True)
+    Path(f"{OUTPUT}.lock").unlink(missing_ok=True)
 
 
-def table(folder: Path) -> None:
-    """Print a row of each finished run, and write a report of all."""
+def read() -> dict[str, Any]:
+    """Return what has been measured, by stream and row."""
+    found: dict[str, Any] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
+    return found
+
+
+def of_run(found: Run) -> dict[str, Any]:
+    """Return what the table shows of a run: scores by seed, bytes of one seed by halves of the stream, seconds."""
+    got = summarised(found)
+    memory = found.results["memory"].values.astype(float).sum(axis=1)  # of all parts, by experience
+    half = len(memory) // 2
+    return {
+        "accuracy": got.acc.values.round(6).tolist(),
+        "forgetting": got.forgetting.values.round(6).tolist(),
+        "learned": scores_when_learned(found).mean(axis=0).round(6).tolist(),  # each task's when learned, by seed
+        "bytes": memory[-1],
+        "bytes a task": (memory[-1] - memory[half - 1]) / (len(memory) - half),
+        "seconds a task": got.seconds / len(memory),
+    }
+
+
+def table() -> None:
+    """Print a row of each run that has finished."""
     print(f"torch {torch.__version__}, seeds {SEEDS}, one thread; ± is half a 95 % t interval")
-    every: list[Run] = []
-    for stream in STREAMS:
-        paths = {name: folder_of(folder, stream, name) for name in ROWS}
-        logs = {name: path for name, path in paths.items() if (path / "log.h5").exists()}
-        runs = {name: found for name, path in logs.items() if (found := open_run(path)).status == "finished"}
-        every += runs.values()
+    for stream, measured in sorted(read().items(), reverse=True):
         head = f"{'accuracy':>16}{'forgetting':>11}{'transfer':>16}{'kB in all':>11}{'kB a task':>10}{'s a task':>9}"
         print(f"\n{stream:<40}{head}")
-        for name, found in runs.items():
-            family, strategy, _ = ROWS[name]
-            got = summarised(found, [runs["independent"]])
-            memory = found.results["memory"].values.astype(float).sum(axis=1)  # of all parts, by experience
-            half = len(memory) // 2
-            further = (memory[-1] - memory[half - 1]) / (len(memory) - half)
-            transfer = "" if strategy == "independent" else said(got.transfer)
+        for name in (name for name in ROWS if name in measured):
+            own = measured[name]
+            transfer = np.array(own["learned"]) - measured["independent"]["learned"]
             print(
-                f"{name:<30}{family:<10}{said(got.acc):>16}{got.forgetting.mean:>11.4f}{transfer:>16}"
-                f"{memory[-1] / 1e3:>11,.0f}{further / 1e3:>10.2f}{got.seconds / len(memory):>9.2f}"
+                f"{name:<30}{ROWS[name][0]:<10}{said(np.array(own['accuracy'])):>16}{np.mean(own['forgetting']):>11.4f}"
+                f"{said(transfer) if transfer.any() else '':>16}"
+                f"{own['bytes'] / 1e3:>11,.0f}{own['bytes a task'] / 1e3:>10.2f}{own['seconds a task']:>9.2f}"
             )
-    write_report(every, folder / "report.html")
 
 
-def said(score: Score) -> str:
-    return f"{score.mean:.4f} ± {score.half_width:.4f}" if np.isfinite(score.mean) else ""
+def report(folder: Path) -> None:
+    """Write a report of the finished runs of both streams."""
+    paths = [folder_of(folder, stream, name) for stream in STREAMS for name in ROWS]
+    runs = [open_run(path) for path in paths if (path / "log.h5").exists()]
+    write_report([found for found in runs if found.status == "finished"], folder / "report.html")
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    if sys.argv[1] == "run":
-        run(Path(sys.argv[2]), sys.argv[3:])
-    else:
-        table(Path(sys.argv[1]))
+    match sys.argv[1:]:
+        case ["run", folder, *names]:
+            run(Path(folder), names)
+        case ["report", folder]:
+            report(Path(folder))
+        case _:
+            table()
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from cl_engine.data.digest import Digest
 from cl_engine.data.gradual_stream import arranged
 from cl_engine.data.stream import Stream
 from cl_engine.engine.agenda import AgendaOptions, plan
-from cl_engine.engine.lookahead import look_ahead
 from cl_engine.engine.loop import simulate
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, TaskLearned
 from cl_engine.loggers import notebook
 from cl_engine.loggers.recorder import Recorder
 from cl_engine.runs import determinism, importing, plugins, process_memory
+from cl_engine.runs.built_strategy import built_strategy
 from cl_engine.runs.data_root import DataRoot, default_data_root
 from cl_engine.runs.devices import resolved_device
 from cl_engine.runs.metrics import metrics_of, of_answers, told, with_metrics_of_scores
@@ -35,7 +35,6 @@ from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario
 from cl_engine.runs.scenario_net import built_net, code_of_net, library_net
 from cl_engine.runs.signals import Stopped, asked_to_stop, stopping_at_once
-from cl_engine.runs.upkeep import upkeep_of
 from cl_engine.strategy import Strategy
 from cl_engine.training.fit_job import Curve
 from cl_engine.training.library_weights import of_library
@@ -146,15 +145,8 @@ class Experiment:
         backbone = self.backbone(stream) if backbone is None else backbone
         options = BackboneOptions(**self.resolved["backbone"]) if "backbone" in self.resolved else None
         net = built_net(self.resolved["net"], options, stream, stream.outputs, backbone.params)
-        kind: Any = plugins.load("strategies", self.strategy)
-        train = Train(**self.resolved["train"]).shown(stream.augmentation)
-        built: Strategy = kind(net, seeds=self.seeds, setting=stream.setting, train=train, **self.resolved["strategy"])
-        stream.check_augmentation(train.augmentation)
-        built.check_targets(stream.targets)
-        built.upkeep, built.registry = upkeep_of(train.upkeep), _sources(None)
-        built.check_stream(stream)
-        look_ahead(stream, built)
-        return built
+        train, own = Train(**self.resolved["train"]), self.resolved["strategy"]
+        return built_strategy(self.strategy, net, stream, seeds=self.seeds, train=train, options=own)
 
     def learner(self, stream: Stream, backbone: Backbone | None = None) -> Strategy:
         """Return what `build_strategy` returns: its name until version 0.1."""

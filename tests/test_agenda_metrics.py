@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +25,7 @@ from cl_engine.answer_metrics.ece import Ece
 from cl_engine.answer_metrics.loss import Loss
 from cl_engine.cli import main
 from cl_engine.errors import UsageError
+from cl_engine.events import Scored
 from cl_engine.experiment import Experiment
 from cl_engine.metrics.plugin import MatrixMetric
 from cl_engine.nn.answer_metric import AnswerMetric
@@ -213,6 +214,33 @@ def test_a_run_that_was_stopped_and_taken_up_has_the_metrics_of_one_that_was_not
     again = open_run(made.run(tmp_path / "run", device="cpu"))
     for table in ("metrics", "metric_sums"):
         assert again.table(table).equals(runs["two"].table(table))
+
+
+def test_a_run_without_end_that_is_taken_up_tells_of_each_test_once(tmp_path: Path):
+    class Enough(Exception): ...
+
+    def at(step: int) -> Callable[[object], None]:
+        def stop(event: object) -> None:
+            if isinstance(event, Scored) and event.step == step:
+                raise Enough
+
+        return stop
+
+    endless = {"stream.n": None, "agenda.evaluate_ahead": 1, "agenda.save_every": 3, "agenda.metrics": ["loss"]}
+    made = Experiment.of(TINY, "finetune", (0, 1), **endless)
+    for folder, steps in {"cut": (4, 5), "whole": (5,)}.items():
+        for step in steps:
+            with pytest.raises(Enough):
+                made.run(tmp_path / folder, device="cpu", listeners=lambda stream, step=step: [at(step)])
+    cut, whole = (open_run(tmp_path / folder).table("metrics") for folder in ("cut", "whole"))
+    assert cut.equals(whole)
+
+
+def test_a_run_of_more_seeds_has_a_metric_of_r_once(tmp_path: Path):
+    path = Experiment.of(TINY, "finetune", (0,), **{"agenda.metrics": WORST}).run(tmp_path / "run", device="cpu")
+    done = CliRunner().invoke(main, ["extend", str(path), "--seeds", "2", "-o", str(tmp_path / "more")])
+    assert done.exit_code == 0, done.output
+    assert open_run(tmp_path / "more").table("metrics")["seed"].tolist() == [0, 1]
 
 
 def test_a_longer_run_has_the_metrics_of_one_made_so_from_the_start(runs: dict[str, Run], tmp_path: Path):

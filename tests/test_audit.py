@@ -17,6 +17,8 @@ from cl_engine.analysis.report.page import write_report
 from cl_engine.analysis.report.terminal import print_run
 from cl_engine.errors import UsageError
 from cl_engine.results.audit import audit
+from cl_engine.results.lazy_arrays import Place
+from cl_engine.results.log_file import read_whole
 from cl_engine.results.run import open_run, open_runs
 from tests.conftest import old_log
 
@@ -67,8 +69,8 @@ def references(file: h5py.File, folder: Path) -> None:
 
 
 def terabytes(file: h5py.File, folder: Path) -> None:
-    del file["results/accuracy"]
-    file["results"].create_dataset("accuracy", (10**6, 10**6, 2), "f4", chunks=(1, 1024, 2))
+    del file["results/acc"]
+    file["results"].create_dataset("acc", (10**6, 10**6, 2), "f4", chunks=(1, 1024, 2))
 
 
 def cycle(file: h5py.File, folder: Path) -> None:
@@ -239,6 +241,28 @@ def test_what_is_missing_or_does_not_fit_is_a_sentence(damage: Callable[[h5py.Fi
     with pytest.raises(UsageError, match=r"log\.h5 is (damaged|not a whole log)"):
         run = open_run(log)
         _ = run.results, run.experiment
+
+
+def test_an_r_that_is_nearly_empty_is_read_in_part_and_refused_as_a_whole_where_memory_does_not_hold_it(tmp_path: Path):
+    tasks, seeds = 10**6, 2
+    with h5py.File(tmp_path / "log.h5", "w") as file:
+        file.attrs.update(
+            format="cl-engine-run", format_version="2.0", run_id="1", strategy="s", scenario="s", status="stopped"
+        )
+        score = file.create_dataset(
+            "results/score", (tasks, tasks, seeds), "f4", chunks=(1, 1024, seeds), fillvalue=np.nan
+        )
+        score[7, 5] = 0.5
+    read_whole(tmp_path / "log.h5")
+    place = Place(tmp_path / "log.h5", "1", "score", (tasks, tasks, seeds), np.nan)
+    assert place.read([np.array([7]), np.arange(4, 6), np.arange(seeds)])[0, :, 0].tolist() == [
+        pytest.approx(np.nan, nan_ok=True),
+        0.5,
+    ]
+    with pytest.raises(
+        UsageError, match=r"/results/score is 8,000 GB, where this machine's memory is .* ask for some of its rows"
+    ):
+        place.read([np.arange(tasks), np.arange(tasks), np.arange(seeds)])
 
 
 def test_bytes_turned_at_random_give_a_log_or_a_sentence(log: Path):

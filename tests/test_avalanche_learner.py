@@ -83,6 +83,22 @@ def test_a_strategy_answers_in_avalanche_as_in_the_engine(tiny: Tiny, name: str,
     assert bytes_by_part(learner.strategy.state).keys() == bytes_by_part(engine.state).keys()
 
 
+def test_training_is_kept_up_in_avalanche_as_in_the_engine(tiny: Tiny):
+    benchmark, weights = to_avalanche(tiny("finetune", (0,)).stream()), {}
+    for upkeep in ("", "l2_init?strength=10.0"):
+        train = {**TRAIN, "upkeep": upkeep}
+        learner = as_avalanche("finetune", benchmark=benchmark, net=NET, train=train, evaluator=evaluator())
+        learner.train(next(iter(benchmark.train_stream)))
+        weights[upkeep] = learner.strategy.state["net"]["1.weight"]
+    assert not torch.equal(*weights.values())
+
+
+def test_what_a_strategy_cannot_learn_is_refused_in_avalanche_as_in_the_engine(tiny: Tiny):
+    benchmark = to_avalanche(tiny("finetune", (0,)).stream())
+    with pytest.raises(UsageError, match="needs a pre-trained net"):
+        as_avalanche("adapt", benchmark=benchmark, net=NET, train=TRAIN, evaluator=evaluator())
+
+
 @pytest.mark.parametrize("name", ASIDE)
 def test_a_strategy_that_decides_on_validation_rows_says_so_and_learns_where_some_are_set_aside(tiny: Tiny, name: str):
     experiment = tiny(name, (3,))

@@ -177,6 +177,22 @@ def test_going_through_an_order_a_step_at_a_time_never_makes_it_worse(seed: int,
                 assert torch.equal(found[:, place].argmax(dim=1), worth[:, place].argmax(dim=1))
 
 
+def test_an_order_of_two_blocks_can_be_any(tiny: Tiny):
+    orders = Orders(Net(_chain, (4,)), 2)
+    _, start = orders.start([0])
+    assert start.argmax(dim=2).unique().tolist() == [0, 1]
+    for place in range(len(orders.places)):
+        for block in (0, 1):
+            assert int(orders.replaced(start, place, block)[0, place].argmax()) == block
+    assert torch.equal(orders.opened(start).argmax(dim=2), start.argmax(dim=2))
+
+
+def test_orders_are_learned_beside_any_optimiser_of_the_net(tiny: Tiny):
+    how = {"train.optimizer": "sgd", "train.momentum": 0.9, "train.nesterov": True}
+    events, _, _ = walked(tiny("compose", joint=2, **ISOMETRIC, **how))
+    assert any(isinstance(event, TaskLearned) for event in events)
+
+
 def test_certainty_is_greatest_for_sure_answers_spread_over_all_classes():
     sure = 50.0 * torch.eye(4)
     assert certainty(sure) == pytest.approx(torch.tensor(4.0).log())

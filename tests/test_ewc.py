@@ -69,10 +69,12 @@ def test_the_penalty_is_the_sum_of_what_each_task_adds(anchor: str):
     assert float(found) == pytest.approx(float(torch.stack(terms).sum()) * learner.strength / 2, rel=1e-3)
 
 
-def test_the_information_is_the_mean_square_of_the_gradients_of_single_rows():
-    experiment = Experiment.of(
-        TINY, "ewc", (0,), **{"stream.setting": "domain", "fisher": "labels", "fisher_rows": 10**6}
-    )
+@pytest.mark.parametrize(
+    "smoothing", [0.0, 0.3]
+)  # of the labels in training: the likelihood is of the labels that there are
+def test_the_information_is_the_mean_square_of_the_gradients_of_single_rows(smoothing: float):
+    asked = {"stream.setting": "domain", "fisher": "labels", "fisher_rows": 10**6, "train.label_smoothing": smoothing}
+    experiment = Experiment.of(TINY, "ewc", (0,), **asked)
     for stream, learner in after_each_task(experiment):
         params = {name: leaf[0].clone().requires_grad_() for name, leaf in learner.state["net"].items()}
         data, squares = stream[0].train, []

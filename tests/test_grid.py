@@ -72,6 +72,23 @@ def test_the_learning_curve_is_that_of_the_choice_and_begins_before_the_first_ba
     assert [e.n_correct[0] for e in points] == [e.n_correct[0] for e in same]
 
 
+@pytest.mark.parametrize("leftover", ["keep", "merge", "drop"])
+def test_the_learning_curve_counts_batches_as_training_does(leftover: str):
+    asked = {
+        "agenda.curve_epochs": 1,
+        "train.leftover": leftover,
+        "train.batch": 33,
+        "train.epochs": 3,
+        "stream.validation": 0.2,
+    }
+    curves = []
+    for grid in ({}, {"lrs": [0.05], "weight_decays": [0.0]}):
+        events, _, _ = learned("independent", **asked, **{"train.lr": 0.05, **grid})
+        curves.append([(e.batch, e.n_correct) for e in events if isinstance(e, CurvePoint) and e.step == 0])
+    assert curves[0][:-1] == curves[1][:-1]  # the last is of the best epoch
+    assert [batch for batch, _ in curves[0]] == [batch for batch, _ in curves[1]]
+
+
 def test_rows_that_are_set_aside_are_not_learned_from_and_random_views_go_with_the_others():
     x, y = torch.arange(20.0).reshape(20, 1), torch.arange(20) % 2
     train = Data(x, y, resample=lambda number: x + number)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_engine.adapters.patches import PatchParts
+from cl_engine.data.gradual_stream import arranged
 from cl_engine.data.images import to_shape
 from cl_engine.data.source import Arrays
 from cl_engine.errors import UsageError
@@ -324,3 +325,12 @@ def test_sizes_that_do_not_fit_the_canvas_and_inputs_that_are_no_images_are_refu
 ):
     with pytest.raises(UsageError, match=sentence):
         stream(**options)
+
+
+def test_images_that_are_not_square_keep_their_sides_where_seeds_have_tasks_of_their_own():
+    wide = np.full((20, 1, 4, 8), 200, np.uint8)
+    arrays = Arrays(wide, np.arange(20) % 2, wide, np.arange(20) % 2, classes=2)
+    for per_seed in (False, True):
+        stream = arranged(Resolution(arrays, source="given", canvas=12, sizes=[8], per_seed=per_seed), [0, 1])
+        lit = stream[0].train.x[0, 0] > 0
+        assert (int(lit.any(dim=1).sum()), int(lit.any(dim=0).sum())) == (4, 8)

@@ -125,6 +125,12 @@ def test_numbers_of_answers_are_told_as_classes_of_the_data(tiny: Tiny, tmp_path
     own = {"stream.name": "split", "stream.n": 2, "stream.task_order": [1, 0], "train.epochs": 1}
     found = load(tiny("finetune", (0,), **own).run(tmp_path / "task", device="cpu"))
     assert found.classes(1) == (0, 1, 2, 3, 4) and found.classes(0) == (5, 6, 7, 8, 9)
+    found = load(tiny("finetune", (0,), **own, **{"stream.pieces": 5}).run(tmp_path / "pieces", device="cpu"))
+    assert found.classes(1) == (0, 1, 2, 3, 4) and found.classes(0) == (5, 6, 7, 8, 9)
+    drawn = {**own, "stream.per_seed": True, "stream.class_order": 1}
+    found = load(tiny("finetune", (0, 1), **drawn).run(tmp_path / "per_seed", device="cpu"))
+    assert found.classes(0, seed=0) != found.classes(0, seed=1)
+    assert sorted((*found.classes(0, seed=1), *found.classes(1, seed=1))) == list(range(10))
     found = load(tiny("slda", (0,), **own, **{"stream.setting": "class"}).run(tmp_path / "class", device="cpu"))
     assert found.classes() == tuple(range(10))
     assert set(found.predict(found.stream.test(0).x).tolist()) <= set(range(10))

@@ -25,6 +25,7 @@ from cl_engine.nets.mlp import Mlp
 from cl_engine.nn.division import division
 from cl_engine.nn.head import HEAD_BIAS, HEAD_WEIGHT
 from cl_engine.nn.net import Net
+from cl_engine.testing.walking import after_each_task
 from cl_engine.training.candidate_fit import CandidateFit, fit_candidates
 from cl_engine.training.fit_job import TrainingProbe
 from tests.conftest import TINY
@@ -158,6 +159,18 @@ def test_paths_trained_side_by_side_reach_what_they_reach_in_turn(monkeypatch: p
         assert one.validation == pytest.approx(in_turn[key].validation, abs=0.09)  # one of twelve rows, by rounding
 
 
+def test_the_head_of_another_task_is_tried_for_the_seeds_alone_whose_task_asks_for_the_same():
+    experiment = Experiment.of(
+        TINY, "mntdp", (0, 1), **{"stream.name": "split", "stream.n": 3}
+    )  # of 4, 3 and 3 classes
+    for stream, learner in after_each_task(experiment):
+        if len(learner.state["paths"]) == 2:
+            growth = learner._growth
+            assert growth.same_outputs(learner.state, (0, 1), stream[2]).tolist() == [False, True]
+            whole = [trial for trial in learner._trials(stream[2], [[0], [1]]) if not trial.learns]
+            assert [trial.own.tolist() for trial in whole] == [[False, True]]
+
+
 def test_a_budget_of_steps_ends_the_search_and_the_best_so_far_is_kept():
     events, _ = events_of("mntdp", budget_steps=1, **{"net.hidden": [6, 5]})
     tried = [e for e in events if isinstance(e, CandidateTried) and e.task_id == 2]
@@ -211,6 +224,21 @@ def test_the_stochastic_search_moves_to_a_path_trains_it_and_keeps_nothing_else(
     assert all((count[0] > 0).sum() == held for count, held in zip(users, strategy.state["held"][0], strict=True))
     early = events_of("mntdp_s", **{**options, "settled": 2.0})[0]
     assert len([e for e in early if isinstance(e, PathSampled) and e.task_id == 1]) == 1
+
+
+def test_a_seed_whose_search_has_settled_keeps_what_it_had_while_that_of_another_goes_on():
+    options = {"search": 12, "path_lr": 0.5, "entropy": 0.0, "settled": 0.5, "net.hidden": [6, 5]}
+    nets, settled = [], []
+    for seeds in ((0,), (1,), (0, 1)):
+        experiment = Experiment.of(TINY, "mntdp_s", seeds, **options)
+        strategy = experiment.build_strategy(stream := experiment.stream())
+        events = list(simulate(stream, strategy, plan(stream, experiment.agenda)))
+        settled.append([e.epoch for e in events if isinstance(e, PathSampled) and e.task_id == 1][-1])
+        nets.append(strategy._growth.net_of(strategy.state, 1))
+    assert settled[0] != settled[1]  # so that one of them waits for the other
+    for name, together in nets[2].items():
+        for seed in (0, 1):
+            torch.testing.assert_close(together[seed], nets[seed][name][0], rtol=1e-3, atol=1e-5)
 
 
 def test_the_library_says_of_each_module_whose_it_is_and_how_many_tasks_use_it():

@@ -77,6 +77,16 @@ def test_the_run_of_one_seed_is_that_of_the_seed_beside_another(tmp_path: Path):
     np.testing.assert_array_equal(ours[..., 1], theirs[..., 0])
 
 
+def test_validation_rows_are_tested_of_each_seed_its_own(tmp_path: Path):
+    told = {}
+    for seeds in ((1,), (0, 1)):
+        made = experiment("independent", seeds, **{"stream.validation": 0.25, "stream.first_plain": False})
+        events = open_run(made.run(tmp_path / str(len(seeds)), device="cpu")).table("events")
+        of_one = events[(events["kind"] == "HeldOutTested") & (events["seed"] == 1)]
+        told[len(seeds)] = of_one["value"].to_numpy()
+    assert len(told[1]) and np.allclose(told[1], told[2], atol=1e-4)
+
+
 def test_tasks_of_different_size_are_refused_before_the_first_step():
     with pytest.raises(UsageError, match=r"stream.per_seed: task 0 has \d+ rows for one seed and \d+ for another"):
         experiment(**{"stream.name": "pairs", "stream.samples_per_class": None}).stream()

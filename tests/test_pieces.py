@@ -137,6 +137,14 @@ def test_replay_of_pieces_remembers_as_much_as_of_whole_tasks(selection: str, tm
     assert ((of_last > 4) & (of_last < 20)).all()
 
 
+@pytest.mark.parametrize("strategy", ["replay", "der", "er_ace", "agem"])
+@pytest.mark.parametrize("pieces", [0, 5])
+def test_a_memory_of_so_many_bytes_holds_no_more_however_rows_arrive(strategy: str, pieces: int, tmp_path: Path):
+    found = run(tmp_path, strategy, (0,), **{"bytes": 6000, "stream.pieces": pieces})
+    held = found.results["memory"].sel(part="memory").values
+    assert 5000 < held.max() <= 6000 + 8  # beside the rows, how many have been seen
+
+
 def test_the_first_arrival_can_be_learned_apart():
     experience = PiecedStream(permuted(), 5, 0)[0]
     first, rest = first_apart(experience)

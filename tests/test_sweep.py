@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +23,7 @@ from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
 from cl_engine.sweep import run_job
 from cl_engine.sweep.axes import Range, assigned, axes_of, covering, grid, random
+from cl_engine.sweep.backend import Job, Outcome
 from cl_engine.sweep.capacity import share_of_gpu, slots
 from cl_engine.sweep.combinations import check_keys, expanded, own, restored, told
 from cl_engine.sweep.config import HalvingOptions, ResourceOptions, SweepOptions, requested
@@ -417,6 +420,21 @@ def test_a_process_that_sees_one_gpu_is_not_told_the_number_that_it_has_among_al
 def test_threads_of_a_process_are_set_for_every_library_that_has_some():
     place = Local(1, 3)
     assert {place.slots[0].environment[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} == {"3"}
+
+
+def test_a_process_that_is_killed_in_the_middle_of_a_line_has_died(monkeypatch: pytest.MonkeyPatch):
+    torn = 'import os, sys; sys.stdout.write(\'{"outcome": {"na\'); sys.stdout.flush(); os.kill(os.getpid(), 9)'
+    ours = subprocess.Popen
+    monkeypatch.setattr(
+        "cl_engine.sweep.local.subprocess.Popen", lambda command, **how: ours([sys.executable, "-c", torn], **how)
+    )
+    workers = Local(slots=1, threads=1)
+    workers.start(Job("run-1", "scenario", "strategy", {}))
+    found = workers.wait(30)
+    room = workers.room
+    workers.close()
+    assert [(one.name, one.said) for one in found if isinstance(one, Outcome)] == [("run-1", "died")]
+    assert room == 1
 
 
 def test_an_experiment_reaches_a_worker_whole_also_what_is_newer_than_experiments_on_disk():

@@ -76,6 +76,17 @@ def test_options_that_do_not_fit_are_refused_in_a_sentence(options: dict[str, An
             {"train.patience": 1, "stream.validation": 0.2, "stream.per_seed": True},
             "with stream.per_seed each seed has rows of its own",
         ),
+        (
+            "independent",
+            {"lrs": [0.1, 0.01], "stream.per_seed": True},
+            "strategy.lrs and strategy.weight_decays are chosen on the same validation rows for all seeds",
+        ),
+        (
+            "replay",
+            {"sampling": "error", "stream.validation": 0.2, "stream.per_seed": True},
+            "strategy.sampling: 'error' looks at the same validation rows for all seeds",
+        ),
+        ("si", {"train.clip_norm": 1.0}, "train.clip_norm: si adds up what the gradients of a task's own loss did"),
         ("er_ace", {"train.label_smoothing": 0.1}, "train.label_smoothing: er_ace tells new rows apart"),
         (
             "finetune",

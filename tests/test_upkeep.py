@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -30,6 +31,7 @@ from cl_engine.training.upkeep import Draws
 from cl_engine.training.weight_memory import WeightMemory, by_weight
 from cl_engine.upkeep.l2_init import L2Init
 from cl_engine.upkeep.shrink_perturb import ShrinkPerturb, drawn_from
+from tests.conftest import TINY
 from tests.test_fit import job_of, net_of, run
 
 NOTHING = {
@@ -81,6 +83,15 @@ def test_normal_weights_are_told_from_uniform_ones_and_what_began_as_one_value_g
     found = drawn_from(start)
     assert not found["w",].uniform
     assert not found["b",].numbers(start["b",], Draws([torch.Generator(), torch.Generator()])).any()
+    scale = {("scale",): torch.ones(2, 5)}  # of a normalisation
+    assert not drawn_from(scale)["scale",].numbers(scale["scale",], Draws([torch.Generator(), torch.Generator()])).any()
+
+
+@pytest.mark.parametrize("kind", plugins.names("upkeep"))
+def test_a_head_that_begins_with_zeros_keeps_no_upkeep_from_learning(kind: str, tmp_path: Path):
+    changes = {"stream.setting": "domain", "train.reset_head": "zero", "train.upkeep": kind}
+    run = open_run(Experiment.of(TINY, "finetune", (0,), **changes).run(tmp_path / "run", device="cpu"))
+    assert run.status == "finished" and np.isfinite(run.table("epochs")["loss"]).all()
 
 
 def test_weights_shrink_by_their_share_at_every_step():

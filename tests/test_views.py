@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,14 @@ def test_the_labelled_rows_of_two_views_are_the_first_of_one_shuffle():
 def test_validation_rows_are_set_aside_from_the_labelled_ones():
     experience = views("digit", labelled=20, validation=0.25)[0]
     assert (len(experience.train), len(experience.validation)) == (15, 5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.25])  # of 40 rows, none at 0.01
+def test_labels_are_those_of_the_rows_shown_however_many_are_set_aside(share: float):
+    labels = {"own": Labels("classes", {"classes": 10}, Y, Y[:20])}
+    stream = Views(Given(replace(ARRAYS, labels=labels)), source="given", views=["own", "digit"], validation=share)
+    for half in (stream[0].train, stream[1].train):
+        assert half.index is not None and half.y.tolist() == Y[half.index.numpy()].tolist()
 
 
 def test_tasks_come_back_and_in_another_order():

@@ -138,6 +138,9 @@ class SourceStream(SeededStream):
         """Return a short name of the task."""
         return f"task {kind}"
 
+    def classes_of_task(self, task_id: int, place: int = 0) -> tuple[int, ...]:
+        return self.classes_of(self.kind_of(task_id))
+
     def classes_in(self, task_id: int) -> int:
         return len(self.classes_of(self.kind_of(task_id)))
 

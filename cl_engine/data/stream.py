@@ -216,6 +216,15 @@ class Stream(Configured):
         """Return what a task asks for: by default one class a row."""
         return class_of(self.outputs)
 
+    def classes_of_task(self, task_id: int, place: int = 0) -> tuple[int, ...]:
+        """Return the class of the data that each answer of a task stands for, in order; of streams that do not say, 0, 1, …
+
+        Args:
+            task_id: of a task that asks for classes.
+            place: which of the seeds it is for, where each has tasks of its own (``per_seed``).
+        """
+        return tuple(range(self.target(task_id).outputs))
+
     @cached_property
     def targets(self) -> tuple[Target, ...]:
         """The targets that there are in the stream, each once.

@@ -65,6 +65,9 @@ class StreamOfSeeds(Stream):
     def target(self, task_id: int) -> Target:
         return self._of_seeds[0].target(task_id)
 
+    def classes_of_task(self, task_id: int, place: int = 0) -> tuple[int, ...]:
+        return self._of_seeds[place].classes_of_task(task_id)
+
     def train_rows(self, step: int) -> int:
         return self._of_seeds[0].train_rows(step)
 

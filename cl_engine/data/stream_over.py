@@ -39,6 +39,9 @@ class StreamOver(Stream):
     def target(self, task_id: int) -> Target:
         return self.stream.target(task_id)
 
+    def classes_of_task(self, task_id: int, place: int = 0) -> tuple[int, ...]:
+        return self.stream.classes_of_task(task_id, place)
+
     def describe(self) -> dict[str, str | int]:
         return self.stream.describe()
 

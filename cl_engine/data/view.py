@@ -106,7 +106,7 @@ class View:
         """
         if self._labels is not None:
             own = getattr(self._labels, half)
-            return x, torch.from_numpy(np.array(own[rows] if len(rows) < len(own) else own)).to(x.device)
+            return x, torch.from_numpy(np.asarray(own[rows])).to(x.device)
         assert self.function is not None
         with mistakes_told(f"the view '{self.name}'"):
             shown, y = self.function.ask(x, classes, rng.arrays(seed, "view", self.name, half))

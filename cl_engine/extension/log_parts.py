@@ -154,15 +154,17 @@ def _fill_tables(
         if not all(there):
             raise NotAlike(f"the table {name} is not there for all seeds")
         read = [_columns(part.file[name]) for part in parts]
+        if name == "metrics":  # those of R are computed anew from all of it
+            read = [{key: values[own["task"] >= 0] for key, values in own.items()} for own in read]
         if len(parts) == 1:
             found = _of_longer(name, read[0], parts[0].file, evaluations)
-            if not len(found["step"]) and table.optional:
-                continue
         elif name == "outcomes":
             transfers = [_columns(part.file["transfers"]) for part in parts]
             found = joined_outcomes(transfers, read, of_parts, seeds)
         else:
             found = joined_rows(name, read, of_parts, seeds)
+        if not len(found["step"]) and table.optional:
+            continue
         if name not in log:
             table.create(log)
         group = log[name]
@@ -177,7 +179,7 @@ def _of_longer(name: str, columns: Columns, taken: h5py.File, evaluations: int) 
     if name not in ("metrics", "metric_sums"):
         return columns
     about = json.loads(str(array(taken["environment"], "metrics")))
-    kept = (columns["evaluation"] < evaluations) & (columns["task"] >= 0)
+    kept = columns["evaluation"] < evaluations
     if name == "metric_sums":
         kept &= np.array([about[metric]["keep"] == "all" for metric in columns["metric"]], dtype=bool)
     return {key: values[kept] for key, values in columns.items()}

@@ -17,6 +17,7 @@ from cl_engine.interop.plain_modules import plain
 from cl_engine.nn.net import Net
 from cl_engine.options import checked
 from cl_engine.runs import plugins
+from cl_engine.runs.built_strategy import built_strategy
 from cl_engine.strategy import Strategy
 from cl_engine.training.optimizer_steps import check_training
 from cl_engine.training.optimizers import Train
@@ -88,11 +89,8 @@ def _made(name: str, stream: Avalanche, net: Any, train: Train, seed: int, optio
         if "name" not in table:
             raise UsageError("net.name is missing: give a table, as {'name': 'mlp', 'hidden': [64]}")
         build = plugins.net_builder(table.pop("name"), table, stream.input_shape, stream.outputs)
-    kind = plugins.load("strategies", name)
     ours = Net(build, stream.input_shape, pad_value=stream.pad_value, device=stream.device)
-    shown = train.shown(stream.augmentation)
-    made: Strategy = kind(ours, seeds=(seed,), setting=stream.setting, train=shown, **options)
-    return made
+    return built_strategy(name, ours, stream, seeds=(seed,), train=train, options=options)
 
 
 def _plain(build: Callable[[], nn.Module], outputs: int) -> nn.Module:

@@ -76,20 +76,19 @@ class Learner:
         """Return what a task asks for."""
         return self.strategy.target_of(self.task_named(task))
 
-    def classes(self, task: int | None = None) -> tuple[int, ...]:
+    def classes(self, task: int | None = None, seed: int | None = None) -> tuple[int, ...]:
         """Return the class of the data that each answer of a task stands for, in order; of streams that do not say, 0, 1, …
 
-        Empty where the task does not ask for classes.
+        Empty where the task does not ask for classes. Where each seed has tasks of its own, it matters which is asked about.
+
+        Raises:
+            UsageError: if there is no such task or seed.
         """
-        task = self.task_named(task)
+        task, place = self.task_named(task), self.place_of(seed)
         target = self.strategy.target_of(task)
         if target.name() != "classes":
             return ()
-        told: Any = getattr(self.stream, "classes_of", None)
-        if self.setting == "class" or told is None:
-            return tuple(range(target.outputs))
-        kind_of: Any = getattr(self.stream, "kind_of", int)
-        return tuple(told(kind_of(task)))
+        return tuple(range(target.outputs)) if self.setting == "class" else self.stream.classes_of_task(task, place)
 
     @torch_defaults()
     def outputs(self, x: Any, task: int | None = None, seed: int | None = None) -> Tensor:
@@ -156,7 +155,7 @@ class Learner:
             "mean": scaling.mean.flatten().tolist(),
             "std": scaling.std.flatten().tolist(),
             "target": json.loads(self.target(named).key),
-            "classes": list(self.classes(named)),
+            "classes": list(self.classes(named, seed)),
             "net": self.run.experiment["options"]["net"],
         }
         return {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}

@@ -145,6 +145,18 @@ def metric_rows(event: MetricScored, seeds: Sequence[int]) -> Iterator[tuple[str
             yield "metric_sums", (*where, seed, place, value)
 
 
+def untrained_metrics(file: h5py.File) -> set[tuple[int, str]]:
+    """Return the tasks on which the untrained learner has been tested already, each with a metric of it.
+
+    Of a stream without end they come into view one by one; going on from a checkpoint, the latest is tested again.
+    """
+    if "metrics" not in file:
+        return set()
+    steps, tasks = file["metrics/step"][:], file["metrics/task"][:]
+    metrics, rows = file["metrics/metric"].asstr()[:], np.flatnonzero(steps < 0)
+    return {(int(tasks[row]), str(metrics[row])) for row in rows}
+
+
 def diagnostic_rows(event: UnitsDiagnosed, seeds: Sequence[int]) -> Iterator[tuple[Any, ...]]:
     """Yield for each seed a row of ``diagnostics``."""
     for place, seed in enumerate(seeds):

@@ -18,7 +18,7 @@ from cl_engine.core.files import need_room, replace
 from cl_engine.core.text import encodable
 from cl_engine.data.stream import Stream
 from cl_engine.errors import UsageError
-from cl_engine.loggers.columns import all_tables, diagnostic_rows, fill_scores, metric_rows, transfer_rows, with_score
+from cl_engine.loggers import columns
 from cl_engine.loggers.journal import Block, Journal
 from cl_engine.loggers.layout import create_memory, create_of_tasks, empty_log, set_texts
 from cl_engine.loggers.matrix import Matrix, together
@@ -57,7 +57,7 @@ class Recorder:
     def __init__(self, folder: Path, seeds: list[int], stream: Stream) -> None:
         self.path, self.working = folder / LOG_NAME, folder / WORKING
         self.seeds, self.stream = seeds, stream
-        self.tables = all_tables()
+        self.tables = columns.all_tables()
         self.matrix, self.counted = Matrix(len(seeds), stream.most_sums), stream.only_accuracy
         self.validation = ValidationMatrix(self.matrix)
         self.journal = Journal(folder / JOURNAL)
@@ -68,6 +68,9 @@ class Recorder:
         self.training_flops = 0.0
         self.saving_midway = 0.0
         self.next_event = 0
+        self.untrained: set[tuple[int, str]] = (
+            set()
+        )  # metrics of tasks before any training that a log that is resumed has
         self.counts_all = False  # as logs begun before format 1.5 do
         self.torn = False  # whether the working file has been left in the middle of a write
 
@@ -112,6 +115,7 @@ class Recorder:
             grow(results, "experience", step + 1)
             for table in self.tables.values():
                 table.truncate(file, step)
+            self.untrained = columns.untrained_metrics(file)
             numbers = file["events/event"]
             self.next_event = int(numbers[-1]) + 1 if len(numbers) else 0
         self.publish("running")  # what follows is journaled from here
@@ -128,7 +132,7 @@ class Recorder:
                     if not table.optional:
                         table.create(file)
                 elif table.complete(file) and table.name in OF_TESTS:
-                    fill_scores(file[table.name])
+                    columns.fill_scores(file[table.name])
 
     def __call__(self, event: events.Event) -> None:
         """Take in an event."""
@@ -180,15 +184,15 @@ class Recorder:
             case events.StreamEnded():
                 self.publish("finished")
             case events.Transferred():
-                for row, outcomes in transfer_rows(event, self.seeds):
+                for row, outcomes in columns.transfer_rows(event, self.seeds):
                     self._add("transfers", row)
                     self.tables["outcomes"].rows += outcomes
                     self.rows += len(outcomes)
-            case events.MetricScored():
-                for table, row in metric_rows(event, self.seeds):
+            case events.MetricScored() if event.step >= 0 or (event.task_id, event.metric) not in self.untrained:
+                for table, row in columns.metric_rows(event, self.seeds):
                     self._add(table, row)
             case events.UnitsDiagnosed():
-                for row in diagnostic_rows(event, self.seeds):
+                for row in columns.diagnostic_rows(event, self.seeds):
                     self._add("diagnostics", row)
             case events.StrategyEvent():
                 self._strategy_event(event)
@@ -268,7 +272,7 @@ class Recorder:
             for name, rows in lists["tables"].items():
                 table = self.tables[name]
                 older = name in OF_TESTS and len(rows[0]) < len(table.columns)
-                table.rows += map(with_score if older else tuple, rows)
+                table.rows += map(columns.with_score if older else tuple, rows)
         self.journaled.clear()
         self.updated, self.torn = _now(), True
         with h5py.File(self.working, "r+", libver=("v110", "v110")) as file:

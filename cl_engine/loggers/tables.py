@@ -113,11 +113,12 @@ class Table:
         return bool(missing)
 
     def truncate(self, file: h5py.File, step: int) -> None:
-        """Drop the rows of experiences after ``step``; a table without any left that is optional goes too."""
+        """Drop the rows since the first of an experience after ``step``; a table without any left that is optional goes too."""
         if self.name not in file:
             return
         group = file[self.name]
-        kept = int(np.count_nonzero(group["step"][:] <= step))
+        later = np.flatnonzero(group["step"][:] > step)  # tests of the untrained learner, step −1, may stand behind it
+        kept = int(later[0]) if len(later) else len(group["step"])
         if self.optional and not kept:
             del file[self.name]
             return

@@ -119,10 +119,11 @@ class Growth:
         """Return the path of one task for each seed, ``[S, depths]``."""
         return torch.stack([state["paths"].rows[seed, task] for seed, task in enumerate(tasks)])
 
-    def same_outputs(self, state: State, tasks: Sequence[int], experience: Experience) -> bool:
-        """Return whether all these tasks ask for the same as the experience, so that their heads would fit it."""
+    def same_outputs(self, state: State, tasks: Sequence[int], experience: Experience) -> Tensor:
+        """Return for each seed whether its past task asks for the same as the experience, so that its head would fit ``[S]``."""
         wanted = experience.classes, self._target_of(experience.task_id).key
-        return all((int(state["classes"][0, task]), self._target_of(task).key) == wanted for task in tasks)
+        same = [(int(state["classes"][0, task]), self._target_of(task).key) == wanted for task in tasks]
+        return torch.tensor(same, device=self._net.device)
 
     def accuracy(self, params: Params, experience: Experience) -> Tensor:
         """Return the score on validation rows, ``[S]``, more of which is better: accuracy of classes."""

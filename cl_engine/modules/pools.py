@@ -19,7 +19,8 @@ from cl_engine.nn.hooks import Hook
 from cl_engine.nn.net import Net, Params
 from cl_engine.nn.units import NORMS
 
-FIRST_SHARE = 0.5  # of a block in the order that learning starts from
+FIRST_SHARE = 0.5  # of a block in the order that learning starts from …
+OF_TWO = 0.75  # … where there are two, of which half would be neither
 Mix = Literal["kernels", "outputs"]
 
 
@@ -165,7 +166,8 @@ class Orders:
 
 
 def _logit(blocks: int) -> float:
-    return math.log((blocks - 1) * FIRST_SHARE / (1 - FIRST_SHARE))
+    share = FIRST_SHARE if blocks > 2 else OF_TWO
+    return math.log(max(1, blocks - 1) * share / (1 - share))
 
 
 def _mixing(blocks: Params, share: Tensor) -> Hook:

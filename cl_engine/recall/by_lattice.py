@@ -57,6 +57,8 @@ class QuantisedCodec(SkillCodec):
 class MeanCodec(SkillCodec):
     """Keeps the mean of all skills and gives it back for each of them: the control that shows what the others add.
 
+    One that is kept again is one more: what it was before is not there to be taken away.
+
     >>> codec = MeanCodec([0], [40, 10], torch.device("cpu"))
     >>> codec.held(codec.start())
     0

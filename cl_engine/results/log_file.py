@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import h5py
 
 from cl_engine.errors import UsageError
-from cl_engine.results.audit import audit, member, text
+from cl_engine.results.audit import SPARSE, SUSPECT, audit, member, text
 
 FORMAT, MAJOR, LOG_NAME = "cl-engine-run", 2, "log.h5"
 MEMORY_RULE = "memory_counts"  # the attribute that says what counts as memory; without it, all of the state
@@ -86,11 +87,35 @@ def attributes_of(file: h5py.File, names: Sequence[str] | None = None) -> dict[s
 
 
 def array(group: h5py.Group, name: str, index: Any = ()) -> Any:
-    """Return an array of a group as NumPy's, once it is known to be plain; texts are ``str``."""
+    """Return an array of a group as NumPy's, once it is known to be plain; texts are ``str``.
+
+    Args:
+        index: slices, one for each of the first axes; or a number, in the place of the first.
+
+    Raises:
+        UsageError: if it is none, or what is asked for is more than this machine's memory.
+    """
     data = member(group, name)
     if not isinstance(data, h5py.Dataset):
         raise UsageError(f"{group.file.filename}: {data.name} is a group, where an array was expected")
+    _check_room(data, index)
     return data.asstr(errors="replace")[index] if h5py.check_string_dtype(data.dtype) else data[index]
+
+
+def _check_room(data: h5py.Dataset, index: Any) -> None:
+    """Refuse to read more than memory holds: R of very many tasks, whose cells are hardly ever filled, can be that."""
+    if data.nbytes <= SUSPECT or not isinstance(index, tuple):
+        return
+    import psutil  # .02 s to import: for what is large alone
+
+    shape = [len(range(*one.indices(size))) for one, size in zip(index, data.shape, strict=False)]
+    wanted = math.prod([*shape, *data.shape[len(shape) :]]) * data.dtype.itemsize
+    most = psutil.virtual_memory().total
+    if wanted > most:
+        raise UsageError(
+            f"{data.file.filename}: {data.name} is {wanted / 1e9:,.0f} GB, where this machine's memory is {most / 1e9:,.0f} GB: "
+            "ask for some of its rows, as run.results.score[-1]"
+        )
 
 
 def subgroup(file: h5py.File, name: str) -> h5py.Group:
@@ -117,8 +142,18 @@ def read_whole(path: Path) -> None:
                 found = member(group, name)
                 if isinstance(found, h5py.Group):
                     waiting.append(found)
+                elif name in SPARSE and found.nbytes > SUSPECT and found.chunks:
+                    _read_chunks(found)
                 else:
                     array(group, name)
+
+
+def _read_chunks(data: h5py.Dataset) -> None:
+    """Read the chunks that were ever written, one after the other."""
+    found: list[tuple[int, ...]] = []
+    data.id.chunk_iter(lambda info: found.append(info.chunk_offset))
+    for start in found:
+        data[tuple(slice(at, at + size) for at, size in zip(start, data.chunks, strict=True))]
 
 
 def logs_in(*places: str | Path | Sequence[str | Path]) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from functools import cached_property
 from typing import Literal
@@ -147,7 +146,7 @@ class CognitiveLoop(Strategy):
         )
         best, scores = BestFit(len(self.seeds), self.net.device), dict[str, Tensor]()
         none = torch.full_like(best.accuracy, -torch.inf)
-        per_epoch = math.ceil(len(experience.train) / self.train.batch)
+        per_epoch = self.train.batches(len(experience.train))
         for part, name, start, fitted in ways:
             of_stored, tried = name in ("keep", "tune"), name in self.candidates
             if not (tried or name == "keep") or (of_stored and not bool(near.any())):

@@ -209,8 +209,7 @@ class Compose(Strategy):
         return (yield from self.fit(params, self._loss, experience, frozen=frozen, rows=rows, **how))
 
     def _order_train(self, epochs: int) -> Train:
-        how = {"optimizer": "adam", "lr": self.order_lr, "momentum": 0.0, "weight_decay": 0.0, "epochs": epochs}
-        return self.train.model_copy(update=how)
+        return self.train.by("adam", lr=self.order_lr, weight_decay=0.0, epochs=epochs)
 
     def _cooling(self, epochs: int, epoch: int, batch: int, batches: int) -> Sequence[float]:
         """Return temperature, weight of the entropy, and whether the likeliest blocks are used alone."""

@@ -120,12 +120,12 @@ class Ewc(Strategy):
 
     def _information(self, params: Tree, held: list[str], experience: Experience, place: int) -> Params:
         """Return the diagonal of the Fisher information of one seed: the mean over rows of squared gradients."""
-        seed, (x, y) = self.seeds[place], experience.train.of(place)
+        seed, (x, y), likelihood = self.seeds[place], experience.train.of(place), self.target.smoothed(0.0)
         draw = rng.tensors(seed, "fisher", experience.key)
         rows = torch.randperm(len(y), generator=draw)[: self.fisher_rows].to(y.device)
 
         def loss(outputs: Tensor, of: Tensor) -> Tensor:
-            return self.target.mean_loss(outputs, self._classes_of(outputs.detach(), y[of], draw))
+            return likelihood.mean_loss(outputs, self._classes_of(outputs.detach(), y[of], draw))
 
         own = {name: leaf[place] for name, leaf in params.items()}
         return importance_of_rows(self.net, own, held, x, rows.split(self.fisher_batch), loss, torch.square)

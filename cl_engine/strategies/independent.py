@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cl_engine.core.bank import Bank, empty_banks
 from cl_engine.core.state import State
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Experience, Stream
 from cl_engine.nn.net import Params
 from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.grid import Grid, fit_best
@@ -39,12 +39,15 @@ class Independent(Strategy):
         frozen = {name: row for name, row in first.items() if name in self.net.frozen}
         return {"nets": weights, **({"frozen": frozen} if frozen else {})}
 
+    def check_stream(self, stream: Stream) -> None:
+        self.grid.check_stream(stream)
+
     def learn(self, experience: Experience) -> Learning:
         params = yield from fit_best(self, self.grid, self.decoded(experience.task_id), experience)
         for name, bank in self.state["nets"].items():
             bank.put(experience.task_id, params[name])
         if len(experience.validation):
-            yield held_out_tested(self.net.all(params, experience.validation.x), self.target, experience)
+            yield held_out_tested(lambda x: self.net.all(params, x), self.target, experience)
 
     def predict(self, x: Tensor, task_id: int | None) -> Tensor:
         assert task_id is not None

@@ -154,8 +154,13 @@ class Mntdp(Strategy):
         most = 1 if self.sources == "gaussian" else self.sources
         for rank, tasks in enumerate(list(zip(*ranked, strict=True))[:most]):
             path, same = growth.paths_of(self.state, tasks), growth.same_outputs(self.state, tasks, experience)
-            known = candidates(self.prior, growth.depths, same_outputs=same)
-            found += [Trial(path, reuse, rank, tasks) for reuse in known if any(reuse)]
+            known = candidates(self.prior, growth.depths, same_outputs=bool(same.any()))
+            of_some = (
+                None if bool(same.all()) else same
+            )  # the head of a task that asks for something else fits no seed's
+            found += [
+                Trial(path, reuse, rank, tasks, own=of_some if reuse[-1] else None) for reuse in known if any(reuse)
+            ]
         return self._path_fits.with_grid([*sorted(found, key=lambda trial: -trial.reused), nothing])
 
     def _spent(self, steps: int, seconds: float) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.core.state import State
-from cl_engine.core.tree import Tree
+from cl_engine.core.tree import Tree, leaves_with_path, unflatten
 from cl_engine.data.stream import Experience
 from cl_engine.events import Event
 from cl_engine.modules.candidates import Prior, candidates
@@ -24,6 +24,8 @@ from cl_engine.strategy import Learning, Strategy
 from cl_engine.training.early_stopping import where_seeds
 from cl_engine.training.fit_job import Curve, TrainingProbe
 from cl_engine.training.grid import divided
+
+NEVER = -1e4  # the logit of a path that is none for a seed: its chance is 0 in float32
 
 
 class MntdpS(Strategy):
@@ -80,9 +82,9 @@ class MntdpS(Strategy):
         chosen = torch.zeros(len(self.seeds), dtype=torch.int64, device=self.net.device)
         if sources is not None:
             path, same = growth.paths_of(state, sources), growth.same_outputs(state, sources, experience)
-            self._paths = candidates(self.prior, growth.depths, same_outputs=same)
+            self._paths = candidates(self.prior, growth.depths, same_outputs=bool(same.any()))
             old = growth.along(state, path)
-            chosen, new = yield from self._searched(old, fresh, experience)
+            chosen, new = yield from self._searched(old, fresh, experience, self._open(same))
         frozen = {"old": old, "path": chosen.cpu()}  # read by Python in every step
         reuses = [self._paths[one] for one in chosen.tolist()]
         if not all(all(reuse) for reuse in reuses):
@@ -119,13 +121,21 @@ class MntdpS(Strategy):
     def _growth(self) -> Growth:
         return Growth(self.net, self.seeds, self.target_of)
 
+    def _open(self, same: Tensor) -> Tensor:
+        """Return logits of paths that are equally likely, but for those whose head does not fit a seed's task ``[S, paths]``."""
+        by_head = torch.tensor([path[-1] for path in self._paths], device=same.device)
+        return torch.where(by_head & ~same.unsqueeze(1), NEVER, 0.0)
+
     def _searched(
-        self, old: Params, fresh: Params, experience: Experience
+        self, old: Params, fresh: Params, experience: Experience, logits: Tensor
     ) -> Generator[Event, None, tuple[Tensor, Params]]:
-        """Learn the distribution over paths; return the likeliest path ``[S]`` and what has been learned of new modules."""
-        seeds, rows = len(self.seeds), experience.train
+        """Learn the distribution over paths; return the likeliest path ``[S]`` and what has been learned of new modules.
+
+        A seed keeps what it has when its own distribution has settled; the search goes on for the others.
+        """
+        rows, settled = experience.train, torch.zeros(len(self.seeds), dtype=torch.bool, device=self.net.device)
         draws = torch.rand(len(rows), generator=rng.tensors(0, "paths", experience.key)).to(rows.y.device)
-        found = {"new": fresh, "choice": {"logits": torch.zeros(seeds, len(self._paths), device=self.net.device)}}
+        found: Tree = {"new": fresh, "choice": {"logits": logits}}
         train = self.train.model_copy(update={"epochs": max(1, round(self.search * self.train.epochs))})
         searching = self.fit(
             found,
@@ -146,7 +156,9 @@ class MntdpS(Strategy):
             if not isinstance(event, TrainingProbe) or self.curve.wants(event.batch, batches):
                 yield event  # the learning curve is that of the likeliest path, from the start of the search
             if isinstance(event, TrainingProbe) and event.batch and event.batch % batches == 0:
-                found = event.params()
+                before = dict(leaves_with_path(found))
+                now = leaves_with_path(event.params())
+                found = unflatten({path: where_seeds(settled, before[path], leaf) for path, leaf in now})
                 chances = torch.softmax(found["choice"]["logits"], dim=1)
                 entropy = torch.special.entr(chances).sum(dim=1)
                 yield PathSampled(
@@ -156,7 +168,8 @@ class MntdpS(Strategy):
                     entropy=tuple(entropy.tolist()),
                     new=tuple((chances @ new.sum(dim=1).to(chances)).tolist()),
                 )
-                if bool((entropy < self.settled).all()):
+                settled |= entropy < self.settled
+                if bool(settled.all()):
                     searching.close()
         return found["choice"]["logits"].argmax(dim=1), found["new"]
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
-from cl_engine.data.stream import Experience
+from cl_engine.data.stream import Experience, Stream
+from cl_engine.errors import UsageError
 from cl_engine.nn.net import Params
 from cl_engine.nn.shared_net import SharedNet
 from cl_engine.options import option
@@ -41,6 +42,14 @@ class Si(Strategy):
 
     def start(self) -> State:
         return self.shared.start()
+
+    def check_stream(self, stream: Stream) -> None:
+        asked = [name for name in ("clip_norm", "clip_value") if getattr(self.train, name) is not None]
+        if asked and self.strength:
+            raise UsageError(
+                f"train.{asked[0]}: si adds up what the gradients of a task's own loss did, and clipping takes those of loss and "
+                "penalty together: leave it out, or use mas or ewc"
+            )
 
     def learn(self, experience: Experience) -> Learning:
         params = self.shared.params(experience.task_id)

@@ -233,7 +233,9 @@ class SupSup(Strategy):
         if experience.task_id >= len(self.state["masks"]):
             return scores
         masks = self._store.of(self.state["masks"], experience.task_id)
-        return {name: score + score.sign() * masks[name] * score.abs().max() for name, score in scores.items()}
+        most = {name: score.abs().flatten(1).amax(dim=1) for name, score in scores.items()}  # of each seed by itself
+        above = {name: most[name].reshape(-1, *[1] * (score.ndim - 1)) for name, score in scores.items()}
+        return {name: score + score.sign() * masks[name] * above[name] for name, score in scores.items()}
 
     def _inferred(self, x: Tensor) -> Tensor:
         """Return the task inferred for every row, ``[S, N]``."""

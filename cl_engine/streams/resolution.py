@@ -53,7 +53,7 @@ class Resolution(SourceStream):
                 raise UsageError(f"stream.sizes: found {size}; allowed are 1 to {self.canvas}, the canvas")
             if not 0 <= _reach(blur) < self.canvas:
                 raise UsageError(f"stream.blur: found {blur:g}; allowed are 0 to a third of the canvas, {self.canvas}")
-        channels, *self._sides = self.input_shape
+        channels, *self._sides = found.shape[1:]
         self.input_shape = (channels, self.canvas, self.canvas)
         self._drawn = {
             half: rng.arrays(self.seed, "places", half).random((len(x), 2))

@@ -165,10 +165,14 @@ class _Worker:
 
 def _read(slot: _Worker, process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
-    with process.stdout as lines:
-        for line in lines:
-            slot.said.put((slot, process, json.loads(line)))
-    slot.said.put((slot, process, None))
+    try:
+        with process.stdout as lines:
+            for line in lines:
+                slot.said.put((slot, process, json.loads(line)))
+    except ValueError:  # it was killed in the middle of a line
+        process.kill()
+    finally:
+        slot.said.put((slot, process, None))
 
 
 def _reap(process: subprocess.Popen[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.core.tree import Tree
-from cl_engine.data.stream import Data, Experience
+from cl_engine.data.stream import Data, Experience, Stream
 from cl_engine.errors import UsageError
 from cl_engine.events import Event, Seconds, StrategyEvent
 from cl_engine.nn.learner import Learner
@@ -55,6 +54,14 @@ class Grid(OptionGroup):
     def asked(self) -> bool:
         """Whether anything is to be chosen."""
         return bool(self.lrs or self.weight_decays)
+
+    def check_stream(self, stream: Stream) -> None:
+        """Raise a `UsageError` if there is something to be chosen, and each seed has validation rows of its own."""
+        if self.asked and stream.per_seed:
+            raise UsageError(
+                "strategy.lrs and strategy.weight_decays are chosen on the same validation rows for all seeds, and with "
+                "stream.per_seed each has rows of its own: leave one of them out, or let a sweep go through the rates"
+            )
 
     def points(self, train: Train) -> list[tuple[float, float]]:
         """Return the pairs of rate and decay; those of ``train`` in the place of an empty list."""
@@ -128,7 +135,7 @@ def fit_best(
         return (yield from strategy.fit(start, strategy.loss, experience, frozen=frozen, overrides=how))
     experience = divided(experience, grid.aside)
     rows, net = experience.validation, strategy.net
-    per_epoch = math.ceil(len(experience.train) / strategy.train.batch)
+    per_epoch = strategy.train.batches(len(experience.train))
 
     def answers(params: Tree, x: Tensor) -> Tensor:
         tree: dict[str, Any] = {"params": params, **({} if frozen is None else {"frozen": frozen})}
@@ -186,8 +193,7 @@ def divided(experience: Experience, share: float) -> Experience:
     for label in groups.unique():
         rows = shuffled[groups[shuffled] == label]
         aside[rows[: max(1, round(share * len(rows)))]] = True
-    resample = train.resample
-    kept = Data(train.x[~aside], train.y[~aside], None if resample is None else lambda number: resample(number)[~aside])
+    kept = train.at(torch.nonzero(~aside).squeeze(1))
     return dataclasses.replace(experience, train=kept, validation=Data(train.x[aside], train.y[aside]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,20 @@ class HeldOutTested(StrategyEvent):
     error: tuple[float, ...]
 
 
-def held_out_tested(outputs: Tensor, target: Target, experience: Experience) -> HeldOutTested:
-    """Return what outputs ``[S, N, O, …]`` come to on the validation rows of an experience."""
-    y, target = experience.validation.y, target.smoothed(0.0)
-    losses = [float(target.losses(own, y).mean()) for own in outputs]
+def held_out_tested(answer: Callable[[Tensor], Tensor], target: Target, experience: Experience) -> HeldOutTested:
+    """Return what the outputs ``[S, N, O, …]`` of ``answer(x)`` come to on the validation rows of an experience.
+
+    Where each seed has rows of its own (``per_seed``), it is asked about these.
+    """
+    rows, target = experience.validation, target.smoothed(0.0)
+    if rows.of_seeds is None:
+        told = [(own, rows.y) for own in answer(rows.x)]
+    else:
+        each = [rows.of(place) for place in range(len(rows.of_seeds.lenses))]
+        told = [(answer(x)[place], y) for place, (x, y) in enumerate(each)]
+    losses = [float(target.losses(own, y).mean()) for own, y in told]
     of_classes = other_than_classes([target]) is None
-    wrong = [float((target.answers(own) != y).float().mean()) if of_classes else np.nan for own in outputs]
+    wrong = [float((target.answers(own) != y).float().mean()) if of_classes else np.nan for own, y in told]
     return HeldOutTested(step=experience.step, task_id=experience.task_id, loss=tuple(losses), error=tuple(wrong))
 
 

@@ -103,7 +103,7 @@ class Rehearsal:
         t = torch.full((len(y),), task, dtype=torch.int64, device=y.device)
         group = group_of(self._learner.target_of, task)
         new = [{"x": x, "y": y, "t": t} for x, y in map(experience.train.of, range(len(seeds)))]
-        room = self._memory.make_room(experience.step, group, new) if experience.pieces else 0
+        room = self._memory.make_room(experience.step, group, self._noted(new, group)) if experience.pieces else 0
         held = groups_in(state, "memory")
         kept = {g: state[name] for g, name in held.items() if "x" in state[name]}
         remembered = torch.cat([t.new_empty(len(seeds), 0), *(memory["t"] for memory in kept.values())], dim=1)
@@ -164,6 +164,11 @@ class Rehearsal:
                     own_rows["z"] = note(number, own_rows["x"])
             self._memory.take_in(experience.step, group, new)
         yield self._memory.updated(experience.step, task, group)
+
+    def _noted(self, new: list[dict[str, Tensor]], group: int) -> list[dict[str, Tensor]]:
+        """Return rows that arrive with what will be noted of them, where the memory has that of others: it counts as well."""
+        old = self._learner.state[group_name("memory", group)].get("z")
+        return new if old is None else [{**own, "z": old.new_empty(len(own["y"]), *old.shape[2:])} for own in new]
 
     def predict_midway(self, params: Tree, x: Tensor, task_id: int | None) -> Tensor:
         """Return logits ``[S, N, C]`` on a task met before, while ``params`` are being fitted."""

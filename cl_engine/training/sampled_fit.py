@@ -98,6 +98,11 @@ class Sampling(OptionGroup):
                 f"strategy.sampling: '{self.sampling}' is for tasks that ask for classes, and one asks for '{odd.name()}': use "
                 "'loss' or 'progress'"
             )
+        if self.sampling in BY_LOSSES and stream.per_seed:
+            raise UsageError(
+                f"strategy.sampling: '{self.sampling}' looks at the same validation rows for all seeds, and with stream.per_seed "
+                "each has rows of its own: use 'uniform' or 'classes'"
+            )
         if self.sampling in BY_LOSSES and not len(stream.arrival(0).validation):
             raise no_held_out(self.sampling)
         if self.losses_from is None:

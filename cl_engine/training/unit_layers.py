@@ -23,6 +23,8 @@ MOMENTS = (
     "square_avg",
     "grad_avg",
     "acc_delta",
+    "sum",  # Adagrad
+    "prev",  # Rprop
 )
 GAINS: Mapping[type[nn.Module], Literal["relu", "tanh", "sigmoid", "leaky_relu"]] = {
     nn.Tanh: "tanh",
@@ -73,6 +75,8 @@ class Weight:
             for name, held in optimizer.state.get(self._leaf, {}).items():
                 if name in MOMENTS and isinstance(held, Tensor):
                     self._see(held).masked_fill_(where, 0.0)
+                elif name == "step_size":  # of Rprop, which begins with the rate
+                    self._see(held).masked_fill_(where, self.rate)
 
 
 @dataclass(frozen=True)

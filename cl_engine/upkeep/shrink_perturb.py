@@ -25,7 +25,8 @@ class ShrinkPerturb(Upkeep):
     ``train.weight_decay`` (Dohare et al. 2024).
 
     What a layer's weights were drawn from is told by their mean and deviation, and by whether those of the net are nearer to
-    uniform or to normal ones (kurtosis). What all began with one value, as biases of zero do, gets no noise.
+    uniform or to normal ones (kurtosis). What all began with one value, as biases of zero and scales of normalisation do, gets no
+    noise.
 
     >>> upkeep, weight = ShrinkPerturb.of(shrink=0.5, noise_scale=0.0), torch.ones(1, 4)
     >>> upkeep.after_step({("w",): weight}, upkeep.begin({("w",): weight.clone()}), Draws([]))
@@ -82,6 +83,9 @@ def drawn_from(start: Weights) -> dict[Path, Drawn]:
         flat = weight.flatten(1).double()
         mean = flat.mean(dim=1, keepdim=True)
         deviation = (flat - mean).square().mean(dim=1, keepdim=True).sqrt()
+        mean = torch.where(
+            deviation > 0, mean, 0.0
+        )  # else scales of normalisation, all 1 at first, would grow step by step
         scaled.append(((flat - mean) / deviation)[:, deviation.squeeze(1).all().expand(flat.shape[1])])
         size = [len(flat), *[1] * (weight.ndim - 1)]
         found[path] = mean.reshape(size).to(weight.dtype), deviation.reshape(size).to(weight.dtype)

@@ -58,6 +58,7 @@ class Upgd(StepUpkeep):
     def stepped(self, seen: Seen, draws: Draws) -> None:
         of_all = [seen.memory[path]["utility"].flatten(1).amax(dim=1) for path in seen.weights]
         greatest = torch.stack(of_all).amax(dim=0)
+        greatest = torch.where(greatest == 0, 1.0, greatest)  # a head of zeros lets nothing be of use yet
         for path, weight in seen.weights.items():
             before, value, rate = seen.aside[path], weight.value, weight.rate
             seen.count[path] += 1

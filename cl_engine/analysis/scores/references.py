@@ -20,9 +20,7 @@ def reference(run: Run, beside: Sequence[Run], strategy: str) -> Run | None:
     The same net may be initialised in another way: masks, say, ask for another one than training does.
     """
     for other in beside:
-        same = all(_about(other, key) == _about(run, key) for key in ("stream", "net", "backbone"))
-        same = same and other.measures == run.measures
-        if other.strategy == strategy and same and other.experiment["seeds"] == run.experiment["seeds"]:
+        if other.strategy == strategy and _learned(other) == _learned(run) and other.measures == run.measures:
             return other
     return None
 
@@ -67,11 +65,12 @@ def scores_when_learned(run: Run) -> Array:
     return matrix_scores.diagonal(found["score"].values, found["evaluation_step"].values, run.learned)
 
 
-def _about(run: Run, table: str) -> str:
-    options = run.experiment["options"].get(table) or {}
-    return json.dumps(
-        {name: value for name, value in options.items() if (table, name) != ("net", "init")}, sort_keys=True
-    )
+@kept_with_run
+def _learned(run: Run) -> str:
+    """Return what a run learns, with which net and seeds: all that a reference has in common with it."""
+    tables = {table: dict(run.experiment["options"].get(table) or {}) for table in ("stream", "net", "backbone")}
+    tables["net"].pop("init", None)
+    return json.dumps([tables, run.experiment["seeds"]], sort_keys=True)
 
 
 def diagonal_beside(run: Run, beside: Sequence[Run], strategy: str) -> Array | None:
