@@ -26,6 +26,7 @@ from cl_engine.runs import plugins
 from cl_engine.runs.scenario import Scenario
 from cl_engine.testing import small
 from tests import avalanche_of_users as users
+from tests.conftest import TINY
 
 USERS = "tests.avalanche_of_users"
 Tiny = Callable[..., Experiment]
@@ -42,6 +43,11 @@ def _same_global_random_state() -> Iterator[None]:
 def scenario(**stream: Any) -> Scenario:
     tables = {"stream": {"name": "avalanche", **stream}, "net": {"name": "mlp", "hidden": [8]}, "train": {"batch": 20}}
     return Scenario.of("guest", tables)
+
+
+def test_a_stream_that_withholds_labels_is_no_benchmark():
+    with pytest.raises(UsageError, match=r"stream.unlabelled: rows of an Avalanche benchmark have labels throughout"):
+        to_avalanche(Experiment.of(TINY, "compose", **{"stream.unlabelled": [1]}).stream())
 
 
 def test_experiences_hold_the_benchmarks_rows_in_its_order():

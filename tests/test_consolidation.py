@@ -44,6 +44,14 @@ def test_the_stronger_the_nearer_weights_stay_to_those_of_the_task_before(strate
     assert moved[0] > moved[1]
 
 
+@pytest.mark.parametrize("strategy", ["ewc", "si", "mas"])
+def test_a_head_that_begins_anew_with_every_task_is_not_held_back(strategy: str):
+    for reset, held in (("never", True), ("draw", False)):
+        changes = {"stream.setting": "domain", "train.reset_head": reset}
+        for _, learner in after_each_task(Experiment.of(TINY, strategy, (0,), **changes)):
+            assert ("head.weight" in learner.state["importance"]) is held
+
+
 def test_the_way_of_a_weight_is_the_sum_of_its_gradients_times_its_steps():
     weight = torch.tensor([1.0, 2.0], requires_grad=True)
     weight.grad = torch.tensor([0.5, -1.0])

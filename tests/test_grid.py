@@ -100,6 +100,13 @@ def test_rows_that_are_set_aside_are_not_learned_from_and_random_views_go_with_t
     assert torch.equal(found.train.resample(100), found.train.x + 100)
 
 
+def test_the_only_row_of_a_class_is_both_learned_from_and_chosen_on():
+    x, y = torch.arange(11.0).reshape(11, 1), torch.tensor([0] * 5 + [1] * 5 + [2])
+    train = Data(x, y)
+    found = divided(Experience(step=0, task_id=0, train=train, validation=train.at(y[:0]), classes=3), 0.2)
+    assert (found.train.y.bincount().tolist(), found.validation.y.bincount().tolist()) == ([4, 4, 1], [1, 1, 1])
+
+
 @pytest.mark.parametrize("shape", [(2,), (3, 3), (1, 3, 3), (2, 4)])
 def test_rows_without_a_class_are_set_aside_in_a_drawn_order_and_spread_over_all(shape: tuple[int, ...]):
     x = torch.arange(20.0).reshape(20, 1)

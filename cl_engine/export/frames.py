@@ -48,9 +48,9 @@ def accuracy(run: Run) -> Iterator[pd.DataFrame]:
         if counted:
             cells = {name: block[name].values[e, task, s] for name in ("n_correct", "n_total", "accuracy")}
         else:
-            right, total = np.where(of_tasks[0][task] == "accuracy", block["sums"].values[e, task, s, :2].T, 0).astype(
-                int
-            )
+            sums, by_count = block["sums"].values[e, task, s], of_tasks[0][task] == "accuracy"
+            # of measures with one sum there may be no other
+            right, total = (np.where(by_count, sums[:, min(k, sums.shape[1] - 1)], 0).astype(int) for k in (0, 1))
             cells = {"measure": of_tasks[0][task], "unit": of_tasks[1][task], "n_correct": right, "n_total": total}
             cells["score"] = block["score"].values[e, task, s]
         yield pd.DataFrame({**where, **cells})

@@ -135,7 +135,7 @@ def to_avalanche(stream: Stream) -> TensorBenchmark:
     its rows in a drawn order.
 
     Raises:
-        UsageError: for a stream without end, or of tasks that ask for something else than classes.
+        UsageError: for a stream without end, one that withholds labels, or of tasks that ask for something else than classes.
     """
     odd = next((target for target in stream.targets if not isinstance(target, Classes)), None)
     if odd is not None:
@@ -144,6 +144,8 @@ def to_avalanche(stream: Stream) -> TensorBenchmark:
         )
     if stream.n_steps is None or stream.n_tasks is None:
         raise stream.refuse_endless("an Avalanche benchmark has a last experience")
+    if any(stream.withheld(task) for task in range(stream.n_tasks)):
+        raise UsageError("stream.unlabelled: rows of an Avalanche benchmark have labels throughout: leave it out")
     told = stream.setting == "task"
     classes = [sorted(torch.unique(stream.test(task).y).tolist()) for task in range(stream.n_tasks)]
     arrivals = [stream.task_id(step) for step in range(stream.n_steps)]

@@ -116,7 +116,7 @@ class Ewc(Strategy):
                 self.state[part] = before + own
 
     def _consolidated(self, params: Tree) -> list[str]:
-        return consolidated(self.net, params, "heads" in self.state)
+        return consolidated(self, params)
 
     def _information(self, params: Tree, held: list[str], experience: Experience, place: int) -> Params:
         """Return the diagonal of the Fisher information of one seed: the mean over rows of squared gradients."""

@@ -59,7 +59,7 @@ class Mas(Strategy):
 
     def learn(self, experience: Experience) -> Learning:
         params = self.shared.params(experience.task_id)
-        names = consolidated(self.net, params, "heads" in self.state)
+        names = consolidated(self, params)
         begun = when_begun(self.state, params, names)
         frozen = penalty_of(self.state, begun) if self.strength else None
         loss = self.loss if frozen is None else self._held_back

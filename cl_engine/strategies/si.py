@@ -57,7 +57,7 @@ class Si(Strategy):
             trained = yield from self.fit(params, self.loss, experience)
             self.shared.keep(experience.task_id, trained)
             return
-        names = consolidated(self.net, params, "heads" in self.state)
+        names = consolidated(self, params)
         begun = when_begun(self.state, params, names)
         ways = self.state.get("ways") or {name: torch.zeros_like(params[name]) for name in names}
         steps = {

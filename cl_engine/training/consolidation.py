@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cl_engine.core.state import State
 from cl_engine.core.tree import Tree
+from cl_engine.nn.learner import Learner
 from cl_engine.nn.net import Net, Params
 
 BEGUN = (
@@ -20,9 +21,10 @@ BEGUN = (
 )
 
 
-def consolidated(net: Net, names: Iterable[str], own_heads: bool) -> list[str]:
-    """Return the weights that are held back: all that are trained, but for heads where each task has its own."""
-    return [name for name in names if not net.is_held(name) and not (own_heads and name.startswith("head."))]
+def consolidated(learner: Learner, names: Iterable[str]) -> list[str]:
+    """Return the weights that are held back: all that are trained, but for heads of one task: its own, or begun anew for it."""
+    own = "heads" in learner.state or learner.train.reset_head != "never"
+    return [name for name in names if not learner.net.is_held(name) and not (own and name.startswith("head."))]
 
 
 def drawn_back(params: Mapping[str, Tensor], anchor: Mapping[str, Tensor], importance: Mapping[str, Tensor]) -> Tensor:

@@ -181,37 +181,34 @@ def _overrides(shares: Mapping[str, float], train: Train) -> dict[str, Train]:
 def divided(experience: Experience, share: float) -> Experience:
     """Return the experience with some of its training rows as validation rows, the same share of each class if there are any.
 
-    One that has validation rows is returned as it is.
+    The only row of a class is among both. An experience that has validation rows is returned as it is.
     """
     if len(experience.validation):
         return experience
     train = experience.train
     draw = rng.tensors(0, "aside", experience.key)
     shuffled = torch.randperm(len(train), generator=draw).to(train.y.device)
-    aside = torch.zeros(len(train), dtype=torch.bool, device=train.y.device)
+    aside, alone = (torch.zeros(len(train), dtype=torch.bool, device=train.y.device) for _ in range(2))
     groups = train.y if train.y.ndim == 1 and not train.y.is_floating_point() else torch.zeros_like(shuffled)
     for label in groups.unique():
         rows = shuffled[groups[shuffled] == label]
         aside[rows[: max(1, round(share * len(rows)))]] = True
-    kept = train.at(torch.nonzero(~aside).squeeze(1))
+        alone[rows] = len(rows) == 1
+    kept = train.at(torch.nonzero(~aside | alone).squeeze(1))
     return dataclasses.replace(experience, train=kept, validation=Data(train.x[aside], train.y[aside]))
 
 
 def none_lost(experience: Experience, share: float, where: str) -> Experience:
-    """Return the same as `divided`, every class left to train on: the only row of a class is among both.
+    """Return the same as `divided`, every class left to train on.
 
     Raises:
         UsageError: if the share, said in the option ``where``, takes all of several rows of a class.
     """
     part, y = divided(experience, share), experience.train.y
     of_classes = y.ndim == 1 and not y.is_floating_point()
-    lost = ~torch.isin(y, part.train.y) if of_classes else torch.full((len(y),), not len(part.train), device=y.device)
-    if int(lost.sum()) > (len(y[lost].unique()) if of_classes else 0):
+    if not (torch.isin(y, part.train.y).all() if of_classes else len(part.train)):
         raise UsageError(
             f"{where}: {share:.3g} leaves no row of a class of task {experience.task_id} to train on: lower it, or let the "
             "stream have more rows a class"
         )
-    if not bool(lost.any()):
-        return part
-    train = Data(torch.cat([part.train.x, experience.train.x[lost]]), torch.cat([part.train.y, y[lost]]))
-    return dataclasses.replace(part, train=train)
+    return part
