@@ -107,6 +107,13 @@ def test_runs_that_differ_in_an_option_are_methods_named_by_it(tmp_path: Path):
     }
 
 
+def test_of_two_runs_of_a_seed_the_one_that_has_the_measure_is_taken(tmp_path: Path):
+    for name, more in {"online": {"agenda.online": True}, "later": {}}.items():
+        Experiment.of(TINY, "replay", (0,), **SHORT, **more).run(tmp_path / name)
+    found = compared([open_run(tmp_path / name) for name in ("online", "later")], by="online_accuracy")
+    assert found.table["n"].tolist() == [1] and np.isfinite(found.table["mean"]).all()
+
+
 def test_three_seeds_cannot_be_significant_and_it_is_said(comparison: Comparison):
     assert not comparison.pairs["significant"].any()
     assert comparison.pairs["smallest"].tolist() == [0.25] * 6

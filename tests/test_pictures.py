@@ -135,6 +135,20 @@ def test_runs_of_one_strategy_have_different_names_in_a_picture(runs: dict[str, 
     assert labels == ["finetune (finetune)", "finetune (slow)"]
 
 
+def test_runs_are_told_apart_by_how_they_learn_before_when_they_are_tested(tmp_path: Path):
+    rest = {"stream.n": 1, "train.epochs": 1}
+    asked = {
+        "a": {"samples": 3},
+        "b": {},
+        "c": {"agenda.online": True, "agenda.save_every": 2, "agenda.evaluate_every": 2},
+    }
+    runs = [
+        open_run(Experiment.of(TINY, "replay", (0,), **rest, **more).run(tmp_path / name))
+        for name, more in asked.items()
+    ]
+    assert names_of(runs) == ["replay (samples=3)", "replay (samples=500) (b)", "replay (samples=500) (c)"]
+
+
 def test_sixty_four_runs_are_told_apart_by_colour_and_mark():
     assert len({(colour(k), mark(k)) for k in range(64)}) == 64
 

@@ -248,6 +248,7 @@ def test_a_picture_of_scores_has_a_panel_for_each_measure_with_unit_and_directio
     assert one_run.task_curves(runs[0]) is not None
     assert across_runs.learning_curves(runs) is not None
     assert across_runs.transfer(runs) is not None
+    assert across_runs.transfer([run for run in runs if run.strategy != "independent"]) is None
     assert "Δm" in titles(across_runs.accuracy_against_memory(runs))
 
 

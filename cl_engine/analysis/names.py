@@ -30,13 +30,16 @@ def names_of(runs: Sequence[Run]) -> list[str]:
     names = list(short)
     for group in _alike(names):
         options = differing([runs[k] for k in group])
-        told = [
-            ", ".join(_setting(_last(key, options), values[place]) for key, values in options.items())
-            for place in range(len(group))
-        ]
-        if 0 < len(options) <= FEW and max(map(len, told)) <= SHORT:
-            for k, text in zip(group, told, strict=True):
-                names[k] = short[k] = f"{short[k]} ({text})"
+        learning = {key: values for key, values in options.items() if not key.startswith("agenda.")}
+        for chosen in (options, learning):  # when it is tested and saved says less of a run than how it learns
+            told = [
+                ", ".join(_setting(_last(key, chosen), values[place]) for key, values in chosen.items())
+                for place in range(len(group))
+            ]
+            if 0 < len(chosen) <= FEW and max(map(len, told)) <= SHORT:
+                for k, text in zip(group, told, strict=True):
+                    names[k] = short[k] = f"{short[k]} ({text})"
+                break
     folder = [one_line(run.path.parent.name or run.path.name) for run in runs]
     whole = [one_line(str(run.path)) for run in runs]
     number = [f"number {place + 1}" for place in range(len(runs))]

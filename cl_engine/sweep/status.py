@@ -261,7 +261,7 @@ class Status:
             why = (
                 " (fwt is measured on no others)"
                 if self.options.objective == "fwt"
-                else "; not all of them have scores on validation rows (stream.validation sets some aside)"
+                else "; to choose on validation rows every run needs some (stream.validation sets them aside)"
             )
         return (
             f"{ordered}that of the best "

@@ -168,13 +168,15 @@ def transfer(runs: Sequence[Run]) -> Figure | None:
             gained = part.sign * (own[:shared] - alone[:shared])
             line(axes, part.results["task"].values[:shared], gained, number, name)
             drawn = True
+    if not drawn:
+        return None
     for axes in shown.of.values():
         axes.axhline(0, color=INK, linewidth=0.8)
         whole_numbers(axes)
     title = f"{{}} right after learning, against a net of its own, {_said(runs)}"
     shown.named(title, "task", "accuracy gained", levels=False)
     shown.legend()
-    return shown.fig if drawn else None
+    return shown.fig
 
 
 def _first(runs: Sequence[Run]) -> list[tuple[int, Run, str]]:

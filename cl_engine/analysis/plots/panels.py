@@ -58,7 +58,7 @@ class Panels:
                 axes.set_xlabel(x)
             if levels and spread(measure, _drawn(axes)) == (0.0, 1.0):
                 axes.set_ylim(0, 1.02)
-        ends = [axes.dataLim.intervalx for axes in self.of.values() if axes.lines]
+        ends = [axes.dataLim.intervalx for axes in self.of.values() if np.isfinite(axes.dataLim.intervalx).all()]
         if several and ends:  # all panels are over the same stretch
             low, high = min(low for low, _ in ends), max(high for _, high in ends)
             for axes in self.of.values():

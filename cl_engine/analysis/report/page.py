@@ -48,7 +48,7 @@ def write_report(runs: Sequence[Run], output: Path, refused: Sequence[str] = (),
     """
     if not runs:
         raise UsageError("a report needs at least one run")
-    text = _Page(of_seeds(runs)).written([*said, *(f"Not in this page: {one_line(sentence)}" for sentence in refused)])
+    text = _Page(of_seeds(runs)).written(said, refused)
     put(output, text.encode())  # the hash of the script is of these very bytes
     return output
 
@@ -99,8 +99,9 @@ class _Page:
             for measure, held in parts.items()
         }
 
-    def written(self, told: Sequence[str]) -> str:
+    def written(self, told: Sequence[str], refused: Sequence[str]) -> str:
         """Return the page."""
+        self.faults += (f"Not in this page: {one_line(sentence)}" for sentence in refused)
         several = len(self.groups) > 1
         try:
             compared = section(self.runs)
@@ -123,6 +124,7 @@ class _Page:
             title=self._title(),
             subtitle=self._subtitle(),
             state=self._state(told),
+            whole=not self.faults and all(run.status == "finished" for run in self.runs),
             overview=overview(self._by_measure()) if several else None,
             comparison=compared,
             compared=compared_pictures,

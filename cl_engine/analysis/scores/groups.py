@@ -54,7 +54,8 @@ class RunGroup:
 def groups_of(runs: Sequence[Run], measures: Sequence[str]) -> tuple[list[RunGroup], list[str]]:
     """Return the cases, in the order in which their streams and methods come first, and what has to be said of them.
 
-    Where two runs of a group hold the same seed, the one that got further is taken, or the later one if both got as far.
+    Where two runs of a group hold the same seed, the one that got further is taken; if both got as far, the one that has more of
+    the measures, and then the later one.
     """
     streams, methods = _stream_names(runs), _method_names(runs)
     together: dict[tuple[str, str], list[Run]] = defaultdict(list)
@@ -62,7 +63,20 @@ def groups_of(runs: Sequence[Run], measures: Sequence[str]) -> tuple[list[RunGro
         together[stream, method].append(run)
     groups, said = [], []
     for (stream, method), held in together.items():
-        ahead = sorted(held, key=lambda run: (_learned(run), run.attributes.get("updated", "")), reverse=True)
+        values_of: dict[Run, dict[str, Array]] = {}
+        for run in held:
+            try:
+                values_of[run] = measured(run, measures, runs)
+            except Exception as error:  # of whatever kind: the other runs are compared
+                said.append(f"{stream}, {method}: left out, as {one_line(fault(run.path, error))}")
+        if not values_of:
+            continue
+
+        def rank(run: Run, values_of: dict[Run, dict[str, Array]] = values_of) -> tuple[int, int, str]:
+            has = sum(bool(np.isfinite(values).any()) for values in values_of[run].values())
+            return _learned(run), has, run.attributes.get("updated", "")
+
+        ahead = sorted(values_of, key=rank, reverse=True)
         reached = _learned(ahead[0])
         rows: dict[int, dict[str, float]] = {}
         used: list[Run] = []
@@ -72,16 +86,9 @@ def groups_of(runs: Sequence[Run], measures: Sequence[str]) -> tuple[list[RunGro
                 why = "has seeds that another run has" if not new else f"got to experience {_learned(run)} of {reached}"
                 said.append(f"{stream}, {method}: {one_line(str(run.path))} {why}, and is left out")
                 continue
-            try:
-                found = measured(run, measures, runs)
-            except Exception as error:  # of whatever kind: the other runs are compared
-                said.append(f"{stream}, {method}: left out, as {one_line(fault(run.path, error))}")
-                continue
             for k in new:
-                rows[_seeds(run)[k]] = {name: float(values[k]) for name, values in found.items()}
+                rows[_seeds(run)[k]] = {name: float(values[k]) for name, values in values_of[run].items()}
             used.append(run)
-        if not used:
-            continue
         seeds = tuple(sorted(rows))
         values = {name: np.array([rows[seed][name] for seed in seeds]) for name in measures}
         groups.append(RunGroup(stream, method, one_line(used[0].strategy), tuple(used), seeds, reached, values))
