@@ -2,7 +2,8 @@
 
     PYTHONPATH=. nice python benchmarks/families.py run FOLDER [NAME …]       # goes on with runs that are there
     PYTHONPATH=. python benchmarks/families.py table | tee benchmarks/output/families.txt
-    PYTHONPATH=. python benchmarks/families.py report FOLDER                  # FOLDER/report.html of all finished runs
+    PYTHONPATH=. python benchmarks/families.py picture              # docs/families.png
+    PYTHONPATH=. python benchmarks/families.py report FOLDER        # results/reference/families.html of all finished runs
 
 `table` prints what benchmarks/output/families.json has of the runs: each is written there when it has finished.
 
@@ -26,6 +27,8 @@ import torch
 from filelock import FileLock
 
 from benchmarks.intervals import said
+from cl_engine.analysis.plots.axes import log_axis
+from cl_engine.analysis.plots.style import colour, figure, legend, mark, styled
 from cl_engine.analysis.report.page import write_report
 from cl_engine.analysis.scores.references import scores_when_learned
 from cl_engine.analysis.scores.run_scores import summarised
@@ -33,6 +36,8 @@ from cl_engine.experiment import Experiment
 from cl_engine.results.run import Run, open_run
 
 OUTPUT = Path(__file__).parent / "output" / "families.json"
+PICTURE = Path(__file__).parents[1] / "docs" / "families.png"
+REPORT = Path(__file__).parents[1] / "results" / "reference" / "families.html"
 
 SEEDS = (0, 1, 2)
 PERMUTED: dict[str, Any] = {
@@ -121,23 +126,42 @@ def table() -> None:
     """Print a row of each run that has finished."""
     print(f"torch {torch.__version__}, seeds {SEEDS}, one thread; ± is half a 95 % t interval")
     for stream, measured in sorted(read().items(), reverse=True):
-        head = f"{'accuracy':>16}{'forgetting':>11}{'transfer':>16}{'kB in all':>11}{'kB a task':>10}{'s a task':>9}"
+        head = f"{'accuracy':>16}{'forgetting':>12}{'transfer':>17}{'kB in all':>11}{'kB a task':>10}{'s a task':>9}"
         print(f"\n{stream:<40}{head}")
         for name in (name for name in ROWS if name in measured):
             own = measured[name]
             transfer = np.array(own["learned"]) - measured["independent"]["learned"]
             print(
-                f"{name:<30}{ROWS[name][0]:<10}{said(np.array(own['accuracy'])):>16}{np.mean(own['forgetting']):>11.4f}"
-                f"{said(transfer) if transfer.any() else '':>16}"
+                f"{name:<30}{ROWS[name][0]:<10}{said(np.array(own['accuracy'])):>16}{np.mean(own['forgetting']):>12.4f}"
+                f"{said(transfer) if transfer.any() else '':>17}"
                 f"{own['bytes'] / 1e3:>11,.0f}{own['bytes a task'] / 1e3:>10.2f}{own['seconds a task']:>9.2f}"
             )
+
+
+@styled
+def picture() -> None:
+    """Draw accuracy against what each further task takes, a colour a family."""
+    fig, axes = figure(width=8.4, height=4.6, columns=2)
+    families = list(dict.fromkeys(family for family, _, _ in ROWS.values()))
+    for place, (axis, stream) in enumerate(zip(axes, STREAMS, strict=True)):
+        measured = read()[stream]
+        for name, own in ((name, measured[name]) for name in ROWS if name in measured):
+            family = ROWS[name][0]
+            same = [row for row, (other, _, _) in ROWS.items() if other == family]
+            style = {"marker": mark(same.index(name)), "color": colour(families.index(family)), "linestyle": "none"}
+            label = f"{name} ({family})" if family else name
+            axis.plot(own["bytes a task"], np.mean(own["accuracy"]), label=None if place else label, **style)
+        axis.set(xlabel="what a further task takes", ylabel="accuracy at the end", ylim=(0, 1), title=stream)
+        log_axis(axis, "x", lambda size: f"{size / 1e3:g} kB")
+    legend(fig, axes[0], columns=3)
+    fig.savefig(PICTURE, dpi=120)
 
 
 def report(folder: Path) -> None:
     """Write a report of the finished runs of both streams."""
     paths = [folder_of(folder, stream, name) for stream in STREAMS for name in ROWS]
     runs = [open_run(path) for path in paths if (path / "log.h5").exists()]
-    write_report([found for found in runs if found.status == "finished"], folder / "report.html")
+    write_report([found for found in runs if found.status == "finished"], REPORT)
 
 
 def main() -> None:
@@ -147,6 +171,8 @@ def main() -> None:
             run(Path(folder), names)
         case ["report", folder]:
             report(Path(folder))
+        case ["picture"]:
+            picture()
         case _:
             table()
 

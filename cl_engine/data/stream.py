@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 
 from cl_engine.data.augmentation import Augmentation
+from cl_engine.data.composition import Composition, alone
 from cl_engine.data.digest import Digest, digest
 from cl_engine.data.rows import Data
 from cl_engine.data.rows_of_seeds import divided
@@ -69,27 +70,6 @@ class Experience:
     def key(self) -> int:
         """What randomness is derived from: ``rng_key``, or the step."""
         return self.step if self.rng_key is None else self.rng_key
-
-
-@dataclass(frozen=True)
-class Composition:
-    """The modules that a task is put together from, by name.
-
-    >>> Composition(inputs=("turn", "mirror"), rule="parity").inputs
-    ('turn', 'mirror')
-
-    Attributes:
-        inputs: what its inputs have come through, one after the other.
-        rule: what is asked about them.
-    """
-
-    inputs: tuple[str, ...]
-    rule: str
-
-
-def alone(task_id: int) -> Composition:
-    """Return the composition of a task that has nothing in common with others."""
-    return Composition((), f"task {task_id}")
 
 
 class Stream(Configured):

@@ -64,9 +64,7 @@ class Recorder:
         self.journaled: list[Block] = []  # and not yet in the working file
         self.published, self.publishing = -math.inf, 0.0  # when it was last, and how long it took
         self.rows = 0  # not yet in the working file
-        self.training_rows = 0
-        self.training_flops = 0.0
-        self.saving_midway = 0.0
+        self.training_rows, self.training_flops, self.saving_midway = 0, 0.0, 0.0
         self.next_event = 0
         self.untrained: set[tuple[int, str]] = (
             set()
