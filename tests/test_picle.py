@@ -256,3 +256,9 @@ def test_only_tasks_of_as_many_classes_have_suffixes_for_each_other():
     growth = Growth(net, [0], lambda task_id: Classes.of(classes=3))
     search = SuffixSearch(growth, ModuleInputs(net, 20), shortest=3, stored=4, most=2)
     assert search.among({}, 0, np.zeros(3, dtype=bool), net.init([0]), 0.001) is None
+
+
+def test_inputs_of_modules_wider_than_what_is_looked_at_are_seen_of_seeds_side_by_side():
+    events, learner = learned("picle", seeds=(0, 1, 2), tasks=2, **{"net.hidden": [23, 21], "dimensions": 4})
+    assert learner.net.side_by_side(3)
+    assert len(told(events, PathChosen)) == 2

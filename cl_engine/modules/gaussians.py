@@ -34,13 +34,18 @@ class Gaussians:
     """
 
     def __init__(self, width: int, dimensions: int) -> None:
-        self._width, self.dimensions = width, min(width, dimensions)
+        self.dimensions = min(width, dimensions)
+        # drawn here, as nothing can be drawn where seeds are looked at side by side
+        self._projection = None if width == self.dimensions else _projection(width, self.dimensions)
         self.size = self.dimensions + self.dimensions * (self.dimensions + 1) // 2 + 1
 
     def projected(self, x: Tensor) -> Tensor:
         """Return inputs ``[…, width]`` as they are looked at, ``[…, dimensions]``, float32."""
         flat = x.to(torch.float32)
-        return flat if self._width == self.dimensions else flat @ _projection(self._width, self.dimensions, x.device)
+        if self._projection is None:
+            return flat
+        self._projection = self._projection.to(x.device)
+        return flat @ self._projection
 
     def row(self, seen: Tensor) -> Tensor:
         """Return the Gaussian of projected inputs ``[S, N, dimensions]`` as a row of each seed, ``[S, size]``."""
@@ -89,7 +94,7 @@ def _moments(seen: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=64)
-def _projection(width: int, dimensions: int, device: torch.device) -> Tensor:
+def _projection(width: int, dimensions: int) -> Tensor:
     """Return a matrix ``[width, dimensions]`` that is the same for all inputs of this width."""
     drawn = torch.randn(width, dimensions, generator=rng.tensors(0, "projection", width, dimensions))
-    return (drawn / math.sqrt(dimensions)).to(device)
+    return drawn / math.sqrt(dimensions)
