@@ -58,7 +58,7 @@ def extend(
         return
     with saying_how_to_go_on(without="--check"):
         command = arguments.command()
-        for step in extension.steps():
+        for step in extension.steps(device):
             if step.said and not quiet:
                 click.echo(step.said, err=True)
             run_in_terminal(step.experiment, step.folder, False, quiet, device, data_root, command, begin=step.begin)
