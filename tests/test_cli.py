@@ -25,6 +25,10 @@ def call(*arguments: Any) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
+def _set(*settings: str) -> tuple[str, ...]:
+    return tuple(part for setting in settings for part in ("--set", setting))
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cli") / "run"
@@ -106,7 +110,24 @@ def test_list_names_everything_and_the_options_of_one_kind():
         (("run", TINY), "Missing option '-s'"),
         (("run", TINY, "-s", "finetune", "--seeds", "many"), "neither a number of seeds"),
         (("run", TINY, "-s", "finetune", "--seeds", "0"), "at least one seed"),
-        (("run", TINY, "-s", "finetune", "--set", "train.lr"), "write KEY=VALUE"),
+        (("run", TINY, "-s", "finetune", "--set", "train.lr"), "write KEY=VALUE, as in --set train.lr=0.1"),
+        (("run", TINY, "-s", "finetune", "--set", "lr="), "write KEY=VALUE, as in --set train.lr=0.1"),
+        (("run", TINY, "-s", "finetune", "-s", "replay"), "`run` takes one strategy; `sweep` takes several"),
+        (("check", TINY, "-s", "finetune", "-s", "replay"), "`check` takes one strategy"),
+        (("run", TINY, "-s", "finetune", *_set("lr=0.1", "lr=0.2")), "both set train.lr; give it once"),
+        (("run", TINY, "-s", "finetune", *_set("train.lr=0.1", "lr=0.2")), "both set train.lr; give it once"),
+        (("run", TINY, "-s", "replay", *_set("replay.samples=1", "samples=2")), "both set samples; give it once"),
+        (("run", TINY, "-s", "finetune", *_set("samples_per_class=2")), "did you mean 'stream.samples_per_class'?"),
+        (("run", TINY, "-s", "finetune", *_set("curve_batch=2")), "no option of finetune, or of [train],"),
+        (("sweep", TINY, "-s", "finetune", *_set("lr=0.1", "lr=0.2")), "name all of its values at once"),
+        (("sweep", TINY, "-s", "finetune", *_set("train.lr=0.1", "lr=0.2")), "are one and the same option"),
+        (("sweep", TINY, "-s", "finetune", *_set("samples_per_class=1,2")), "did you mean 'stream.samples_per_class'?"),
+        (("sweep", TINY, "-s", "finetune", "--set", "lr"), "write KEY=VALUE,VALUE"),
+        (("run", TINY, "-s", "finetune", *_set("agenda.online_batches=5")), "agenda.online is off"),
+        (
+            ("run", TINY, "-s", "finetune", *_set("agenda.curve_batches=0", "agenda.curve_tasks=2")),
+            "agenda.curve_tasks: found 2, and nothing is tested in the middle of learning",
+        ),
         (("run", TINY, "-s", "finetune", "--set", "train.epochs=two"), "train.epochs: input should be a valid integer"),
         (("run", TINY, "-s", "finetune", "--device", "gpu"), "no device 'gpu'"),
         (("run", TINY, "-s", "finetune", "--device", "cuda:99"), "there is no 'cuda:99' here"),

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from cl_engine.checkpoints import file as checkpoint_file
 from cl_engine.cli import main
 from cl_engine.core.text import encodable
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
+from cl_engine.results import log_file
 from cl_engine.results.run import open_run
 from cl_engine.runs.data_root import DataRoot, default_data_root
 from cl_engine.sources.digits import Digits
@@ -89,6 +91,25 @@ def test_data_that_may_not_be_read_are_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Digits, "load", refused)
     with pytest.raises(UsageError, match=r"source 'digits': .*digits cannot be read: Permission denied"):
         DataRoot(tmp_path).load("digits")
+
+
+def test_a_log_or_checkpoint_that_may_not_be_read_is_not_called_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = ("run", TINY, "-s", "finetune", "--set", "stream.n=1", "--quiet", "--out", tmp_path / "run")
+    assert call(*run).exit_code == 0
+    longer = ("extend", tmp_path / "run", "--set", "stream.n=2", "-o", tmp_path / "longer")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(checkpoint_file, "safe_open", refused)
+    found = [call(*longer)]
+    monkeypatch.setattr(log_file.h5py, "File", refused)
+    found += [call(*run), call("show", tmp_path / "run")]
+    for result, file in zip(found, ("checkpoint.safetensors", "log.h5", "log.h5"), strict=True):
+        assert result.exit_code == 2
+        assert result.stderr.endswith(
+            f"Error: {tmp_path / 'run' / file} may not be read by this user: Permission denied\n"
+        )
 
 
 NAMES = {

@@ -23,7 +23,7 @@ from cl_engine.core.files import hold, refuse_links, unmake
 from cl_engine.core.gpu import is_gpu
 from cl_engine.core.tree import flatten
 from cl_engine.data.stream import Stream
-from cl_engine.errors import UsageError
+from cl_engine.errors import MayNotBeRead, UsageError
 from cl_engine.loggers.recorder import JOURNAL, WORKING, Recorder
 from cl_engine.results.code import code_changed_since
 from cl_engine.results.log_file import LOG_NAME, read_whole
@@ -142,6 +142,8 @@ class RunFolder:
             read_whole(self.path / LOG_NAME)
         try:
             found = saved(self.checkpoint, device)
+        except MayNotBeRead:
+            raise
         except UsageError as error:
             raise UsageError(f"{error}; its log can still be read, and --fresh runs it again from the start") from None
         if found is not None:
@@ -210,6 +212,8 @@ class RunFolder:
         """Say what a log that cannot be read means for the run, and how to go on."""
         try:
             yield
+        except MayNotBeRead:  # it may be whole
+            raise
         except (UsageError, KeyError) as error:
             raise UsageError(
                 f"{error}: what was measured so far is lost with it, and the run cannot go on. Put a copy of the file in "
