@@ -13,9 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cl_engine.cli import main
+from cl_engine.events import TaskStarted
+from cl_engine.loggers.console import Console
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
 from cl_engine.runs.scenario import scenario_names
+from cl_engine.testing.strategies import Cut
 from tests.conftest import STRATEGIES, TINY
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +103,40 @@ def test_list_names_everything_and_the_options_of_one_kind():
     assert "samples = 500" in strategies
     assert all(len(line.split()) > 3 for line in call("list", "strategies").output.splitlines()[1:])
     assert len(STRATEGIES) >= 6
+
+
+def test_list_tells_of_one_alone_with_its_options():
+    alone = call("list", "strategies", "replay").output
+    assert "samples = 500" in alone
+    assert [line.split()[0] for line in alone.splitlines() if line[:3].strip()] == ["strategies", "replay"]
+    assert call("list", "metrics", "acc").output.splitlines()[-1].startswith("  acc ")
+    assert "Ten pixel permutations" in call("list", "scenarios", "permuted_digits").output
+    for kind, name, near in (("strategies", "reply", "replay"), ("scenarios", "permuted_digit", "permuted_digits")):
+        refused = call("list", kind, name)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert f"(did you mean '{near}'?)" in refused.stderr
+
+
+def test_that_work_goes_on_is_said_only_where_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = ("run", TINY, "-s", "finetune", *_set("stream.n=2"), "--quiet", "--out", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Console, "__call__", _cut)
+        with pytest.raises(Cut):
+            call(*run)
+    other = call(*run, *_set("train.epochs=1"))
+    assert other.exit_code == 2 and "holds the run of another experiment" in other.stderr
+    assert "going on" not in other.stderr
+    assert f"going on with {tmp_path / 'run'}, which was " in call(*run).stderr
+    assert "is finished" not in call(*run, *_set("train.epochs=1")).stderr
+    longer = call("extend", tmp_path / "run", *_set("stream.n=3", "stream.setting=class"), "-o", tmp_path / "longer")
+    assert longer.exit_code == 2 and "taking over" not in longer.stderr
+    longer = call("extend", tmp_path / "run", *_set("stream.n=3"), "-o", tmp_path / "longer")
+    assert f"taking over what {tmp_path / 'run'} has learned" in longer.stderr
+
+
+def _cut(console: Console, event: Any) -> None:
+    if isinstance(event, TaskStarted) and event.step == 1:
+        raise Cut
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,12 @@ def test_a_user_without_a_home_runs_what_needs_no_files(tmp_path: Path):
     assert default_data_root() == Path("/.cache/cl-engine/data")
 
 
+HOW = {
+    "CL_CACHE": "set CL_CACHE to a folder that can",
+    "CL_DATA_ROOT": "name a folder that can by --data-root, or set CL_DATA_ROOT to it",
+}
+
+
 @pytest.mark.parametrize(
     ("variable", "setting"), [("CL_CACHE", "backbone.source=digits"), ("CL_DATA_ROOT", "stream.source=mnist1d")]
 )
@@ -59,7 +65,7 @@ def test_a_cache_that_cannot_be_written_to_is_refused_with_the_variable_that_nam
     out = tmp_path / "run"
     result = call("run", TINY, "-s", "finetune", "--set", setting, "--quiet", "--out", out)
     assert result.exit_code == 2
-    assert f"cannot be written to: Not a directory; set {variable} to a folder that can" in result.stderr
+    assert f"cannot be written to: Not a directory; {HOW[variable]}" in result.stderr
     assert not out.exists()
 
 
@@ -110,6 +116,27 @@ def test_a_log_or_checkpoint_that_may_not_be_read_is_not_called_lost(tmp_path: P
         assert result.stderr.endswith(
             f"Error: {tmp_path / 'run' / file} may not be read by this user: Permission denied\n"
         )
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused_where_a_run_is_to_be_removed_or_a_net_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = ("run", TINY, "-s", "finetune", "--set", "stream.n=1", "--quiet", "--out", tmp_path / "run")
+    assert call(*run).exit_code == 0
+
+    def refused(path: Path, *_: object, **__: object) -> None:
+        if tmp_path in path.parents and path.name != ".lock":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    monkeypatch.setattr(Path, "touch", refused)
+    result = call(*run, "--fresh")
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'run' / 'log.h5'} cannot be removed: Permission denied" in result.stderr
+    for ending in ("pt2", "safetensors", "onnx"):
+        result = call("save", tmp_path / "run", "--task", 0, "-o", tmp_path / f"net.{ending}")
+        assert result.exit_code == 2
+        assert f"net.{ending} cannot be written: Permission denied" in result.stderr
 
 
 NAMES = {

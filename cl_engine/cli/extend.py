@@ -59,8 +59,9 @@ def extend(
     with saying_how_to_go_on(without="--check"):
         command = arguments.command()
         for step in extension.steps(device):
-            if step.said and not quiet:
-                click.echo(step.said, err=True)
-            run_in_terminal(step.experiment, step.folder, False, quiet, device, data_root, command, begin=step.begin)
+            said = "" if quiet else step.said
+            run_in_terminal(
+                step.experiment, step.folder, False, quiet, device, data_root, command, begin=step.begin, said=said
+            )
     extension.clear()
     print_run(open_run(extension.out))

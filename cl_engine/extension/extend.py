@@ -137,7 +137,7 @@ class Extension:
         added = self.out / NEW
         yield Step(replace(self.after, seeds=new), added, None, f"{_listed(new)}: learning")
         runs = [open_run(folder) for folder in (earlier, added)]
-        yield Step(self.after, self.out, MoreSeeds(runs, [self.run.path.parent]), "putting the seeds together")
+        yield Step(self.after, self.out, MoreSeeds(runs, [self.run.path.parent]), "the seeds are put together")
 
     @torch_defaults()
     def checked(self, device: str = "auto") -> list[tuple[str, str]]:

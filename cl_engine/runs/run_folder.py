@@ -103,15 +103,24 @@ class RunFolder:
 
     @classmethod
     def cleared(cls, path: Path) -> list[Path]:
-        """Remove a run's files from a folder that nobody writes to, whatever experiment they are of; return which."""
+        """Remove a run's files from a folder that nobody writes to, whatever experiment they are of; return which.
+
+        Raises:
+            UsageError: if another process writes to it, or they cannot be removed.
+        """
         folder = cls(path, "")
         found = [file for name in (LOG_NAME, JOURNAL, MIDWAY, WORKING) if (file := path / name).exists()]
         if found or folder.checkpoint.exists():
             folder.hold()
-            for file in found:
-                file.unlink()
-            found += folder.checkpoint.clear()
-            folder._lock.release()
+            try:
+                for file in found:
+                    file.unlink()
+                found += folder.checkpoint.clear()
+            except OSError as error:
+                why = f"{error.filename or path} cannot be removed: {error.strerror or error}"
+                raise UsageError(f"{why}; give another --out") from None
+            finally:
+                folder._lock.release()
         return found
 
     @staticmethod
