@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
+from cl_engine.results import open_run
 from cl_engine.runs.scenario import FOLDER, Scenario, parsed, scenario_names
 from tests.conftest import STRATEGIES, TINY
 
@@ -137,6 +139,14 @@ def test_seeds_are_a_number_of_them_or_a_list_and_anything_else_is_refused(tiny:
     for seeds in odd:
         with pytest.raises(UsageError, match="seeds"):
             Experiment.of(TINY, "finetune", seeds)
+
+
+def test_a_log_whose_options_would_do_nothing_is_read_still_as_it_was_begun_when_nobody_asked(tmp_path: Path):
+    before = replace(Scenario.load(TINY), logged=True)
+    folder = Experiment.of(before, "finetune", **{"agenda.online_batches": 3, "stream.n": 1}).run(
+        tmp_path, device="cpu"
+    )
+    assert open_run(folder).load().tasks == (0,)
 
 
 def test_what_is_no_scenario_is_refused_with_how_one_is_made():
