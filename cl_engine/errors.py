@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -27,6 +29,17 @@ class UsageError(Exception):
     """
 
 
+class MayNotBeRead(UsageError):
+    """A file that is there and that this user may not read: nothing is lost, and nothing is to be begun anew.
+
+    >>> str(MayNotBeRead("run/log.h5", PermissionError(13, "Permission denied")))
+    'run/log.h5 may not be read by this user: Permission denied'
+    """
+
+    def __init__(self, path: object, error: OSError) -> None:
+        super().__init__(f"{path} may not be read by this user: {os.strerror(error.errno or errno.EACCES)}")
+
+
 class RunFailed(Exception):
     """The end of a run that had begun and cannot continue; what was measured stays in its log (exit code 1).
 
@@ -35,10 +48,10 @@ class RunFailed(Exception):
     """
 
 
-def unknown(kind: str, found: str, allowed: Iterable[str]) -> UsageError:
-    """Return the error for a name that does not exist, with the names that do and the nearest of them."""
+def unknown(kind: str, found: str, allowed: Iterable[str], meant: str = "") -> UsageError:
+    """Return the error for a name that does not exist, with what is ``meant``, or else the nearest that does, and all that do."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(found, names, n=1)
+    near = [meant] if meant else difflib.get_close_matches(found, names, n=1)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
     return UsageError(f"no {kind} named '{found}'{hint}; there are: {', '.join(names) or 'none'}")
 

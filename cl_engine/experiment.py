@@ -34,6 +34,7 @@ from cl_engine.runs.resource_errors import explained
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario
 from cl_engine.runs.scenario_net import built_net, code_of_net, library_net
+from cl_engine.runs.seeds import seeds_of
 from cl_engine.runs.signals import Stopped, asked_to_stop, stopping_at_once
 from cl_engine.strategy import Strategy
 from cl_engine.training.fit_job import Curve
@@ -74,26 +75,25 @@ class Experiment:
 
     @classmethod
     def of(
-        cls, scenario: str | Path | Scenario, strategy: str, seeds: Sequence[int] = (0,), **overrides: Any
+        cls, scenario: str | Path | Scenario, strategy: str, seeds: int | Sequence[int] = (0,), **overrides: Any
     ) -> Experiment:
         """Resolve and check an experiment.
 
         Args:
             scenario: a file, or the name of one in ``scenarios/``.
             strategy: a name of ``list strategies``, or ``module:Class``, or ``file.py:Class``.
-            seeds: seeds that learn side by side.
+            seeds: seeds that learn side by side: which, or how many.
             overrides: values that go before the scenario's: ``**{"train.lr": 0.1, "pull": 0.5}``; a key without a
                 dot is an option of the strategy.
 
         Raises:
             UsageError: naming whatever is unknown, of a wrong type or out of bounds.
         """
-        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
-            raise UsageError(f"seeds must be different numbers from 0 to 2**63 − 1, found {list(seeds)}")
+        wanted = seeds_of(seeds)
         found = scenario if isinstance(scenario, Scenario) else Scenario.load(scenario)
         with importing.looking_beside(found.folder):
             resolved, news = resolved_options(found, strategy, overrides)
-        return cls(found.name, strategy, tuple(seeds), resolved, found.text, news, found.folder)
+        return cls(found.name, strategy, wanted, resolved, found.text, news, found.folder)
 
     @property
     def json(self) -> str:

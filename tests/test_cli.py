@@ -13,9 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cl_engine.cli import main
+from cl_engine.events import TaskStarted
+from cl_engine.loggers.console import Console
 from cl_engine.results.run import open_run
 from cl_engine.runs import plugins
 from cl_engine.runs.scenario import scenario_names
+from cl_engine.testing.strategies import Cut
 from tests.conftest import STRATEGIES, TINY
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +26,10 @@ ROOT = Path(__file__).parents[1]
 
 def call(*arguments: Any) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def _set(*settings: str) -> tuple[str, ...]:
+    return tuple(part for setting in settings for part in ("--set", setting))
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +105,40 @@ def test_list_names_everything_and_the_options_of_one_kind():
     assert len(STRATEGIES) >= 6
 
 
+def test_list_tells_of_one_alone_with_its_options():
+    alone = call("list", "strategies", "replay").output
+    assert "samples = 500" in alone
+    assert [line.split()[0] for line in alone.splitlines() if line[:3].strip()] == ["strategies", "replay"]
+    assert call("list", "metrics", "acc").output.splitlines()[-1].startswith("  acc ")
+    assert "Ten pixel permutations" in call("list", "scenarios", "permuted_digits").output
+    for kind, name, near in (("strategies", "reply", "replay"), ("scenarios", "permuted_digit", "permuted_digits")):
+        refused = call("list", kind, name)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert f"(did you mean '{near}'?)" in refused.stderr
+
+
+def test_that_work_goes_on_is_said_only_where_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = ("run", TINY, "-s", "finetune", *_set("stream.n=2"), "--quiet", "--out", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Console, "__call__", _cut)
+        with pytest.raises(Cut):
+            call(*run)
+    other = call(*run, *_set("train.epochs=1"))
+    assert other.exit_code == 2 and "holds the run of another experiment" in other.stderr
+    assert "going on" not in other.stderr
+    assert f"going on with {tmp_path / 'run'}, which was " in call(*run).stderr
+    assert "is finished" not in call(*run, *_set("train.epochs=1")).stderr
+    longer = call("extend", tmp_path / "run", *_set("stream.n=3", "stream.setting=class"), "-o", tmp_path / "longer")
+    assert longer.exit_code == 2 and "taking over" not in longer.stderr
+    longer = call("extend", tmp_path / "run", *_set("stream.n=3"), "-o", tmp_path / "longer")
+    assert f"taking over what {tmp_path / 'run'} has learned" in longer.stderr
+
+
+def _cut(console: Console, event: Any) -> None:
+    if isinstance(event, TaskStarted) and event.step == 1:
+        raise Cut
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -106,7 +147,24 @@ def test_list_names_everything_and_the_options_of_one_kind():
         (("run", TINY), "Missing option '-s'"),
         (("run", TINY, "-s", "finetune", "--seeds", "many"), "neither a number of seeds"),
         (("run", TINY, "-s", "finetune", "--seeds", "0"), "at least one seed"),
-        (("run", TINY, "-s", "finetune", "--set", "train.lr"), "write KEY=VALUE"),
+        (("run", TINY, "-s", "finetune", "--set", "train.lr"), "write KEY=VALUE, as in --set train.lr=0.1"),
+        (("run", TINY, "-s", "finetune", "--set", "lr="), "write KEY=VALUE, as in --set train.lr=0.1"),
+        (("run", TINY, "-s", "finetune", "-s", "replay"), "`run` takes one strategy; `sweep` takes several"),
+        (("check", TINY, "-s", "finetune", "-s", "replay"), "`check` takes one strategy"),
+        (("run", TINY, "-s", "finetune", *_set("lr=0.1", "lr=0.2")), "both set train.lr; give it once"),
+        (("run", TINY, "-s", "finetune", *_set("train.lr=0.1", "lr=0.2")), "both set train.lr; give it once"),
+        (("run", TINY, "-s", "replay", *_set("replay.samples=1", "samples=2")), "both set samples; give it once"),
+        (("run", TINY, "-s", "finetune", *_set("samples_per_class=2")), "did you mean 'stream.samples_per_class'?"),
+        (("run", TINY, "-s", "finetune", *_set("curve_batch=2")), "no option of finetune, or of [train],"),
+        (("sweep", TINY, "-s", "finetune", *_set("lr=0.1", "lr=0.2")), "name all of its values at once"),
+        (("sweep", TINY, "-s", "finetune", *_set("train.lr=0.1", "lr=0.2")), "are one and the same option"),
+        (("sweep", TINY, "-s", "finetune", *_set("samples_per_class=1,2")), "did you mean 'stream.samples_per_class'?"),
+        (("sweep", TINY, "-s", "finetune", "--set", "lr"), "write KEY=VALUE,VALUE"),
+        (("run", TINY, "-s", "finetune", *_set("agenda.online_batches=5")), "agenda.online is off"),
+        (
+            ("run", TINY, "-s", "finetune", *_set("agenda.curve_batches=0", "agenda.curve_tasks=2")),
+            "agenda.curve_tasks: found 2, and nothing is tested in the middle of learning",
+        ),
         (("run", TINY, "-s", "finetune", "--set", "train.epochs=two"), "train.epochs: input should be a valid integer"),
         (("run", TINY, "-s", "finetune", "--device", "gpu"), "no device 'gpu'"),
         (("run", TINY, "-s", "finetune", "--device", "cuda:99"), "there is no 'cuda:99' here"),

@@ -110,6 +110,12 @@ def test_what_is_offered_depends_on_what_was_typed(line: str, expected: list[str
     assert offered(line) == expected
 
 
+def test_list_is_offered_what_there_is_of_a_kind():
+    assert offered("list strategies repl") == ["replay"]
+    assert offered("list scenarios permuted_dig") == ["permuted_digits"]
+    assert "rotation" in offered("list labels ")
+
+
 def test_options_read_from_the_text_of_classes_are_those_that_the_classes_have():
     for kind in plugins.BASES:
         for name in plugins.own(kind):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,23 @@ def test_seeds_whose_parts_have_other_forms_stay_runs_of_their_own(
     with pytest.raises(RunFailed, match=r"another shape for other seeds\. They stay runs of their own"):
         extended(few, tmp_path / "more", (0, 1))
     assert open_run(tmp_path / "more" / "new_seeds").status == "finished"
+
+
+@pytest.mark.parametrize("settings", [(), ("--set", "stream.n=3")], ids=["more seeds", "longer too"])
+@pytest.mark.parametrize("damage", ["removed", "cut"])
+def test_new_seeds_are_not_learned_where_what_was_learned_cannot_be_taken_over(
+    damage: str, settings: tuple[str, ...], short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(short, tmp_path / "few")
+    checkpoint = tmp_path / "few" / "checkpoint.safetensors"
+    checkpoint.unlink() if damage == "removed" else checkpoint.write_bytes(checkpoint.read_bytes()[:50])
+    monkeypatch.setattr(Experiment, "run", lambda *args, **options: pytest.fail("something was learned"))
+    out = tmp_path / "more"
+    done = CliRunner().invoke(main, ["extend", str(tmp_path / "few"), "--seeds", "3", "-o", str(out), *settings])
+    assert done.exit_code == 2, done.output
+    assert "holds no checkpoint" in done.output or "damaged" in done.output
+    assert "learning" not in done.output
+    assert not out.exists()
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -313,10 +314,11 @@ def test_bad_folders_of_images_are_a_sentence(tmp_path: Path, change: Callable[[
 
 def test_tasks_of_classes_are_not_made_of_a_source_without_classes(tmp_path: Path):
     experiment = Experiment.of("permuted_digits", "finetune", **{"stream.source": archive(tmp_path, y=None)})
-    with pytest.raises(
-        UsageError, match="has no two classes; its labellings are age, boxes, depth, mask: for other tasks"
-    ):
+    named = r"has no two classes; its labellings are age, boxes, depth, mask: for other tasks use stream.name = '(\w+)'"
+    with pytest.raises(UsageError, match=named) as error:
         experiment.stream(data_root=tmp_path)
+    found = re.search(named, str(error.value))
+    assert found and found[1] in plugins.names("streams")  # what is advised exists
 
 
 # Targets and label functions of users.

@@ -203,6 +203,12 @@ def test_a_run_is_a_small_table_in_a_notebook(tiny: Run):
     assert "<script>" not in odd._repr_html_()
 
 
+def test_a_run_says_what_it_is_in_a_line(tiny: Run):
+    seeds = ", ".join(map(str, tiny.experiment["seeds"]))
+    assert repr(tiny).startswith("<Run: finetune on tiny, finished, 3 tasks, seed")
+    assert repr(tiny).endswith(f" {seeds}>") and "\n" not in repr(tiny)
+
+
 def test_the_command_writes_table_and_figures_under_other_names(tmp_path: Path):
     places = [str(path) for path in sorted(REFERENCE.glob("*_digits-*")) if "compositional" not in path.name]
     names = ("--rename", "replay=ER", "--rename", "split_digits=Split")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
+from cl_engine.results import open_run
 from cl_engine.runs.scenario import FOLDER, Scenario, parsed, scenario_names
 from tests.conftest import STRATEGIES, TINY
 
@@ -118,11 +121,51 @@ def test_a_strategys_table_may_change_its_net_or_name_another():
         Experiment.of(Scenario.of("mine", {**tables, "strategy": {"replay": {"net": "mlp"}}}), "replay")
 
 
+def test_the_table_of_a_strategy_that_there_is_not_is_refused_with_the_nearest_and_one_by_its_module_is_not():
+    tables = Scenario.load(TINY).tables
+    for name, sentence in (("reply", r"did you mean 'replay'\?"), ("EWC", "it is 'ewc' here")):
+        odd = Scenario.of("odd", {**tables, "strategy": {name: {"samples": 9}}})
+        with pytest.raises(UsageError, match=rf"scenario 'odd', \[strategy\.{name}\]: .*{sentence}"):
+            Experiment.of(odd, "replay")
+    named = {"my_module:Mine": {}, "mine.py:Mine": {}, "avalanche:EWC": {}, "replay": {"samples": 9}}
+    found = Experiment.of(Scenario.of("own", {**tables, "strategy": named}), "replay")
+    assert found.resolved["strategy"]["samples"] == 9
+
+
+def test_seeds_are_a_number_of_them_or_a_list_and_anything_else_is_refused(tiny: Tiny):
+    assert Experiment.of(TINY, "finetune", seeds=3) == Experiment.of(TINY, "finetune", seeds=(0, 1, 2))
+    assert Experiment.of(TINY, "finetune", seeds=np.arange(2)).json == tiny("finetune", (0, 1)).json
+    odd: tuple[Any, ...] = ("abc", (0.5,), (True, 2.0), (), (0, 0), (-1,), (2**63,), None, 0.5, True, 0, 10**9, ["1"])
+    for seeds in odd:
+        with pytest.raises(UsageError, match="seeds"):
+            Experiment.of(TINY, "finetune", seeds)
+
+
+def test_a_log_whose_options_would_do_nothing_is_read_still_as_it_was_begun_when_nobody_asked(tmp_path: Path):
+    before = replace(Scenario.load(TINY), logged=True)
+    folder = Experiment.of(before, "finetune", **{"agenda.online_batches": 3, "stream.n": 1}).run(
+        tmp_path, device="cpu"
+    )
+    assert open_run(folder).load().tasks == (0,)
+
+
+def test_what_is_no_scenario_is_refused_with_how_one_is_made():
+    with pytest.raises(UsageError, match=r"found a dict: of tables one is made by Scenario\.of\(name, tables\)"):
+        Experiment.of(dict(Scenario.load(TINY).tables), "finetune")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("strategy", "overrides", "sentence"),
     [
         ("finetun", {}, r"no strategy named 'finetun' \(did you mean 'finetune'\?\); there are: .*replay"),
         ("finetune", {"pull": 1}, "no option named 'strategy.finetune.pull'; there are: none"),
+        (
+            "finetune",
+            {"lr": 0.1},
+            r"no option named 'strategy.finetune.lr' \(did you mean 'train.lr'\?\); there are: none",
+        ),
+        ("finetune", {"samples_per_class": 2}, r"\(did you mean 'stream.samples_per_class'\?\)"),
+        ("finetune", {"hidden": [2]}, r"\(did you mean 'net.hidden'\?\)"),
         ("replay", {"sample": 1}, r"no option named 'strategy.replay.sample' \(did you mean 'strategy.replay.samples'"),
         ("replay", {"samples": 0}, r"strategy.replay.samples: input should be greater than or equal to 1, found 0"),
         ("replay", {"selection": "best"}, "strategy.replay.selection: .*'reservoir', .* or 'herding', found \"best\""),
@@ -157,7 +200,7 @@ def test_all_that_is_wrong_in_a_table_is_said_at_once(tiny: Tiny):
 
 @pytest.mark.parametrize("seeds", [(), (1, 1), (-1,)])
 def test_seeds_must_be_different_numbers_from_zero(tiny: Tiny, seeds: tuple[int, ...]):
-    with pytest.raises(UsageError, match="seeds must be different numbers from 0 to"):
+    with pytest.raises(UsageError, match="seeds must be different whole numbers from 0 to"):
         tiny("finetune", seeds)
 
 

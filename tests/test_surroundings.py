@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from cl_engine.checkpoints import file as checkpoint_file
 from cl_engine.cli import main
 from cl_engine.core.text import encodable
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
+from cl_engine.results import log_file
 from cl_engine.results.run import open_run
 from cl_engine.runs.data_root import DataRoot, default_data_root
 from cl_engine.sources.digits import Digits
@@ -46,6 +48,12 @@ def test_a_user_without_a_home_runs_what_needs_no_files(tmp_path: Path):
     assert default_data_root() == Path("/.cache/cl-engine/data")
 
 
+HOW = {
+    "CL_CACHE": "set CL_CACHE to a folder that can",
+    "CL_DATA_ROOT": "name a folder that can by --data-root, or set CL_DATA_ROOT to it",
+}
+
+
 @pytest.mark.parametrize(
     ("variable", "setting"), [("CL_CACHE", "backbone.source=digits"), ("CL_DATA_ROOT", "stream.source=mnist1d")]
 )
@@ -57,7 +65,7 @@ def test_a_cache_that_cannot_be_written_to_is_refused_with_the_variable_that_nam
     out = tmp_path / "run"
     result = call("run", TINY, "-s", "finetune", "--set", setting, "--quiet", "--out", out)
     assert result.exit_code == 2
-    assert f"cannot be written to: Not a directory; set {variable} to a folder that can" in result.stderr
+    assert f"cannot be written to: Not a directory; {HOW[variable]}" in result.stderr
     assert not out.exists()
 
 
@@ -89,6 +97,46 @@ def test_data_that_may_not_be_read_are_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Digits, "load", refused)
     with pytest.raises(UsageError, match=r"source 'digits': .*digits cannot be read: Permission denied"):
         DataRoot(tmp_path).load("digits")
+
+
+def test_a_log_or_checkpoint_that_may_not_be_read_is_not_called_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = ("run", TINY, "-s", "finetune", "--set", "stream.n=1", "--quiet", "--out", tmp_path / "run")
+    assert call(*run).exit_code == 0
+    longer = ("extend", tmp_path / "run", "--set", "stream.n=2", "-o", tmp_path / "longer")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(checkpoint_file, "safe_open", refused)
+    found = [call(*longer)]
+    monkeypatch.setattr(log_file.h5py, "File", refused)
+    found += [call(*run), call("show", tmp_path / "run")]
+    for result, file in zip(found, ("checkpoint.safetensors", "log.h5", "log.h5"), strict=True):
+        assert result.exit_code == 2
+        assert result.stderr.endswith(
+            f"Error: {tmp_path / 'run' / file} may not be read by this user: Permission denied\n"
+        )
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused_where_a_run_is_to_be_removed_or_a_net_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = ("run", TINY, "-s", "finetune", "--set", "stream.n=1", "--quiet", "--out", tmp_path / "run")
+    assert call(*run).exit_code == 0
+
+    def refused(path: Path, *_: object, **__: object) -> None:
+        if tmp_path in path.parents and path.name != ".lock":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    monkeypatch.setattr(Path, "touch", refused)
+    result = call(*run, "--fresh")
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'run' / 'log.h5'} cannot be removed: Permission denied" in result.stderr
+    for ending in ("pt2", "safetensors", "onnx"):
+        result = call("save", tmp_path / "run", "--task", 0, "-o", tmp_path / f"net.{ending}")
+        assert result.exit_code == 2
+        assert f"net.{ending} cannot be written: Permission denied" in result.stderr
 
 
 NAMES = {

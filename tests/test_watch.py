@@ -214,6 +214,27 @@ def test_the_command_ends_as_the_run_did(stages: list[Path], tmp_path: Path):
     assert code(str(tmp_path / "nowhere"), "--once") == 2
 
 
+def test_a_place_where_no_run_can_begin_is_not_waited_for(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("no log")
+    for place, sentence in (
+        (tmp_path / "notes.txt", "is a file, and not the log of a run"),
+        (tmp_path / "notes.txt" / "run", "so that no run is about to write"),
+        (tmp_path / "nowhere" / "run", f"there is no folder {tmp_path / 'nowhere'}, so that"),
+        (tmp_path / "nowhere" / "run" / "log.h5", f"there is no folder {tmp_path / 'nowhere'}, so that"),
+        (tmp_path / "notes.txt" / "log.h5", "is a file, so that no run can write there"),
+    ):
+        done = CliRunner().invoke(main, ["watch", str(place)])
+        assert done.exit_code == 2
+        assert sentence in done.stderr
+
+
+def test_a_folder_that_is_not_there_yet_is_waited_for(stages: list[Path], tmp_path: Path):
+    begun = threading.Timer(0.3, put, (stages[-1], tmp_path / "run"))
+    begun.start()
+    assert watch(tmp_path / "run", 0.05, out=Console(file=io.StringIO())) == "finished"
+    begun.join()
+
+
 def test_a_real_run_in_another_process_is_followed_to_its_end(tmp_path: Path):
     command = [sys.executable, str(ROOT / "run.py")]
     folder = str(tmp_path / "run")

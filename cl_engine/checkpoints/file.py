@@ -21,7 +21,7 @@ from cl_engine.checkpoints.blocks import BlockFiles, Opened
 from cl_engine.core.bank import Bank
 from cl_engine.core.files import replace
 from cl_engine.core.tree import leaves_with_path, unflatten
-from cl_engine.errors import UsageError, is_out_of_memory
+from cl_engine.errors import MayNotBeRead, UsageError, is_out_of_memory
 
 FORMAT = "cl-engine-checkpoint/2"
 READABLE = (FORMAT, "cl-engine-checkpoint/1")
@@ -182,9 +182,10 @@ def read(path: Path) -> Contents:
     """Return what a file holds, once its checksums are right; block files are not looked at.
 
     Raises:
-        UsageError: if the file is damaged or is no checkpoint of this program.
+        UsageError: if the file is damaged or is no checkpoint of this program, or may not be read.
     """
     try:
+        path.open("rb").close()  # of a file that may not be read safetensors says that there is none
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") not in READABLE:
@@ -196,6 +197,8 @@ def read(path: Path) -> Contents:
             sums = content.pop("crc32")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
             contents = Contents(tensors, **content)
+    except PermissionError as error:
+        raise MayNotBeRead(path, error) from None
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         if is_out_of_memory(error):
             raise

@@ -18,7 +18,7 @@ from cl_engine.checkpoints.blocks import Appending, BlockFiles
 from cl_engine.checkpoints.file import Contents, as_bytes, flat, load, nested, plain, previous, read
 from cl_engine.core.bank import Bank
 from cl_engine.core.files import replace
-from cl_engine.errors import UsageError
+from cl_engine.errors import MayNotBeRead, UsageError
 
 LOG = logging.getLogger("cl_engine")
 MIDWAY = "midway.safetensors"
@@ -124,6 +124,8 @@ class Store:
             try:
                 contents = read(path)
                 found = contents.leaves(path, device)
+            except MayNotBeRead:  # it may be whole: one does not go back behind it
+                raise
             except UsageError as error:
                 why.append(str(error))
                 continue

@@ -7,9 +7,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from cl_engine.runs.scenario import Scenario
 
 
 class _Folder(click.Path):
@@ -34,7 +37,7 @@ def seeds(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     """Return the seeds that ``5`` (a number of them), ``0,3,7`` or ``7,`` (lists) names; None where nothing was typed."""
     if value is None or ctx.resilient_parsing:  # a shell that completes has no time for it
         return None
-    from cl_engine.sweep.config import MOST_SEEDS
+    from cl_engine.runs.seeds import MOST_SEEDS
 
     try:
         numbers = [int(part) for part in value.removesuffix(",").split(",")]
@@ -49,27 +52,46 @@ def seeds(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     return tuple(numbers)
 
 
-def settings(texts: Sequence[str], strategy: str) -> dict[str, Any]:
+def one_strategy(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> str | None:
+    """Return the strategy that was named; a flag that is given twice would count the last time alone, and nobody would know.
+
+    Raises:
+        UsageError: if several are named.
+    """
+    if len(value) > 1 and not ctx.resilient_parsing:
+        from cl_engine.errors import UsageError
+
+        named = " and ".join(f"-s {name}" for name in value)
+        raise UsageError(f"{named}: `{ctx.info_name}` takes one strategy; `sweep` takes several")
+    return value[-1] if value else None
+
+
+def settings(texts: Sequence[str], strategy: str, scenario: Scenario | None = None) -> dict[str, Any]:
     """Return the options that ``--set`` gives a run, by the keys that `Experiment.of` takes; the rule is that of sweeps.
 
     Raises:
-        UsageError: for what is not written as ``KEY=VALUE``, several values or a range, and a key that there is not.
+        UsageError: for what is not written as ``KEY=VALUE``, several values or a range, a key that there is not, and one that is
+            given twice.
     """
     from cl_engine.errors import UsageError
     from cl_engine.sweep.axes import assigned
     from cl_engine.sweep.combinations import own
 
-    found = {}
+    found: dict[str, Any] = {}
+    said: dict[str, str] = {}
     for text in texts:
-        key, values = assigned(text)
+        key, values = assigned(text, several=False)
         if not isinstance(values, list) or len(values) > 1:
             what = f"these are {len(values)}" if isinstance(values, list) else "this is a range"
             raise UsageError(
                 f"--set {text}: a run takes one value of each option, and {what}; `sweep` tries several, and a value with "
                 "commas of its own stands in brackets or quotes"
             )
-        found[key] = values[0]
-    return own(found, strategy, [strategy])
+        for name, value in own({key: values[0]}, strategy, [strategy], scenario).items():
+            if name in found:
+                raise UsageError(f"--set {said[name]} and --set {text}: both set {name}; give it once")
+            found[name], said[name] = value, text
+    return found
 
 
 def program() -> str:

@@ -38,6 +38,8 @@ def _options(function: Any) -> Any:
                 "-s",
                 "--strategy",
                 required=True,
+                multiple=True,  # so that a second one is refused
+                callback=arguments.one_strategy,
                 shell_complete=offers.strategies,
                 help="A name of `list strategies`, module:Class, or file.py:Class.",
             ),
@@ -256,5 +258,5 @@ def _experiment(scenario: str, strategy: str, seeds: tuple[int, ...], settings: 
 
     found = Scenario.load(scenario)
     with importing.looking_beside(found.folder):
-        options = arguments.settings(settings, strategy)
+        options = arguments.settings(settings, strategy, found)
     return Experiment.of(found, strategy, seeds, **options)

@@ -44,6 +44,13 @@ def sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     return _plugins("sources", incomplete)
 
 
+def of_kind(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer what there is of the kind that was typed before."""
+    if (kind := ctx.params.get("kind")) == "scenarios":
+        return [each for each in scenarios(ctx, param, incomplete) if not each.value.endswith((*GOES_ON, ".toml"))]
+    return _plugins(kind, incomplete) if kind else []
+
+
 def settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer what ``--set`` takes: options of the strategy and of training, ``TABLE.option``, and values where there are few."""
     scenario, chosen = _chosen(ctx)

@@ -58,9 +58,10 @@ def extend(
         return
     with saying_how_to_go_on(without="--check"):
         command = arguments.command()
-        for step in extension.steps():
-            if step.said and not quiet:
-                click.echo(step.said, err=True)
-            run_in_terminal(step.experiment, step.folder, False, quiet, device, data_root, command, begin=step.begin)
+        for step in extension.steps(device):
+            said = "" if quiet else step.said
+            run_in_terminal(
+                step.experiment, step.folder, False, quiet, device, data_root, command, begin=step.begin, said=said
+            )
     extension.clear()
     print_run(open_run(extension.out))

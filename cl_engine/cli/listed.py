@@ -14,13 +14,21 @@ KINDS = ("strategies", "streams", "sources", "labels", "targets", "nets", "upkee
 
 @click.command(name="list")
 @click.argument("kind", required=False, type=click.Choice(KINDS))
-def list_(kind: str | None) -> None:
-    """List what there is, one line each; with a KIND also every option, its type, default and meaning."""
+@click.argument("name", required=False, shell_complete=offers.of_kind)
+def list_(kind: str | None, name: str | None) -> None:
+    """List what there is, one line each; with a KIND also every option, its type, default and meaning; with a NAME of one alone.
+
+    \b
+    Examples:
+      python run.py list strategies
+      python run.py list strategies replay
+    """
     from cl_engine.cli.terminal import listing
 
     for each in (kind,) if kind else KINDS:
+        lines = listing(each, options=kind is not None, name=name)
         click.echo(click.style(each, bold=True))
-        for line in listing(each, options=kind is not None):
+        for line in lines:
             click.echo(line)
 
 

@@ -148,13 +148,22 @@ def _given(
     strategies: tuple[str, ...], settings: tuple[str, ...], halving: str | None, **values: Any
 ) -> dict[str, Any]:
     """Return what was typed by the keys of a sweep's file, without what was not."""
+    from cl_engine.errors import UsageError
     from cl_engine.sweep.axes import assigned
 
     found: dict[str, Any] = {key: value for key, value in values.items() if value is not None}
     resources = {key: found.pop(key) for key in ("jobs", "threads", "gpus", "memory") if key in found}
     found |= {"seeds": list(found["seeds"])} if "seeds" in found else {}
     found |= {"strategies": list(strategies)} if strategies else {}
-    found |= {"set": dict(assigned(setting) for setting in settings)} if settings else {}
+    axes: dict[str, Any] = {}
+    for setting in settings:
+        key, values = assigned(setting)
+        if key in axes:
+            raise UsageError(
+                f"--set {setting}: {key} was set already; name all of its values at once, as KEY=VALUE,VALUE"
+            )
+        axes[key] = values
+    found |= {"set": axes} if axes else {}
     found |= {"resources": resources} if resources else {}
     found |= {"halving": _halving(halving)} if halving else {}
     return found

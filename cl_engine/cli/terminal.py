@@ -28,6 +28,7 @@ from cl_engine.runs.guests import GUESTS
 from cl_engine.runs.process_memory import collect_garbage_as_usual
 from cl_engine.runs.run_folder import RunFolder
 from cl_engine.runs.scenario import Scenario, scenario_names
+from cl_engine.runs.twin_names import unknown
 from cl_engine.sweep.config import ResourceOptions, SweepOptions
 from cl_engine.sweep.sweep import Sweep
 
@@ -69,20 +70,25 @@ def run_in_terminal(
     deterministic: bool = False,
     accept_changes: bool = False,
     begin: Begin | None = None,
+    said: str = "",
 ) -> Path:
     """Run with progress on the terminal; say what is resumed, removed or already done. Returns the run's folder.
 
-    ``begin`` puts there what a run that has no log yet goes on from (`cl_engine.experiment.Experiment.run`).
+    ``begin`` puts there what a run that has no log yet goes on from (`cl_engine.experiment.Experiment.run`). ``said`` is a line
+    about the run, which like all that is said of it is printed once nothing can be refused any more.
     """
     path = out or experiment.folder
     if fresh:
         for file in RunFolder.cleared(path):
             click.echo(f"removed {file}", err=True)
-    status = _announce(path)
+    status, goes_on = _found(path)
     consoles: list[Console] = []
 
     def listeners(stream: Stream) -> list[Console]:
         collect_garbage_as_usual()  # all has been imported
+        for line in (said, f"going on with {path}, which was {status}" if goes_on else ""):
+            if line:
+                click.echo(line, err=True)
         consoles.append(Console(f"{experiment.scenario} {experiment.strategy}", stream, quiet=quiet))
         return consoles
 
@@ -102,8 +108,8 @@ def run_in_terminal(
     finally:
         for console in consoles:
             console.close()
-    if status != "finished":
-        click.echo(f"log: {folder / LOG_NAME}", err=True)
+    finished = f"{path} is finished; --fresh runs it again"
+    click.echo(finished if status == "finished" else f"log: {folder / LOG_NAME}", err=True)
     return folder
 
 
@@ -153,42 +159,48 @@ def run_demo(out: Path, fresh: bool, command: str) -> None:
         )
 
 
-def listing(kind: str, options: bool) -> list[str]:
-    """Return the lines of `list`: a name and a sentence each, and the options below if asked for."""
+def listing(kind: str, options: bool, name: str | None = None) -> list[str]:
+    """Return the lines of `list`: a name and a sentence each, and the options below if asked for.
+
+    Raises:
+        UsageError: if there is none of the ``name`` that alone is asked for.
+    """
     lines: list[str] = []
-    guests = {name: about for name, (_, about) in GUESTS.get(kind, {}).items()}
-    for name in scenario_names() if kind == "scenarios" else sorted({*plugins.names(kind), *guests}):  # type: ignore[arg-type]
+    guests = {guest: about for guest, (_, about) in GUESTS.get(kind, {}).items()}
+    there = scenario_names() if kind == "scenarios" else sorted({*plugins.names(kind), *guests})  # type: ignore[arg-type]
+    of_runs = sorted(MEASURES) if kind == "metrics" else []
+    if name is not None:
+        if name not in {*there, *of_runs}:
+            what = "scenario" if kind == "scenarios" else plugins.SINGULAR[kind]  # type: ignore[index]
+            raise unknown(what, name, {*there, *of_runs})
+        there, of_runs = ([each for each in names if each == name] for names in (there, of_runs))
+    for each in there:
         model: Any = None
         try:
             if kind == "scenarios":
-                about = Scenario.load(name).text.partition("\n")[0].lstrip("# ")
+                about = Scenario.load(each).text.partition("\n")[0].lstrip("# ")
             else:
-                about = guests.get(name) or plugins.summary(kind, name)  # type: ignore[arg-type]
-                wanted = options and not (kind == "nets" and name in guests)  # whose options are those of each net
+                about = guests.get(each) or plugins.summary(kind, each)  # type: ignore[arg-type]
+                wanted = options and not (kind == "nets" and each in guests)  # whose options are those of each net
                 load = plugins.net if kind == "nets" else partial(plugins.load, kind)  # type: ignore[arg-type]
-                model = getattr(load(name), "Options", None) if wanted else None  # a plain module has none
+                model = getattr(load(each), "Options", None) if wanted else None  # a plain module has none
         except Exception as error:  # one that is broken, in whatever way, is in nobody's
             about = sentence(str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}")
-        lines += labelled([(f"  {name}", about)], width=26)
+        lines += labelled([(f"  {each}", about)], width=26)
         for option, type_, default, meaning in described(model) if model else []:
             lines += folded(f"      {option} = {default}  ({type_})  {meaning}", indent=10)
-    if kind == "metrics":
+    if of_runs:
         lines.append("  known of every run, for `compare --by`:")
-        about_all = [(f"  {name}", METRICS[name].meaning or METRICS[name].title) for name in sorted(MEASURES)]
-        lines += labelled(about_all, width=26)
+        lines += labelled([(f"  {each}", METRICS[each].meaning or METRICS[each].title) for each in of_runs], width=26)
     return lines
 
 
-def _announce(path: Path) -> str:
-    """Say what the folder holds already, and return its status."""
+def _found(path: Path) -> tuple[str, bool]:
+    """Return the status of the run that a folder holds already, and whether it would be gone on with."""
     if not (path / LOG_NAME).exists():
-        return "new"
+        return "new", False
     try:
         status = open_run(path).status
     except UsageError:
-        return "damaged"  # the run itself says what that means
-    if status == "finished":
-        click.echo(f"{path} is finished; --fresh runs it again", err=True)
-    elif RunFolder(path, "").checkpoint.exists():
-        click.echo(f"going on with {path}, which was {status}", err=True)
-    return status
+        return "damaged", False  # the run itself says what that means
+    return status, status != "finished" and RunFolder(path, "").checkpoint.exists()

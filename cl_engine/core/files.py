@@ -84,11 +84,11 @@ def user_cache() -> Path:
 
 
 @contextmanager
-def kept_in(folder: Path, variable: str) -> Iterator[None]:
+def kept_in(folder: Path, variable: str, flag: str = "") -> Iterator[None]:
     """Make a folder for files that are kept from run to run, and write them there.
 
     Raises:
-        UsageError: if that is not allowed, with the variable of the environment that names another folder.
+        UsageError: if that is not allowed, with the flag and the variable of the environment that name another folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,9 +96,12 @@ def kept_in(folder: Path, variable: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in REFUSED | NO_FOLDER:
             raise
-        raise UsageError(
-            f"{folder} cannot be written to: {error.strerror or error}; set {variable} to a folder that can"
-        ) from None
+        how = (
+            f"name a folder that can by {flag}, or set {variable} to it"
+            if flag
+            else f"set {variable} to a folder that can"
+        )
+        raise UsageError(f"{folder} cannot be written to: {error.strerror or error}; {how}") from None
 
 
 def sync_folder(folder: Path) -> None:

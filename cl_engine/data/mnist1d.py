@@ -65,6 +65,6 @@ def generate(root: Path) -> None:
         "y_test": made["y_test"].astype(np.int64),
     }
     part = folder / "mnist1d.part.npz"
-    with kept_in(folder, "CL_DATA_ROOT"):
+    with kept_in(folder, "CL_DATA_ROOT", flag="--data-root"):
         np.savez(part, **arrays)
         part.replace(folder / "mnist1d.npz")

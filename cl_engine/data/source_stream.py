@@ -260,7 +260,7 @@ def need_classes(source: str, arrays: Arrays) -> None:
     """Raise a `UsageError` if a source has no classes that tasks could be made of, as one with other labels alone."""
     if arrays.classes < 2:
         held = f"; its labellings are {', '.join(sorted(arrays.labels))}" if arrays.labels else ""
-        raise UsageError(f"source '{source}' has no two classes{held}: for other tasks use stream.name = 'lenses'")
+        raise UsageError(f"source '{source}' has no two classes{held}: for other tasks use stream.name = 'views'")
 
 
 class _ByClass:

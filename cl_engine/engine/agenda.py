@@ -11,6 +11,7 @@ from pydantic import BaseModel, field_validator
 
 from cl_engine.core import rng
 from cl_engine.data.stream import Stream
+from cl_engine.errors import UsageError
 from cl_engine.options import STRICT, option
 from cl_engine.training.fit_job import Curve, Diagnostics
 
@@ -138,6 +139,24 @@ class AgendaOptions(BaseModel):
             "diagnose_every": self.diagnose_every,
             "validation": self.validation,
         }
+
+
+def check_agenda(options: AgendaOptions) -> None:
+    """Refuse options that would do nothing, as what they belong to is off.
+
+    Raises:
+        UsageError: naming the first of them.
+    """
+    if options.online_batches and not options.online:
+        raise UsageError(
+            f"agenda.online_batches: found {options.online_batches}, and agenda.online is off, so that no batch is scored: set "
+            "agenda.online = true, or leave it out"
+        )
+    if options.curve_tasks and not (options.curve_batches or options.curve_epochs):
+        raise UsageError(
+            f"agenda.curve_tasks: found {options.curve_tasks}, and nothing is tested in the middle of learning: set "
+            "agenda.curve_batches or agenda.curve_epochs, or leave it out"
+        )
 
 
 def plan(stream: Stream, options: AgendaOptions) -> Iterator[Item]:

@@ -22,6 +22,7 @@ from cl_engine.runs.data_root import DataRoot, default_data_root
 from cl_engine.runs.devices import resolved_device
 from cl_engine.runs.material import Material
 from cl_engine.runs.own_code import code_of
+from cl_engine.runs.run_folder import RunFolder
 
 EARLIER, NEW = "earlier_seeds", "new_seeds"  # folders of the runs that a run of more seeds is put together from
 
@@ -111,8 +112,12 @@ class Extension:
             raise UsageError(f"{_shown(found)} holds another run than the extended one: give another -o, or remove it")
         return cls(run, before, after, _shown(found), data_root or default_data_root())
 
-    def steps(self) -> Iterator[Step]:
-        """Yield the runs to be made, each when those before are finished."""
+    def steps(self, device: str = "auto") -> Iterator[Step]:
+        """Yield the runs to be made, each when those before are finished.
+
+        Raises:
+            UsageError: before the first of them, if what new seeds are to be put beside cannot be taken over.
+        """
         new = tuple(seed for seed in self.after.seeds if seed not in self.before.seeds)
         same = replace(self.after, seeds=self.before.seeds)
         longer = Longer(self.run, self.before, same, DataRoot(self.data_root))
@@ -122,6 +127,9 @@ class Extension:
             yield Step(self.after, self.out, longer, said)
             return
         earlier = self.run.path.parent
+        begun = RunFolder(self.out / EARLIER, "").may_go_on  # with all that was to be taken over
+        if not begun:
+            self.checked(device)  # else the new seeds would be learned before their neighbours are looked at
         if changed(self.before.resolved, same.resolved) or self.run.status != "finished":
             earlier = self.out / EARLIER
             said = f"{_listed(self.before.seeds)}: taking over what {self.run.path.parent} has learned"
@@ -129,7 +137,7 @@ class Extension:
         added = self.out / NEW
         yield Step(replace(self.after, seeds=new), added, None, f"{_listed(new)}: learning")
         runs = [open_run(folder) for folder in (earlier, added)]
-        yield Step(self.after, self.out, MoreSeeds(runs, [self.run.path.parent]), "putting the seeds together")
+        yield Step(self.after, self.out, MoreSeeds(runs, [self.run.path.parent]), "the seeds are put together")
 
     @torch_defaults()
     def checked(self, device: str = "auto") -> list[tuple[str, str]]:

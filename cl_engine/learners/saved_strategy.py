@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def experiment_of(
     own = (Path(told["file"]).parent for told in (code_in(run) or {}).values() if "package" not in told)
     beside = str(next(own, ""))  # plug-ins are looked for where they were found
     scenario = Scenario.of(said["scenario"], tables, run.environment.get("scenario", ""), folder=beside)
+    scenario = replace(scenario, logged=True)
     return Experiment.of(scenario, said["strategy"], tuple(said["seeds"] if seeds is None else seeds), **settings or {})
 
 

@@ -47,6 +47,7 @@ def written_whole(file: Path) -> Iterator[Path]:
     part = file.with_name(f"{file.stem}.part{file.suffix}")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()  # that it cannot be written, some writers say in errors of their own
         yield part
         replace(part, file)
     except OSError as error:

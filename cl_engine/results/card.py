@@ -10,6 +10,7 @@ import numpy as np
 
 from cl_engine.core.measure import Measure
 from cl_engine.core.text import clean, duration, number, size
+from cl_engine.errors import UsageError
 from cl_engine.metrics.catalogue import METRICS, SCORES
 from cl_engine.results.logged_metrics import LoggedMetric
 
@@ -45,6 +46,16 @@ class Shown(Protocol):
     def metric(self, name: str) -> np.ndarray: ...  # noqa: D102
 
 
+def in_a_line(run: Shown) -> str:
+    """Return what a run is: strategy, scenario, status, and how many tasks it has tested with which seeds."""
+    try:
+        seeds, tasks = run.results["seed"].values.tolist(), run.results.sizes["task"]
+    except UsageError:  # of a damaged log at least its name
+        return f"<Run: {clean(run.strategy)} on {clean(run.scenario)}, {run.status}>"
+    told = f"{tasks} task{'s' * (tasks != 1)}, seed{'s' * (len(seeds) != 1)} {_listed(seeds)}"
+    return f"<Run: {clean(run.strategy)} on {clean(run.scenario)}, {run.status}, {told}>"
+
+
 def card(run: Shown) -> str:
     """Return a table in HTML: scenario, strategy, how far it got, its scores at the end, memory and time.
 
@@ -54,7 +65,7 @@ def card(run: Shown) -> str:
     seeds = found["seed"].values.tolist()
     rows = [
         ("status", f"{run.status}, {found.sizes['experience']} experiences, {found.sizes['task']} tasks"),
-        ("seeds", ", ".join(map(str, seeds[:10])) + ("…" if len(seeds) > 10 else "")),
+        ("seeds", _listed(seeds)),
     ]
     if len(run.measures) > 1:
         rows.append(("measured by", ", ".join(measure.title for measure in run.measures)))
@@ -78,6 +89,10 @@ def card(run: Shown) -> str:
         if said
     )
     return f'<table><caption style="text-align:left"><b>{head}</b></caption><tbody>{body}</tbody></table>'
+
+
+def _listed(seeds: list[int]) -> str:
+    return ", ".join(map(str, seeds[:10])) + ("…" if len(seeds) > 10 else "")
 
 
 def _said(values: np.ndarray, signed: bool) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import h5py
 
-from cl_engine.errors import UsageError
+from cl_engine.errors import MayNotBeRead, UsageError
 from cl_engine.results.audit import SPARSE, SUSPECT, audit, member, text
 
 FORMAT, MAJOR, LOG_NAME = "cl-engine-run", 2, "log.h5"
@@ -32,6 +32,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
     """
     try:
         there = path.is_file()
+    except PermissionError as error:
+        raise MayNotBeRead(path, error) from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     if not there:
@@ -51,6 +53,8 @@ def _open(path: Path) -> h5py.File:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return h5py.File(path, "r", locking=locking)
+        except PermissionError as error:
+            raise MayNotBeRead(path, error) from None
         except (OSError, RuntimeError) as error:
             if "flag values don't match" in str(error):  # somebody in this process has it open, with a lock
                 locking = None

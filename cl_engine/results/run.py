@@ -15,7 +15,7 @@ from cl_engine.core.measure import Measure
 from cl_engine.errors import UsageError
 from cl_engine.metrics.matrix_scores import forward_transfer_by_task
 from cl_engine.results.audit import audit
-from cl_engine.results.card import card
+from cl_engine.results.card import card, in_a_line
 from cl_engine.results.held import CELLS, NEWER, Held, held_of
 from cl_engine.results.log_file import LOG_NAME, array, attributes_of, opened, searched, subgroup
 from cl_engine.results.logged_metrics import LoggedMetric, metrics_in, sums_of, values_of
@@ -274,6 +274,8 @@ class Run:
         steps = self.results["evaluation_step"].values
         ways = np.array([1 if measure.higher else -1 for measure in self.task_measures])[:, None]
         return np.asarray(ways * forward_transfer_by_task(self.scores, steps, self.learned))
+
+    __repr__ = in_a_line
 
     def _repr_html_(self) -> str:
         """Return a small table of what the run is and has come to, for notebooks."""

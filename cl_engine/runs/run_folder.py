@@ -23,7 +23,7 @@ from cl_engine.core.files import hold, refuse_links, unmake
 from cl_engine.core.gpu import is_gpu
 from cl_engine.core.tree import flatten
 from cl_engine.data.stream import Stream
-from cl_engine.errors import UsageError
+from cl_engine.errors import MayNotBeRead, UsageError
 from cl_engine.loggers.recorder import JOURNAL, WORKING, Recorder
 from cl_engine.results.code import code_changed_since
 from cl_engine.results.log_file import LOG_NAME, read_whole
@@ -103,15 +103,24 @@ class RunFolder:
 
     @classmethod
     def cleared(cls, path: Path) -> list[Path]:
-        """Remove a run's files from a folder that nobody writes to, whatever experiment they are of; return which."""
+        """Remove a run's files from a folder that nobody writes to, whatever experiment they are of; return which.
+
+        Raises:
+            UsageError: if another process writes to it, or they cannot be removed.
+        """
         folder = cls(path, "")
         found = [file for name in (LOG_NAME, JOURNAL, MIDWAY, WORKING) if (file := path / name).exists()]
         if found or folder.checkpoint.exists():
             folder.hold()
-            for file in found:
-                file.unlink()
-            found += folder.checkpoint.clear()
-            folder._lock.release()
+            try:
+                for file in found:
+                    file.unlink()
+                found += folder.checkpoint.clear()
+            except OSError as error:
+                why = f"{error.filename or path} cannot be removed: {error.strerror or error}"
+                raise UsageError(f"{why}; give another --out") from None
+            finally:
+                folder._lock.release()
         return found
 
     @staticmethod
@@ -142,6 +151,8 @@ class RunFolder:
             read_whole(self.path / LOG_NAME)
         try:
             found = saved(self.checkpoint, device)
+        except MayNotBeRead:
+            raise
         except UsageError as error:
             raise UsageError(f"{error}; its log can still be read, and --fresh runs it again from the start") from None
         if found is not None:
@@ -210,6 +221,8 @@ class RunFolder:
         """Say what a log that cannot be read means for the run, and how to go on."""
         try:
             yield
+        except MayNotBeRead:  # it may be whole
+            raise
         except (UsageError, KeyError) as error:
             raise UsageError(
                 f"{error}: what was measured so far is lost with it, and the run cannot go on. Put a copy of the file in "

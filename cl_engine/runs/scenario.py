@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ TABLES = ("stream", "net", "backbone", "train", "agenda", "strategy")
 
 @dataclass(frozen=True)
 class Scenario:
-    """A scenario as read: its name, its unchecked tables, its text, and the folder of its file (empty: it has none).
+    """A scenario as read: its name, its unchecked tables, its text, the folder of its file (empty: it has none).
+
+    ``logged`` says that the tables are those of a log: what was accepted when it was begun is accepted still.
 
     >>> Scenario.load("permuted_digits").tables["stream"]["name"]
     'permuted'
@@ -29,6 +32,7 @@ class Scenario:
     tables: dict[str, Any]
     text: str
     folder: str = ""
+    logged: bool = False
 
     @classmethod
     def load(cls, scenario: str | Path) -> Scenario:
@@ -37,6 +41,11 @@ class Scenario:
         Raises:
             UsageError: if there is no such file, it is not TOML, or a table is missing or unknown.
         """
+        if not isinstance(scenario, str | os.PathLike):
+            raise UsageError(
+                f"a scenario is a file, a name of `list scenarios`, or a Scenario; found a {type(scenario).__name__}: of tables "
+                "one is made by Scenario.of(name, tables)"
+            )
         path = Path(scenario)
         try:
             path = path if path.is_file() else FOLDER / f"{scenario}.toml"

@@ -71,14 +71,18 @@ def axes_of(tables: Mapping[str, Any], where: str = "set") -> dict[str, Axis]:
     return found
 
 
-def assigned(text: str) -> tuple[str, Any]:
+def assigned(text: str, several: bool = True) -> tuple[str, Any]:
     """Return what ``KEY=VALUE,VALUE,…`` or ``KEY=LOW..HIGH`` (``KEY=log:LOW..HIGH``) stands for in a table ``[set]``.
 
     Values are read as TOML, and as plain strings if they are not TOML; commas within brackets and quotes part nothing.
+
+    Raises:
+        UsageError: for what is not written so, with an example of ``several`` values or of one.
     """
     key, equals, values = text.partition("=")
     if not equals or not key.strip() or not values.strip():
-        raise UsageError(f"--set {text}: write KEY=VALUE,VALUE,…, as in --set train.lr=1e-3,3e-3")
+        how = "KEY=VALUE,VALUE,…, as in --set train.lr=1e-3,3e-3" if several else "KEY=VALUE, as in --set train.lr=0.1"
+        raise UsageError(f"--set {text}: write {how}")
     key = key.strip()
     if match := RANGE.fullmatch(values.strip()):
         low, high = (parsed(f"x={match[end]}")[1] for end in ("low", "high"))

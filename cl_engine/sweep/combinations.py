@@ -14,6 +14,7 @@ from typing import Any
 from cl_engine.errors import UsageError, unknown
 from cl_engine.experiment import Experiment
 from cl_engine.runs import importing, plugins
+from cl_engine.runs.resolved_options import in_another_table
 from cl_engine.runs.scenario import TABLES, Scenario
 from cl_engine.sweep.axes import Axes, Point
 from cl_engine.sweep.config import SweepOptions
@@ -79,7 +80,7 @@ class Cell:
     def combination(self, point: Point, strategies: Iterable[str]) -> Combination:
         """Return the experiment at a point; what does not concern this cell's strategy is left out of it."""
         with importing.looking_beside(self.scenario.folder):
-            changes = own(point, self.strategy, strategies)
+            changes = own(point, self.strategy, strategies, self.scenario)
         if self.order is not None:
             changes["stream.task_order"] = self.order
         return Combination(Experiment.of(self.scenario, self.strategy, self.seeds, **changes), changes)
@@ -109,14 +110,15 @@ def cells(options: SweepOptions) -> list[Cell]:
     ]
 
 
-def own(point: Point, strategy: str, strategies: Iterable[str]) -> Point:
+def own(point: Point, strategy: str, strategies: Iterable[str], scenario: Scenario | None = None) -> Point:
     """Return what of a point concerns a strategy, by the keys that ``Experiment.of`` takes.
 
     A key is ``TABLE.option`` (all strategies), ``STRATEGY.option`` or ``STRATEGY.TABLE.option`` (that strategy), or an
-    ``option`` alone: the strategies' that have it, or, if none has, that of ``[train]``.
+    ``option`` alone: the strategies' that have it, or, if none has, that of ``[train]``. With the ``scenario``, one that another
+    of its tables has is hinted at.
 
     Raises:
-        UsageError: if no strategy, and not ``[train]``, has such an option.
+        UsageError: if no strategy, and not ``[train]``, has such an option, or one of training is there by both its keys.
     """
     names = sorted(set(strategies), key=len, reverse=True)
     general: Point = {}
@@ -132,12 +134,14 @@ def own(point: Point, strategy: str, strategies: Iterable[str]) -> Point:
             if _has(strategy, key):
                 general[key] = value
         elif key in Train.model_fields:
+            if f"train.{key}" in point:
+                raise UsageError(f"set.{key} and set.train.{key} are one and the same option: give it once")
             general[f"train.{key}"] = value
         else:
             options = {option for name in names for option in plugins.load("strategies", name).Options.model_fields}
-            raise unknown(
-                f"option of {' or '.join(sorted(names))}, or of [train],", key, {*options, *Train.model_fields}
-            )
+            meant = "" if scenario is None else in_another_table(scenario, key)
+            kind = f"option of {' or '.join(sorted(names))}, or of [train],"
+            raise unknown(kind, key, {*options, *Train.model_fields}, meant)
     return {**general, **special}
 
 

@@ -12,9 +12,9 @@ from pydantic import BaseModel, Field, model_validator
 from cl_engine.errors import UsageError
 from cl_engine.metrics.catalogue import METRICS
 from cl_engine.options import STRICT, checked, option
+from cl_engine.runs.seeds import MOST_SEEDS
 
 Objective = Literal["acc", "bwt", "fwt", "forgetting", "memory", "seconds"]
-MOST_SEEDS = 10_000
 Rows = Literal["validation", "test"]
 # what is said wherever a choice is named: the best of many on test rows is too high, by what chance gives
 CHOSEN_ON = {"validation": "chosen on validation rows", "test": "chosen on test rows", None: ""}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
@@ -77,7 +78,8 @@ def watch(path: Path, interval: float = 1.0, once: bool = False, out: Console | 
     With ``once`` what is known now is shown once.
 
     Raises:
-        UsageError: if the file is not the log of a run, or with ``once`` there is none.
+        UsageError: if the file is not the log of a run, or with ``once`` there is none; or there can be none, as nothing is where
+            its folder would be.
     """
     out = out or Console(highlight=False)
     try:
@@ -87,11 +89,24 @@ def watch(path: Path, interval: float = 1.0, once: bool = False, out: Console | 
     follower = Follower(path)
     if once:
         return _once(follower, out)
+    _check_place(path)
     news = follower.news()
     if news is None:
         sentence = f"waiting for {follower.file} to be written: a run writes it when it saves for the first time"
         out.print(_text(one_line(sentence)), soft_wrap=True)
     return _live(follower, news, interval, out) if out.is_terminal else _lines(follower, news, interval, out)
+
+
+def _check_place(path: Path) -> None:
+    """Refuse to wait where no run is about to begin: at a file that is no log, and in a folder whose parent is not there."""
+    how = f"give a run's folder or its {LOG_NAME}"
+    if path.is_file() and path.suffix != ".h5" and not h5py.is_hdf5(path):
+        raise UsageError(f"{path} is a file, and not the log of a run: {how}")
+    folder = path.parent if path.suffix == ".h5" else path
+    if folder.exists() and not folder.is_dir() and not path.is_file():
+        raise UsageError(f"{folder} is a file, so that no run can write there: {how}")
+    if not folder.exists() and not folder.parent.is_dir():
+        raise UsageError(f"there is no folder {folder.parent}, so that no run is about to write {folder}: {how}")
 
 
 def _once(follower: Follower, out: Console) -> str:
