@@ -26,6 +26,7 @@ from cl_engine.options import named_with_options
 from cl_engine.runs import plugin_names
 from cl_engine.runs.guests import GUESTS
 from cl_engine.runs.importing import attribute, imported, note, reason
+from cl_engine.runs.plugin_checks import check_plugin
 from cl_engine.runs.plugin_names import Kind, names, own
 from cl_engine.runs.twin_names import unknown
 from cl_engine.strategy import Strategy
@@ -238,6 +239,7 @@ def _checked(kind: Kind, name: str, found: Any) -> type[Any]:
         raise UsageError(
             f"'{name}' is not a {SINGULAR[kind]}: it must be a subclass of {base.__module__}.{base.__name__}"
         )
+    check_plugin(f"the {SINGULAR[kind]} '{name}'", found)
     return found
 
 
