@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.core.gpu import is_gpu
+from cl_engine.data.own_streams import fault_of_test, is_own
 from cl_engine.data.stream import Data, Stream
 from cl_engine.engine.answer_metrics import Noted, Sums
 from cl_engine.errors import RunFailed, UsageError
@@ -73,6 +74,7 @@ class Evaluator:
         """Test a strategy on a stream's test rows, or on the ``rows`` of a task that a function returns."""
         self.stream, self.strategy, self.spot_checks = stream, strategy, spot_checks
         self.rows = rows or stream.test
+        self._own, self._learned = rows is None and is_own(stream), False
         self.metrics: Mapping[str, AnswerMetric] = {}  # measured with the answers of `untrained` and `trained`
         if not stream.asks_classes:
             strategy.targets = stream.target
@@ -92,7 +94,10 @@ class Evaluator:
             self._tests.move_to_end(task_id)
             return self._tests[task_id]
         if self._latest is None or self._latest[0] != task_id:
-            self._latest = task_id, self.rows(task_id).shuffled(self.stream.seed)
+            rows = self.rows(task_id)
+            if self._own and (fault := fault_of_test(self.stream, task_id, rows)):
+                raise RunFailed(fault) if self._learned else UsageError(fault)
+            self._latest = task_id, rows.shuffled(self.stream.seed)
         test = self._latest[1]
         if task_id in self._asked:
             self._tests[task_id] = test
@@ -118,6 +123,7 @@ class Evaluator:
         Raises:
             RunFailed: if a spot check finds other answers than before.
         """
+        self._learned = True
         together = self.stream.setting != "task" and self.strategy.rowwise and not self.stream.per_seed
         if together and self.strategy.fingerprint(None) is None:
             yield from self._together(task_ids)

@@ -18,6 +18,7 @@ from cl_engine.checkpoints.store import Store
 from cl_engine.core import gpu
 from cl_engine.core.state import Memory, check_state
 from cl_engine.core.torch_defaults import under_torch_defaults
+from cl_engine.data.own_streams import fault_of_experience, is_own
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.engine.agenda import Evaluate, Item, Learn
 from cl_engine.engine.answer_metrics import scored
@@ -27,7 +28,7 @@ from cl_engine.engine.evaluator import Evaluator, TestResult
 from cl_engine.engine.midway import Midway
 from cl_engine.engine.stopped_seeds import without_seeds
 from cl_engine.engine.validation import Validation
-from cl_engine.errors import RunFailed
+from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Event, GuessScored, NotFinite, ScoresReused
 from cl_engine.metrics.running import Ledger
 from cl_engine.nn.answer_metric import AnswerMetric
@@ -102,7 +103,7 @@ class _Simulation:
         mark: str,
         validation: Validation | None,
     ) -> None:
-        self.stream, self.strategy, self.mark = stream, strategy, mark
+        self.stream, self.strategy, self.mark, self.own = stream, strategy, mark, is_own(stream)
         self.checkpointer, self.evaluator = checkpointer, evaluator
         strategy.curve, strategy.n_tasks = curve, stream.n_tasks
         self.midway, self.validation = Midway(strategy, evaluator), validation
@@ -144,6 +145,8 @@ class _Simulation:
         if self.checkpointer.every_epochs and not self.checkpointer.has_state:
             yield from self._save(item.step - 1, self.cursor)  # what learning starts from, to be taken up in its middle
         experience = self.stream.arrival(item.step)
+        if self.own and (fault := fault_of_experience(self.stream, item.step, experience)):
+            raise RunFailed(fault) if item.step else UsageError(fault)
         task = experience.task_id
         journal = self.strategy.journal = self.checkpointer.journal(item.step)
         yield events.TaskStarted(step=item.step, task_id=task, rows=len(experience.train))
