@@ -26,7 +26,7 @@ from cl_engine.engine.boundaries import without_boundaries
 from cl_engine.engine.checkpointer import Checkpointer
 from cl_engine.engine.evaluator import Evaluator, TestResult
 from cl_engine.engine.midway import Midway
-from cl_engine.engine.stopped_seeds import without_seeds
+from cl_engine.engine.stopped_seeds import said, undefined_answers, warn_untrained, without_seeds
 from cl_engine.engine.validation import Validation
 from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Event, GuessScored, NotFinite, ScoresReused
@@ -109,7 +109,7 @@ class _Simulation:
         self.midway, self.validation = Midway(strategy, evaluator), validation
         self.ledger = Ledger(len(strategy.seeds))
         self.diagnostics, self.diagnose_every = Diagnostics(), 0
-        self.cursor = 0
+        self.cursor, self.warned = 0, False
         self.began = time.perf_counter()
 
     @under_torch_defaults
@@ -210,17 +210,27 @@ class _Simulation:
         if not new:
             return
         self.ledger.stopped |= new
-        where = f"at step {event.step} (task {event.task_id}), epoch {event.epoch}"
+        what, where = said(event)
         if len(self.ledger.stopped) == len(seeds):
             raise RunFailed(
-                f"the loss of the last seed is not finite {where}: lower train.lr, now {self.strategy.train.lr}"
+                f"{what} of the last seed is not finite {where}: lower train.lr, now {self.strategy.train.lr}"
             )
         names = ", ".join(str(seeds[cursor]) for cursor in sorted(new))
-        LOG.warning("the loss of seed %s is not finite %s: the others go on without it", names, where)
+        LOG.warning("%s of seed %s is not finite %s: the others go on without it", what, names, where)
         stopped = tuple(int(cursor in new) for cursor in range(len(seeds)))
         yield events.SeedStopped(
             step=event.step, task_id=event.task_id, fit=event.fit, epoch=event.epoch, stopped=stopped
         )
+
+    def _undefined(self, step: int) -> Iterator[Event]:
+        """Go on without the seeds that have answered with NaN, if they are not to end the run."""
+        found = {place: task for place, task in self.evaluator.undefined.items() if place not in self.ledger.stopped}
+        if found and step >= 0:
+            yield from self._stop(undefined_answers(found, self.strategy.seeds, self.strategy.train, step))
+        elif found and not self.warned:
+            self.warned = True
+            warn_untrained(found, self.strategy.seeds)
+        self.evaluator.undefined.clear()
 
     def _flops(self, experience: Experience) -> float:
         """Return the operations of answering one row of the experience, those of one seed."""
@@ -234,6 +244,7 @@ class _Simulation:
         began = time.perf_counter()
         row = self.ledger.row(item.step)
         for answered in self._answers(item):
+            yield from self._undefined(item.step)
             self.ledger.put(answered.task_ids, answered.score)
             held = ScoresReused(
                 step=item.step,
