@@ -150,6 +150,11 @@ def net_builder(
     found = net(name)
     if inspect.isclass(found) and issubclass(found, Architecture):
         architecture: Architecture = found()
+        if architecture.reads_images and len(input_shape) != 3:
+            raise UsageError(
+                f"net.name: '{name}' needs images [channels, height, width], found inputs of shape {input_shape}: choose another "
+                "net, such as mlp"
+            )
         if "vocabulary" in architecture.Options.model_fields:
             options = {**options, "vocabulary": _tokens(options.get("vocabulary"), vocabulary)}
         architecture.configure(options, "net")
