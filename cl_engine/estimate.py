@@ -234,7 +234,8 @@ def _cells(items: Iterable[Item]) -> int:
 def _memory(cost: Cost, strategy: Strategy) -> str:
     parts = cost.state or bytes_by_part(strategy.state)
     note = "" if cost.state else " (before learning)"
-    return f"{size(sum(parts.values()))} a seed{note}: " + ", ".join(f"{k} {size(v)}" for k, v in parts.items())
+    each = ", ".join(f"{k} {size(v)}" for k, v in parts.items())
+    return f"{size(sum(parts.values()))} a seed{note}" + (f": {each}" if each else "")
 
 
 def _time(items: list[Item], stream: Stream, strategy: Strategy, cost: Cost) -> str:

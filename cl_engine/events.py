@@ -248,6 +248,8 @@ class StreamEnded(Event):
 class SeedStopped(StrategyEvent):
     """A loss was NaN or infinite at the end of an epoch; ``stopped`` is 1 for the seeds that end because of it.
 
+    Where an answer was NaN in a test, ``fit`` and ``epoch`` are −1.
+
     >>> event = SeedStopped(step=3, task_id=2, fit=0, epoch=1, stopped=(0, 1))
     >>> event.stopped
     (0, 1)

@@ -14,12 +14,14 @@ from cl_engine.adapters.adapter import Adapter
 from cl_engine.adapters.bottleneck import Bottleneck
 from cl_engine.adapters.hard_mask import HardMask
 from cl_engine.adapters.low_rank import LowRank
+from cl_engine.adapters.modulation import Modulation
 from cl_engine.adapters.own_weights import biases
 from cl_engine.adapters.patches import PatchParts
 from cl_engine.adapters.scale_shift import ScaleShift
 from cl_engine.adapters.soft_mask import SoftMask
 from cl_engine.errors import UsageError
 from cl_engine.experiment import Experiment
+from cl_engine.masks.gates import Gates
 from cl_engine.nn.net import Net, Params
 from tests import nets_zoo as zoo
 from tests.conftest import TINY
@@ -210,3 +212,27 @@ def test_layers_that_are_not_there_are_refused_before_the_first_step():
     strategy = experiment.build_strategy(experiment.stream())
     with pytest.raises(UsageError, match=r"strategy\.where: 'conv\*' fits no layer of the net that can be adapted"):
         strategy.start()
+
+
+def in_groups() -> nn.Module:
+    return nn.Sequential(
+        nn.ConvTranspose2d(1, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(600, 3)
+    )
+
+
+def test_a_transposed_convolution_in_groups_is_refused_by_whatever_treats_its_outputs_one_by_one():
+    net = Net(in_groups, SHAPE)
+    said = r"the net's '2' is a transposed convolution in 2 groups, .* choose groups = 1, or freeze that layer"
+    refused: list[Callable[[], Any]] = [
+        lambda: ScaleShift(net),
+        lambda: Gates.of(net, SHAPE),
+        lambda: Modulation(net, ["se"], 2),
+        lambda: PatchParts(net, kind="scale_bias"),
+    ]
+    for make in refused:
+        with pytest.raises(UsageError, match=said):
+            make()
+    adapter = LowRank(net, rank=2)
+    base = net.init((0,))
+    own = adapter.start((0,), base)
+    assert adapter.added("2.weight", {name: part[0] for name, part in own.items()}).shape == net.shapes["2.weight"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -387,3 +388,18 @@ def test_transformations_that_cannot_be_drawn_anew_for_it_are_refused_in_a_sente
     random = replace(first, train=Data(first.train.x, first.train.y, lambda number: first.train.x))
     with pytest.raises(UsageError, match="random_transforms = 'eval' or 'once'"):
         next(strategy.learning(random))
+
+
+@pytest.mark.slow
+def test_a_net_with_a_head_a_task_is_saved_as_onnx_too(guest: Guest, tmp_path: Path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    learner = open_run(
+        guest("EWC", **{"stream.setting": "task", "stream.n": 2}).run(tmp_path / "run", device="cpu")
+    ).load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own, on first import
+        file = learner.save(tmp_path / "net.onnx", 1)
+    session, x = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"]), learner.stream.test(1).x
+    (found,) = session.run(None, {"x": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), learner.outputs(x, 1), rtol=1e-3, atol=1e-4)
+    assert {"model.head.classifiers.1.classifier.weight"} < learner.state_dict(1).keys()

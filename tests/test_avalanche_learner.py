@@ -38,6 +38,7 @@ with quietly():
         timing_metrics,
     )
     from avalanche.logging import CSVLogger, InteractiveLogger, TensorboardLogger, TextLogger
+    from avalanche.models import MTSimpleMLP, SimpleMLP
     from avalanche.training.plugins import EvaluationPlugin
     from avalanche.training.supervised import EWC, Replay
 
@@ -81,6 +82,58 @@ def test_a_strategy_answers_in_avalanche_as_in_the_engine(tiny: Tiny, name: str,
                 assert torch.equal(engine.predict(x, told), learner.strategy.predict(x, told))
     assert torch.equal(before, torch.get_rng_state())
     assert bytes_by_part(learner.strategy.state).keys() == bytes_by_part(engine.state).keys()
+
+
+def test_a_module_is_taken_for_a_net_which_starts_from_its_weights_and_leaves_it_as_it_is(tiny: Tiny):
+    benchmark = to_avalanche(tiny("finetune", (0,)).stream())
+    model = SimpleMLP(num_classes=10, input_size=64, hidden_size=12)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    learner = as_avalanche("finetune", benchmark=benchmark, net=model, train=TRAIN, evaluator=evaluator())
+    weights = {**learner.strategy.net.module(0).state_dict()}
+    assert all(torch.equal(weights[name], weight) for name, weight in before.items())
+    learner.train(next(iter(benchmark.train_stream)))
+    assert all(torch.equal(model.state_dict()[name], weight) for name, weight in before.items())
+    assert not torch.equal(learner.strategy.state["net"]["features.0.weight"], before["features.0.weight"])
+
+
+def test_a_multi_task_module_and_a_name_are_taken_for_nets_too(tiny: Tiny):
+    benchmark = to_avalanche(tiny("finetune", (0,)).stream())
+    for net in (MTSimpleMLP(input_size=64, hidden_size=12), "mlp"):
+        learner = as_avalanche("finetune", benchmark=benchmark, net=net, train=TRAIN, evaluator=evaluator())
+        learner.train(next(iter(benchmark.train_stream)))
+
+
+def _fails() -> nn.Module:
+    raise KeyError("hidden")
+
+
+@pytest.mark.parametrize(
+    ("net", "said"),
+    [
+        (3, r"net: found a int; a table is allowed, .*, a name, an nn\.Module, or what builds one"),
+        (lambda: 3, r"net: what is to build the module returned a int, not an nn\.Module"),
+        (_fails, r"net: what is to build the module raised KeyError: 'hidden'"),
+        ("mpl", r"no net named 'mpl' \(did you mean 'mlp'\?\)"),
+    ],
+)
+def test_what_is_no_net_is_refused_in_a_sentence(tiny: Tiny, net: Any, said: str):
+    with pytest.raises(UsageError, match=said):
+        as_avalanche("finetune", benchmark=to_avalanche(tiny("finetune", (0,)).stream()), net=net, train=TRAIN)
+
+
+def test_what_is_no_experience_or_stream_is_refused_in_a_sentence(tiny: Tiny):
+    benchmark = to_avalanche(tiny("finetune", (0,)).stream())
+    learner = as_avalanche("finetune", benchmark=benchmark, net=NET, train=TRAIN, evaluator=evaluator())
+    for odd, kind in ((3, "int"), (None, "NoneType"), ([3], "int"), ("train", "str"), (benchmark, "TensorBenchmark")):
+        for method in (learner.train, learner.eval):
+            with pytest.raises(
+                UsageError, match=f"{method.__name__}: found a {kind} among .*; an experience of a benchmark"
+            ):
+                method(odd)
+    with pytest.raises(UsageError, match="to_avalanche: found a int; a stream is allowed"):
+        to_avalanche(3)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="strategy: found a int; a name is allowed, or a strategy with one seed"):
+        as_avalanche(3, benchmark=benchmark, net=NET)  # type: ignore[arg-type]
 
 
 def test_training_is_kept_up_in_avalanche_as_in_the_engine(tiny: Tiny):

@@ -384,3 +384,13 @@ def test_a_stream_of_other_tasks_than_classes_is_no_benchmark():
         UsageError, match="an Avalanche benchmark is of classes alone, and a task of the stream asks for 'numbers'"
     ):
         to_avalanche(Experiment.of(small.views(), "finetune", **{"stream.views": ["shape", "vanishing"]}).stream())
+
+
+def test_what_may_be_said_is_listed_for_a_misspelt_benchmark_or_option(tmp_path: Path):
+    with pytest.raises(UsageError, match="there are: CLEAR, ") as refused:
+        Experiment.of(scenario(benchmark="SplitMNISTT"), "finetune").stream(data_root=tmp_path)
+    assert "check_experts_accuracy" not in str(refused.value) and "SplitMNIST" in str(refused.value)
+    with pytest.raises(UsageError, match=r"did you mean 'n_experiences'") as refused:
+        Experiment.of(scenario(benchmark="SplitMNIST", n_experience=5), "finetune").stream(data_root=tmp_path)
+    listed = str(refused.value).partition("there are: ")[2].split(", ")
+    assert {"n", "samples_per_class", "n_experiences", "return_task_id"} <= {*listed}

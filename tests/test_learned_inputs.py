@@ -199,7 +199,7 @@ def test_dense_tasks_are_answered_at_the_size_of_their_labels_whatever_the_inner
         ({"size": [4, 4, 4]}, (1, 8, 8), r"net\.size: found \[4, 4, 4\]"),
         ({"front": "bicubic"}, (1, 8, 8), r"net\.front: .*'learned'"),
         ({"front": "strided", "zero": True}, (1, 8, 8), r"net\.zero: a 'strided' front has no interpolation"),
-        ({}, (1, 40), r"'resized' is for images \[channels, height, width\], found inputs of \(1, 40\)"),
+        ({}, (1, 40), r"'resized' needs images \[channels, height, width\], found inputs of shape \(1, 40\)"),
     ],
 )
 def test_a_front_that_does_not_fit_is_refused_in_a_sentence(options: dict[str, Any], shape: Any, sentence: str):

@@ -21,7 +21,7 @@ from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Event, Saved, TaskStarted
 from cl_engine.experiment import Experiment
 from cl_engine.learners import Learner, load
-from cl_engine.learners.saving import save
+from cl_engine.learners.saving import _root, _said, save
 from cl_engine.nn.net import Net
 from cl_engine.nn.question import Question
 from cl_engine.nn.target import quality
@@ -309,3 +309,10 @@ def test_a_module_of_one_seed_is_found_where_seeds_have_chosen_differently(tiny:
     with torch.no_grad():
         x = stream.test(1).x
         torch.testing.assert_close(module(x), strategy.predict(x, 1)[0], rtol=1e-3, atol=1e-4)
+
+
+def test_what_onnx_lacks_is_said_by_its_cause_without_colours():
+    above = RuntimeError("Failed to convert. \x1b[96mThis is step 3/3\x1b[0m of exporting. Next steps:\n- If there is")
+    assert _said(above) == "Failed to convert. This is step 3/3 of exporting"
+    above.__cause__ = NotImplementedError("there is no such operation\nat all")
+    assert _said(_root(above)) == "there is no such operation"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -178,8 +179,6 @@ def test_batchnorm_statistics_move_in_training_mode_only():
     ("name", "shape", "options", "sentence"),
     [
         ("lenet", (1, 8, 8), {}, "cannot be built for inputs of shape|does not accept inputs"),
-        ("lenet", (1, 40), {}, "cannot be built for inputs of shape"),
-        ("resnet18", (1, 40), {}, "cannot be built for inputs of shape|does not accept inputs"),
         ("tests.nets_of_users:without_linear_end", (1, 8, 8), {}, "last Linear layer does not give its output"),
         ("tests.nets_of_users:nothing", (1, 8, 8), {}, "cannot be imported"),
         ("tests.nets_of_users:math", (1, 8, 8), {}, "cannot be"),
@@ -194,6 +193,16 @@ def test_what_cannot_be_a_net_is_refused_in_a_sentence(
 ):
     with pytest.raises(UsageError, match=sentence):
         net(name, shape, 2, **options)
+
+
+@pytest.mark.parametrize("name", AT_PLACES)
+@pytest.mark.parametrize("shape", [(20,), (1, 40)])
+def test_a_net_that_reads_images_says_so_of_other_inputs(name: str, shape: tuple[int, ...]):
+    said = (
+        rf"net\.name: '{name}' needs images \[channels, height, width\], found inputs of shape {re.escape(str(shape))}"
+    )
+    with pytest.raises(UsageError, match=said):
+        net(name, shape, 2, **NEEDED.get(name, {}))
 
 
 def test_an_architecture_of_the_users_own_is_configured_like_ours():

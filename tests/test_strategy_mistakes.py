@@ -112,6 +112,44 @@ class Silent(Right):
         super().predict(x, task_id)
 
 
+class NoStart(Strategy):
+    """Has one verb of three."""
+
+    def learn(self, experience: Experience) -> Any:
+        yield from ()
+
+
+class NoPredict(Strategy):
+    """Has two verbs of three."""
+
+    def start(self) -> Any:
+        return {}
+
+    def learn(self, experience: Experience) -> Any:
+        yield from ()
+
+
+class Closed(Right):
+    """Takes nothing when it is made."""
+
+    def __init__(self) -> None:
+        pass
+
+
+class NotToldTheTask(Right):
+    """Answers without being told the task."""
+
+    def predict(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return super().predict(x, None)
+
+
+class WithoutFrozen(Right):
+    """Has a loss that forgets what is frozen."""
+
+    def loss(self, params: Tree, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return super().loss(params, None, x, y)
+
+
 FORGOTTEN = r"`learn` calls self\.fit\(…\) and never runs it: write `params = yield from self\.fit\(…\)`"
 SHAPE = r"for 50 rows and 3 seeds; outputs \[S, N, O\] are allowed, here \[3, 50, 10\]"
 
@@ -131,6 +169,24 @@ SHAPE = r"for 50 rows and 3 seeds; outputs \[S, N, O\] are allowed, here \[3, 50
         (Asking, r"Asking\.loss: several seeds run as one .*asks whether a tensor is true, as `if` does"),
         (Rows, r"`predict` returned a tensor of shape \(50, 10\) " + SHAPE),
         (Chosen, r"`predict` returned a tensor of shape \(3, 50\) " + SHAPE),
+        (
+            NoStart,
+            r"strategy '.*': NoStart lacks the methods predict\(self, x, task_id\), start\(self\), which must be",
+        ),
+        (NoPredict, r"strategy '.*': NoPredict lacks the method predict\(self, x, task_id\), which must be written"),
+        (
+            Closed,
+            r"__init__\(self\); the engine calls it as __init__\(self, net, seeds=…, setting=…, train=…, \*\*options\)",
+        ),
+        (
+            NotToldTheTask,
+            r"predict is written as predict\(self, x\); the engine calls it as predict\(self, x, task_id\)",
+        ),
+        (
+            WithoutFrozen,
+            r"WithoutFrozen\.loss is written as loss\(self, params, x, y\); a loss is called as "
+            r"loss\(self, params, frozen, x, y\) here",
+        ),
         (Silent, r"`predict` returned a NoneType " + SHAPE),
     ],
 )
@@ -138,6 +194,18 @@ def test_a_mistake_is_answered_by_what_to_write_instead(mistaken: type[Strategy]
     name = f"{__name__}:{mistaken.__name__}"
     with pytest.raises(UsageError, match=said):
         Experiment.of(TINY, name, (0, 1, 2), **{"stream.n": 1, "train.epochs": 1}).run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_a_mistake_in_the_code_of_a_loss_is_not_taken_for_one_in_how_it_is_called(
+    seeds: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def wrong(*given: Any) -> Any:
+        raise TypeError("of its own")
+
+    monkeypatch.setattr(Right, "loss", wrong)
+    with pytest.raises(TypeError, match="of its own"):
+        Experiment.of(TINY, f"{__name__}:Right", seeds, **{"stream.n": 1}).run(tmp_path / "run")
 
 
 def test_a_fit_is_run_by_yield_from_or_step_by_step(tiny: Callable[..., Experiment]):

@@ -9,14 +9,19 @@ from typing import Any
 
 import h5py
 import pytest
+import torch
 from rich.console import Console
+from torch import Tensor
 
 from cl_engine.analysis.report import terminal
 from cl_engine.analysis.report.terminal import print_comparison, print_run
 from cl_engine.analysis.scores.run_scores import summarised
+from cl_engine.data.stream import Experience
 from cl_engine.errors import UsageError
+from cl_engine.estimate import check_experiment
 from cl_engine.experiment import Experiment
 from cl_engine.results.run import Run, open_run
+from cl_engine.strategy import Strategy
 from tests.conftest import TINY, old_log
 
 SEEDS = tuple(range(12))
@@ -83,6 +88,27 @@ def test_what_does_not_count_as_memory_is_shown_apart_and_an_older_log_says_that
     shown = capsys.readouterr().out
     assert "all of the state, as logs counted before format 1.5" in " ".join(shown.split())
     assert "apart   " not in shown
+
+
+class Forgetful(Strategy):
+    """Keeps nothing, and answers alike."""
+
+    def start(self) -> dict[str, Any]:
+        return {}
+
+    def learn(self, experience: Experience) -> Any:
+        yield from ()
+
+    def predict(self, x: Tensor, task_id: int | None) -> Tensor:
+        return torch.zeros(len(self.seeds), len(x), self.net.outputs)
+
+
+def test_of_a_strategy_that_keeps_nothing_no_parts_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    experiment = Experiment.of(TINY, f"{__name__}:Forgetful", (0,), **{"stream.n": 1})
+    print_run(open_run(experiment.run(tmp_path / "run")))
+    assert "memory  0 B a seed at the end\n" in capsys.readouterr().out
+    told = dict(check_experiment(experiment, "cpu", None))
+    assert re.fullmatch(r"0 B a seed( \(before learning\))?", told["memory, first task"])
 
 
 def test_a_run_without_a_test_still_shows_its_memory_and_time(

@@ -13,7 +13,7 @@ from torch import Tensor
 from cl_engine.adapters.adapter import Adapter
 from cl_engine.core import rng
 from cl_engine.errors import UsageError
-from cl_engine.masks.layout import Layout, maskable, unit_dim
+from cl_engine.masks.layout import Layout, maskable, output_axis
 from cl_engine.masks.norms import NormPolicy, TaskNorms
 from cl_engine.nn.net import Net, Params
 
@@ -118,6 +118,6 @@ class LowRank(Adapter):
 
     def _matrix(self, name: str, rank: int) -> _Adapted:
         shape = self._net.shapes[name]
-        dim = unit_dim(self._net, name.removesuffix(".weight")) if name.endswith(".weight") else 0
+        dim = output_axis(self._net, name.removesuffix(".weight")) if name.endswith(".weight") else 0
         rest = math.prod(shape) // shape[dim]
         return _Adapted(shape[dim], rest, min(rank, shape[dim], rest), dim)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.data.blurry_stream import BlurryStream
+from cl_engine.data.own_streams import check_stream
 from cl_engine.data.pieced_stream import PiecedStream
 from cl_engine.data.rows_of_seeds import Lens, RowsOfSeeds
 from cl_engine.data.seeded_stream import GradualBy, SeededStream
@@ -119,8 +120,9 @@ def arranged(stream: Stream, seeds: Sequence[int]) -> Stream:
     """Return a stream as learners of these seeds meet it, where options say so: each with tasks of its own, by and by, in pieces.
 
     Raises:
-        UsageError: where options do not fit each other or the stream.
+        UsageError: where options do not fit each other or the stream, or a user's own stream is not what streams are.
     """
+    check_stream(stream)
     found = for_seeds(stream, seeds)
     if not isinstance(stream, SeededStream):
         return found

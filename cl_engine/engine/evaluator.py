@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from cl_engine.core import rng
 from cl_engine.core.gpu import is_gpu
+from cl_engine.data.own_streams import fault_of_test, is_own
 from cl_engine.data.stream import Data, Stream
 from cl_engine.engine.answer_metrics import Noted, Sums
 from cl_engine.errors import RunFailed, UsageError
@@ -73,7 +75,11 @@ class Evaluator:
         """Test a strategy on a stream's test rows, or on the ``rows`` of a task that a function returns."""
         self.stream, self.strategy, self.spot_checks = stream, strategy, spot_checks
         self.rows = rows or stream.test
+        self._own, self._learned = rows is None and is_own(stream), False
         self.metrics: Mapping[str, AnswerMetric] = {}  # measured with the answers of `untrained` and `trained`
+        self.undefined: dict[
+            int, int
+        ] = {}  # the places of seeds that answered with NaN, and a task that they did so of
         if not stream.asks_classes:
             strategy.targets = stream.target
         self._untrained: Strategy | None = None
@@ -92,7 +98,10 @@ class Evaluator:
             self._tests.move_to_end(task_id)
             return self._tests[task_id]
         if self._latest is None or self._latest[0] != task_id:
-            self._latest = task_id, self.rows(task_id).shuffled(self.stream.seed)
+            rows = self.rows(task_id)
+            if self._own and (fault := fault_of_test(self.stream, task_id, rows)):
+                raise RunFailed(fault) if self._learned else UsageError(fault)
+            self._latest = task_id, rows.shuffled(self.stream.seed)
         test = self._latest[1]
         if task_id in self._asked:
             self._tests[task_id] = test
@@ -118,6 +127,7 @@ class Evaluator:
         Raises:
             RunFailed: if a spot check finds other answers than before.
         """
+        self._learned = True
         together = self.stream.setting != "task" and self.strategy.rowwise and not self.stream.per_seed
         if together and self.strategy.fingerprint(None) is None:
             yield from self._together(task_ids)
@@ -153,7 +163,7 @@ class Evaluator:
             parts = self._answered(self.strategy, x, None).split([len(test) for _, test in waiting], dim=1)
             for (task_id, test), outputs in zip(waiting, parts, strict=True):
                 noted = self._noting(task_id)
-                noted.add(outputs, test.y)
+                noted.add(self._looked_at(outputs, task_id), test.y)
                 yield self._result(task_id, self.strategy.target_of(task_id).sums_by_seed(outputs, test.y), noted)
             waiting, rows = [], 0
 
@@ -167,11 +177,25 @@ class Evaluator:
     def _measured(self, learner: Strategy, task: int) -> TestResult:
         told, noted = self.told(task), self._noting(task)
         if not self.stream.per_seed:
-            sums = self.sums(task, lambda x: self._answered(learner, x, told), noted)
+            sums = self.sums(task, lambda x: self._looked_at(self._answered(learner, x, told), task), noted)
             return self._result(task, sums, noted)
         each = [learner.of_seed(place) for place in range(len(learner.seeds))]
-        sums = self._sums_of_seeds(task, lambda place, x: self._answered(each[place], x, told), noted)
-        return self._result(task, sums, noted)
+
+        def answer(place: int, x: Tensor) -> Tensor:
+            return self._looked_at(self._answered(each[place], x, told), task, place)
+
+        return self._result(task, self._sums_of_seeds(task, answer, noted), noted)
+
+    def _looked_at(self, outputs: Tensor, task: int, place: int = 0) -> Tensor:
+        """Return outputs, and note which seeds, from the one at this place on, have some that are NaN.
+
+        −∞ is an answer: that of a class which is left out.
+        """
+        if not math.isfinite(float(outputs.sum())):  # one number a test: the answers are waited for anyway
+            own = outputs[:, :, : self.strategy.target_of(task).outputs]
+            for found in torch.nonzero(own.isnan().flatten(1).any(dim=1)).flatten().tolist():
+                self.undefined.setdefault(place + found, task)
+        return outputs
 
     @staticmethod
     def _answered(learner: Strategy, x: Tensor, told: int | None) -> Tensor:

@@ -18,6 +18,7 @@ from cl_engine.checkpoints.store import Store
 from cl_engine.core import gpu
 from cl_engine.core.state import Memory, check_state
 from cl_engine.core.torch_defaults import under_torch_defaults
+from cl_engine.data.own_streams import fault_of_experience, is_own
 from cl_engine.data.stream import Experience, Stream
 from cl_engine.engine.agenda import Evaluate, Item, Learn
 from cl_engine.engine.answer_metrics import scored
@@ -25,9 +26,9 @@ from cl_engine.engine.boundaries import without_boundaries
 from cl_engine.engine.checkpointer import Checkpointer
 from cl_engine.engine.evaluator import Evaluator, TestResult
 from cl_engine.engine.midway import Midway
-from cl_engine.engine.stopped_seeds import without_seeds
+from cl_engine.engine.stopped_seeds import said, undefined_answers, warn_untrained, without_seeds
 from cl_engine.engine.validation import Validation
-from cl_engine.errors import RunFailed
+from cl_engine.errors import RunFailed, UsageError
 from cl_engine.events import Event, GuessScored, NotFinite, ScoresReused
 from cl_engine.metrics.running import Ledger
 from cl_engine.nn.answer_metric import AnswerMetric
@@ -102,13 +103,13 @@ class _Simulation:
         mark: str,
         validation: Validation | None,
     ) -> None:
-        self.stream, self.strategy, self.mark = stream, strategy, mark
+        self.stream, self.strategy, self.mark, self.own = stream, strategy, mark, is_own(stream)
         self.checkpointer, self.evaluator = checkpointer, evaluator
         strategy.curve, strategy.n_tasks = curve, stream.n_tasks
         self.midway, self.validation = Midway(strategy, evaluator), validation
         self.ledger = Ledger(len(strategy.seeds))
         self.diagnostics, self.diagnose_every = Diagnostics(), 0
-        self.cursor = 0
+        self.cursor, self.warned = 0, False
         self.began = time.perf_counter()
 
     @under_torch_defaults
@@ -144,6 +145,8 @@ class _Simulation:
         if self.checkpointer.every_epochs and not self.checkpointer.has_state:
             yield from self._save(item.step - 1, self.cursor)  # what learning starts from, to be taken up in its middle
         experience = self.stream.arrival(item.step)
+        if self.own and (fault := fault_of_experience(self.stream, item.step, experience)):
+            raise RunFailed(fault) if item.step else UsageError(fault)
         task = experience.task_id
         journal = self.strategy.journal = self.checkpointer.journal(item.step)
         yield events.TaskStarted(step=item.step, task_id=task, rows=len(experience.train))
@@ -207,17 +210,27 @@ class _Simulation:
         if not new:
             return
         self.ledger.stopped |= new
-        where = f"at step {event.step} (task {event.task_id}), epoch {event.epoch}"
+        what, where = said(event)
         if len(self.ledger.stopped) == len(seeds):
             raise RunFailed(
-                f"the loss of the last seed is not finite {where}: lower train.lr, now {self.strategy.train.lr}"
+                f"{what} of the last seed is not finite {where}: lower train.lr, now {self.strategy.train.lr}"
             )
         names = ", ".join(str(seeds[cursor]) for cursor in sorted(new))
-        LOG.warning("the loss of seed %s is not finite %s: the others go on without it", names, where)
+        LOG.warning("%s of seed %s is not finite %s: the others go on without it", what, names, where)
         stopped = tuple(int(cursor in new) for cursor in range(len(seeds)))
         yield events.SeedStopped(
             step=event.step, task_id=event.task_id, fit=event.fit, epoch=event.epoch, stopped=stopped
         )
+
+    def _undefined(self, step: int) -> Iterator[Event]:
+        """Go on without the seeds that have answered with NaN, if they are not to end the run."""
+        found = {place: task for place, task in self.evaluator.undefined.items() if place not in self.ledger.stopped}
+        if found and step >= 0:
+            yield from self._stop(undefined_answers(found, self.strategy.seeds, self.strategy.train, step))
+        elif found and not self.warned:
+            self.warned = True
+            warn_untrained(found, self.strategy.seeds)
+        self.evaluator.undefined.clear()
 
     def _flops(self, experience: Experience) -> float:
         """Return the operations of answering one row of the experience, those of one seed."""
@@ -231,6 +244,7 @@ class _Simulation:
         began = time.perf_counter()
         row = self.ledger.row(item.step)
         for answered in self._answers(item):
+            yield from self._undefined(item.step)
             self.ledger.put(answered.task_ids, answered.score)
             held = ScoresReused(
                 step=item.step,

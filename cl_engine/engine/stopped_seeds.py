@@ -1,16 +1,19 @@
-"""Events without the numbers of stopped seeds, whose losses were not finite."""
+"""Seeds whose losses or answers were not finite: how they are stopped, and events without their numbers."""
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
+from cl_engine.errors import RunFailed
 from cl_engine.events import (
     EpochEnded,
     Event,
     MetricScored,
+    NotFinite,
     ScoresReused,
     SeedStopped,
     StrategyEvent,
@@ -18,6 +21,46 @@ from cl_engine.events import (
     Transferred,
     ValidationScored,
 )
+from cl_engine.training.optimizers import Train
+
+LOG = logging.getLogger("cl_engine")
+IN_A_TEST = -1  # in the place of the fit and the epoch where answers were not finite
+
+
+def undefined_answers(found: Mapping[int, int], seeds: Sequence[int], train: Train, step: int) -> NotFinite:
+    """Return that the answers of some seeds were NaN in a test after a step, given a task of which they were by place.
+
+    Raises:
+        RunFailed: if that is to stop the run.
+    """
+    place, task = next(iter(found.items()))
+    numbers = tuple(seeds[at] for at in sorted(found))
+    event = NotFinite(step=step, task_id=task, fit=IN_A_TEST, epoch=IN_A_TEST, seeds=numbers)
+    if train.not_finite == "stop_run":
+        others = ", or let other seeds go on without it: train.not_finite = 'stop_seed'" if len(seeds) > 1 else ""
+        what, where = said(event)
+        raise RunFailed(
+            f"{what} of seed {seeds[place]} is nan {where}, which is no answer: look at what `predict` computes, or lower "
+            f"train.lr, now {train.lr}{others}"
+        )
+    return event
+
+
+def said(event: NotFinite) -> tuple[str, str]:
+    """Return what was not finite, and where."""
+    if event.fit == IN_A_TEST:
+        return "an answer", f"in the test of task {event.task_id} after step {event.step}"
+    return "the loss", f"at step {event.step} (task {event.task_id}), epoch {event.epoch}"
+
+
+def warn_untrained(found: Mapping[int, int], seeds: Sequence[int]) -> None:
+    """Say that seeds answer with NaN before they have learned anything: there is nothing to stop yet."""
+    place, task = next(iter(found.items()))
+    LOG.warning(
+        "an answer of seed %d is nan in the test of task %d before anything is learned: the score is that of chance",
+        seeds[place],
+        task,
+    )
 
 
 def without_seeds(event: Event, stopped: Collection[int]) -> Event:

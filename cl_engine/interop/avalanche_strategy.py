@@ -18,7 +18,7 @@ from cl_engine.events import EpochEnded, Event
 from cl_engine.interop.answers import Answers, PresentAnswers
 from cl_engine.interop.benchmark_stream import Avalanche
 from cl_engine.interop.benchmarks import Part
-from cl_engine.interop.foreign_plugins import check_plugin
+from cl_engine.interop.foreign_plugins import check_experiences, check_plugin
 from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.online_stream import index_of, is_piece
 from cl_engine.strategy import Strategy
@@ -90,8 +90,10 @@ class AvalancheStrategy(SupervisedTemplate):  # type: ignore[misc]
         """Train on an experience, or on one after the other, as Avalanche does, and return the last metrics.
 
         Raises:
-            UsageError: for a plug-in that has no effect here, or an option of Avalanche's data loader that our loop lacks.
+            UsageError: for what is no experience, a plug-in that has no effect here, or an option of Avalanche's data loader
+                that our loop lacks.
         """
+        check_experiences("train", experiences)
         for plugin in self.plugins:
             check_plugin(plugin, self.optimizer)
         for name, value in more.items():
@@ -102,6 +104,15 @@ class AvalancheStrategy(SupervisedTemplate):  # type: ignore[misc]
                     f"train({name}={value}): our strategies draw their own batches, as with {AS_OURS[name]}"
                 )
         return super().train(experiences, eval_streams, **more)
+
+    def eval(self, exp_list: Any, **more: Any) -> Any:
+        """Evaluate on an experience, or on one after the other, as Avalanche does, and return the last metrics.
+
+        Raises:
+            UsageError: for what is no experience.
+        """
+        check_experiences("eval", exp_list)
+        return super().eval(exp_list, **more)
 
     def make_train_dataloader(self, **more: Any) -> None:
         """Leave the rows to our own loop, which draws its batches itself."""

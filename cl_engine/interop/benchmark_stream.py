@@ -86,7 +86,7 @@ class Avalanche(Stream):
             raise unknown("option", f"stream.{next(iter(self.arguments))}", [f"stream.{k}" for k in self._own()])
         found = given
         if given is None:
-            found = benchmarks.made(self.benchmark, self.arguments, data_root or Path(), self.seed, self.n)
+            found = benchmarks.made(self.benchmark, self.arguments, data_root or Path(), self.seed, self.n, self._own())
         with quietly():
             tests = benchmarks.parts_of(stream_of(found, TEST, self.benchmark))
             self._lay_out(arrivals_of(found, tests, self.benchmark), tests)

@@ -24,11 +24,14 @@ from cl_engine.runs import importing
 CLASSIC = "avalanche.benchmarks.classic"
 
 
-def made(name: str, arguments: Mapping[str, Any], root: Path, seed: int, n: int | None) -> Any:
+def made(
+    name: str, arguments: Mapping[str, Any], root: Path, seed: int, n: int | None, options: Sequence[str] = ()
+) -> Any:
     """Return the benchmark of this name: a callable of ``avalanche.benchmarks.classic``, or ``module:function``.
 
     It is given ``arguments``, and, where it takes them and they are not among those, ``dataset_root``, ``seed`` and
-    ``n`` as its number of experiences. It may not use the network.
+    ``n`` as its number of experiences. It may not use the network. ``options`` are those of the stream, which the error for an
+    argument that there is not names too.
 
     Raises:
         UsageError: if there is none, an argument is unknown, missing or refused, or its data are not under ``root``.
@@ -45,7 +48,7 @@ def made(name: str, arguments: Mapping[str, Any], root: Path, seed: int, n: int 
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         for key in given:
             if key not in known:
-                raise unknown(f"option of this stream, nor argument of '{name}',", key, known)
+                raise unknown(f"option of this stream, nor argument of '{name}',", key, {*known, *options})
     named = [p for p in known.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     missing = [p.name for p in named if p.default is p.empty and p.name not in given]
     if missing:
@@ -80,7 +83,8 @@ def _callable(name: str) -> Any:
             return importing.attribute("stream.benchmark:", f"{module}:{function}")
     with quietly():
         classic = importlib.import_module(CLASSIC) if attribute("avalanche", "__version__") else None
-    names = [key for key, value in vars(classic).items() if inspect.isfunction(value) and not key.startswith("_")]
+    # their benchmarks have names that begin with a capital, and other functions stand beside them
+    names = [key for key, value in vars(classic).items() if inspect.isfunction(value) and key[0].isupper()]
     if name not in names:
         raise unknown(f"benchmark in {CLASSIC}", name, names)
     found = getattr(classic, name)

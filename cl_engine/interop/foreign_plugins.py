@@ -1,7 +1,8 @@
-"""Plug-ins of Avalanche inside which our strategies cannot train: refused by name."""
+"""What our strategies cannot take inside Avalanche: plug-ins that would change what is trained, and what is no experience."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from cl_engine.errors import UsageError
@@ -39,6 +40,22 @@ def check_plugin(plugin: Any, optimizer: Any) -> None:
         raise UsageError(
             f"the plug-in '{name}' sets the learning rate of another optimiser: make its schedule of learner.optimizer, "
             "and put it first, by learner.plugins.insert(0, …)"
+        )
+
+
+def check_experiences(method: str, given: Any) -> None:
+    """Refuse what is neither an experience nor several of them; of those made one by one the first is not asked for.
+
+    Raises:
+        UsageError: with what was found instead.
+    """
+    one = isinstance(given, str) or not isinstance(given, Iterable)
+    several = [given] if one else given if isinstance(given, list | tuple) else []
+    odd = next((each for each in several if not hasattr(each, "dataset")), None)
+    if odd is not None or given is None:
+        raise UsageError(
+            f"{method}: found a {type(odd).__name__} among what is to be gone through; an experience of a benchmark is allowed, "
+            "or a stream of them, such as benchmark.train_stream"
         )
 
 

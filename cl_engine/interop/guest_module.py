@@ -12,7 +12,7 @@ from cl_engine.interop.lazy_import import quietly
 from cl_engine.interop.training import UNSEEN, answered
 
 with quietly():
-    from avalanche.models.dynamic_modules import MultiTaskModule
+    from avalanche.models.dynamic_modules import MultiHeadClassifier, MultiTaskModule
     from avalanche.models.packnet import PackNetModel
 
 
@@ -35,6 +35,24 @@ class GuestModule(nn.Module):
         return nn.functional.pad(logits, (0, self._outputs - logits.shape[1]), value=UNSEEN)
 
 
+class Heads(MultiHeadClassifier):  # type: ignore[misc]
+    """Avalanche's head a task, with outputs of no class masked in a way that ONNX has too: theirs writes by a mask.
+
+    >>> Heads(4).forward_single_task(torch.zeros(2, 4), 0)
+    tensor([[-1000., -1000.],
+            [-1000., -1000.]], grad_fn=<MaskedFillBackward0>)
+    """
+
+    def forward_single_task(self, x: Tensor, task_label: int) -> Tensor:
+        """Return the outputs ``[N, O]`` of the head of a task."""
+        out: Tensor = self.classifiers[str(task_label)](x)
+        if not self.masking:
+            return out
+        active = self._buffers[f"active_units_T{task_label}"]
+        active = nn.functional.pad(active, (0, out.shape[-1] - len(active)))
+        return out.masked_fill(active == 0, self.mask_value)
+
+
 def guest_module(
     strategy: Any, x: Tensor, answer: Tensor, task_label: int, classes: list[int], seed: int
 ) -> GuestModule | None:
@@ -55,7 +73,10 @@ def guest_module(
 
 
 def _of_task(model: nn.Module, task_label: int) -> nn.Module:
-    """Return the net inside of PackNet, the weights of other tasks switched off; other models as they are."""
+    """Return the net inside of PackNet, the weights of other tasks switched off; of other models the heads alone are changed."""
+    for part in model.modules():
+        if type(part) is MultiHeadClassifier:
+            part.__class__ = Heads  # its weights and their names stay
     if not isinstance(model, PackNetModel):
         return model
     model.activate_task(min(task_label, int(model.task_count)))

@@ -135,8 +135,13 @@ def to_avalanche(stream: Stream) -> TensorBenchmark:
     its rows in a drawn order.
 
     Raises:
-        UsageError: for a stream without end, one that withholds labels, or of tasks that ask for something else than classes.
+        UsageError: for what is no stream, a stream without end, one that withholds labels, or of tasks that ask for something
+            else than classes.
     """
+    if not isinstance(stream, Stream):
+        raise UsageError(
+            f"to_avalanche: found a {type(stream).__name__}; a stream is allowed, as Experiment.stream() gives it"
+        )
     odd = next((target for target in stream.targets if not isinstance(target, Classes)), None)
     if odd is not None:
         raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +19,8 @@ from cl_engine.core.files import replace
 from cl_engine.errors import UsageError
 from cl_engine.export.needed import needed
 from cl_engine.nn.task_module import TaskModule, WholeStrategy
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def save(file: Path, module: TaskModule, x: Tensor, about: Mapping[str, str]) -> None:
@@ -98,7 +101,7 @@ def _onnx(file: Path, module: TaskModule, x: Tensor, about: Mapping[str, str]) -
                 program, input_names=["x"], output_names=["outputs"], dynamo=True, verbose=False
             )
     except Exception as error:  # of what torch can do, ONNX has a part
-        raise UsageError(f"ONNX has no such net ({_said(error)}); save it as .pt2 or .safetensors") from None
+        raise UsageError(f"ONNX has no such net ({_said(_root(error))}); save it as .pt2 or .safetensors") from None
     made.model.metadata_props.update(about)
     made.save(str(file), external_data=False)
     session = needed("onnxruntime", extra="onnx").InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -130,8 +133,17 @@ def _exported(module: TaskModule, x: Tensor, about: Mapping[str, str]) -> torch.
         ) from None
 
 
-def _said(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+def _root(error: BaseException) -> BaseException:
+    """Return what an error came of in the end: what is raised at last tells of steps of the export alone."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _said(error: BaseException) -> str:
+    """Return the first line of what an error says, without colours and without the beginning of a list that is left out."""
+    first = (COLOURS.sub("", str(error)).strip() or type(error).__name__).splitlines()[0]
+    return first.removesuffix("Next steps:").rstrip(" .")[:300]
 
 
 def _compare(found: Tensor, wanted: Tensor, what: str) -> None:

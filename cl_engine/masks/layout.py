@@ -160,9 +160,24 @@ def layers_of(net: Net, names: Iterable[str], what: str) -> list[str]:
     return found
 
 
-def unit_dim(net: Net, layer: str) -> int:
-    """Return the axis of a layer's weight ``{layer}.weight`` that counts its outputs: 1 if it is a transposed convolution."""
+def output_axis(net: Net, layer: str) -> int:
+    """Return the axis of a layer's weight ``{layer}.weight`` along which outputs are: 1 if it is a transposed convolution."""
     return int(bool(getattr(net.owner(f"{layer}.weight"), "transposed", False)))
+
+
+def unit_dim(net: Net, layer: str) -> int:
+    """Return the axis of a layer's weight ``{layer}.weight`` that counts its outputs.
+
+    Raises:
+        UsageError: if none does: that of a transposed convolution in groups counts the outputs of one group.
+    """
+    axis, owner = output_axis(net, layer), net.owner(f"{layer}.weight")
+    if axis and owner.groups != 1:
+        raise UsageError(
+            f"net.name: the net's '{layer}' is a transposed convolution in {owner.groups} groups, no axis of whose weight counts "
+            "its outputs, which this strategy treats one by one: choose groups = 1, or freeze that layer"
+        )
+    return axis
 
 
 def units_of(net: Net, layer: str) -> int:

@@ -24,6 +24,8 @@ class Alexnet(Architecture):
     width: int = option(2048, "units of each of the two fully connected layers", ge=1)
     dropout: tuple[float, float] = option((0.2, 0.5), "dropped after the two first convolutions, and after the others")
 
+    reads_images = True
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         channels, height, width = input_shape
         if min(height, width) < 20:

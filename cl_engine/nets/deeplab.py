@@ -28,6 +28,8 @@ class Deeplab(Architecture):
     dilations: list[int] = option([2, 4, 6], "how far apart the places are that context is taken from", min_length=1)
     norm: Norm = option("group", "normalisation: batch, group (of four) or none")
 
+    reads_images = True
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         return _Deeplab(input_shape[0], outputs, self)
 

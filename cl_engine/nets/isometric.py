@@ -31,8 +31,10 @@ class Isometric(Architecture):
     kernel: int = option(3, "height and width of the blocks' kernels, an odd number", ge=1)
     norm: Norm = option("layer", "normalisation before each block: layer (over all maps) or batch")
 
+    reads_images = True
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-        if len(input_shape) != 3 or min(input_shape[1:]) < self.patch:
+        if min(input_shape[1:]) < self.patch:
             raise UsageError(f"net.patch: patches of {self.patch} do not fit inputs of shape {input_shape}")
         if self.kernel % 2 == 0:
             raise UsageError(f"net.kernel: found {self.kernel}; only odd numbers keep blocks the same size")

@@ -30,6 +30,8 @@ class Lenet(Architecture):
     )
     activation: Activation = option("relu", MEANING, before="relu")
 
+    reads_images = True
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         channels, height, width = input_shape
         places = ((((height - 4) // 2) - 4) // 2) * ((((width - 4) // 2) - 4) // 2)

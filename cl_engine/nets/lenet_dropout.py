@@ -17,6 +17,8 @@ class LenetDropout(Architecture):
     21840
     """
 
+    reads_images = True
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         channels, height, width = input_shape
         flat = 20 * ((((height - 4) // 2) - 4) // 2) * ((((width - 4) // 2) - 4) // 2)

@@ -26,6 +26,8 @@ class ModularResnet(Architecture):
     width: int = option(64, "feature maps of every layer", ge=1)
     split_last: bool = option(False, "the two blocks of the last stage are two modules")
 
+    reads_images = True
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         channels, height, width = input_shape
         if min(height, width) < 8:

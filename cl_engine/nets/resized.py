@@ -45,11 +45,9 @@ class Resized(Architecture):
         False, "the last convolution of a learned front starts at zero: at first it is interpolation alone"
     )
 
+    reads_images = True
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-        if len(input_shape) != 3:
-            raise UsageError(
-                f"net.name: 'resized' is for images [channels, height, width], found inputs of {input_shape}"
-            )
         channels, *given = input_shape
         size = self._size()
         if self.zero and not self.front.startswith("learned"):

@@ -25,6 +25,8 @@ class Resnet18(Architecture):
     norm: Norm = option("batch", "normalisation: batch, group or none")
     groups: int = option(4, "groups of group normalisation; must divide the width", ge=1)
 
+    reads_images = True
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         return _ResNet(input_shape[0], outputs, self)
 

@@ -32,6 +32,8 @@ class SmallCnn(Architecture):
     )
     activation: Activation = option("relu", MEANING, before="relu")
 
+    reads_images = True
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         channels, height, width = input_shape
         numbers, sizes = given(self.activation), [(height, width)]

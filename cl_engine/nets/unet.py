@@ -26,6 +26,8 @@ class Unet(Architecture):
     encoder: EncoderKind = option("plain", "blocks: plain, or residual as in the reduced ResNet")
     norm: Norm = option("group", "normalisation: batch, group (of four) or none")
 
+    reads_images = True
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         return _Unet(input_shape[0], outputs, self)
 

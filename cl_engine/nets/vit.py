@@ -32,9 +32,9 @@ class Vit(Architecture):
     hidden: int = option(128, "units between the two linear layers of each", ge=1)
     read: Literal["mean", "token"] = option("mean", "what the head reads: the mean over patches, or a token of its own")
 
+    reads_images = True
+
     def build(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-        if len(input_shape) != 3:
-            raise UsageError(f"net.name: 'vit' is for images [channels, height, width], found inputs of {input_shape}")
         channels, height, width = input_shape
         if height % self.patch or width % self.patch:
             raise UsageError(f"net.patch: patches of {self.patch} do not divide images of {height} × {width} pixels")

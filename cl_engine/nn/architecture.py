@@ -25,10 +25,12 @@ class Architecture(Configured, ABC):
     Attributes:
         places: set before `build` is called: whether tasks ask for answers at places. A convolutional net then ends at its
             last maps, with a 1×1 convolution as its head; a net that always does need not look at it.
+        reads_images: whether inputs must be images ``[channels, height, width]``.
         net_builder: set before `build` is called: builds another net by its name, as `cl_engine.runs.plugins.net_builder`.
     """
 
     places = False  # without an annotation, for what has one and a value is an option
+    reads_images = False  # likewise
     net_builder: Callable[..., Callable[[], nn.Module]]
 
     init: Init = option(

@@ -26,6 +26,7 @@ from cl_engine.options import named_with_options
 from cl_engine.runs import plugin_names
 from cl_engine.runs.guests import GUESTS
 from cl_engine.runs.importing import attribute, imported, note, reason
+from cl_engine.runs.plugin_checks import check_plugin
 from cl_engine.runs.plugin_names import Kind, names, own
 from cl_engine.runs.twin_names import unknown
 from cl_engine.strategy import Strategy
@@ -149,6 +150,11 @@ def net_builder(
     found = net(name)
     if inspect.isclass(found) and issubclass(found, Architecture):
         architecture: Architecture = found()
+        if architecture.reads_images and len(input_shape) != 3:
+            raise UsageError(
+                f"net.name: '{name}' needs images [channels, height, width], found inputs of shape {input_shape}: choose another "
+                "net, such as mlp"
+            )
         if "vocabulary" in architecture.Options.model_fields:
             options = {**options, "vocabulary": _tokens(options.get("vocabulary"), vocabulary)}
         architecture.configure(options, "net")
@@ -238,6 +244,7 @@ def _checked(kind: Kind, name: str, found: Any) -> type[Any]:
         raise UsageError(
             f"'{name}' is not a {SINGULAR[kind]}: it must be a subclass of {base.__module__}.{base.__name__}"
         )
+    check_plugin(f"the {SINGULAR[kind]} '{name}'", found)
     return found
 
 

@@ -25,6 +25,7 @@ from cl_engine.training.fit_observer import FitObserver, tell
 from cl_engine.training.group_beside import GroupBeside
 from cl_engine.training.group_upkeep import GroupUpkeep
 from cl_engine.training.group_validation import GroupValidation
+from cl_engine.training.loss_arguments import check_loss
 from cl_engine.training.online_sums import OnlineSums
 from cl_engine.training.optimizer_steps import clip_gradients, clipped, optimizers_for, step_of
 from cl_engine.training.rates import Rates
@@ -151,7 +152,11 @@ class SeedGroup(GroupValidation, ABC):
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.batch_begins, *shown)
         with counted, noise, job.net.training(), self.precision:
-            losses, taken = self._losses(rows, given["index"].shape[1], numbers, batch)
+            try:
+                losses, taken = self._losses(rows, given["index"].shape[1], numbers, batch)
+            except TypeError:
+                check_loss(job.loss, self.tensors, len(numbers))
+                raise
         if shown is not None:
             tell(job.observer, job.net.device, FitObserver.batch_answered, self._answer(shown[0]), losses.detach())
         kept = None if self.upkeep is None else self.upkeep.penalty()

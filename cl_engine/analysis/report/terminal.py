@@ -58,7 +58,8 @@ def print_run(run: Run) -> None:
     if not summary.experiences:
         return
     rule = "" if summary.memory_apart is not None else f": {OLDER}"
-    out.print(_text(f"memory  {size(summary.memory)} a seed at the end ({_sizes(summary.memory_parts)}){rule}"))
+    held = f" ({_sizes(summary.memory_parts)})" if summary.memory_parts else ""
+    out.print(_text(f"memory  {size(summary.memory)} a seed at the end{held}{rule}"))
     if summary.memory_apart:
         out.print(_text(f"apart   {_sizes(summary.memory_apart)}: {APART}"))
     phases = ", ".join(f"{name} {duration(seconds)}" for name, seconds in summary.seconds_phases.items())
