@@ -86,9 +86,8 @@ def _fault(stream: Stream, rows: Any, asked: Target | None, first: bool) -> str:
     if x.is_floating_point() and x.dtype != torch.float32:
         return f"inputs are {x.dtype}; torch.float32 is expected, or torch.uint8"
     of_classes = isinstance(asked, Classes)
-    if (
-        asked is None or not len(y) or not (first or (of_classes and y.device.type == "cpu"))
-    ):  # a GPU would be waited for
+    looked_at = first or (of_classes and y.device.type == "cpu")  # a GPU would be waited for
+    if asked is None or not len(y) or not looked_at:
         return ""
     if isinstance(asked, Classes) and y.ndim == 1 and y.dtype in _NUMBERS:  # at every experience
         least, most = torch.aminmax(y)

@@ -77,9 +77,7 @@ class Evaluator:
         self.rows = rows or stream.test
         self._own, self._learned = rows is None and is_own(stream), False
         self.metrics: Mapping[str, AnswerMetric] = {}  # measured with the answers of `untrained` and `trained`
-        self.undefined: dict[
-            int, int
-        ] = {}  # the places of seeds that answered with NaN, and a task that they did so of
+        self.undefined: dict[int, int] = {}  # places of seeds that answered with NaN, and a task of which
         if not stream.asks_classes:
             strategy.targets = stream.target
         self._untrained: Strategy | None = None
