@@ -82,6 +82,10 @@ ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
+# compose puts nets together from layers of one size behind the first
+OWN: dict[tuple[str, str], dict[str, Any]] = {("permuted", "compose"): {"net.hidden": [100, 100, 100]}}
+
+
 def folder_of(folder: Path, stream: str, name: str) -> Path:
     return folder / stream / name.replace(",", "").replace("'", "").replace(" ", "_")
 
@@ -91,7 +95,7 @@ def run(folder: Path, names: list[str]) -> None:
     for name in names or ROWS:
         _, strategy, options = ROWS[name]
         for stream, (scenario, changes) in STREAMS.items():
-            experiment = Experiment.of(scenario, strategy, SEEDS, **{**changes, **options})
+            experiment = Experiment.of(scenario, strategy, SEEDS, **{**changes, **options, **OWN.get((stream, name), {})})
             found = open_run(experiment.run(folder_of(folder, stream, name), device="cpu"))
             with FileLock(f"{OUTPUT}.lock"):
                 measured = read()

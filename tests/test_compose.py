@@ -75,9 +75,8 @@ def test_a_task_with_an_order_alone_costs_steps_times_blocks_numbers(tiny: Tiny)
 
 def test_a_net_without_modules_of_one_configuration_is_refused_in_a_sentence(tiny: Tiny):
     experiment = tiny("compose", **{"net.hidden": [12, 8]})
-    strategy = experiment.build_strategy(experiment.stream())
     with pytest.raises(UsageError, match="no two modules of one configuration behind its first"):
-        strategy.start()
+        experiment.build_strategy(experiment.stream())
 
 
 def test_the_layer_that_reads_the_inputs_is_in_no_pool_though_it_has_the_size_of_the_others(tiny: Tiny):

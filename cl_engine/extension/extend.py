@@ -21,6 +21,7 @@ from cl_engine.runs import importing
 from cl_engine.runs.data_root import DataRoot, default_data_root
 from cl_engine.runs.devices import resolved_device
 from cl_engine.runs.material import Material
+from cl_engine.runs.metrics import metrics_of
 from cl_engine.runs.own_code import code_of
 from cl_engine.runs.run_folder import RunFolder
 
@@ -153,6 +154,7 @@ class Extension:
             stream = same.stream(resolved_device(device), sources)
             backbone = same.backbone(stream, sources)
             strategy = same.build_strategy(stream, backbone)
+            metrics_of(same.agenda.metrics, stream)
         material.take_data(same.digests(sources, stream, backbone), accept=False)
         material.take_code(code_of(modules.values()), accept=False)
         longer = Longer(self.run, self.before, same, sources)

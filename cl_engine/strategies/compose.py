@@ -70,7 +70,6 @@ class Compose(Strategy):
     _logged: LoggedTransfers | None = None
 
     def start(self) -> State:
-        self._orders.check_pools()
         seeds, device = len(self.seeds), self.net.device
         blocks, order = self._orders.start(self.seeds)
         return {
@@ -83,6 +82,7 @@ class Compose(Strategy):
         }
 
     def check_stream(self, stream: Stream) -> None:
+        self._orders.check_pools()
         self._logged = ranking_log(self.scan.sources == "gaussian", self.sources_from, stream)
 
     def learn(self, experience: Experience) -> Learning:
