@@ -95,7 +95,8 @@ def run(folder: Path, names: list[str]) -> None:
     for name in names or ROWS:
         _, strategy, options = ROWS[name]
         for stream, (scenario, changes) in STREAMS.items():
-            experiment = Experiment.of(scenario, strategy, SEEDS, **{**changes, **options, **OWN.get((stream, name), {})})
+            asked = {**changes, **options, **OWN.get((stream, name), {})}
+            experiment = Experiment.of(scenario, strategy, SEEDS, **asked)
             found = open_run(experiment.run(folder_of(folder, stream, name), device="cpu"))
             with FileLock(f"{OUTPUT}.lock"):
                 measured = read()

@@ -101,7 +101,7 @@ def as_somebody(folder: Path) -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    for late in ("zoneinfo", "pandas", "xarray"):  # imported when they are used, maybe from where this user alone may read
+    for late in ("zoneinfo", "pandas", "xarray"):  # imported when used, from where maybe this user alone may read
         importlib.import_module(late)
     for place in (folder, *folder.rglob("*")):
         os.chown(place, 65534, -1, follow_symlinks=False)
