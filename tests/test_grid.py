@@ -122,8 +122,7 @@ def test_rows_without_a_class_are_set_aside_in_a_drawn_order_and_spread_over_all
 @pytest.mark.parametrize("ending", ["", "_local"])
 def test_in_ctrl_scenarios_transfer_is_like_with_like(kind: str, ending: str):
     options = Scenario.load(f"ctrl_{kind}{ending}").tables["strategy"]
-    chosen = [
-        {key: options[name].get(key) for key in Grid.model_fields} for name in ("independent", "experts", "mntdp")
-    ]
-    assert chosen[0] == chosen[1] == chosen[2]
+    names = ("independent", "experts", "mntdp", "picle")
+    chosen = [{key: options[name].get(key) for key in Grid.model_fields} for name in names]
+    assert all(one == chosen[0] for one in chosen[1:])
     assert chosen[0]["lrs"]
