@@ -92,9 +92,7 @@ def picture(found: dict[str, Any]) -> None:
     """Draw fits a task, and past nets asked, against the tasks met."""
     fig, axes = figure(width=7.6, height=3.2, columns=2)
     for place, (axis, key, label) in enumerate(
-        zip(
-            axes, ("fits", "asked"), ("paths trained for a task", "past nets whose features are looked at"), strict=True
-        )
+        zip(axes, ("fits", "asked"), ("paths trained for a task", "past nets looked at"), strict=True)
     ):
         for number, strategy in enumerate(("experts", "mntdp", "picle")):
             values = np.array(found[strategy][key], dtype=float)
