@@ -148,17 +148,17 @@ def picture() -> None:
     """Draw accuracy against what each further task takes, a colour a family."""
     fig, axes = figure(width=8.4, height=4.6, columns=2)
     families = list(dict.fromkeys(family for family, _, _ in ROWS.values()))
-    for place, (axis, stream) in enumerate(zip(axes, STREAMS, strict=True)):
+    for axis, stream in zip(axes, STREAMS, strict=True):
         measured = read()[stream]
         for name, own in ((name, measured[name]) for name in ROWS if name in measured):
             family = ROWS[name][0]
             same = [row for row, (other, _, _) in ROWS.items() if other == family]
             style = {"marker": mark(same.index(name)), "color": colour(families.index(family)), "linestyle": "none"}
             label = f"{name} ({family})" if family else name
-            axis.plot(own["bytes a task"], np.mean(own["accuracy"]), label=None if place else label, **style)
+            axis.plot(own["bytes a task"], np.mean(own["accuracy"]), label=label, **style)
         axis.set(xlabel="what a further task takes", ylabel="accuracy at the end", ylim=(0, 1), title=stream)
         log_axis(axis, "x", lambda size: f"{size / 1e3:g} kB")
-    legend(fig, axes[0], columns=3)
+    legend(fig, *axes, columns=3)
     fig.savefig(PICTURE, dpi=120)
 
 
