@@ -17,16 +17,15 @@ learning, testing and saving, with whatever else the machine did.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from benchmarks.intervals import said
+from benchmarks.measured import put, read
 from cl_engine.analysis.plots.axes import log_axis
 from cl_engine.analysis.plots.style import colour, figure, legend, mark, styled
 from cl_engine.analysis.report.page import write_report
@@ -98,18 +97,8 @@ def run(folder: Path, names: list[str]) -> None:
             asked = {**changes, **options, **OWN.get((stream, name), {})}
             experiment = Experiment.of(scenario, strategy, SEEDS, **asked)
             found = open_run(experiment.run(folder_of(folder, stream, name), device="cpu"))
-            with FileLock(f"{OUTPUT}.lock"):
-                measured = read()
-                measured.setdefault(stream, {})[name] = of_run(found)
-                OUTPUT.write_text(json.dumps(measured, indent=1, sort_keys=True) + "\n")
+            put(OUTPUT, stream, name, of_run(found), indent=1)
             print(stream, name, "done", flush=True)
-    Path(f"{OUTPUT}.lock").unlink(missing_ok=True)
-
-
-def read() -> dict[str, Any]:
-    """Return what has been measured, by stream and row."""
-    found: dict[str, Any] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
-    return found
 
 
 def of_run(found: Run) -> dict[str, Any]:
@@ -130,7 +119,7 @@ def of_run(found: Run) -> dict[str, Any]:
 def table() -> None:
     """Print a row of each run that has finished."""
     print(f"torch {torch.__version__}, seeds {SEEDS}, one thread; ± is half a 95 % t interval")
-    for stream, measured in sorted(read().items(), reverse=True):
+    for stream, measured in sorted(read(OUTPUT).items(), reverse=True):
         head = f"{'accuracy':>16}{'forgetting':>12}{'transfer':>17}{'kB in all':>11}{'kB a task':>10}{'s a task':>9}"
         print(f"\n{stream:<40}{head}")
         for name in (name for name in ROWS if name in measured):
@@ -149,7 +138,7 @@ def picture() -> None:
     fig, axes = figure(width=8.4, height=4.6, columns=2)
     families = list(dict.fromkeys(family for family, _, _ in ROWS.values()))
     for axis, stream in zip(axes, STREAMS, strict=True):
-        measured = read()[stream]
+        measured = read(OUTPUT)[stream]
         for name, own in ((name, measured[name]) for name in ROWS if name in measured):
             family = ROWS[name][0]
             same = [row for row, (other, _, _) in ROWS.items() if other == family]

@@ -16,15 +16,14 @@ last task. TFLOP are those of training.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 
+from benchmarks.measured import put, read
 from cl_engine.analysis.plots.style import colour, figure, legend, styled
 from cl_engine.analysis.scores.run_scores import summarised
 from cl_engine.experiment import Experiment
@@ -112,26 +111,16 @@ def table(results: dict[str, Any]) -> None:
             print(row(strategy, results[kind][strategy], results[kind]["independent"]))
 
 
-def read() -> dict[str, Any]:
-    """Return what has been measured."""
-    found: dict[str, Any] = json.loads(OUTPUT.read_text()) if OUTPUT.exists() else {}
-    return found
-
-
 def main() -> None:
     torch.set_num_threads(1)
     what, *units = sys.argv[1:] or ["table"]
     if what in ("table", "picture"):
-        (table(read()) if what == "table" else picture(read()["s_long"]))
+        (table(read(OUTPUT)) if what == "table" else picture(read(OUTPUT)["s_long"]))
         return
     pairs = [unit.split("/") for unit in units or KINDS]
     for kind, strategy in ((kind, own) for kind, *named in pairs for own in named or STRATEGIES):
         found = measured(kind, strategy, Path(what))
-        with FileLock(f"{OUTPUT}.lock"):
-            results = read()
-            results.setdefault(kind, {})[strategy] = found
-            OUTPUT.write_text(json.dumps(results, sort_keys=True) + "\n")
-    Path(f"{OUTPUT}.lock").unlink(missing_ok=True)
+        put(OUTPUT, kind, strategy, found)
 
 
 if __name__ == "__main__":

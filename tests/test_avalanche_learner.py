@@ -98,9 +98,12 @@ def test_a_module_is_taken_for_a_net_which_starts_from_its_weights_and_leaves_it
 
 def test_a_multi_task_module_and_a_name_are_taken_for_nets_too(tiny: Tiny):
     benchmark = to_avalanche(tiny("finetune", (0,)).stream())
-    for net in (MTSimpleMLP(input_size=64, hidden_size=12), "mlp"):
+    for net, width in {MTSimpleMLP(input_size=64, hidden_size=13): 13, "mlp": 256}.items():
         learner = as_avalanche("finetune", benchmark=benchmark, net=net, train=TRAIN, evaluator=evaluator())
         learner.train(next(iter(benchmark.train_stream)))
+        x = learner.stream.test(0).x
+        assert learner.strategy.predict(x, 0).isfinite().all()
+        assert any(width in shape for shape in learner.strategy.net.shapes.values())
 
 
 def _fails() -> nn.Module:

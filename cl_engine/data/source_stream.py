@@ -142,7 +142,7 @@ class SourceStream(SeededStream):
         return self.classes_of(self.kind_of(task_id))
 
     def classes_in(self, task_id: int) -> int:
-        return len(self.classes_of(self.kind_of(task_id)))
+        return len(self.classes_of_task(task_id))
 
     def kind_of(self, task_id: int) -> int:
         return task_id if self._kinds is None else self._kinds[task_id]

@@ -66,9 +66,7 @@ class Recorder:
         self.rows = 0  # not yet in the working file
         self.training_rows, self.training_flops, self.saving_midway = 0, 0.0, 0.0
         self.next_event = 0
-        self.untrained: set[tuple[int, str]] = (
-            set()
-        )  # metrics of tasks before any training that a log that is resumed has
+        self.untrained: set[tuple[int, str]] = set()  # tasks, and metrics of them before training, of a resumed log
         self.counts_all = False  # as logs begun before format 1.5 do
         self.torn = False  # whether the working file has been left in the middle of a write
 

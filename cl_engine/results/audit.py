@@ -92,12 +92,8 @@ def _checked(group: h5py.Group, name: str, dataset: h5py.h5d.DatasetID, made: An
     if kind.get_class() not in TYPES:
         raise _refused(group, name, "is neither of integers nor of floats nor of strings")
     declared = dataset.get_space().get_simple_extent_npoints() * kind.get_size()
-    sparse = name in SPARSE and layout == h5py.h5d.CHUNKED
-    if (
-        not sparse
-        and declared > SUSPECT
-        and (declared > LARGEST or declared > RATIO * max(1, dataset.get_storage_size()))
-    ):
+    suspect = declared > SUSPECT and not (name in SPARSE and layout == h5py.h5d.CHUNKED)
+    if suspect and (declared > LARGEST or declared > RATIO * max(1, dataset.get_storage_size())):
         raise _refused(group, name, f"declares {declared} bytes and holds {dataset.get_storage_size()}")
     odd = _fault(dataset, made, kind)
     if odd:
